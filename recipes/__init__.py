@@ -1,0 +1,1 @@
+"""Training recipes on transformers.Trainer: a folder with a run.py is a recipe."""

@@ -1,0 +1,1 @@
+"""What every recipe shares, one module per concern, in the order in which data meets them."""

@@ -1,0 +1,310 @@
+"""What may be set: dataclass defaults < the recipe's config.yaml < --config FILE < command line.
+
+Reading this module, and a recipe's `Arguments`, needs no torch; `parse` does, because TrainingArguments does.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import shlex
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from recipes.common.errors import Refusal, nearest
+
+if TYPE_CHECKING:
+    from transformers import HfArgumentParser, TrainingArguments
+
+ROOT = Path(__file__).resolve().parents[2]
+SECRETS = {"token", "hub_token"}
+# What names the data, and what names the model with the schedule tuned for it: a layer that sets the first key of a
+# group replaces the whole group of the layers below, so that nobody's data is evaluated on the sample's test set and
+# no pretrained model is trained with a learning rate meant for random weights.
+DATA_FILES = ("train_file", "validation_file", "test_file")
+DATA_KEYS = {*DATA_FILES, "task_name", "dataset_name", "dataset_config_name", "dataset_revision"}
+MODEL_KEYS = {
+    *("model_name_or_path", "model_type", "config_name", "config_overrides"),
+    *("tokenizer_name", "tokenizer_algorithm", "vocab_size", "per_device_train_batch_size", "learning_rate"),
+    *("num_train_epochs", "max_steps", "lr_scheduler_type", "warmup_steps", "weight_decay", "max_grad_norm"),
+}
+GROUPS = [
+    ({"train_file", "dataset_name", "task_name"}, DATA_KEYS),
+    ({"model_name_or_path", "model_type"}, MODEL_KEYS),
+]
+
+
+LOWER_IS_BETTER = {"mse", "mae", "cross_entropy", "loss"}
+
+
+def setting(default: Any, help: str, **metadata: Any) -> Any:
+    """A dataclass field with its help sentence; a list becomes a default factory."""
+    metadata["help"] = help
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass
+class Arguments:
+    """What every recipe may set beside TrainingArguments; names and meanings are those of Hugging Face's examples."""
+
+    # Data
+    train_file: list[str] | None = setting(None, "Training data: files or globs (txt csv tsv json jsonl parquet, .gz).")
+    validation_file: list[str] | None = setting(None, "Validation data; without it a part of the training data.")
+    test_file: list[str] | None = setting(None, "Test data; labels may be missing.")
+    dataset_name: str | None = setting(None, "A data set on the Hugging Face Hub, or a local folder of one.")
+    dataset_config_name: str | None = setting(None, "The configuration of that data set.")
+    dataset_revision: str | None = setting(None, "The revision of that data set: branch, tag or commit.")
+    train_split_name: str | None = setting(None, "The data set's split to train on (default: train).")
+    validation_split_name: str | None = setting(None, "The data set's split to validate on (default: validation).")
+    test_split_name: str | None = setting(None, "The data set's split to test on (default: test).")
+    validation_split_percentage: int = setting(10, "Share of the training data held out where no validation is given.")
+    remove_splits: str | None = setting(None, "Splits of the data set to leave out, separated by commas.")
+    remove_columns: str | None = setting(None, "Columns to leave out, separated by commas.")
+    max_train_samples: int | None = setting(None, "Use at most so many training rows.")
+    max_eval_samples: int | None = setting(None, "Use at most so many validation rows.")
+    max_predict_samples: int | None = setting(None, "Use at most so many test rows.")
+    shuffle_train_dataset: bool = setting(
+        False, "Shuffle the training rows before --max_train_samples takes the first."
+    )
+    shuffle_seed: int = setting(42, "Seed of that shuffle.")
+    streaming: bool = setting(False, "Read the training data while training instead of holding it in memory.")
+    preprocessing_num_workers: int | None = setting(None, "Processes that tokenise.")
+    overwrite_cache: bool = setting(False, "Download a Hub data set again instead of using the copy on disk.")
+    # Model
+    model_name_or_path: str | None = setting(None, "A checkpoint: a folder, or a name on the Hub.")
+    model_type: str | None = setting(None, "Architecture of a model trained from scratch: bert, modernbert, …")
+    config_overrides: str | None = setting(None, "Changes to its configuration: hidden_size=128,num_hidden_layers=4")
+    config_name: str | None = setting(None, "A configuration, where it is not the checkpoint's.")
+    tokenizer_name: str | None = setting(None, "A tokenizer, where it is not the checkpoint's.")
+    tokenizer_algorithm: str = setting(
+        "wordpiece", "How to train one otherwise.", choices=["wordpiece", "bpe", "unigram"]
+    )
+    vocab_size: int = setting(8000, "Vocabulary of a tokenizer that is trained on the training text.")
+    cache_dir: str | None = setting(None, "Where downloads from the Hub are kept.")
+    use_fast_tokenizer: bool = setting(True, "Use the tokenizers library where it has the tokenizer.")
+    model_revision: str = setting("main", "The checkpoint's revision: branch, tag or commit.")
+    token: str | None = setting(None, "Access token for the Hub (default: the one `hf auth login` stored).")
+    trust_remote_code: bool = setting(False, "Run code that comes with a checkpoint. Read that code first.")
+    ignore_mismatched_sizes: bool = setting(False, "Load a checkpoint whose head has another size, with a new head.")
+    lora_rank: int = setting(0, "Train low-rank adapters of this rank instead of all weights (0: all weights).")
+    lora_alpha: float | None = setting(None, "Scale of the adapters (default: twice the rank).")
+    lora_dropout: float = setting(0.05, "Dropout of the adapters.")
+    lora_target_modules: str = setting("all-linear", "Modules that get adapters, separated by commas.")
+    freeze_encoder: bool = setting(False, "Train the head only.")
+    # Run
+    early_stopping_patience: int = setting(0, "Stop after so many evaluations without a better score (0: never).")
+    pad_to_max_length: bool = setting(False, "Pad every row to the maximum instead of the batch's longest.")
+    overwrite_output_dir: bool = setting(False, "Remove what an earlier run left in --output_dir and begin anew.")
+
+
+def parse(arguments_class: type, recipe: str, argv: list[str] | None = None) -> tuple[Any, "TrainingArguments"]:
+    """The recipe's arguments and TrainingArguments, resolved from all layers; refuses what is unknown or repeated."""
+    from transformers import TrainingArguments
+
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = _parser((arguments_class, TrainingArguments), recipe)
+    values = _resolve(parser, Path(recipe), argv)
+    _default_actions(values)
+    _default_hardware(values)
+    _default_strategies(values)
+    return _build(arguments_class, values), _build_training_arguments(TrainingArguments, values)
+
+
+def to_dict(arguments: Any, training_arguments: "TrainingArguments") -> dict[str, Any]:
+    """Every resolved flag with a plain value, no secrets: `--config` reads it back to the same arguments."""
+    training = training_arguments.to_dict()
+    names = {item.name for item in dataclasses.fields(training_arguments) if item.init}
+    merged = dataclasses.asdict(arguments) | {name: value for name, value in training.items() if name in names}
+    unset = ("resume_from_checkpoint", "local_rank", "gradient_checkpointing", "gradient_checkpointing_kwargs")
+    machine = () if training_arguments.use_cpu is False else ("use_cpu",)
+    left_out = {*SECRETS, *unset, *machine, "overwrite_output_dir", "accelerator_config"}
+    return {key: value for key, value in merged.items() if key not in left_out and value not in (None, [], {}, "")}
+
+
+def from_yaml(path: Path) -> dict[str, Any]:
+    """A flat mapping of flags to values; refuses duplicate keys, aliases, nesting and anything but YAML or JSON."""
+    try:
+        document = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=_PlainLoader)
+    except OSError as error:
+        raise Refusal(f"cannot read the configuration: {error.strerror}", str(path), "check --config") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        problem = getattr(error, "problem", None) or "it is not UTF-8 text"
+        raise Refusal(f"malformed YAML: {problem}", where, "write one `flag: value` a line") from None
+    if document is None:
+        return {}
+    if not isinstance(document, yaml.MappingNode):
+        raise Refusal("a configuration must be a list of `flag: value`", str(path), "see recipes/sentiment/config.yaml")
+    return _mapping(document, path)
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """SafeLoader without aliases: a few lines of them can expand to gigabytes."""
+
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.composer.ComposerError(None, None, "aliases are not allowed", event.start_mark)
+        return super().compose_node(parent, index)
+
+
+def _mapping(document: yaml.MappingNode, path: Path) -> dict[str, Any]:
+    loader, values = _PlainLoader(""), {}
+    for key_node, value_node in document.value:
+        key = str(key_node.value).replace("-", "_")
+        where = f"{path}:{key_node.start_mark.line + 1}"
+        if key in values:
+            raise Refusal(f"{key} is set twice", where, "keep one of the two lines")
+        values[key] = _Placed(loader.construct_object(value_node, deep=True), where)
+    return values
+
+
+@dataclass(frozen=True)
+class _Placed:
+    value: Any
+    where: str
+
+
+def _parser(classes: tuple, recipe: str) -> "HfArgumentParser":
+    from transformers import HfArgumentParser
+
+    class Parser(HfArgumentParser):
+        def error(self, message: str):
+            raise Refusal(message.removeprefix("argument "), "the command line", f"see python {recipe} --help")
+
+    name = Path(recipe).resolve().parent.name
+    parser = Parser(classes, prog=f"python recipes/{name}/run.py", description=f"The recipe {name}.")
+    parser.add_argument("--config", action="append", metavar="FILE", help="A YAML or JSON file of flags; repeatable.")
+    return parser
+
+
+def _resolve(parser: "HfArgumentParser", recipe: Path, argv: list[str]) -> dict[str, Any]:
+    """The flags that some layer sets, typed, the highest layer winning."""
+    if len(argv) == 1 and argv[0].endswith((".json", ".yaml")):
+        argv = ["--config", argv[0]]
+    if {"-h", "--help"} & set(argv):
+        parser.parse_args(["--help"])
+    for action in parser._actions:
+        action.default = argparse.SUPPRESS
+    given = _parse_command_line(parser, argv)
+    configs = [recipe.with_name("config.yaml")] if recipe.with_name("config.yaml").exists() else []
+    layers = [_parse_config(parser, path) for path in [*configs, *map(Path, given.pop("config", []))]]
+    values: dict[str, Any] = {}
+    for layer in [*layers, given]:
+        for triggers, group in GROUPS:
+            if any(layer.get(key) is not None for key in triggers):
+                values = {key: value for key, value in values.items() if key not in group}
+        values |= layer
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _parse_command_line(parser: "HfArgumentParser", argv: list[str]) -> dict[str, Any]:
+    flags = [word.partition("=")[0].replace("-", "_").lstrip("_") for word in argv if word.startswith("--")]
+    twice = next((flag for flag in flags if flags.count(flag) > 1 and flag != "config"), None)
+    if twice:
+        raise Refusal(f"--{twice} is given twice", "the command line", "keep one of the two")
+    namespace, unknown = parser.parse_known_args(argv)
+    if unknown:
+        close = nearest(unknown[0].lstrip("-").partition("=")[0], _names(parser))
+        fix = f"did you mean --{close}?" if close else f"see {parser.prog} --help"
+        raise Refusal(f"unknown argument {unknown[0]}", "the command line", fix)
+    return vars(namespace)
+
+
+def _names(parser: "HfArgumentParser") -> set[str]:
+    return {action.dest for action in parser._actions}
+
+
+def _parse_config(parser: "HfArgumentParser", path: Path) -> dict[str, Any]:
+    """A configuration's flags through argparse's types: `2e-5` is a float, `"false"` is False, null unsets."""
+    values: dict[str, Any] = {}
+    for key, placed in from_yaml(path).items():
+        if key not in _names(parser) or key in ("help", "config"):
+            close = nearest(key, _names(parser))
+            fix = f"did you mean {close}?" if close else f"see {parser.prog} --help"
+            raise Refusal(f"unknown key {key}", placed.where, fix)
+        values[key] = None if placed.value is None else _typed(parser, key, placed)
+    if path.resolve().is_relative_to(ROOT / "recipes"):
+        values |= {key: _anchored(values[key]) for key in DATA_FILES if values.get(key)}
+    return values
+
+
+def _typed(parser: "HfArgumentParser", key: str, placed: _Placed) -> Any:
+    value = placed.value
+    items = value if isinstance(value, list) else [value]
+    words = [json.dumps(item) if isinstance(item, dict) else str(item) for item in items]
+    argv = [f"--{key}={words[0]}"] if len(words) == 1 else [f"--{key}", *words]
+    try:
+        namespace, unknown = parser.parse_known_args(argv if words else [])
+    except Refusal as refusal:
+        raise Refusal(refusal.what, placed.where, f"write {key}: followed by a value of its type") from None
+    if unknown:
+        raise Refusal(f"{key} takes one value, not {shlex.join(words)}", placed.where, "write one value")
+    return vars(namespace).get(key)
+
+
+def _anchored(patterns: list[str]) -> list[str]:
+    """Paths in a recipe's own configuration are relative to the repository, wherever the recipe is started."""
+    paths = [ROOT / pattern for pattern in patterns]
+    here = Path.cwd()
+    return [str(path.relative_to(here) if path.is_relative_to(here) else path) for path in paths]
+
+
+def _default_actions(values: dict[str, Any]) -> None:
+    """Neither --do_train, --do_eval nor --do_predict: train and evaluate, and predict if there is a test set."""
+    if not any(values.get(name) for name in ("do_train", "do_eval", "do_predict")):
+        has_test = any(values.get(name) for name in ("test_file", "dataset_name", "task_name"))
+        values |= {"do_train": True, "do_eval": True, "do_predict": has_test}
+
+
+def _default_hardware(values: dict[str, Any]) -> None:
+    """CPU where there is nothing else, and bf16 where the hardware multiplies in it and nobody chose otherwise."""
+    import torch
+
+    has_accelerator = torch.accelerator.is_available()
+    if not has_accelerator or values.get("use_cpu"):
+        values["use_cpu"] = True  # without it two torchrun processes on CPU train two unsynchronised models
+        has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    else:
+        has_bf16 = not torch.cuda.is_available() or torch.cuda.is_bf16_supported(including_emulation=False)
+    if not {"bf16", "fp16"} & values.keys():
+        values["bf16"] = bool(has_bf16)
+    if values.get("fp16") and values.get("use_cpu"):
+        raise Refusal("fp16 needs a GPU, and there is none", "--fp16", "leave it out: bf16 is chosen where it helps")
+
+
+def _default_strategies(values: dict[str, Any]) -> None:
+    """Losses that are not finite are shown; the best model is judged by --metric_name, early stopping evaluates."""
+    values.setdefault("logging_nan_inf_filter", False)
+    if values.get("metric_name"):
+        values.setdefault("metric_for_best_model", values["metric_name"])
+    if values.get("metric_for_best_model", "").removeprefix("eval_") in LOWER_IS_BETTER:
+        values.setdefault("greater_is_better", False)
+    if values.get("early_stopping_patience"):
+        values.setdefault("eval_strategy", "epoch")
+        values.setdefault("save_strategy", values["eval_strategy"])
+        values.setdefault("load_best_model_at_end", True)
+
+
+def _build(arguments_class: type, values: dict[str, Any]) -> Any:
+    names = {item.name for item in dataclasses.fields(arguments_class)}
+    return arguments_class(**{key: value for key, value in values.items() if key in names})
+
+
+def _build_training_arguments(training_class: type, values: dict[str, Any]) -> "TrainingArguments":
+    names = {item.name for item in dataclasses.fields(training_class) if item.init}
+    if not values.get("output_dir"):
+        raise Refusal("no output folder", "--output_dir", "say where the run may write: --output_dir outputs/my_run")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    try:
+        return training_class(**{key: value for key, value in values.items() if key in names})
+    except (ValueError, ImportError) as error:
+        flag = next((f"--{name}" for name in values if name in str(error)), "the arguments")
+        raise Refusal(str(error).splitlines()[0], flag, "change or leave out this flag") from None

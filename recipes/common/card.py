@@ -1,0 +1,233 @@
+"""The report a person reads: learning curves, confusion matrix, the table of scores and the model card."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from sklearn.metrics import confusion_matrix
+
+from recipes.common.errors import visible
+from recipes.common.labels import SINGLE
+
+TITLES = {"eval": "validation", "predict": "test"}
+MAIN_SCORES = ("accuracy", "f1_macro", "f1_micro", "matthews_correlation", "roc_auc", "cross_entropy")
+NUMBER_SCORES = ("mse", "mae", "pearsonr", "spearmanr")
+MAX_CLASSES = 30  # a larger matrix cannot be read
+
+
+def draw(folder: Path, history: list[dict], rows: list[dict], labels: Any, headline: str) -> list[Path]:
+    """The plots that there is data for: learning_curves.png and confusion_matrix.png."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    folder.mkdir(exist_ok=True)
+    plots = [_learning_curves(folder / "learning_curves.png", history, headline)]
+    known = [row for row in rows if row.get("label") is not None]
+    if labels is not None and labels.kind == SINGLE and known and len(labels.names) <= MAX_CLASSES:
+        plots.append(_confusion_matrix(folder / "confusion_matrix.png", known, labels.names))
+    return [path for path in plots if path]
+
+
+def _learning_curves(path: Path, history: list[dict], headline: str) -> Path | None:
+    from matplotlib import pyplot
+
+    train = [(entry["step"], entry["loss"]) for entry in history if "loss" in entry]
+    evaluated = [(entry["step"], entry["eval_loss"]) for entry in history if "eval_loss" in entry]
+    scored = [(entry["step"], entry[f"eval_{headline}"]) for entry in history if f"eval_{headline}" in entry]
+    if not train:
+        return None
+    figure, left = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    left.plot(*zip(*train, strict=True), color="tab:gray", label="training loss")
+    if evaluated:
+        left.plot(*zip(*evaluated, strict=True), color="tab:orange", marker="o", label="validation loss")
+    left.set(xlabel="step", ylabel="loss (nats)")
+    left.grid(alpha=0.3)
+    lines = left.get_lines()
+    if scored:
+        right = left.twinx()
+        right.plot(*zip(*scored, strict=True), color="tab:blue", marker="s", label=f"validation {headline}")
+        right.set_ylabel(headline)
+        lines = [*lines, *right.get_lines()]
+    left.legend(lines, [line.get_label() for line in lines], loc="best")
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+    return path
+
+
+def _confusion_matrix(path: Path, rows: list[dict], names: Sequence[str]) -> Path:
+    from matplotlib import pyplot
+
+    counts = confusion_matrix([row["label"] for row in rows], [row["prediction"] for row in rows], labels=list(names))
+    size = max(4.0, 0.5 * len(names) + 2)
+    figure, axes = pyplot.subplots(figsize=(size, size), layout="constrained")
+    shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for i, j in ((i, j) for i in range(len(names)) for j in range(len(names))):
+        axes.text(j, i, counts[i, j], ha="center", va="center", color="white" if shares[i, j] > 0.5 else "black")
+    ticks = range(len(names))
+    axes.set_xticks(ticks, [_latin(name) for name in names], rotation=45, ha="right")
+    axes.set_yticks(ticks, [_latin(name) for name in names])
+    axes.set(xlabel="prediction", ylabel="label")
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+    return path
+
+
+def _latin(name: str) -> str:
+    """matplotlib's own font has no Chinese: such names keep their characters where a font is there to draw them."""
+    from matplotlib import font_manager, rcParams
+
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    for family in ("Noto Sans CJK SC", "Microsoft YaHei", "PingFang SC", "WenQuanYi Zen Hei", "SimHei"):
+        if family in installed and family not in rcParams["font.sans-serif"]:
+            rcParams["font.sans-serif"] = [*rcParams["font.sans-serif"], family]
+    return name
+
+
+def score_table(scores: dict[str, float]) -> str:
+    """The closing table: one line for each evaluated split, scores with interval and baseline."""
+    lines = [
+        f"{title:<11} {' · '.join(_score_words(scores, prefix))}"
+        for prefix, title in TITLES.items()
+        if any(f"{prefix}_{name}" in scores for name in (*MAIN_SCORES, *NUMBER_SCORES))
+    ]
+    return "\n".join(lines)
+
+
+def _score_words(scores: dict[str, float], prefix: str) -> list[str]:
+    words = []
+    for name in (*MAIN_SCORES, *NUMBER_SCORES):
+        value = scores.get(f"{prefix}_{name}")
+        if value is None:
+            continue
+        low, high = scores.get(f"{prefix}_{name}_low"), scores.get(f"{prefix}_{name}_high")
+        baseline = scores.get(f"{prefix}_baseline_{name}")
+        interval = f" [{low:.4f}, {high:.4f}]" if low is not None else ""
+        words.append(f"{name} {value:.4f}{interval}" + (f" (baseline {baseline:.4f})" if baseline is not None else ""))
+    return words
+
+
+def write(
+    facts: dict[str, Any],
+    flags: dict[str, Any],
+    scores: dict[str, float],
+    rows: list[dict],
+    split: str,
+    labels: Any,
+    plots: list[Path],
+) -> str:
+    """The model card in Markdown, with the Hub's header: data, settings, scores, errors, limits, how to repeat it."""
+    title = Path(flags["output_dir"]).name
+    sections = [
+        _header(flags, scores),
+        f"# {title}\n",
+        _model_words(facts, flags, labels),
+        "## Scores\n\n" + _score_section(scores),
+        *(f"![{plot.stem.replace('_', ' ')}](plots/{plot.name})\n" for plot in plots),
+        "## Data\n\n" + _data_section(facts, flags),
+        _error_section(rows, split),
+        "## Settings\n\n" + _settings_section(flags),
+        "## Limits\n\n" + _limits(facts),
+        "## Repeat it\n\n" + _repeat_section(facts, flags),
+    ]
+    return "\n".join(section for section in sections if section)
+
+
+def _header(flags: dict[str, Any], scores: dict[str, float]) -> str:
+    header: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-classification"}
+    if flags.get("model_name_or_path") and not Path(flags["model_name_or_path"]).exists():
+        header["base_model"] = flags["model_name_or_path"]
+    if flags.get("dataset_name"):
+        header["datasets"] = [flags["dataset_name"]]
+    header["metrics"] = sorted({name for name in MAIN_SCORES for prefix in TITLES if f"{prefix}_{name}" in scores})
+    return f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n"
+
+
+def _model_words(facts: dict[str, Any], flags: dict[str, Any], labels: Any) -> str:
+    origin = flags.get("model_name_or_path")
+    source = f"fine-tuned from `{origin}`" if origin else f"a `{flags.get('model_type')}` trained from scratch"
+    number = f"{facts['parameters']['all']:,} parameters"
+    answers = ""
+    if labels is not None:
+        answers = f" It answers with {', '.join(f'`{name}`' for name in labels.names[:20]) or 'a number'}."
+    use = 'from transformers import pipeline\n\npipeline("text-classification", model="FOLDER")("a text")'
+    return f"A text classifier: {source}, {number}.{answers}\n\n```python\n{use}\n```\n"
+
+
+def _score_section(scores: dict[str, float]) -> str:
+    present = [prefix for prefix in TITLES if f"{prefix}_samples" in scores]
+    names = list(dict.fromkeys(key.split("_", 1)[1] for key in scores if key.split("_", 1)[0] in present))
+    unshown = ("_low", "_high", "runtime", "per_second", "time")
+    shown = [name for name in names if not name.endswith(unshown) and not name.startswith("baseline_")]
+    lines = [f"| | {' | '.join(TITLES[prefix] for prefix in present)} |", "|---|" + "---|" * len(present)]
+    lines += [f"| {name} | {' | '.join(_cell(scores, prefix, name) for prefix in present)} |" for name in shown]
+    return "\n".join(lines) + "\n\nIn brackets the 95 % bootstrap interval; the baseline ignores the text.\n"
+
+
+def _cell(scores: dict[str, float], prefix: str, name: str) -> str:
+    value = scores.get(f"{prefix}_{name}")
+    if value is None:
+        return "–"
+    text = f"{value:.4f}" if isinstance(value, float) else f"{value:,}"
+    low, high = scores.get(f"{prefix}_{name}_low"), scores.get(f"{prefix}_{name}_high")
+    baseline = scores.get(f"{prefix}_baseline_{name}")
+    text += f" [{low:.4f}, {high:.4f}]" if low is not None else ""
+    return text + (f" (baseline {baseline:.4f})" if baseline is not None else "")
+
+
+def _data_section(facts: dict[str, Any], flags: dict[str, Any]) -> str:
+    lines = ["| split | read | used | skipped | tokens | truncated |", "|---|---|---|---|---|---|"]
+    for name, count in facts["rows"].items():
+        skipped = ", ".join(f"{number} {reason}" for reason, number in count["skipped"].items()) or "none"
+        tokens = facts["tokens"].get(name)
+        size = f"{tokens['tokens']:,} | {tokens['truncated_share']:.1%}" if tokens else "streamed | –"
+        lines.append(f"| {name} | {count['read']:,} | {count['used']:,} | {skipped} | {size} |")
+    if flags.get("dataset_name"):
+        lines.append(f"\nFrom `{flags['dataset_name']}` {flags.get('dataset_config_name') or ''}")
+    lines += [f"\n`{path}` (SHA-256 {digest[:16]}…)" for path, digest in facts["data_sha256"].items()]
+    return "\n".join(lines) + "\n"
+
+
+def _error_section(rows: list[dict], split: str, most: int = 10) -> str:
+    wrong = [row for row in rows if row.get("label") is not None and row["prediction"] != row["label"]]
+    worst = sorted(wrong, key=lambda row: -row["loss"])[:most]
+    if not worst:
+        return ""
+    lines = [f"## Worst errors on {split} ({len(wrong):,} of {len(rows):,} rows are wrong)\n"]
+    lines += ["| row | text | label | prediction | loss |", "|---|---|---|---|---|"]
+    for row in worst:
+        known = ("row_id", "label", "prediction", "scores", "loss")
+        text = visible(" / ".join(str(value) for key, value in row.items() if key not in known), 160)
+        text = text.replace("|", "\\|")
+        lines.append(f"| {row['row_id']} | {text} | {row['label']} | {_short(row['prediction'])} | {row['loss']:.2f} |")
+    return "\n".join(lines) + "\n"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _settings_section(flags: dict[str, Any]) -> str:
+    shown = ("model_type", "config_overrides", "tokenizer_algorithm", "vocab_size", "max_seq_length", "lora_rank")
+    shown += ("learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "optim", "num_train_epochs")
+    shown += ("max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "label_smoothing_factor")
+    shown += ("class_weights", "early_stopping_patience", "bf16", "fp16", "seed")
+    lines = [f"- {name}: {flags[name]}" for name in shown if flags.get(name) not in (None, 0, 0.0, -1, False)]
+    return "\n".join(lines) + "\n\nAll of them: run.yaml.\n"
+
+
+def _limits(facts: dict[str, Any]) -> str:
+    languages = "It knows the words and the kind of text of its training data; elsewhere its scores do not hold."
+    bias = "It repeats whatever bias that data has: look at its errors before its answers decide anything for a person."
+    small = facts["rows"].get("train", {}).get("used", 0)
+    few = f" It saw {small:,} training rows." if small else ""
+    return f"{languages}{few} {bias}\n"
+
+
+def _repeat_section(facts: dict[str, Any], flags: dict[str, Any]) -> str:
+    script = next((word for word in facts["command"].split() if word.endswith("run.py")), "run.py")
+    command = f"python {script} --config {flags['output_dir']}/run.yaml --output_dir {flags['output_dir']}_again"
+    began = f"First run as `{visible(facts['command'])}` in {facts['seconds']:,.0f} s on {facts['hardware']}"
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    return f"```bash\n{command}\n```\n\n{began}, git {facts['git_commit'] or 'unknown'}, {versions}.\n"

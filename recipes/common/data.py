@@ -1,0 +1,326 @@
+"""Sources -> checked splits: every row is read once, checked and accounted for before any model is loaded."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import datasets
+import numpy
+import pyarrow
+from sklearn.model_selection import train_test_split
+from tqdm import tqdm
+
+from recipes.common import files, labels, sources
+from recipes.common.args import Arguments
+from recipes.common.errors import Refusal, nearest, note, warn
+from recipes.common.sources import Source
+
+LIMITS = {"train": "max_train_samples", "validation": "max_eval_samples", "test": "max_predict_samples"}
+HELD_OUT = "held out for validation"
+CHUNK = 10_000
+# Names that people give to what a recipe calls text and label, for "did you mean".
+SYNONYMS = {
+    "text": ("review", "sentence", "content", "body", "comment", "document", "tweet"),
+    "label": ("labels", "class", "sentiment", "category", "rating", "stars", "score", "target"),
+}
+TRACKED_ROWS = 5_000_000  # duplicates are looked for among so many rows: about 0.5 GB
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns a task reads: those the user names with `flag`, or the first known set that the data has."""
+
+    flag: str
+    wanted: Sequence[str | None]
+    known: Sequence[Sequence[str]]
+
+
+@dataclass
+class Splits:
+    """Checked rows: the column `row_id` (position as read, from 0), the texts, and `labels` where there are any."""
+
+    train: datasets.Dataset | datasets.IterableDataset | None
+    validation: datasets.Dataset | None
+    test: datasets.Dataset | None
+    texts: tuple[str, ...]
+    label: str
+    labels: labels.Labels | None
+    accounting: dict[str, dict[str, Any]]
+    hashes: dict[str, str]
+
+    def items(self) -> Iterator[tuple[str, Any]]:
+        """Pairs of name and data set, for the splits that there are."""
+        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        return ((name, split) for name, split in named.items() if split is not None)
+
+
+def load(
+    arguments: Arguments,
+    training_arguments: Any,
+    texts: Columns,
+    label: Columns,
+    class_names: list[str] | None = None,
+    do_regression: bool | None = None,
+) -> Splits:
+    """The checked splits that this run needs; warns of what was skipped, refuses what cannot be right."""
+    found = sources.find(arguments, training_arguments)
+    removed = set((arguments.remove_columns or "").split(","))
+    text_columns = choose(texts, found, removed)
+    (label_column,) = choose(label, found, removed, optional_in=("test",))
+    holds_out = "validation" not in found and sources.needs_validation(training_arguments)
+    tables = {}
+    for name, source in found.items():
+        streamed = arguments.streaming and name == "train"
+        held_out = (arguments.validation_split_percentage, training_arguments.seed) if streamed and holds_out else None
+        tables[name] = _Table(source, text_columns, label_column, streamed, held_out)
+        tables[name].read()
+    _warn(tables)
+    names = class_names or next((s.class_names[label_column] for s in found.values() if s.class_names), None)
+    seen = {name: table.labels_seen for name, table in tables.items()}
+    decided = labels.decide(seen, label_column, names, do_regression)
+    by_split = {name: table.dataset(decided) for name, table in tables.items()}
+    accounting = {name: table.account for name, table in tables.items()}
+    if holds_out:
+        by_split |= _hold_out(tables["train"], by_split["train"], arguments, training_arguments.seed, decided)
+        _move(accounting, len(by_split["validation"]))
+    for name in by_split:
+        by_split[name] = _limit(by_split[name], name, arguments, accounting[name])
+    if arguments.streaming and by_split.get("train") is not None:
+        _set_steps(training_arguments, accounting["train"]["used"])
+        by_split["train"] = by_split["train"].shuffle(seed=training_arguments.seed, buffer_size=CHUNK)
+    hashes = {str(path): files.content_hash(path) for source in found.values() for path in source.paths}
+    data = [by_split.get(name) for name in LIMITS]
+    return Splits(*data, text_columns, label_column, decided, accounting, hashes)
+
+
+def choose(
+    columns: Columns, found: dict[str, Source], removed: set[str], optional_in: tuple[str, ...] = ()
+) -> tuple[str, ...]:
+    """The columns to read, by the first row of every split; refuses missing ones with the name they may have."""
+    chosen: tuple[str, ...] = tuple(name for name in columns.wanted or () if name)
+    for name, source in found.items():
+        number, first = next(source.rows(), (1, None))
+        if first is None:
+            raise Refusal(f"the {name} data has no rows", source.place(number), "give a file with at least one row")
+        present = [column for column in first if column not in removed]
+        if not chosen:
+            known = (tuple(names) for names in columns.known if set(names) <= set(present))
+            chosen = next(known, tuple(columns.known[0]))
+        missing = next((column for column in chosen if column not in present), None)
+        if missing is not None and name not in optional_in:
+            raise _missing_column(missing, present, source.place(number), columns)
+    return chosen
+
+
+def _missing_column(missing: str, present: list[str], where: str, columns: Columns) -> Refusal:
+    synonym = next((name for name in SYNONYMS.get(missing, ()) if name in present), "")
+    close = nearest(missing, present) or synonym
+    fix = f"did you mean {close!r}? Say {columns.flag} {close}" if close else f"say which it is: {columns.flag} NAME"
+    return Refusal(f"no column {missing!r}; columns: {', '.join(present)}", where, fix)
+
+
+@dataclass
+class _Table:
+    """One split while it is read: texts in Arrow chunks, what is known of the labels, and the account of the rows."""
+
+    source: Source
+    texts: tuple[str, ...]
+    label: str
+    streamed: bool
+    held_out: tuple[int, int] | None = None  # of a stream: percentage and seed
+    chunks: list[pyarrow.Table] = field(default_factory=list)
+    label_values: list[Any] = field(default_factory=list)
+    labels_seen: labels.Seen = field(default_factory=labels.Seen)
+    skipped: Counter = field(default_factory=Counter)
+    digests: dict[bytes, int] = field(default_factory=dict)  # of the texts -> a hash of the label
+    duplicates: int = 0
+    contradictions: int = 0
+    rows_read: int = 0
+    columns: tuple[str, ...] = ()
+
+    @property
+    def is_test(self) -> bool:
+        return self.source.name == "test"
+
+    @property
+    def account(self) -> dict[str, Any]:
+        """read = used + the sum of skipped, always."""
+        used = self.rows_read - sum(self.skipped.values())
+        return {"read": self.rows_read, "used": used, "skipped": dict(self.skipped)}
+
+    def read(self) -> None:
+        """One pass over the source: checks, counts and (unless streaming) keeps every usable row."""
+        buffer: dict[str, list] = {"row_id": [], **{name: [] for name in self.texts}}
+        for row, values, label in self.usable(count=True):
+            if self.streamed and not self._is_held_out(values):
+                continue
+            buffer["row_id"].append(row)
+            for name, value in zip(self.texts, values, strict=True):
+                buffer[name].append(value)
+            self.label_values.append(label)
+            if len(buffer["row_id"]) == CHUNK:
+                self._flush(buffer)
+        self._flush(buffer)
+        if not self.account["used"]:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in self.skipped.items())
+            raise Refusal(f"no usable row ({reasons})", self.source.place(1), "check the text and label columns")
+
+    def usable(self, count: bool = False) -> Iterator[tuple[int, list[str], Any]]:
+        """Triples of row number, texts and label as it stands; skips, or refuses, what cannot be used."""
+        rows = self.source.rows()
+        progress = tqdm(rows, f"reading {self.source.name}", unit=" rows", delay=2, leave=False, disable=not count)
+        for row, (number, values) in enumerate(progress):
+            where = partial(self.source.place, number)
+            texts = [self._text(values, name, where) for name in self.texts]
+            label = values.get(self.label)
+            label = None if labels.is_missing(label) or label == -1 and self.is_test else label
+            reason = self._reason_to_skip(texts, label)
+            if count:
+                self.rows_read += 1
+                self.skipped.update([reason] if reason else [])
+                self.columns = self.columns or tuple(values)
+            if reason:
+                continue
+            if count and label is not None:
+                self.labels_seen.add(label, where())
+            if count:
+                self._track(texts, label)
+            yield row, texts, label
+
+    def _text(self, values: dict, name: str, where: Any) -> str:
+        if name not in values:
+            raise Refusal(
+                f"the row has no {name!r}", where(), f"give every row the same columns: {', '.join(self.texts)}"
+            )
+        text = values[name]
+        if text is None:
+            return ""
+        if not isinstance(text, str):
+            what = f"{name!r} must be a text, not {type(text).__name__}: {text}"
+            raise Refusal(what, where(), f"write it in quotes, or name another column than {name!r}")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            what = f"{name!r} holds half a character ({text[error.start]!r})"
+            raise Refusal(what, where(), "write the file again with a tool that keeps Unicode whole") from None
+        return text
+
+    def _reason_to_skip(self, texts: list[str], label: Any) -> str:
+        """Test rows are never skipped: each gets its prediction."""
+        if self.is_test:
+            return ""
+        if not all(text.strip() for text in texts):
+            return "empty text"
+        return "no label" if label is None else ""
+
+    def _track(self, texts: list[str], label: Any) -> None:
+        if self.rows_read > TRACKED_ROWS:
+            return
+        digest = hashlib.blake2b("\0".join(texts).encode(), digest_size=8).digest()
+        if digest in self.digests:
+            self.duplicates += 1
+            self.contradictions += self.digests[digest] != hash(str(label))
+        self.digests.setdefault(digest, hash(str(label)))
+
+    def _flush(self, buffer: dict[str, list]) -> None:
+        if buffer["row_id"]:
+            self.chunks.append(pyarrow.table(buffer))
+        for values in buffer.values():
+            values.clear()
+
+    def _is_held_out(self, texts: list[str]) -> bool:
+        """By a hash of the texts, so that every pass, and every copy of a row, decides alike."""
+        if self.held_out is None:
+            return False
+        percentage, seed = self.held_out
+        digest = hashlib.blake2b("\0".join(texts).encode(), digest_size=8, salt=str(seed).encode()[:16]).digest()
+        return int.from_bytes(digest, "big") % 10_000 < percentage * 100
+
+    def dataset(self, decided: labels.Labels | None) -> datasets.Dataset | datasets.IterableDataset:
+        """The rows that were kept, or a stream that reads them again."""
+        if self.streamed:
+            return datasets.IterableDataset.from_generator(partial(self._stream, decided))
+        return self.kept(decided)
+
+    def kept(self, decided: labels.Labels | None) -> datasets.Dataset:
+        """The rows that the pass kept: all of them, or the part that a stream holds out."""
+        if not self.chunks:
+            fix = "raise --validation_split_percentage, or give a --validation_file"
+            raise Refusal("no row was held out for validation", self.source.place(1), fix)
+        table = pyarrow.concat_tables(self.chunks)
+        if decided is not None and self.labels_seen.types:
+            table = table.append_column("labels", pyarrow.array(decided.encode(self.label_values)))
+        return datasets.Dataset(table)
+
+    def _stream(self, decided: labels.Labels | None) -> Iterator[dict[str, Any]]:
+        for row, texts, label in self.usable():
+            if not self._is_held_out(texts):
+                (encoded,) = decided.encode([label]) if decided else (None,)
+                yield {"row_id": row, **dict(zip(self.texts, texts, strict=True)), "labels": encoded}
+
+
+def _hold_out(
+    table: _Table, train: Any, arguments: Arguments, seed: int, decided: labels.Labels | None
+) -> dict[str, Any]:
+    """train and validation, drawn with the seed; every class keeps its share where each has rows enough."""
+    if table.streamed:
+        return {"train": train, "validation": table.kept(decided)}
+    count = max(1, round(len(train) * arguments.validation_split_percentage / 100))
+    if not 0 < count < len(train):
+        what = f"{arguments.validation_split_percentage} % of {len(train)} rows leaves nothing to train or validate on"
+        raise Refusal(what, "--validation_split_percentage", "choose 1 to 50, or give a --validation_file")
+    strata = train["labels"] if decided and decided.kind == labels.SINGLE else None
+    smallest = min(Counter(strata).values()) if strata is not None else 0
+    strata = numpy.array(strata) if smallest >= 2 and count >= len(decided.names) else None
+    kept, held_out = train_test_split(numpy.arange(len(train)), test_size=count, random_state=seed, stratify=strata)
+    return {"train": train.select(numpy.sort(kept)), "validation": train.select(numpy.sort(held_out))}
+
+
+def _move(accounting: dict[str, dict[str, Any]], count: int) -> None:
+    train = accounting["train"]
+    train["used"] -= count
+    train["skipped"][HELD_OUT] = count
+    accounting["validation"] = {"read": count, "used": count, "skipped": {}}
+
+
+def _limit(split: Any, name: str, arguments: Arguments, account: dict[str, Any]) -> Any:
+    """The split, shuffled and cut to --max_*_samples where that was asked for; the account says how many were cut."""
+    if name == "train" and arguments.shuffle_train_dataset:
+        split = split.shuffle(seed=arguments.shuffle_seed)
+    limit = getattr(arguments, LIMITS[name])
+    if limit is None or account["used"] <= limit:
+        return split
+    if limit < 1:
+        raise Refusal(f"--{LIMITS[name]} is {limit}", f"--{LIMITS[name]}", "give a number of at least 1")
+    account["skipped"][f"over --{LIMITS[name]}"] = account["used"] - limit
+    account["used"] = limit
+    return split.select(range(limit)) if isinstance(split, datasets.Dataset) else split.take(limit)
+
+
+def _set_steps(training_arguments: Any, rows: int) -> None:
+    """A stream has no length for Trainer: --max_steps follows from the rows counted and --num_train_epochs."""
+    if training_arguments.max_steps <= 0:
+        batch = training_arguments.train_batch_size * training_arguments.world_size
+        steps_per_epoch = max(1, rows // (batch * training_arguments.gradient_accumulation_steps))
+        training_arguments.max_steps = round(steps_per_epoch * training_arguments.num_train_epochs)
+
+
+def _warn(tables: dict[str, _Table]) -> None:
+    """Duplicates, overlaps, skipped rows and unused columns: each in one line, with its count."""
+    for name, table in tables.items():
+        for reason, count in table.skipped.items():
+            warn(f"{name}: {count} of {table.rows_read} rows skipped: {reason}")
+        if table.duplicates:
+            differing = f", {table.contradictions} with another label" if table.contradictions else ""
+            warn(f"{name}: {table.duplicates} rows repeat an earlier text{differing}")
+        unused = [column for column in table.columns if column not in (*table.texts, table.label)]
+        if unused:
+            note(f"{name}: columns not used: {', '.join(unused)}")
+    names = list(tables)
+    for first, second in ((a, b) for i, a in enumerate(names) for b in names[i + 1 :]):
+        overlap = len(tables[first].digests.keys() & tables[second].digests.keys())
+        if overlap:
+            warn(f"{overlap} texts stand in both {first} and {second}: the scores will look better than they are")

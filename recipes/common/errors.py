@@ -1,0 +1,93 @@
+"""What a user did wrong: what, where, what to do (three lines) and the exit code."""
+
+import difflib
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from typing import Any
+
+COMPLETE, FAILED, REFUSED, INTERNAL, DISK, INTERRUPTED = 0, 1, 2, 70, 74, 130
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
+
+
+class Stop(Exception):
+    """Ends a run with a message of at most three lines and its own exit code; never shown as a traceback."""
+
+    exit_code = FAILED
+
+    def __init__(self, what: str, where: str = "", fix: str = ""):
+        super().__init__(what)
+        self.what, self.where, self.fix = what, where, fix
+
+    def __str__(self) -> str:
+        lines = [f"error: {self.what}", f"  where: {self.where}" if self.where else "", f"  fix: {self.fix}"]
+        return "\n".join(visible(line) for line in lines if line and line != "  fix: ")
+
+
+class Refusal(Stop):
+    """Input, configuration or checkpoint that this run does not accept (exit code 2)."""
+
+    exit_code = REFUSED
+
+
+class TrainingFailed(Stop):
+    """Training could not go on: a loss that is not finite, a rank that died (exit code 1)."""
+
+
+def visible(text: str, limit: int = 300) -> str:
+    """One printable line: line breaks and terminal escapes in a user's data become visible, long text is cut."""
+    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def is_main_process() -> bool:
+    """Whether this process is the one that prints and writes (rank 0, or the only one)."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def note(message: str) -> None:
+    """One line on standard error that a user may want to know."""
+    if is_main_process():
+        print(f"note: {visible(message)}", file=sys.stderr)
+
+
+def warn(message: str) -> None:
+    """One line on standard error that a user should look into."""
+    if is_main_process():
+        print(f"warning: {visible(message)}", file=sys.stderr)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word that looks most like `word`, or an empty string where none is close."""
+    known = list(known)
+    folded = {name.lower().replace("-", "_"): name for name in known}
+    matches = difflib.get_close_matches(word.lower().replace("-", "_"), folded, n=1, cutoff=0.6)
+    return folded[matches[0]] if matches else ""
+
+
+def guard(main: Callable[[], Any]) -> None:
+    """Runs a recipe's `main` and leaves the process with the exit code that belongs to how it ended."""
+    try:
+        main()
+    except Stop as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(stop.exit_code)
+    except KeyboardInterrupt:
+        print("\nstopped by Ctrl-C; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            _internal()
+        where = f"  where: {error.filename}\n" if error.filename else ""
+        print(f"error: {error.strerror}\n{where}  fix: free some space, then run the same command", file=sys.stderr)
+        sys.exit(DISK)
+    except Exception:
+        _internal()
+
+
+def _internal() -> None:
+    traceback.print_exc()
+    print("error: this is a bug in the recipe, not in your input; please report the lines above", file=sys.stderr)
+    sys.exit(INTERNAL)

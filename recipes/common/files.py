@@ -1,0 +1,229 @@
+"""Files -> rows: txt, csv, tsv, json, jsonl and parquet, each also .gz, read one row at a time with its place."""
+
+import csv
+import glob
+import gzip
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from recipes.common.errors import Refusal, nearest
+
+Row = dict
+BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+QUOTED_CELL = re.compile(r'"(?:[^"]|"")*"')
+
+
+def expand(patterns: list[str], flag: str) -> list[Path]:
+    """The files that paths and globs name, in order, each once; refuses a pattern that names none."""
+    paths: dict[Path, None] = {}
+    for pattern in patterns:
+        found = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern, recursive=True))
+        if not found:
+            raise Refusal(f"no such file: {pattern}", flag, _file_fix(pattern))
+        for name in found:
+            _check_readable(Path(name), flag)
+            paths[Path(name)] = None
+    return list(paths)
+
+
+def read(path: Path) -> Iterator[tuple[int, Row]]:
+    """Pairs of (number, row): the number is the line for text formats, the row for parquet and JSON arrays."""
+    try:
+        yield from READERS[_format(path)](path)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise Refusal(f"the gzip data is broken: {error}", str(path), "compress or download the file again") from None
+    except PermissionError:
+        raise Refusal("the file may not be read", str(path), f"chmod +r {path}") from None
+    except RecursionError:
+        raise Refusal("the JSON is nested too deeply", str(path), "write one flat object a row") from None
+
+
+def place(path: Path, number: int) -> str:
+    """Where a row stands: `file:line`, or `file, row N` for formats without lines."""
+    return f"{path}:{number}" if _format(path) in ("txt", "csv", "tsv", "jsonl") else f"{path}, row {number}"
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 of the file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _format(path: Path) -> str:
+    return path.name.lower().removesuffix(".gz").rpartition(".")[2]
+
+
+def _file_fix(pattern: str) -> str:
+    folder = Path(pattern).parent
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    if not names:
+        return f"the folder {folder} is missing or empty; paths are relative to the current folder"
+    close = nearest(Path(pattern).name, names)
+    return f"did you mean {folder / close}?" if close else f"{folder} holds {', '.join(sorted(names)[:5])}"
+
+
+def _check_readable(path: Path, flag: str) -> None:
+    if path.is_dir():
+        raise Refusal(f"{path} is a folder", flag, f"name its files: {path}/*.jsonl")
+    if _format(path) not in READERS:
+        known = ", ".join(READERS)
+        raise Refusal(f"{path.name}: unknown file type", flag, f"use one of {known}, each also with .gz")
+    if path.stat().st_size == 0:
+        raise Refusal("the file is empty", str(path), "give a file with at least one row")
+
+
+def _open(path: Path):
+    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")
+
+
+def lines(path: Path) -> Iterator[str]:
+    """Decoded lines with their line ends; UTF-8 (with or without BOM) and UTF-16; broken bytes are refused by line."""
+    with _open(path) as stream:
+        head = stream.read(4096)
+        stream.seek(0)
+        encoding = next((name for mark, name in BYTE_ORDER_MARKS.items() if head.startswith(mark)), "utf-8")
+        if encoding != "utf-16" and b"\0" in head:
+            raise Refusal("this is not text: it holds NUL bytes", f"{path}:1", "save it as UTF-8 text")
+        if encoding == "utf-16":
+            yield from _decode(path, stream.read(), encoding).splitlines(keepends=True)
+            return
+        for number, line in enumerate(stream, 1):
+            yield _decode(path, line, encoding if number == 1 else "utf-8", number)
+
+
+def _decode(path: Path, data: bytes, encoding: str, number: int = 1) -> str:
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        what = f"byte 0x{data[error.start]:02x} at position {error.start + 1} of the line is not {encoding.upper()}"
+        fix = f"save the file as UTF-8, for example: iconv -f gb18030 -t utf-8 {path.name}"
+        raise Refusal(what, f"{path}:{number}", fix) from None
+
+
+def _read_text(path: Path) -> Iterator[tuple[int, Row]]:
+    for number, line in enumerate(lines(path), 1):
+        yield number, {"text": line.rstrip("\r\n")}
+
+
+def _read_csv(path: Path) -> Iterator[tuple[int, Row]]:
+    csv.field_size_limit(2**31 - 1)
+    text = lines(path)
+    header = next(text)
+    delimiter = ";" if ";" in header and "," not in header else ","
+    reader = csv.reader(_again(header, text), delimiter=delimiter, strict=True)
+    start = 1
+    columns: list[str] = []
+    try:
+        for cells in reader:
+            if columns and cells:
+                yield start, _named(columns, cells, f"{path}:{start}", delimiter)
+            elif cells:
+                columns = _header(cells, path)
+            start = reader.line_num + 1
+    except csv.Error as error:
+        fix = 'write a quote inside a quoted cell twice (""), and close every quote'
+        raise Refusal(f"malformed CSV: {error}", f"{path}:{start}", fix) from None
+
+
+def _read_tsv(path: Path) -> Iterator[tuple[int, Row]]:
+    columns: list[str] = []
+    for number, line in enumerate(lines(path), 1):
+        cells = [_unquoted(cell) for cell in line.rstrip("\r\n").split("\t")]
+        if not columns:
+            columns = _header(cells, path)
+        elif line.strip():
+            yield number, _named(columns, cells, f"{path}:{number}", "tab")
+
+
+def _again(first: str, rest: Iterable[str]) -> Iterator[str]:
+    yield first
+    yield from rest
+
+
+def _unquoted(cell: str) -> str:
+    return cell[1:-1].replace('""', '"') if QUOTED_CELL.fullmatch(cell) else cell
+
+
+def _header(cells: list[str], path: Path) -> list[str]:
+    columns = [cell.strip() for cell in cells]
+    twice = next((name for name in columns if columns.count(name) > 1), None)
+    if twice is not None:
+        raise Refusal(f"column {twice!r} stands twice in the header", f"{path}:1", "give every column its own name")
+    return columns
+
+
+def _named(columns: list[str], cells: list[str], where: str, delimiter: str) -> Row:
+    if len(cells) != len(columns):
+        fix = (
+            "put texts that hold the delimiter in double quotes" if delimiter != "tab" else "one tab between two cells"
+        )
+        what = f"{len(cells)} cells, but the header names {len(columns)} columns ({', '.join(columns)})"
+        raise Refusal(what, where, fix)
+    return dict(zip(columns, cells, strict=True))
+
+
+def _read_json_lines(path: Path) -> Iterator[tuple[int, Row]]:
+    for number, line in enumerate(lines(path), 1):
+        if line.strip():
+            yield number, _object(_parse(line, path, number), f"{path}:{number}")
+
+
+def _read_json(path: Path) -> Iterator[tuple[int, Row]]:
+    text = "".join(lines(path))
+    first = text.lstrip().partition("\n")[0]
+    if first.startswith("{") and first.rstrip().endswith("}") and text.strip() != first.strip():
+        yield from _read_json_lines(path)
+        return
+    rows = _parse(text, path)
+    if isinstance(rows, dict):
+        rows = rows.get("data", [rows])
+    for number, row in enumerate(rows if isinstance(rows, list) else [rows], 1):
+        yield number, _object(row, f"{path}, row {number}")
+
+
+def _parse(text: str, path: Path, number: int = 1):
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        where = f"{path}:{number + error.lineno - 1}:{error.colno}"
+        raise Refusal(f"malformed JSON: {error.msg}", where, "write one complete JSON object a line") from None
+
+
+def _object(row, where: str) -> Row:
+    if not isinstance(row, dict):
+        what = f"a row must be a JSON object, not {type(row).__name__}"
+        raise Refusal(what, where, 'write rows as {"text": "...", "label": "..."}')
+    return row
+
+
+def _read_parquet(path: Path) -> Iterator[tuple[int, Row]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with _open(path) as stream:
+            source = pyarrow.BufferReader(stream.read()) if path.suffix.lower() == ".gz" else path
+        number = 0
+        for batch in pyarrow.parquet.ParquetFile(source).iter_batches(1024):
+            for row in batch.to_pylist():
+                number += 1
+                yield number, row
+    except pyarrow.ArrowException as error:
+        raise Refusal(f"not a readable parquet file: {error}", str(path), "write or download the file again") from None
+
+
+READERS = {
+    "txt": _read_text,
+    "csv": _read_csv,
+    "tsv": _read_tsv,
+    "jsonl": _read_json_lines,
+    "json": _read_json,
+    "parquet": _read_parquet,
+}

@@ -1,0 +1,62 @@
+"""The one loss: summed over the rows (or tokens) of the whole optimizer step, divided once by their number.
+
+Trainer's default divides BERT's and T5's loss by each micro-batch instead, so that loss and gradients come out
+multiplied by accumulation steps and processes (transformers issue 47688).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from recipes.common.errors import Refusal
+from recipes.common.labels import MISSING, MULTI, REGRESSION, SINGLE, Labels
+
+Loss = Callable[..., torch.Tensor]
+
+
+def for_problem(kind: str, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None) -> Loss:
+    """A compute_loss_func for Trainer: (outputs, labels, num_items_in_batch) -> scalar.
+
+    Cross entropy for classes, binary cross entropy for several labels, squared error for regression. With class
+    weights the mean stays over rows, not over weights: balanced weights average to one over the training data.
+    """
+    summed = {REGRESSION: _squared_error, MULTI: _binary_cross_entropy}.get(kind, _cross_entropy)
+
+    def compute_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+        logits = outputs["logits"].float()
+        weights = None if class_weights is None else torch.tensor(class_weights, device=logits.device)
+        total = summed(logits, labels, label_smoothing, weights)
+        number = labels.ne(MISSING).sum() if num_items_in_batch is None else num_items_in_batch
+        return total / torch.clamp(torch.as_tensor(number, device=logits.device), min=1)
+
+    return compute_loss
+
+
+def class_weights(choice: str | None, labels: Labels) -> list[float] | None:
+    """rows / (classes * rows of the class), scikit-learn's "balanced": 8 and 2 rows give 0.625 and 2.5."""
+    if choice is None:
+        return None
+    if labels.kind != SINGLE:
+        raise Refusal("class weights need one class a row", "--class_weights", "leave the flag out")
+    return [labels.rows / (len(labels.counts) * max(count, 1)) for count in labels.counts]
+
+
+def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor, smoothing: float, weights: Any) -> torch.Tensor:
+    logits, labels = logits.reshape(-1, logits.shape[-1]), labels.reshape(-1)
+    return functional.cross_entropy(
+        logits, labels, weight=weights, reduction="sum", label_smoothing=smoothing, ignore_index=MISSING
+    )
+
+
+def _binary_cross_entropy(logits: torch.Tensor, labels: torch.Tensor, smoothing: float, weights: Any) -> torch.Tensor:
+    present = labels.ne(MISSING)
+    targets = labels.float() * (1 - smoothing) + smoothing / 2
+    loss = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    return torch.where(present, loss, 0.0).sum()
+
+
+def _squared_error(logits: torch.Tensor, labels: torch.Tensor, smoothing: float, weights: Any) -> torch.Tensor:
+    error = logits.reshape(-1) - labels.reshape(-1).float()
+    return torch.where(labels.reshape(-1).isnan(), 0.0, error).square().sum()

@@ -1,0 +1,210 @@
+"""How good it is: metrics on scikit-learn that need no network, with bootstrap intervals and a baseline beside them.
+
+`evaluate.load("accuracy")` downloads code, or runs ./accuracy/accuracy.py of the current folder; subclasses of
+`evaluate.Metric` do neither.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import datasets
+import evaluate
+import numpy
+from scipy.special import expit, softmax
+from scipy.stats import pearsonr, spearmanr
+from sklearn import metrics as scikit
+
+from recipes.common.errors import Refusal, nearest
+from recipes.common.labels import MISSING, MULTI, REGRESSION, SINGLE, Labels
+
+Array = numpy.ndarray
+CLASSES, SCORES, NUMBERS = "classes", "scores", "numbers"
+# name -> (what it compares with the references, function of (references, predictions))
+FUNCTIONS: dict[str, tuple[str, Callable[..., float]]] = {
+    "accuracy": (CLASSES, scikit.accuracy_score),
+    "f1_macro": (CLASSES, partial(scikit.f1_score, average="macro", zero_division=0)),
+    "f1_micro": (CLASSES, partial(scikit.f1_score, average="micro", zero_division=0)),
+    "f1": (CLASSES, partial(scikit.f1_score, zero_division=0)),
+    "precision": (CLASSES, partial(scikit.precision_score, zero_division=0)),
+    "recall": (CLASSES, partial(scikit.recall_score, zero_division=0)),
+    "matthews_correlation": (CLASSES, scikit.matthews_corrcoef),
+    "roc_auc": (SCORES, scikit.roc_auc_score),
+    "mse": (NUMBERS, scikit.mean_squared_error),
+    "mae": (NUMBERS, scikit.mean_absolute_error),
+    "pearsonr": (NUMBERS, lambda references, predictions: pearsonr(references, predictions)[0]),
+    "spearmanr": (NUMBERS, lambda references, predictions: spearmanr(references, predictions)[0]),
+}
+REPORTED = {
+    SINGLE: ("accuracy", "f1_macro", "f1_micro", "matthews_correlation"),
+    MULTI: ("accuracy", "f1_macro", "f1_micro"),
+    REGRESSION: ("mse", "mae", "pearsonr", "spearmanr"),
+}
+HEADLINE = {SINGLE: "accuracy", MULTI: "f1_micro", REGRESSION: "mse"}
+
+
+class ScikitMetric(evaluate.Metric):
+    """An `evaluate.Metric` by its name in FUNCTIONS: `ScikitMetric("f1").compute(predictions=…, references=…)`."""
+
+    def __init__(self, config_name: str, **options: Any):
+        super().__init__(config_name=config_name, keep_in_memory=True, **options)
+
+    def _info(self) -> evaluate.MetricInfo:
+        compares, _ = FUNCTIONS[self.config_name]
+        integer, number = datasets.Value("int64"), datasets.Value("float64")
+        many = datasets.Sequence
+        variants = {
+            CLASSES: [(integer, integer), (many(integer), many(integer))],
+            SCORES: [(number, integer), (many(number), integer), (many(number), many(integer))],
+            NUMBERS: [(number, number)],
+        }[compares]
+        features = [datasets.Features(predictions=first, references=second) for first, second in variants]
+        return evaluate.MetricInfo(description=self.config_name, citation="", features=features)
+
+    def _compute(self, predictions: Any, references: Any, **options: Any) -> dict[str, float]:
+        _, function = FUNCTIONS[self.config_name]
+        return {self.config_name: float(function(numpy.asarray(references), numpy.asarray(predictions), **options))}
+
+
+def compute(name: str, predictions: Array, references: Array, **options: Any) -> float:
+    """One metric of FUNCTIONS as a float."""
+    return ScikitMetric(name).compute(predictions=predictions, references=references, **options)[name]
+
+
+def for_labels(labels: Labels, metric_name: str | None) -> Callable[[Any], dict[str, float]]:
+    """A compute_metrics for Trainer: (predictions, label_ids) -> scores, intervals and the baseline's scores.
+
+    The baseline gives one answer, taken from the training labels, to every text. Rows without a label are left out.
+    """
+    _check_name(labels.kind, metric_name)
+
+    def compute_metrics(prediction: Any) -> dict[str, float]:
+        logits, references = prediction
+        logits = logits[0] if isinstance(logits, tuple) else logits
+        present = _present(references, labels.kind)
+        scores = _scores(labels, logits[present], references[present], metric_name)
+        return scores | _baseline_scores(labels, references[present])
+
+    return compute_metrics
+
+
+def probabilities(logits: Array, kind: str) -> Array:
+    """Softmax over the classes, a sigmoid for each of several labels, the number itself for regression."""
+    logits = numpy.asarray(logits, dtype=numpy.float64)
+    return {SINGLE: partial(softmax, axis=-1), MULTI: expit}.get(kind, lambda values: values)(logits)
+
+
+def decisions(logits: Array, kind: str) -> Array:
+    """The class of the highest score; 1 for each label above one half; the number itself for regression."""
+    if kind == SINGLE:
+        return numpy.argmax(logits, axis=-1)
+    return (logits > 0).astype(int) if kind == MULTI else numpy.asarray(logits).reshape(-1)
+
+
+def row_losses(logits: Array, references: Array, kind: str) -> Array:
+    """How wrong each row is: cross entropy in nats (for several labels their mean), or the squared error."""
+    logits = numpy.asarray(logits, dtype=numpy.float64)
+    if kind == REGRESSION:
+        return numpy.square(logits.reshape(-1) - references.reshape(-1))
+    if kind == MULTI:
+        return (numpy.logaddexp(0, logits) - logits * references).mean(axis=-1)
+    normalized = logits - numpy.logaddexp.reduce(logits, axis=-1, keepdims=True)
+    return -normalized[numpy.arange(len(references)), references.astype(int)]
+
+
+def bootstrap(
+    rows: Array, statistic: Callable[[Array], Array], draws: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """The 95 % percentile interval of a statistic of column sums, rows drawn with replacement (Efron 1979).
+
+    rows: [n, columns], what each row adds to the sums; statistic: [draws, columns] -> [draws].
+    """
+    generator = numpy.random.default_rng(seed)
+    number = len(rows)
+    values = []
+    for _ in range(0, draws, 100):
+        weights = generator.multinomial(number, numpy.full(number, 1 / number), size=100)
+        values.append(statistic(weights @ rows))
+    low, high = numpy.percentile(numpy.concatenate(values), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _check_name(kind: str, metric_name: str | None) -> None:
+    allowed = {name for name, (compares, _) in FUNCTIONS.items() if (compares == NUMBERS) == (kind == REGRESSION)}
+    if metric_name and metric_name not in allowed:
+        close = nearest(metric_name, allowed)
+        fix = f"did you mean {close}?" if close else f"use one of {', '.join(sorted(allowed))}"
+        raise Refusal(f"no metric {metric_name!r} for {kind.replace('_', ' ')}", "--metric_name", fix)
+
+
+def _present(references: Array, kind: str) -> Array:
+    if kind == REGRESSION:
+        return ~numpy.isnan(references.reshape(-1))
+    return (references != MISSING).all(axis=-1) if kind == MULTI else references != MISSING
+
+
+def _scores(labels: Labels, logits: Array, references: Array, metric_name: str | None) -> dict[str, float]:
+    kind, predictions = labels.kind, decisions(logits, labels.kind)
+    scores = {name: compute(name, predictions, references) for name in REPORTED[kind]}
+    if metric_name and metric_name not in scores and metric_name != "roc_auc":
+        binary = kind == SINGLE and len(labels.names) == 2
+        options = {"average": "binary" if binary else "micro" if kind == MULTI else "macro"}
+        scores[metric_name] = compute(metric_name, predictions, references, **options)
+    if kind != REGRESSION:
+        scores["cross_entropy"] = float(row_losses(logits, references, kind).mean())
+        scores |= _area(kind, logits, references)
+        scores |= _per_class(labels, predictions, references)
+    for name, (rows, statistic) in _intervals(labels, predictions, references):
+        scores[f"{name}_low"], scores[f"{name}_high"] = bootstrap(rows, statistic)
+    return scores
+
+
+def _area(kind: str, logits: Array, references: Array) -> dict[str, float]:
+    """ROC-AUC, where every class occurs: elsewhere it is not defined."""
+    classes = logits.shape[-1]
+    found = [references[:, column] for column in range(classes)] if kind == MULTI else [references]
+    if any(len(numpy.unique(column)) < (2 if kind == MULTI else classes) for column in found):
+        return {}
+    scores = probabilities(logits, kind)
+    options = {"multi_class": "ovr"} if kind == SINGLE and classes > 2 else {}
+    scores = scores[:, 1] if kind == SINGLE and classes == 2 else scores
+    return {"roc_auc": compute("roc_auc", scores, references, **options)}
+
+
+def _per_class(labels: Labels, predictions: Array, references: Array) -> dict[str, float]:
+    numbers = list(range(len(labels.names)))
+    table = scikit.precision_recall_fscore_support(references, predictions, labels=numbers, zero_division=0)
+    named = zip(("precision", "recall", "f1"), table, strict=False)
+    return {f"{metric}_{name}": float(row[i]) for metric, row in named for i, name in enumerate(labels.names)}
+
+
+def _intervals(
+    labels: Labels, predictions: Array, references: Array
+) -> Iterator[tuple[str, tuple[Array, Callable[[Array], Array]]]]:
+    """For each metric with an interval: what every row adds to its sums, and the metric as a function of the sums."""
+    if labels.kind == REGRESSION:
+        errors = numpy.square(predictions - references.reshape(-1))[:, None]
+        yield "mse", (errors, lambda sums: sums[:, 0] / len(errors))
+        return
+    numbers = numpy.arange(len(labels.names))
+    predicted = predictions[:, None] == numbers if labels.kind == SINGLE else predictions.astype(bool)
+    true = references[:, None] == numbers if labels.kind == SINGLE else references.astype(bool)
+    right = (predicted == true).all(axis=1)[:, None].astype(float)
+    yield "accuracy", (right, lambda sums: sums[:, 0] / len(right))
+    counts = numpy.concatenate([predicted & true, predicted, true], axis=1).astype(float)
+    yield "f1_macro", (counts, lambda sums: _f1(sums).mean(axis=1))
+    if labels.kind == MULTI:
+        totals = counts.reshape(len(counts), 3, -1).sum(axis=2)
+        yield "f1_micro", (totals, lambda sums: _f1(sums)[:, 0])
+
+
+def _f1(sums: Array) -> Array:
+    """[draws, 3 * classes] sums of hits, predictions and references -> [draws, classes] F1 scores."""
+    hits, predicted, true = numpy.split(sums, 3, axis=1)
+    return 2 * hits / numpy.maximum(predicted + true, 1)
+
+
+def _baseline_scores(labels: Labels, references: Array) -> dict[str, float]:
+    constant = numpy.broadcast_to(labels.baseline, references.shape)
+    names = {SINGLE: ("accuracy", "f1_macro"), MULTI: ("f1_micro", "f1_macro"), REGRESSION: ("mse",)}[labels.kind]
+    return {f"baseline_{name}": compute(name, constant, references) for name in names}

@@ -1,0 +1,276 @@
+"""Tokenizer and model: from a checkpoint, or a tokenizer trained on the training text and a model from a configuration."""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import models as algorithms
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from recipes.common.args import Arguments
+from recipes.common.errors import Refusal, nearest, note
+
+# The special tokens that each family of architectures is defined with; everything else gets BERT's.
+BERT_TOKENS = {
+    **{"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+}
+ROBERTA_TOKENS = {
+    **{"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>", "mask_token": "<mask>"},
+    **{"cls_token": "<s>", "sep_token": "</s>"},
+}
+GPT_TOKENS = {"eos_token": "<|endoftext|>", "bos_token": "<|endoftext|>", "pad_token": "<|pad|>", "unk_token": "<unk>"}
+ROBERTA_LIKE = {"roberta", "xlm-roberta", "camembert", "bart", "mbart", "longformer", "data2vec-text", "mpnet"}
+GPT_LIKE = {
+    "gpt2",
+    "gpt_neo",
+    "gpt_neox",
+    "llama",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "phi",
+    "gemma",
+    "opt",
+    "bloom",
+    "smollm3",
+}
+
+
+def load_tokenizer(arguments: Arguments, texts: Iterable[str]) -> PreTrainedTokenizerBase:
+    """The checkpoint's tokenizer; without a checkpoint one that is trained on `texts`, which are read only then."""
+    name = arguments.tokenizer_name or arguments.model_name_or_path
+    if not name:
+        return train_tokenizer(
+            texts, arguments.tokenizer_algorithm, arguments.vocab_size, arguments.model_type or "bert"
+        )
+    flag = "--tokenizer_name" if arguments.tokenizer_name else "--model_name_or_path"
+    tokenizer = _from_hub(AutoTokenizer, name, flag, arguments, use_fast=arguments.use_fast_tokenizer)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+        note(f"the tokenizer has no padding token: using {tokenizer.pad_token}")
+    return tokenizer
+
+
+def train_tokenizer(texts: Iterable[str], algorithm: str, vocab_size: int, model_type: str) -> PreTrainedTokenizerFast:
+    """A tokenizer with at most `vocab_size` tokens and the special tokens of `model_type`; right for Chinese too.
+
+    WordPiece lower-cases and sets every Chinese character apart, as BERT does; byte-level BPE knows every string;
+    Unigram sets Chinese characters apart from Latin words, but may join them to words of their own.
+    """
+    special = _special_tokens(model_type)
+    tokens = list(dict.fromkeys(special.values()))
+    if vocab_size < len(tokens) + 100:
+        fix = f"give at least {len(tokens) + 100}; 8000 is usual for small data"
+        raise Refusal(f"--vocab_size {vocab_size} is too small for any text", "--vocab_size", fix)
+    unknown = special.get("unk_token", special["pad_token"])
+    tokenizer, trainer = _ALGORITHMS[algorithm](vocab_size, tokens, unknown)
+    tokenizer.train_from_iterator(texts, trainer)
+    _add_template(tokenizer, special)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, padding_side="right", clean_up_tokenization_spaces=False, **special
+    )
+
+
+def _special_tokens(model_type: str) -> dict[str, str]:
+    if model_type in ROBERTA_LIKE:
+        return ROBERTA_TOKENS
+    return GPT_TOKENS if model_type in GPT_LIKE else BERT_TOKENS
+
+
+def _wordpiece(vocab_size: int, tokens: list[str], unknown: str) -> tuple[Tokenizer, Any]:
+    tokenizer = Tokenizer(algorithms.WordPiece(unk_token=unknown))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    return tokenizer, trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=tokens, show_progress=False)
+
+
+def _bpe(vocab_size: int, tokens: list[str], unknown: str) -> tuple[Tokenizer, Any]:
+    tokenizer = Tokenizer(algorithms.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    return tokenizer, trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=tokens, initial_alphabet=alphabet, show_progress=False
+    )
+
+
+def _unigram(vocab_size: int, tokens: list[str], unknown: str) -> tuple[Tokenizer, Any]:
+    tokenizer = Tokenizer(algorithms.Unigram())
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Metaspace(), pre_tokenizers.UnicodeScripts(), pre_tokenizers.Punctuation()]
+    )
+    tokenizer.decoder = decoders.Metaspace()
+    return tokenizer, trainers.UnigramTrainer(
+        vocab_size=vocab_size, special_tokens=tokens, unk_token=unknown, show_progress=False
+    )
+
+
+_ALGORITHMS = {"wordpiece": _wordpiece, "bpe": _bpe, "unigram": _unigram}
+
+
+def _add_template(tokenizer: Tokenizer, special: dict[str, str]) -> None:
+    """[CLS] a [SEP] b [SEP] for encoders; a decoder's texts stay as they are."""
+    if "cls_token" not in special:
+        return
+    first, last = special["cls_token"], special["sep_token"]
+    ids = [(token, tokenizer.token_to_id(token)) for token in (first, last)]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{first} $A {last}", pair=f"{first} $A {last} $B:1 {last}:1", special_tokens=ids
+    )
+
+
+def load_config(arguments: Arguments, tokenizer: PreTrainedTokenizerBase, **changes: Any) -> PretrainedConfig:
+    """The model's configuration: the checkpoint's, or that of --model_type; `changes` are the task's (labels, …)."""
+    name = arguments.config_name or arguments.model_name_or_path
+    if name:
+        flag = "--config_name" if arguments.config_name else "--model_name_or_path"
+        config = _from_hub(AutoConfig, name, flag, arguments, **changes)
+    else:
+        config = _new_config(arguments, tokenizer, changes)
+    if arguments.config_overrides:
+        _override(config, arguments.config_overrides)
+    if config.pad_token_id is None:
+        config.pad_token_id = tokenizer.pad_token_id
+    return config
+
+
+def _new_config(arguments: Arguments, tokenizer: PreTrainedTokenizerBase, changes: dict[str, Any]) -> PretrainedConfig:
+    if not arguments.model_type:
+        fix = "name a checkpoint: --model_name_or_path NAME, or an architecture: --model_type bert"
+        raise Refusal("no model", "--model_name_or_path", fix)
+    if arguments.model_type not in CONFIG_MAPPING:
+        close = nearest(arguments.model_type, CONFIG_MAPPING)
+        fix = f"did you mean {close}?" if close else "for example bert, roberta, modernbert, gpt2, llama"
+        raise Refusal(f"unknown architecture {arguments.model_type!r}", "--model_type", fix)
+    special = ("pad", "bos", "eos", "cls", "sep")
+    ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in special}
+    return CONFIG_MAPPING[arguments.model_type](vocab_size=len(tokenizer), **ids, **changes)
+
+
+def _override(config: PretrainedConfig, overrides: str) -> None:
+    for item in overrides.split(","):
+        key, equals, _ = item.strip().partition("=")
+        if not equals or not hasattr(config, key):
+            close = nearest(key, vars(config))
+            fix = f"did you mean {close}=…?" if close else "write name=value,name=value"
+            raise Refusal(f"{config.model_type} has no setting {key!r}", "--config_overrides", fix)
+    try:
+        config.update_from_string(overrides)
+    except ValueError as error:
+        raise Refusal(str(error), "--config_overrides", "write name=value,name=value") from None
+
+
+def load_model(
+    auto_class: Any, arguments: Arguments, tokenizer: PreTrainedTokenizerBase, **changes: Any
+) -> torch.nn.Module:
+    """A model of `auto_class` in float32, from the checkpoint or with random weights, with LoRA or frozen as asked.
+
+    float32, because from_pretrained's default keeps a checkpoint's half precision, in which Adam loses small updates.
+    """
+    config = load_config(arguments, tokenizer, **changes)
+    if arguments.model_name_or_path:
+        options = {
+            "config": config,
+            "dtype": torch.float32,
+            "ignore_mismatched_sizes": arguments.ignore_mismatched_sizes,
+        }
+        model = _from_hub(auto_class, arguments.model_name_or_path, "--model_name_or_path", arguments, **options)
+    else:
+        model = _from_config(auto_class, config)
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(len(tokenizer))
+        note(f"the embeddings were enlarged to the tokenizer's {len(tokenizer)} tokens")
+    if arguments.lora_rank:
+        return _with_adapters(model, arguments)
+    if arguments.freeze_encoder:
+        model.base_model.requires_grad_(False)
+    return model
+
+
+def _from_config(auto_class: Any, config: PretrainedConfig) -> torch.nn.Module:
+    try:
+        return auto_class.from_config(config)
+    except (ValueError, RuntimeError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        what = f"{config.model_type} cannot be built this way: {reason}"
+        raise Refusal(what, "--model_type and --config_overrides", "choose sizes that fit each other") from None
+
+
+def _with_adapters(model: torch.nn.Module, arguments: Arguments) -> torch.nn.Module:
+    from peft import LoraConfig, TaskType, get_peft_model
+
+    if not arguments.model_name_or_path:
+        fix = "name a checkpoint with --model_name_or_path, or leave --lora_rank out"
+        raise Refusal("adapters need a trained model under them", "--lora_rank", fix)
+    tasks = {"ForSequenceClassification": TaskType.SEQ_CLS, "ForCausalLM": TaskType.CAUSAL_LM}
+    tasks |= {"ForConditionalGeneration": TaskType.SEQ_2_SEQ_LM}
+    task = next((task for ending, task in tasks.items() if type(model).__name__.endswith(ending)), None)
+    modules = arguments.lora_target_modules
+    config = LoraConfig(
+        r=arguments.lora_rank,
+        lora_alpha=arguments.lora_alpha or 2 * arguments.lora_rank,
+        lora_dropout=arguments.lora_dropout,
+        target_modules=modules if modules == "all-linear" else modules.split(","),
+        task_type=task,
+    )
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:
+        reason = str(error).splitlines()[0]
+        raise Refusal(f"no adapters: {reason}", "--lora_target_modules", "name modules of the model") from None
+
+
+def max_length(wanted: int, tokenizer: PreTrainedTokenizerBase, model: torch.nn.Module) -> int:
+    """`wanted`, or fewer tokens where the tokenizer or the model's positions end earlier."""
+    positions = getattr(model.config, "max_position_embeddings", None) or wanted
+    if model.config.model_type in ROBERTA_LIKE:
+        positions -= tokenizer.pad_token_id + 1  # their positions are counted from there
+    possible = min(wanted, tokenizer.model_max_length, positions)
+    if possible < wanted:
+        note(f"texts are cut to {possible} tokens, not {wanted}: the model has no more positions")
+    return possible
+
+
+def trained_labels(arguments: Arguments, training_arguments: Any) -> list[str] | None:
+    """When nothing is trained, the classes of a local checkpoint in order of id; None where they have no names."""
+    if training_arguments.do_train:
+        return None
+    path = Path(arguments.model_name_or_path or "") / "config.json"
+    if not path.is_file():
+        return None
+    id2label = json.loads(path.read_text(encoding="utf-8")).get("id2label") or {}
+    names = [name for _, name in sorted(id2label.items(), key=lambda pair: int(pair[0]))]
+    return None if not names or names[0].startswith("LABEL_") else names
+
+
+def texts_of(dataset: Iterable[dict], columns: Iterable[str]) -> Iterator[str]:
+    """All texts of these columns, row by row: what a tokenizer is trained on."""
+    for row in dataset:
+        for column in columns:
+            yield row[column]
+
+
+def _from_hub(auto_class: Any, name: str, flag: str, arguments: Arguments, **options: Any) -> Any:
+    """from_pretrained with the Hub's flags; what goes wrong is refused in one line instead of a traceback."""
+    if Path(name).exists() and not Path(name).is_dir():
+        raise Refusal(f"{name} is a file, not a checkpoint", flag, f"name its folder: {Path(name).parent}")
+    if name.startswith((".", "/", "~")) and not Path(name).expanduser().is_dir():
+        raise Refusal(f"no folder {name}", flag, "check the path; it is relative to the current folder")
+    options |= {"cache_dir": arguments.cache_dir, "revision": arguments.model_revision, "token": arguments.token}
+    try:
+        return auto_class.from_pretrained(name, trust_remote_code=arguments.trust_remote_code, **options)
+    except RuntimeError as error:
+        if "size mismatch" not in str(error) and "mismatch" not in str(error):
+            raise
+        what = f"the checkpoint {name} does not fit this task's sizes"
+        raise Refusal(what, flag, "a new head: --ignore_mismatched_sizes; otherwise another checkpoint") from None
+    except Exception as error:  # each library raises its own for a missing or damaged file
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        fix = "check the name or path and the network; a folder needs config.json, weights and tokenizer files"
+        raise Refusal(f"cannot load {name}: {reason}", flag, fix) from None

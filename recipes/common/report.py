@@ -1,0 +1,230 @@
+"""What a run leaves beside the model: run.yaml, run.json, predictions.jsonl, plots, the model card, and two tables."""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+import yaml
+
+from recipes.common import card, metrics
+from recipes.common.args import ROOT, SECRETS
+from recipes.common.data import Splits
+from recipes.common.errors import Refusal
+from recipes.common.labels import MULTI, REGRESSION
+from recipes.common.tokens import Tokens
+from recipes.common.trainer import Trainer, parameters
+
+PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "accelerate", "peft", "evaluate", "scikit-learn")
+RESULTS = ("all_results.json", "train_results.json", "eval_results.json", "predict_results.json")
+MODEL = ("config.json", "generation_config.json", "model.safetensors", "model.safetensors.index.json")
+ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+OTHERS = ("README.md", "run.yaml", "run.json", "predictions.jsonl", "trainer_state.json")
+
+
+def begin(output_dir: Path, resolved: dict[str, Any], command: str) -> None:
+    """Claims the folder: run.yaml with every resolved flag, run.json with the command and the machine."""
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump(resolved, allow_unicode=True, sort_keys=True)
+        (output_dir / "run.yaml").write_text(text, encoding="utf-8")
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        fix = "name a folder that you may write"
+        raise Refusal(f"cannot write: {error.strerror}", f"--output_dir {output_dir}", fix) from None
+    facts = {
+        "status": "unfinished",
+        "command": without_secrets(command),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "git_commit": _git_commit(),
+        "python": platform.python_version(),
+        "versions": {name: metadata.version(name) for name in PACKAGES},
+        "hardware": hardware(),
+        "world_size": int(os.environ.get("WORLD_SIZE", "1")),
+        "seed": resolved.get("seed"),
+        "data_seed": resolved.get("data_seed", resolved.get("seed")),
+    }
+    _write_json(output_dir / "run.json", facts)
+
+
+def earlier(output_dir: Path) -> tuple[dict[str, Any], bool] | None:
+    """The flags of the run that began in this folder, and whether it is complete; None where there was none."""
+    try:
+        flags = yaml.safe_load((output_dir / "run.yaml").read_text(encoding="utf-8"))
+        facts = json.loads((output_dir / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    return flags, facts.get("status") == "complete"
+
+
+def remove(output_dir: Path) -> None:
+    """Deletes what a run left in the folder, and nothing else."""
+    if earlier(output_dir) is None:
+        return
+    for name in (*RESULTS, *MODEL, *ADAPTER, *TOKENIZER, *OTHERS):
+        (output_dir / name).unlink(missing_ok=True)
+    for folder in [*output_dir.glob("checkpoint-*"), *output_dir.glob(".saving-*"), output_dir / "plots"]:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def hardware() -> str:
+    """The device that trains, in words."""
+    if torch.cuda.is_available():
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    if torch.accelerator.is_available():
+        return str(torch.accelerator.current_accelerator())
+    return f"CPU {platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def without_secrets(command: str) -> str:
+    """The command line with the values of tokens replaced."""
+    words = command.split(" ")
+    for position, word in enumerate(words):
+        flag, equals, _ = word.lstrip("-").partition("=")
+        if word.startswith("--") and flag.replace("-", "_") in SECRETS:
+            words[position] = f"--{flag}=<secret>" if equals else word
+            if not equals and position + 1 < len(words):
+                words[position + 1] = "<secret>"
+    return " ".join(words)
+
+
+def labelled_rows(splits: Splits) -> Callable[[str, Any], list[dict[str, Any]]]:
+    """Makes the rows of predictions.jsonl for a classifier: id, texts, label, prediction, scores and loss of each."""
+
+    def describe(split: str, output: Any) -> list[dict[str, Any]]:
+        data, labels = dict(splits.items())[split], splits.labels
+        logits = output.predictions[0] if isinstance(output.predictions, tuple) else output.predictions
+        scores = metrics.probabilities(logits, labels.kind)
+        answers = [answer(labels, row) for row in logits]
+        references, losses = [None] * len(data), [None] * len(data)
+        if output.label_ids is not None:
+            references = [_reference(labels, row) for row in output.label_ids]
+            losses = metrics.row_losses(logits, numpy.nan_to_num(output.label_ids), labels.kind)
+        rows = []
+        for position, texts in enumerate(data.select_columns(["row_id", *splits.texts])):
+            row = {**texts, "label": references[position], "prediction": answers[position]}
+            if labels.kind != REGRESSION:
+                row["scores"] = {name: round(float(scores[position][i]), 6) for i, name in enumerate(labels.names)}
+            if references[position] is not None:
+                row["loss"] = round(float(losses[position]), 6)
+            rows.append(row)
+        return rows
+
+    return describe
+
+
+def answer(labels: Any, logits: numpy.ndarray) -> str | list[str] | float:
+    """What the model says: a class, the list of labels above one half, or a number."""
+    if labels.kind == REGRESSION:
+        return float(numpy.ravel(logits)[0])
+    decision = metrics.decisions(logits, labels.kind)
+    if labels.kind == MULTI:
+        return [name for name, chosen in zip(labels.names, decision, strict=True) if chosen]
+    return labels.names[int(decision)]
+
+
+def _reference(labels: Any, encoded: Any) -> str | list[str] | float | None:
+    if labels.kind == REGRESSION:
+        return None if numpy.isnan(encoded) else float(encoded)
+    if labels.kind == MULTI:
+        return None if min(encoded) < 0 else [name for name, one in zip(labels.names, encoded, strict=True) if one]
+    return labels.names[int(encoded)] if encoded >= 0 else None
+
+
+class Record:
+    """Collects what a run's report needs while the run goes on, and writes it at the end."""
+
+    def __init__(self, trainer: Trainer, arguments: Any, splits: Splits, tokens: Tokens):
+        self.trainer, self.arguments, self.splits, self.tokens = trainer, arguments, splits, tokens
+        self.headline = arguments.metric_name or metrics.HEADLINE[splits.labels.kind]
+        self.output_dir = Path(trainer.args.output_dir)
+        self.predictions: list[dict[str, Any]] = []
+        self.predicted_split = ""
+        self.began = time.time()
+
+    def print_summary(self) -> None:
+        """One table before the first step: rows, tokens, model, steps, device and precision."""
+        if not self.trainer.is_world_process_zero():
+            return
+        for name, count in self.splits.accounting.items():
+            skipped = "".join(f", {number} {reason}" for reason, number in count["skipped"].items())
+            tokens = self.tokens.counts.get(name, {})
+            size = (
+                f", {tokens['tokens']:,} tokens, {tokens['truncated_share']:.1%} truncated" if tokens else ", streamed"
+            )
+            print(f"{name:<11} {count['used']:,} of {count['read']:,} rows{skipped}{size}")
+        for name, value in self._model_facts().items():
+            print(f"{name:<11} {value}")
+
+    def _model_facts(self) -> dict[str, str]:
+        arguments = self.trainer.args
+        total, trained = parameters(self.trainer.model)
+        share = "" if trained == total else f", {trained:,} trained"
+        origin = self.arguments.model_name_or_path or "from scratch"
+        precision = "bf16" if arguments.bf16 else "fp16" if arguments.fp16 else "fp32"
+        batch = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
+        facts = {"model": f"{type(self.trainer.model).__name__}, {origin}, {total:,} parameters{share}"}
+        if arguments.do_train and self.trainer.train_dataset is not None:
+            steps = arguments.max_steps if arguments.max_steps > 0 else self._steps(batch)
+            facts["training"] = f"{steps:,} steps of {batch} rows, learning rate {arguments.learning_rate:g}"
+        return facts | {"device": f"{hardware()}, {precision}", "output": str(self.output_dir)}
+
+    def _steps(self, batch: int) -> int:
+        rows = len(self.trainer.train_dataset)
+        return int(-(-rows // batch) * self.trainer.args.num_train_epochs)
+
+    def add_predictions(self, split: str, rows: list[dict[str, Any]]) -> None:
+        """Writes predictions.jsonl: the test set's where it is predicted, otherwise the validation set's."""
+        self.predictions, self.predicted_split = rows, split
+        with (self.output_dir / "predictions.jsonl").open("w", encoding="utf-8") as stream:
+            stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+    def finish(self, scores: dict[str, float]) -> None:
+        """run.json completed, plots, the model card, the closing table; the run counts as complete only now."""
+        path = self.output_dir / "run.json"
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        tokenizer_file = self.output_dir / "tokenizer.json"
+        facts |= {
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "seconds": round(time.time() - self.began, 1),
+            "data_sha256": self.splits.hashes,
+            "tokenizer_sha256": _hash(tokenizer_file) if tokenizer_file.exists() else None,
+            "rows": self.splits.accounting,
+            "tokens": self.tokens.counts,
+            "parameters": dict(zip(("all", "trained"), parameters(self.trainer.model), strict=True)),
+        }
+        history = self.trainer.state.log_history
+        plots = card.draw(self.output_dir / "plots", history, self.predictions, self.splits.labels, self.headline)
+        flags = yaml.safe_load((self.output_dir / "run.yaml").read_text(encoding="utf-8"))
+        text = card.write(facts, flags, scores, self.predictions, self.predicted_split, self.splits.labels, plots)
+        (self.output_dir / "README.md").write_text(text, encoding="utf-8")
+        _write_json(path, facts | {"status": "complete"})
+        print(card.score_table(scores), f"\nreport      {self.output_dir / 'README.md'}", sep="")
+
+
+def _git_commit() -> str | None:
+    command = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    """Written aside and renamed, so that a reader never finds half of it."""
+    aside = path.with_suffix(".json.new")
+    aside.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+    aside.replace(path)

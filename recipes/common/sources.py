@@ -1,0 +1,127 @@
+"""Files or Hub -> where the rows of each split come from; nothing is read but the names of columns and classes."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from recipes.common import files
+from recipes.common.args import Arguments
+from recipes.common.errors import Refusal, nearest, note
+
+# A split's usual names on the Hub; the first one found is taken.
+SPLIT_NAMES = {
+    "train": ("train",),
+    "validation": ("validation", "validation_matched", "valid", "dev"),
+    "test": ("test", "test_matched"),
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where one split's rows come from: pairs of (number, row), and the place that a number stands for."""
+
+    name: str
+    rows: Callable[[], Iterator[tuple[int, dict]]]
+    place: Callable[[int], str]
+    class_names: dict[str, list[str]] = field(default_factory=dict)
+    paths: tuple[Path, ...] = ()
+
+
+def find(arguments: Arguments, training_arguments: Any) -> dict[str, Source]:
+    """The sources of the splits that this run uses; a missing one is refused unless it can be done without."""
+    if arguments.dataset_name and arguments.train_file:
+        raise Refusal("two sources of data", "--dataset_name and --train_file", "give one of the two")
+    available = _hub_sources(arguments) if arguments.dataset_name else _file_sources(arguments)
+    wanted = {
+        "train": training_arguments.do_train,
+        "validation": needs_validation(training_arguments),
+        "test": training_arguments.do_predict,
+    }
+    if wanted["validation"] and "validation" not in available and "train" in available:
+        wanted["train"] = True
+    elif wanted["validation"] and "validation" not in available and "test" in available:
+        note("no validation data: evaluating on the test data")
+        available["validation"] = available["test"]
+    if wanted["test"] and "test" not in available and training_arguments.do_train and not arguments.test_split_name:
+        note("no test data: nothing to predict")
+        training_arguments.do_predict = wanted["test"] = False
+    for split, is_wanted in wanted.items():
+        if is_wanted and split not in available and not (split == "validation" and "train" in available):
+            flag = f"--{split}_file"
+            raise Refusal(f"no {split} data", flag, f"name it: {flag} FILE, or a Hub data set with --dataset_name")
+    return {split: available[split] for split in SPLIT_NAMES if wanted[split] and split in available}
+
+
+def needs_validation(training_arguments: Any) -> bool:
+    """Whether the run evaluates, at its end or on the way."""
+    return training_arguments.do_eval or training_arguments.eval_strategy != "no"
+
+
+def _file_sources(arguments: Arguments) -> dict[str, Source]:
+    sources = {}
+    for split in SPLIT_NAMES:
+        flag = f"{split}_file"
+        patterns = getattr(arguments, flag)
+        if patterns:
+            paths = files.expand([patterns] if isinstance(patterns, str) else patterns, f"--{flag}")
+            sources[split] = Source(split, partial(_file_rows, paths), partial(_file_place, paths), {}, tuple(paths))
+    return sources
+
+
+def _file_rows(paths: list[Path]) -> Iterator[tuple[int, dict]]:
+    """Rows of several files; the number also says which file: number * len(paths) + the file's position."""
+    for position, path in enumerate(paths):
+        for number, row in files.read(path):
+            yield number * len(paths) + position, row
+
+
+def _file_place(paths: list[Path], code: int) -> str:
+    number, position = divmod(code, len(paths))
+    return files.place(paths[position], number)
+
+
+def _hub_sources(arguments: Arguments) -> dict[str, Source]:
+    data = _load_hub(arguments)
+    for name in filter(None, (arguments.remove_splits or "").split(",")):
+        if name not in data:
+            raise Refusal(f"no split {name!r} to remove", "--remove_splits", f"splits: {', '.join(data)}")
+        data.pop(name)
+    sources = {}
+    for split, usual in SPLIT_NAMES.items():
+        chosen = getattr(arguments, f"{split}_split_name")
+        name = chosen or next((name for name in usual if name in data), None)
+        if chosen and chosen not in data:
+            close = nearest(chosen, data)
+            fix = f"did you mean {close}?" if close else f"splits: {', '.join(data)}"
+            raise Refusal(f"the data set has no split {chosen!r}", f"--{split}_split_name", fix)
+        if name:
+            place = partial("{}, {}, row {}".format, arguments.dataset_name, name)
+            sources[split] = Source(split, partial(enumerate, data[name], 1), place, _class_features(data[name]))
+    return sources
+
+
+def _load_hub(arguments: Arguments) -> dict[str, Any]:
+    mode = "force_redownload" if arguments.overwrite_cache else None
+    try:
+        return datasets.load_dataset(
+            arguments.dataset_name,
+            arguments.dataset_config_name,
+            revision=arguments.dataset_revision,
+            cache_dir=arguments.cache_dir,
+            token=arguments.token,
+            download_mode=mode,
+            streaming=arguments.streaming,
+        )
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        fix = "check its name, --dataset_config_name and the network; or read local files with --train_file"
+        raise Refusal(f"cannot load the data set {arguments.dataset_name}: {reason}", "--dataset_name", fix) from None
+
+
+def _class_features(split: Any) -> dict[str, list[str]]:
+    features = {name: getattr(value, "feature", value) for name, value in (split.features or {}).items()}
+    return {name: value.names for name, value in features.items() if isinstance(value, datasets.ClassLabel)}

@@ -1,0 +1,118 @@
+"""The one Trainer subclass: whole checkpoints, predictions in order, a loss that stays finite."""
+
+import math
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+import transformers
+from torch.utils.data import Sampler
+from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
+from transformers.trainer_utils import PredictionOutput, rotate_checkpoints
+
+from recipes.common import checkpoints
+from recipes.common.errors import TrainingFailed
+
+
+class Trainer(transformers.Trainer):
+    """transformers.Trainer with the defaults a run should be able to rely on."""
+
+    _staging: Path | None = None
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Stops the run at the first logged loss or gradient norm that is not finite."""
+        for name in ("loss", "grad_norm", "eval_loss"):
+            if not math.isfinite(logs.get(name, 0.0)):
+                fix = "lower --learning_rate, set --max_grad_norm, or turn bf16 off; the last checkpoint is intact"
+                raise TrainingFailed(f"{name} is {logs[name]}", f"step {self.state.global_step}", fix)
+        super().log(logs, start_time)
+
+    def predict(self, test_dataset: Any, *args: Any, **options: Any) -> PredictionOutput:
+        """Predictions in the order of the data set, although the rows run through the model sorted by length."""
+        output = super().predict(test_dataset, *args, **options)
+        order = _longest_first(test_dataset)
+        if order is None:
+            return output
+        back = numpy.argsort(order)
+        label_ids = None if output.label_ids is None else _take(output.label_ids, back)
+        return PredictionOutput(_take(output.predictions, back), label_ids, output.metrics)
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Sampler | None:
+        """Rows of like length together: less padding, and nothing random (group_by_length would draw an order)."""
+        order = _longest_first(eval_dataset)
+        return super()._get_eval_sampler(eval_dataset) if order is None else _Fixed(order)
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._staging) if self._staging else super()._get_output_dir(trial)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        with suppress(FileNotFoundError):  # a pickle, with the Hub token in clear
+            (Path(output_dir or self.args.output_dir) / TRAINING_ARGS_NAME).unlink()
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Writes aside, then renames: whoever kills the run in between finds the previous checkpoint as it was.
+
+        Exactly one process renames, between two barriers: upstream's atomic saving was reverted twice because the
+        renames of several ranks raced (transformers issues 27929 and 29839).
+        """
+        output_dir, name = Path(self.args.output_dir), f"checkpoint-{self.state.global_step}"
+        self._staging = output_dir / f"{checkpoints.STAGING}{self.state.global_step}"
+        try:
+            super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()
+            if self.args.should_save:
+                self._name_best(output_dir)
+                self.state.save_to_json(str(self._staging / name / TRAINER_STATE_NAME))
+                checkpoints.publish(self._staging / name, output_dir / name)
+                self._staging.rmdir()
+                self._rotate(output_dir)
+            self.accelerator.wait_for_everyone()
+            self._name_best(output_dir)
+        finally:
+            self._staging = None
+
+    def _name_best(self, output_dir: Path) -> None:
+        if self.state.best_global_step:
+            self.state.best_model_checkpoint = str(output_dir / f"checkpoint-{self.state.best_global_step}")
+
+    def _rotate(self, output_dir: Path) -> None:
+        rotate_checkpoints(
+            output_dir=str(output_dir),
+            save_total_limit=self.args.save_total_limit,
+            best_model_checkpoint=self.state.best_model_checkpoint,
+        )
+
+
+class _Fixed(Sampler):
+    """A given order."""
+
+    def __init__(self, order: numpy.ndarray):
+        self.order = order
+
+    def __iter__(self):
+        return iter(self.order.tolist())
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+
+def _longest_first(dataset: Any) -> numpy.ndarray | None:
+    """Row positions by falling length (equal lengths stay in order); None where the lengths are not known."""
+    if "length" not in (getattr(dataset, "column_names", None) or []):
+        return None
+    return numpy.argsort(-numpy.asarray(dataset["length"]), kind="stable")
+
+
+def _take(arrays: Any, order: numpy.ndarray) -> Any:
+    if isinstance(arrays, tuple):
+        return tuple(_take(array, order) for array in arrays)
+    return arrays[order]
+
+
+def parameters(model: torch.nn.Module) -> tuple[int, int]:
+    """Numbers of all parameters and of those that are trained."""
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    return sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)

@@ -1,0 +1,134 @@
+"""A run from its first line to its last: start() before anything is loaded, run() to train, evaluate and report."""
+
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import transformers
+from transformers import EarlyStoppingCallback, set_seed
+
+from recipes.common import args, checkpoints, report
+from recipes.common.data import Splits
+from recipes.common.errors import COMPLETE, Refusal, note
+from recipes.common.tokens import Tokens
+from recipes.common.trainer import Trainer
+
+# Flags that change what is shown or where a run goes on, not what is learned.
+FREE_TO_CHANGE = {"logging_steps", "disable_tqdm", "report_to", "run_name", "save_total_limit", "log_level", "use_cpu"}
+
+
+def start(arguments_class: type, recipe: str, argv: list[str] | None = None) -> tuple[Any, Any]:
+    """The run's arguments, its output folder claimed: complete runs end here, foreign folders are refused."""
+    arguments, training_arguments = args.parse(arguments_class, recipe, argv)
+    _quiet(training_arguments)
+    set_seed(training_arguments.seed)
+    output_dir = Path(training_arguments.output_dir)
+    resolved = args.to_dict(arguments, training_arguments)
+    if training_arguments.process_index == 0:
+        _claim(output_dir, arguments, resolved)
+        command = ["python", *map(shlex.quote, [os.path.relpath(recipe), *(sys.argv[1:] if argv is None else argv)])]
+        report.begin(output_dir, resolved, " ".join(command))
+    return arguments, training_arguments
+
+
+def run(
+    trainer: Trainer,
+    arguments: Any,
+    splits: Splits,
+    tokens: Tokens,
+    describe: Callable[[str, Any], list[dict]],
+) -> dict[str, float]:
+    """Trains, evaluates and predicts as the flags say, and leaves the output folder's whole contract; the metrics.
+
+    `describe` makes the rows of predictions.jsonl from a split's name and Trainer's PredictionOutput.
+    """
+    training_arguments = trainer.args
+    record = report.Record(trainer, arguments, splits, tokens)
+    record.print_summary()
+    if arguments.early_stopping_patience:
+        trainer.add_callback(EarlyStoppingCallback(arguments.early_stopping_patience))
+    metrics: dict[str, float] = {}
+    if training_arguments.do_train:
+        metrics |= _train(trainer, tokens)
+    if training_arguments.do_eval:
+        metrics |= _measure(trainer, record, "validation", tokens.validation, "eval", describe)
+    if training_arguments.do_predict:
+        metrics |= _measure(trainer, record, "test", tokens.test, "predict", describe)
+    if trainer.is_world_process_zero():
+        record.finish(metrics)
+    if training_arguments.push_to_hub:
+        trainer.push_to_hub()
+    return metrics
+
+
+def _quiet(training_arguments: Any) -> None:
+    """Libraries speak up from warnings on; bars and the report are this project's own."""
+    level = training_arguments.get_process_log_level() if training_arguments.log_level != "passive" else logging.ERROR
+    transformers.utils.logging.set_verbosity(level)
+    datasets.utils.logging.set_verbosity(level)
+    if training_arguments.process_index:
+        datasets.disable_progress_bars()
+
+
+def _claim(output_dir: Path, arguments: Any, resolved: dict[str, Any]) -> None:
+    if output_dir.exists() and not output_dir.is_dir():
+        raise Refusal(f"{output_dir} is a file", "--output_dir", "name a folder")
+    if arguments.overwrite_output_dir:
+        report.remove(output_dir)
+    earlier = report.earlier(output_dir)
+    if earlier is None:
+        if (output_dir / "config.json").exists():
+            fix = "choose another --output_dir, or move that model away"
+            raise Refusal(f"{output_dir} holds a model that is not from this recipe", "--output_dir", fix)
+        return
+    flags, complete = earlier
+    changed = {
+        key: (flags.get(key), resolved.get(key))
+        for key in sorted({*flags, *resolved} - FREE_TO_CHANGE)
+        if flags.get(key) != resolved.get(key)
+    }
+    if changed:
+        shown = "; ".join(f"--{key} {was} -> {now}" for key, (was, now) in changed.items())
+        fix = "another --output_dir keeps both; --overwrite_output_dir begins anew"
+        raise Refusal(f"{output_dir} holds a run with other arguments: {shown}", "--output_dir", fix)
+    if complete:
+        note(f"already complete: {output_dir} (see {output_dir / 'README.md'}); --overwrite_output_dir begins anew")
+        sys.exit(COMPLETE)
+
+
+def _train(trainer: Trainer, tokens: Tokens) -> dict[str, float]:
+    chosen = trainer.args.resume_from_checkpoint
+    if chosen and chosen.lower() not in ("true", "false") and not checkpoints.intact(Path(chosen)):
+        fix = "name an intact checkpoint-N folder, or leave the flag out: the newest intact one is found"
+        raise Refusal(f"{chosen} is not a whole checkpoint", "--resume_from_checkpoint", fix)
+    if not chosen or chosen.lower() == "true":
+        chosen = checkpoints.newest(Path(trainer.args.output_dir))
+    elif chosen.lower() == "false":
+        chosen = None
+    if chosen:
+        note(f"resuming from {chosen}")
+    result = trainer.train(resume_from_checkpoint=str(chosen) if chosen else None)
+    metrics = dict(result.metrics)
+    if tokens.train is not None and "train" in tokens.counts:
+        metrics["train_samples"] = tokens.counts["train"]["rows"]
+    trainer.save_model()
+    trainer.save_metrics("train", metrics)
+    trainer.save_state()
+    return metrics
+
+
+def _measure(
+    trainer: Trainer, record: "report.Record", split: str, dataset: Any, prefix: str, describe: Callable
+) -> dict[str, float]:
+    """One pass over a split: its metrics under Hugging Face's names, its predictions written for every row."""
+    output = trainer.predict(dataset, metric_key_prefix=prefix)
+    metrics = {**output.metrics, f"{prefix}_samples": len(dataset)}
+    trainer.save_metrics(prefix, metrics)
+    if trainer.is_world_process_zero():
+        record.add_predictions(split, describe(split, output))
+    return metrics

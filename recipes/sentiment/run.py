@@ -1,0 +1,92 @@
+"""Fine-tune a Transformer to label or rate texts: sentiment, topics, several labels at once, ratings, pairs of texts.
+
+    python recipes/sentiment/run.py
+    python recipes/sentiment/run.py --train_file samples/sentiment_three_classes/train.jsonl --output_dir outputs/three
+    accelerate launch recipes/sentiment/run.py --config recipes/sentiment/imdb.yaml
+
+The output folder then holds the model (for from_pretrained and pipeline()), its scores, its predictions for every
+row, plots, a model card (README.md), and run.yaml, which repeats the run.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, next(str(path) for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir()))
+
+from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding
+
+from recipes.common import args, data, errors, losses, metrics, models, report, tokens, training
+from recipes.common.args import setting
+from recipes.common.trainer import Trainer
+
+# The text columns of well-known data sets: one text, or a pair of texts.
+TEXTS = [("text",), ("sentence",), ("sentence1", "sentence2"), ("premise", "hypothesis"), ("question", "sentence")]
+TEXTS += [("question1", "question2")]
+
+
+@dataclass
+class Arguments(args.Arguments):
+    """What this task adds."""
+
+    task_name: str | None = setting(None, "A task of the GLUE benchmark: sst2, cola, mrpc, stsb, qqp, mnli, qnli, rte.")
+    text_column_names: str | None = setting(None, "Columns joined to one text, separated by commas (default: text).")
+    text_pair_column_name: str | None = setting(None, "Column of a second text, kept apart from the first.")
+    text_column_delimiter: str = setting(" ", "What stands between joined columns.")
+    label_column_name: str | None = setting(None, "Column of the label: a class, a list of them, or a number.")
+    class_names: list[str] | None = setting(None, "Names of the classes 0, 1, … where the data has numbers.")
+    do_regression: bool | None = setting(None, "Predict a number (default: when the labels are not whole numbers).")
+    metric_name: str | None = setting(None, "Metric that chooses the best model (default: accuracy, f1_micro or mse).")
+    class_weights: str | None = setting(None, "Weigh rare classes more.", choices=["balanced"])
+    max_seq_length: int = setting(128, "Cut texts to so many tokens.")
+
+
+def main(argv: list[str] | None = None) -> dict[str, float]:
+    """Trains as the flags say; the metrics."""
+    arguments, training_arguments = training.start(Arguments, __file__, argv)
+
+    # 1. Data
+    joined = arguments.text_column_names.split(",") if arguments.text_column_names else []
+    splits = data.load(
+        arguments,
+        training_arguments,
+        texts=data.Columns("--text_column_names", [*joined, arguments.text_pair_column_name], known=TEXTS),
+        label=data.Columns("--label_column_name", [arguments.label_column_name], known=[("label",)]),
+        class_names=arguments.class_names or models.trained_labels(arguments, training_arguments),
+        do_regression=arguments.do_regression,
+    )
+
+    # 2. Model
+    tokenizer = models.load_tokenizer(arguments, models.texts_of(splits.train, splits.texts))
+    model = models.load_model(AutoModelForSequenceClassification, arguments, tokenizer, **splits.labels.config)
+
+    # 3. Tokens
+    is_pair = len(splits.texts) > max(len(joined), 1)
+    max_length = models.max_length(arguments.max_seq_length, tokenizer, model)
+    padding = "max_length" if arguments.pad_to_max_length else False
+
+    def encode(rows: dict) -> dict:
+        columns = [rows[name] for name in splits.texts]
+        second = columns.pop() if is_pair else None
+        first = [arguments.text_column_delimiter.join(texts) for texts in zip(*columns, strict=True)]
+        return tokenizer(first, second, truncation=True, max_length=max_length, padding=padding)
+
+    encoded = tokens.encode(splits, encode, arguments)
+
+    # 4. Train
+    weights = losses.class_weights(arguments.class_weights, splits.labels)
+    trainer = Trainer(
+        model=model,
+        args=training_arguments,
+        train_dataset=encoded.train,
+        eval_dataset=encoded.validation,
+        processing_class=tokenizer,
+        data_collator=DataCollatorWithPadding(tokenizer),
+        compute_loss_func=losses.for_problem(splits.labels.kind, training_arguments.label_smoothing_factor, weights),
+        compute_metrics=metrics.for_labels(splits.labels, arguments.metric_name),
+    )
+    return training.run(trainer, arguments, splits, encoded, describe=report.labelled_rows(splits))
+
+
+if __name__ == "__main__":
+    errors.guard(main)
