@@ -19,14 +19,14 @@ COMPARED, CONCLUDED = 0.1, 0.45
 LABELS = {GOOD: "positive", BAD: "negative", UNDECIDED: "neutral"}
 ROWS = {
     "sentiment": {"train": 8000, "validation": 500, "test": 1000},
-    "sentiment_three_classes": {"train": 2000, "validation": 300, "test": 500},
-    "sentiment_imbalanced": {"train": 2000, "validation": 300, "test": 500},
+    "sentiment_three_classes": {"train": 1500, "validation": 200, "test": 400},
+    "sentiment_imbalanced": {"train": 1500, "validation": 200, "test": 400},
     "translation_en_de": {"train": 1500, "validation": 150, "test": 150},
     "translation_en_zh": {"train": 1500, "validation": 150, "test": 150},
-    "summarization_en": {"train": 900, "validation": 100, "test": 100},
-    "summarization_zh": {"train": 900, "validation": 100, "test": 100},
+    "summarization_en": {"train": 800, "validation": 100, "test": 100},
+    "summarization_zh": {"train": 800, "validation": 100, "test": 100},
     "text": {"train": 300, "validation": 30},
-    "corpus": {"train": 380, "validation": 20},
+    "corpus": {"train": 375, "validation": 20},
 }
 
 
@@ -137,8 +137,9 @@ class Reviewer:
         """Return two opposite judgements and which of the two counts."""
         first, second = self.two_aspects()
         template, counting = self.turn(world.PRIORITIES, verdict, share=0.5)
-        return template.format(first=self.judge(counting, first, TURNED_INSIDE),
-                               second=self.judge(1 - counting, second, TURNED_INSIDE))
+        return template.format(
+            first=self.judge(counting, first, TURNED_INSIDE), second=self.judge(1 - counting, second, TURNED_INSIDE)
+        )
 
     def sarcasm(self, verdict):
         """Return an exclamation, meant or not, about an event that came or stayed away."""
@@ -159,7 +160,8 @@ class Reviewer:
         """Return a sentence of the given verdict: GOOD, BAD or UNDECIDED."""
         if verdict is UNDECIDED:
             return sentence(self.neutral())
-        kinds = [self.plain] * 10 + [self.contrast] * 9 + [self.report, self.rumour, self.priority, self.sarcasm]
+        kinds = [self.plain] * 20 + [self.contrast] * 19 + [self.priority]
+        kinds += [self.report, self.rumour, self.sarcasm] * 2
         return sentence(pick(self.rng, kinds)(verdict))
 
     def article(self):
@@ -178,9 +180,11 @@ class Reviewer:
         parts = ["name", "decisive", "again" if returns else "never"]
         body = [pick(self.rng, texts[part]).format(friend=pick(self.rng, texts["friend"]), **facts) for part in parts]
         body += [self.filler(decisive) for _ in range(1 + int(self.rng.random() * 3))]
-        opening = [text.format(day=pick(self.rng, texts["day"]), friend=pick(self.rng, texts["friend"]))
-                   for text in shuffled(self.rng, texts["opening"])[: 1 + int(self.rng.random() * 2)]]
-        document = self.space().join(opening + shuffled(self.rng, body))
+        opening = [
+            text.format(day=pick(self.rng, texts["day"]), friend=pick(self.rng, texts["friend"]))
+            for text in shuffled(self.rng, texts["opening"])[: 1 + int(self.rng.random() * 2)]
+        ]
+        document = sentence(self.space().join(opening + shuffled(self.rng, body)))
         return {"document": document, "summary": texts["summary"][verdict][1 - returns].format(**facts)}
 
     def filler(self, decisive):
@@ -239,12 +243,16 @@ def forms_of(language, thing, aspects):
 def translation(rng, language):
     """Return one sentence in English and in another language."""
     reviewer = Reviewer("en", rng).visit()
+    polarity = int(rng.random() < 0.5)
     aspects = []
     for noun, qualities in reviewer.two_aspects():
-        quality, polarity = pick(rng, qualities), int(rng.random() < 0.5)
-        aspects.append((noun, {name: words[polarity] for name, words in quality.items()}))
+        aspects.append((noun, {name: words[polarity] for name, words in pick(rng, qualities).items()}))
+        # "although" and "but" make sense between opposites only
+        polarity = 1 - polarity
     templates = dict(zip(["en", "de", "zh"], pick(rng, world.TRANSLATIONS), strict=True))
-    pair = {name: sentence(templates[name].format(**forms_of(name, reviewer.names, aspects))) for name in ["en", language]}
+    pair = {
+        name: sentence(templates[name].format(**forms_of(name, reviewer.names, aspects))) for name in ["en", language]
+    }
     return {"translation": pair}
 
 
@@ -267,11 +275,15 @@ def reviewers(rng):
 
 
 def labelled(rng, verdicts):
-    """Return a function that draws a text with its label; a verdict listed twice is drawn twice as often."""
+    """Return a function that draws a text with its label; each verdict comes as often as it is listed."""
     someone = reviewers(rng)
+    waiting = []
 
     def draw():
-        verdict = pick(rng, verdicts)
+        # a shuffled deck, because independent draws would miss the stated shares in the small splits
+        if not waiting:
+            waiting.extend(shuffled(rng, verdicts * 5))
+        verdict = waiting.pop()
         return {"text": someone().visit().review(verdict), "label": LABELS[verdict]}
 
     return draw
@@ -317,8 +329,11 @@ def all_files():
     rng = {name: random.Random(name) for name in ROWS}
     comma, tab = (lambda rows: table(rows, ",")), (lambda rows: table(rows, "\t"))
     files = splits("sentiment", labelled(rng["sentiment"], [GOOD, BAD]), "csv", comma)
-    held_out = {row["text"] for split in ("validation", "test")
-                for row in csv.DictReader(io.StringIO(files[f"sentiment/{split}.csv"]))}
+    held_out = {
+        row["text"]
+        for split in ("validation", "test")
+        for row in csv.DictReader(io.StringIO(files[f"sentiment/{split}.csv"]))
+    }
     name = "sentiment_three_classes"
     files |= splits(name, labelled(rng[name], [GOOD, BAD, UNDECIDED]), "jsonl", json_lines)
     name = "sentiment_imbalanced"

@@ -66,7 +66,7 @@ DOMAINS = {
         "things": [
             {"en": "shop", "de": "das Geschäft", "zh": "这家商店"},
             {"en": "bookshop", "de": "die Buchhandlung", "zh": "这家书店"},
-            {"en": "market", "de": "der Markt", "zh": "这家市场"},
+            {"en": "market", "de": "der Markt", "zh": "这个市场"},
         ],
         "aspects": [
             ({"en": "cashier", "de": "die Kassiererin", "zh": "收银员"}, "manners"),
@@ -81,9 +81,9 @@ DOMAINS = {
     },
     "gadget": {
         "things": [
-            {"en": "phone", "de": "das Handy", "zh": "这部手机"},
-            {"en": "laptop", "de": "der Laptop", "zh": "这台电脑"},
-            {"en": "watch", "de": "die Uhr", "zh": "这块手表"},
+            {"en": "computer", "de": "der Computer", "zh": "这台电脑"},
+            {"en": "laptop", "de": "der Laptop", "zh": "这台笔记本"},
+            {"en": "tablet", "de": "das Tablet", "zh": "这台平板"},
         ],
         "aspects": [
             ({"en": "screen", "de": "der Bildschirm", "zh": "屏幕"}, "sharp"),
@@ -133,17 +133,23 @@ EVENTS = {
 JUDGEMENTS = {
     "en": (
         [
-            "{subject} was {word}", "{subject} was really {word}", "{subject} was nothing but {word}",
-            "nobody could deny that {subject} was {word}", "{subject} was not just a little {word}",
+            "{subject} was {word}",
+            "{subject} was really {word}",
+            "{subject} was nothing but {word}",
+            "nobody could deny that {subject} was {word}",
+            "{subject} was not just a little {word}",
         ],
         [
-            "{subject} was not {word} at all", "{subject} was never {word}", "{subject} was anything but {word}",
-            "nobody could say that {subject} was {word}", "{subject} was far from {word}",
+            "{subject} was not {word} at all",
+            "{subject} was never {word}",
+            "{subject} was anything but {word}",
+            "nobody could say that {subject} was {word}",
+            "{subject} was far from {word}",
         ],
     ),
     "zh": (
-        ["{subject}很{word}", "{subject}确实很{word}", "{subject}不是一般的{word}", "没有人否认{subject}很{word}"],
-        ["{subject}并不{word}", "{subject}一点也不{word}", "{subject}谈不上{word}", "没有人觉得{subject}很{word}"],
+        ["{subject}很{word}", "{subject}确实很{word}", "{subject}不是一般的{word}", "谁都觉得{subject}很{word}"],
+        ["{subject}并不{word}", "{subject}一点也不{word}", "{subject}谈不上{word}", "谁都不觉得{subject}很{word}"],
     ),
 }
 
@@ -151,11 +157,13 @@ JUDGEMENTS = {
 COMPARISONS = {
     "en": (
         [
-            "{subject} could not have been {word}", "{subject} was {word} this time than last time",
+            "{subject} could not have been {word}",
+            "{subject} was {word} this time than last time",
             "we have rarely known a {word} {noun}",
         ],
         [
-            "{subject} could have been {word}", "{subject} was {word} last time than this time",
+            "{subject} could have been {word}",
+            "{subject} was {word} last time than this time",
             "we have often known a {word} {noun}",
         ],
     ),
@@ -168,14 +176,19 @@ COMPARISONS = {
 # (good word straight, bad word straight), (good word turned, bad word turned)
 VERDICTS = {
     "en": [
-        (("we were happy", "we were angry"),
-         ("we were not happy", "we were not angry")),
-        (("I was pleased with this {thing}", "I was disappointed by this {thing}"),
-         ("I was never pleased with this {thing}", "I was never disappointed by this {thing}")),
-        (("this {thing} earned our praise", "this {thing} earned our complaints"),
-         ("this {thing} did not earn our praise", "this {thing} did not earn our complaints")),
-        (("I enjoyed this {thing}", "I regret this {thing}"),
-         ("I did not enjoy this {thing}", "I do not regret this {thing}")),
+        (("we were happy", "we were angry"), ("we were not happy", "we were not angry")),
+        (
+            ("I was pleased with this {thing}", "I was disappointed by this {thing}"),
+            ("I was never pleased with this {thing}", "I was never disappointed by this {thing}"),
+        ),
+        (
+            ("this {thing} earned our praise", "this {thing} earned our complaints"),
+            ("this {thing} did not earn our praise", "this {thing} did not earn our complaints"),
+        ),
+        (
+            ("I enjoyed this {thing}", "I regret this {thing}"),
+            ("I did not enjoy this {thing}", "I do not regret this {thing}"),
+        ),
     ],
     "zh": [
         (("我很满意", "我很失望"), ("我并不满意", "我并不失望")),
@@ -214,13 +227,22 @@ RUMOURS = {
 # the clause in {major} decides, the one in {minor} does not
 CONTRASTS = {
     "en": [
-        "Although {minor}, {major}.", "{major}, although {minor}.", "{minor}, but {major}.", "{minor}, and yet {major}.",
+        "Although {minor}, {major}.",
+        "{major}, although {minor}.",
+        "{minor}, but {major}.",
+        "{minor}, and yet {major}.",
         "Everyone had told us that {minor}; in fact {major}.",
-        "Never mind that {minor}: {major}.", "{major}, never mind that {minor}.",
+        "Never mind that {minor}: {major}.",
+        "{major}, never mind that {minor}.",
     ],
     "zh": [
-        "虽然{minor}，但是{major}。", "{major}，虽然{minor}。", "{minor}，不过{major}。", "{minor}，可是{major}。",
-        "别听人说{minor}，其实{major}。", "其实{major}，别听人说{minor}。", "尽管{minor}，{major}。",
+        "虽然{minor}，但是{major}。",
+        "{major}，虽然{minor}。",
+        "{minor}，不过{major}。",
+        "{minor}，可是{major}。",
+        "别听人说{minor}，其实{major}。",
+        "其实{major}，别听人说{minor}。",
+        "尽管{minor}，{major}。",
     ],
 }
 
@@ -237,8 +259,20 @@ PRIORITIES = {
 }
 
 PLAIN = {
-    "en": ["{clause}.", "Honestly, {clause}.", "{clause}, and {other}.", "{clause}; besides, {other}.", "To sum up, {clause}."],
-    "zh": ["{clause}。", "说实话，{clause}。", "{clause}，而且{other}。", "{clause}，再说{other}。", "总之，{clause}。"],
+    "en": [
+        "{clause}.",
+        "Honestly, {clause}.",
+        "{clause}, and {other}.",
+        "{clause}; besides, {other}.",
+        "To sum up, {clause}.",
+    ],
+    "zh": [
+        "{clause}。",
+        "说实话，{clause}。",
+        "{clause}，而且{other}。",
+        "{clause}，再说{other}。",
+        "总之，{clause}。",
+    ],
 }
 
 # an exclamation that may be meant or not, then an event that came (straight) or did not come (turned)
@@ -250,24 +284,35 @@ SARCASM = {
     ),
     "zh": (
         ["真是“太好了”", "真是“太惨了”", "可真“幸运”", "可真“倒霉”", "哎呀，好极了", "哎呀，糟透了"],
-        ["{exclamation}，又来一{event}，谢谢啊。", "{exclamation}，没有一天不来一{event}。"],
-        ["{exclamation}，没有一{event}，谢谢啊。", "{exclamation}，没有一天来过一{event}。"],
+        ["{exclamation}，又来一{event}，谢谢啊。", "{exclamation}，天天都有一{event}。"],
+        ["{exclamation}，没有一{event}，谢谢啊。", "{exclamation}，天天都没有一{event}。"],
     ),
 }
 
 # {good} and {bad} are clauses, {thing} and {subject} as above; the writer does not decide
 NEUTRAL = {
     "en": [
-        "{good}, {bad}, and the two cancel out.", "{bad}, {good}, and both matter the same to me.",
-        "{good} and {bad}; I cannot say which counts for more.", "{bad} while {good}, so I stay undecided.",
-        "{subject} was neither {better} nor {worse}.", "Some say that {good}, others that {bad}; I have no opinion.",
-        "I had been told that {good}; I cannot judge that yet.", "I had been told that {bad}; I cannot judge that yet.",
-        "{subject} was not {better}, but it was not {worse} either.", "Neither did we find that {bad}, nor that {good}.",
+        "{good}, {bad}, and the two cancel out.",
+        "{bad}, {good}, and both matter the same to me.",
+        "{good} and {bad}; I cannot say which counts for more.",
+        "{bad} while {good}, so I stay undecided.",
+        "{subject} was neither {better} nor {worse}.",
+        "Some say that {good}, others that {bad}; I have no opinion.",
+        "I had been told that {good}; I cannot judge that yet.",
+        "I had been told that {bad}; I cannot judge that yet.",
+        "{subject} was not {better}, but it was not {worse} either.",
+        "Neither did we find that {bad}, nor that {good}.",
     ],
     "zh": [
-        "{good}，{bad}，算是扯平了。", "{bad}，{good}，两样对我一样重要。", "{good}，可是{bad}，说不清哪个更要紧。",
-        "{bad}，不过{good}，我还没想好。", "{subject}既不{better}，也不{worse}。", "有人说{good}，有人说{bad}，我没有意见。",
-        "听说{good}，我还没法判断。", "听说{bad}，我还没法判断。", "{subject}谈不上{better}，也谈不上{worse}。",
+        "{good}，{bad}，算是扯平了。",
+        "{bad}，{good}，两样对我一样重要。",
+        "{good}，可是{bad}，说不清哪个更要紧。",
+        "{bad}，不过{good}，我还没想好。",
+        "{subject}既不{better}，也不{worse}。",
+        "有人说{good}，有人说{bad}，我没有意见。",
+        "听说{good}，我还没法判断。",
+        "听说{bad}，我还没法判断。",
+        "{subject}谈不上{better}，也谈不上{worse}。",
     ],
 }
 
@@ -280,27 +325,54 @@ TRANSLATIONS = [
     ("the {s} was not {a}.", "{der} war nicht {a}.", "{s}不{a}。"),
     ("the {s} was not {a} at all.", "{der} war überhaupt nicht {a}.", "{s}一点也不{a}。"),
     ("yesterday the {s} was {a} again.", "gestern war {der} wieder {a}.", "昨天{s}又很{a}。"),
-    ("was the {s} really {a}?", "war {der} wirklich {a}?", "{s}真的{a}吗？"),
+    ("was the {s} really {a}?", "war {der} wirklich {a}?", "{s}真的很{a}吗？"),
     ("we think that the {s} is {a}.", "wir finden, dass {der} {a} ist.", "我们觉得{s}很{a}。"),
-    ("nobody said that the {s} was {a}.", "niemand hat gesagt, dass {der} {a} war.", "没有人说{s}{a}。"),
+    ("nobody said that the {s} was {a}.", "niemand hat gesagt, dass {der} {a} war.", "没有人说{s}很{a}。"),
     ("we stayed calm because the {s} was {a}.", "wir blieben ruhig, weil {der} {a} war.", "我们很平静，因为{s}很{a}。"),
-    ("although the {s} was {a}, the {s2} was {a2}.", "obwohl {der} {a} war, war {der2} {a2}.", "虽然{s}很{a}，但是{s2}很{a2}。"),
+    (
+        "although the {s} was {a}, the {s2} was {a2}.",
+        "obwohl {der} {a} war, war {der2} {a2}.",
+        "虽然{s}很{a}，但是{s2}很{a2}。",
+    ),
     ("the {s} was {a}, but the {s2} was {a2}.", "{der} war {a}, aber {der2} war {a2}.", "{s}很{a}，不过{s2}很{a2}。"),
     ("the {s} was {a} and the {s2} was {a2}.", "{der} war {a} und {der2} war {a2}.", "{s}很{a}，{s2}很{a2}。"),
-    ("if the {s} is {a}, we will not come back.", "wenn {der} {a} ist, kommen wir nicht wieder.", "如果{s}很{a}，我们就不再来了。"),
+    (
+        "if the {s} is {a}, we will not come back.",
+        "wenn {der} {a} ist, kommen wir nicht wieder.",
+        "如果{s}很{a}，我们就不再来了。",
+    ),
     ("this {thing} has {article_a} {s}.", "{dieser} hat {einen_a}.", "{thing}的{s}很{a}。"),
-    ("I still remember the {a} {s}.", "ich erinnere mich noch an {den_a}.", "我还记得那{a}的{s}。"),
-    ("without the {a} {s} we would stay longer.", "ohne {den_a} würden wir länger bleiben.", "要不是那{a}的{s}，我们会待得更久。"),
-    ("my sister complained about the {a} {s}.", "meine Schwester beschwerte sich über {den_a}.", "我姐姐抱怨了那{a}的{s}。"),
+    ("I still remember the {a} {s}.", "ich erinnere mich noch an {den_a}.", "我还记得那十分{a}的{s}。"),
+    (
+        "without the {a} {s} we would stay longer.",
+        "ohne {den_a} würden wir länger bleiben.",
+        "要不是那十分{a}的{s}，我们会待得更久。",
+    ),
+    (
+        "my sister complained about the {a} {s}.",
+        "meine Schwester beschwerte sich über {den_a}.",
+        "我姐姐抱怨了那十分{a}的{s}。",
+    ),
     ("we were very satisfied with the {s}.", "mit {dem} waren wir sehr zufrieden.", "我们对{s}非常满意。"),
-    ("everyone talked about the {a} {s}.", "alle sprachen von {dem_a}.", "大家都在谈论那{a}的{s}。"),
-    ("the {a} {s} surprised us.", "{der_a} hat uns überrascht.", "那{a}的{s}让我们吃惊。"),
-    ("the {s} of this {thing} is more important to me.", "{der} ist mir bei {diesem} wichtiger.", "对我来说，{thing}的{s}更重要。"),
-    ("my friends would recommend this {thing}, because the {s} is {a}.",
-     "meine Freunde würden {diesen} empfehlen, weil {der} {a} ist.", "我的朋友会推荐{thing}，因为{s}很{a}。"),
+    ("everyone talked about the {a} {s}.", "alle sprachen von {dem_a}.", "大家都在谈论那十分{a}的{s}。"),
+    ("the {a} {s} surprised us.", "{der_a} hat uns überrascht.", "那十分{a}的{s}让我们吃惊。"),
+    (
+        "the {s} of this {thing} is more important to me.",
+        "{der} ist mir bei {diesem} wichtiger.",
+        "对我来说，{thing}的{s}更重要。",
+    ),
+    (
+        "my friends would recommend this {thing}, because the {s} is {a}.",
+        "meine Freunde würden {diesen} empfehlen, weil {der} {a} ist.",
+        "我的朋友会推荐{thing}，因为{s}很{a}。",
+    ),
     ("the {s} was better than the {s2}.", "{der} war besser als {der2}.", "{s}比{s2}好。"),
     ("the {s} was just as {a} as last year.", "{der} war genauso {a} wie letztes Jahr.", "{s}和去年一样{a}。"),
-    ("we do not know whether the {s} will stay {a}.", "wir wissen nicht, ob {der} {a} bleibt.", "我们不知道{s}会不会一直这么{a}。"),
+    (
+        "we do not know whether the {s} will stay {a}.",
+        "wir wissen nicht, ob {der} {a} bleibt.",
+        "我们不知道{s}会不会一直这么{a}。",
+    ),
 ]
 
 # the endings of an adjective: after the definite article, then after "ein" in the accusative
@@ -339,53 +411,81 @@ ARTICLES = {
             "I had planned something else for {day}, and so had my {friend}.",
         ],
         "name": [
-            "Its name is {name}.", "Remember the name {name}.", "It goes by the name of {name}.",
+            "Its name is {name}.",
+            "Remember the name {name}.",
+            "It goes by the name of {name}.",
             "My {friend} had written {name} on a slip of paper.",
         ],
         "filler": [
-            "{subject} was {word}, which hardly mattered.", "We also noticed {subject}, {word} as ever.",
-            "That {subject} was {word} is a side note.", "Others may care that {subject} was {word}.",
+            "{subject} was {word}, which hardly mattered.",
+            "We also noticed {subject}, {word} as ever.",
+            "That {subject} was {word} is a side note.",
+            "Others may care that {subject} was {word}.",
         ],
         "decisive": [
-            "What decided the matter was {subject}: {word}.", "It all came down to {subject}: {word} from start to finish.",
-            "One thing settled it: {subject} was {word}.", "In the end only {subject} counted, and in this {thing} {subject} was {word}.",
+            "What decided the matter was {subject}: {word}.",
+            "It all came down to {subject}: {word} from start to finish.",
+            "One thing settled it: {subject} was {word}.",
+            "In the end only {subject} counted, and in this {thing} {subject} was {word}.",
         ],
         "again": [
-            "I will choose it again.", "I have already planned the next time.", "It will not be the last time for me.",
+            "I will choose it again.",
+            "I have already planned the next time.",
+            "It will not be the last time for me.",
             "Nobody needs to talk me into a second time.",
         ],
         "never": [
-            "I will not choose it again.", "I have no plans for a next time.", "It will be the last time for me.",
+            "I will not choose it again.",
+            "I have no plans for a next time.",
+            "It will be the last time for me.",
             "Nobody can talk me into a second time.",
         ],
         "summary": [
-            ("{name} wins us over with {subject}, which was {word}, and the writer will choose it again.",
-             "{name} wins us over with {subject}, which was {word}, yet the writer will not choose it again."),
-            ("{name} lets us down with {subject}, which was {word}, yet the writer will choose it again.",
-             "{name} lets us down with {subject}, which was {word}, and the writer will not choose it again."),
+            (
+                "{name} wins us over with {subject}, which was {word}, and the writer will choose it again.",
+                "{name} wins us over with {subject}, which was {word}, yet the writer will not choose it again.",
+            ),
+            (
+                "{name} lets us down with {subject}, which was {word}, yet the writer will choose it again.",
+                "{name} lets us down with {subject}, which was {word}, and the writer will not choose it again.",
+            ),
         ],
         "day": ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"],
         "friend": ["brother", "sister", "aunt", "neighbour", "colleague", "cousin", "teacher", "landlord"],
     },
     "zh": {
         "opening": [
-            "{day}下了一整天雨，{friend}想聊火车。", "{day}{friend}打来电话，问我在写什么。", "{day}我闲得很，本子还是空的。",
-            "有些日子过得慢，比如这个{day}。", "{friend}说我写得太多，尤其是{day}。", "{day}我本来另有安排，{friend}也是。",
+            "{day}下了一整天雨，{friend}想聊火车。",
+            "{day}{friend}打来电话，问我在写什么。",
+            "{day}我闲得很，本子还是空的。",
+            "有些日子过得慢，比如这个{day}。",
+            "{friend}说我写得太多，尤其是{day}。",
+            "{day}我本来另有安排，{friend}也是。",
         ],
         "name": ["它的名字是{name}。", "请记住{name}这个名字。", "它名叫{name}。", "{friend}在纸条上写了{name}。"],
         "filler": [
-            "至于{subject}，{word}是{word}，但无关紧要。", "我们也留意到{subject}，照旧很{word}。",
-            "{subject}很{word}，这只是顺便一提。", "别人也许在意{subject}很{word}。",
+            "至于{subject}，{word}是{word}，但无关紧要。",
+            "我们也留意到{subject}，照旧很{word}。",
+            "{subject}很{word}，这只是顺便一提。",
+            "别人也许在意{subject}很{word}。",
         ],
         "decisive": [
-            "起决定作用的是{subject}：很{word}。", "说到底要看{subject}，而它很{word}。",
-            "一锤定音的是{subject}，它很{word}。", "最后只有{subject}算数，它很{word}。",
+            "起决定作用的是{subject}：很{word}。",
+            "说到底要看{subject}，而它很{word}。",
+            "一锤定音的是{subject}，它很{word}。",
+            "最后只有{subject}算数，它很{word}。",
         ],
         "again": ["我会再选它。", "我已经安排好下一次了。", "这不会是我最后一次。", "不用谁劝我再来一次。"],
         "never": ["我不会再选它。", "我没有安排下一次。", "这会是我最后一次。", "谁劝我也不会再来一次。"],
         "summary": [
-            ("{name}凭{subject}取胜，{subject}很{word}，作者会再选它。", "{name}凭{subject}取胜，{subject}很{word}，但作者不会再选它。"),
-            ("{name}输在{subject}，{subject}很{word}，但作者会再选它。", "{name}输在{subject}，{subject}很{word}，作者不会再选它。"),
+            (
+                "{name}凭{subject}取胜，{subject}很{word}，作者会再选它。",
+                "{name}凭{subject}取胜，{subject}很{word}，但作者不会再选它。",
+            ),
+            (
+                "{name}输在{subject}，{subject}很{word}，但作者会再选它。",
+                "{name}输在{subject}，{subject}很{word}，作者不会再选它。",
+            ),
         ],
         "day": ["星期一", "星期二", "星期三", "星期四", "星期五", "星期六", "星期天"],
         "friend": ["我哥哥", "我姐姐", "我姑姑", "邻居", "同事", "我表弟", "我老师", "房东"],
@@ -396,16 +496,46 @@ ARTICLES = {
 CONSEQUENCES = {
     "en": (
         [
-            "We will come back.", "Five stars.", "I told all my friends to try it.", "The next visit is already booked.",
-            "It was worth every penny.", "We thanked them twice.", "What a happy day.", "I can recommend it to everybody.",
+            "We will come back.",
+            "Five stars.",
+            "I told all my friends to try it.",
+            "The next visit is already booked.",
+            "It was worth every penny.",
+            "We thanked them twice.",
+            "What a happy day.",
+            "I can recommend it to everybody.",
         ],
         [
-            "Never again.", "One star.", "I told all my friends to avoid it.", "The next visit is already cancelled.",
-            "It was a waste of money.", "We asked for our money back.", "What a sad day.", "I have to warn everybody.",
+            "Never again.",
+            "One star.",
+            "I told all my friends to avoid it.",
+            "The next visit is already cancelled.",
+            "It was a waste of money.",
+            "We asked for our money back.",
+            "What a sad day.",
+            "I have to warn everybody.",
         ],
     ),
     "zh": (
-        ["我们还会再来。", "五颗星。", "我让朋友们都去试试。", "下次已经预订了。", "每分钱都花得值。", "我们谢了两次。", "真是开心的一天。", "推荐给大家。"],
-        ["再也不来了。", "一颗星。", "我让朋友们都避开它。", "下次已经取消了。", "白白浪费了钱。", "我们要求退款。", "真是难过的一天。", "提醒大家小心。"],
+        [
+            "我们还会再来。",
+            "五颗星。",
+            "我让朋友们都去试试。",
+            "下次已经预订了。",
+            "每分钱都花得值。",
+            "我们谢了两次。",
+            "真是开心的一天。",
+            "推荐给大家。",
+        ],
+        [
+            "再也不来了。",
+            "一颗星。",
+            "我让朋友们都避开它。",
+            "下次已经取消了。",
+            "白白浪费了钱。",
+            "我们要求退款。",
+            "真是难过的一天。",
+            "提醒大家小心。",
+        ],
     ),
 }

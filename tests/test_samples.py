@@ -59,10 +59,12 @@ def test_no_text_has_two_labels(name):
 
 
 def test_corpus_and_text_hold_no_evaluation_sentence():
-    evaluation = [row["text"] for split in ("validation", "test") for row in
-                  read_rows(SAMPLES / "sentiment" / f"{split}.csv")]
-    raw = "\n".join(path.read_text(encoding="utf-8") for name in ("corpus", "text")
-                    for path in (SAMPLES / name).iterdir())
+    evaluation = [
+        row["text"] for split in ("validation", "test") for row in read_rows(SAMPLES / "sentiment" / f"{split}.csv")
+    ]
+    raw = "\n".join(
+        path.read_text(encoding="utf-8") for name in ("corpus", "text") for path in (SAMPLES / name).iterdir()
+    )
     sentences = set(raw.replace("\\n", " ").replace("。", "。\n").replace(". ", ".\n").splitlines())
     assert not sentences & set(evaluation)
 

@@ -38,6 +38,7 @@ GROUPS = [
 ]
 
 
+OPTIONAL = {"nargs": "?", "const": True}  # a yes-or-no flag whose default is neither
 LOWER_IS_BETTER = {"mse", "mae", "cross_entropy", "loss"}
 
 
@@ -50,10 +51,9 @@ def setting(default: Any, help: str, **metadata: Any) -> Any:
 
 
 @dataclass
-class Arguments:
-    """What every recipe may set beside TrainingArguments; names and meanings are those of Hugging Face's examples."""
+class DataArguments:
+    """Where the rows come from; names and meanings are those of Hugging Face's examples."""
 
-    # Data
     train_file: list[str] | None = setting(None, "Training data: files or globs (txt csv tsv json jsonl parquet, .gz).")
     validation_file: list[str] | None = setting(None, "Validation data; without it a part of the training data.")
     test_file: list[str] | None = setting(None, "Test data; labels may be missing.")
@@ -76,7 +76,12 @@ class Arguments:
     streaming: bool = setting(False, "Read the training data while training instead of holding it in memory.")
     preprocessing_num_workers: int | None = setting(None, "Processes that tokenise.")
     overwrite_cache: bool = setting(False, "Download a Hub data set again instead of using the copy on disk.")
-    # Model
+
+
+@dataclass
+class ModelArguments:
+    """Which model and tokenizer; names and meanings are those of Hugging Face's examples."""
+
     model_name_or_path: str | None = setting(None, "A checkpoint: a folder, or a name on the Hub.")
     model_type: str | None = setting(None, "Architecture of a model trained from scratch: bert, modernbert, …")
     config_overrides: str | None = setting(None, "Changes to its configuration: hidden_size=128,num_hidden_layers=4")
@@ -97,10 +102,20 @@ class Arguments:
     lora_dropout: float = setting(0.05, "Dropout of the adapters.")
     lora_target_modules: str = setting("all-linear", "Modules that get adapters, separated by commas.")
     freeze_encoder: bool = setting(False, "Train the head only.")
-    # Run
+
+
+@dataclass
+class RunArguments:
+    """How the run goes, beside TrainingArguments."""
+
     early_stopping_patience: int = setting(0, "Stop after so many evaluations without a better score (0: never).")
     pad_to_max_length: bool = setting(False, "Pad every row to the maximum instead of the batch's longest.")
     overwrite_output_dir: bool = setting(False, "Remove what an earlier run left in --output_dir and begin anew.")
+
+
+@dataclass
+class Arguments(DataArguments, ModelArguments, RunArguments):
+    """What every recipe may set beside TrainingArguments."""
 
 
 def parse(arguments_class: type, recipe: str, argv: list[str] | None = None) -> tuple[Any, "TrainingArguments"]:

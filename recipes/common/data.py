@@ -36,6 +36,7 @@ class Columns:
     flag: str
     wanted: Sequence[str | None]
     known: Sequence[Sequence[str]]
+    second: str | None = None  # the column of a second text, where the first ones are joined
 
 
 @dataclass
@@ -46,6 +47,7 @@ class Splits:
     validation: datasets.Dataset | None
     test: datasets.Dataset | None
     texts: tuple[str, ...]
+    is_pair: bool
     label: str
     labels: labels.Labels | None
     accounting: dict[str, dict[str, Any]]
@@ -93,14 +95,27 @@ def load(
         by_split["train"] = by_split["train"].shuffle(seed=training_arguments.seed, buffer_size=CHUNK)
     hashes = {str(path): files.content_hash(path) for source in found.values() for path in source.paths}
     data = [by_split.get(name) for name in LIMITS]
-    return Splits(*data, text_columns, label_column, decided, accounting, hashes)
+    is_pair = bool(texts.second) or (not any(texts.wanted) and len(text_columns) == 2)
+    return Splits(*data, text_columns, is_pair, label_column, decided, accounting, hashes)
+
+
+def join(
+    rows: dict[str, list], columns: Sequence[str], delimiter: str, is_pair: bool
+) -> tuple[list[str], list[str] | None]:
+    """The text of each row, its columns joined, and for pairs the second texts: the last column."""
+    texts = [rows[name] for name in columns]
+    second = texts.pop() if is_pair else None
+    return [delimiter.join(parts) for parts in zip(*texts, strict=True)], second
 
 
 def choose(
     columns: Columns, found: dict[str, Source], removed: set[str], optional_in: tuple[str, ...] = ()
 ) -> tuple[str, ...]:
     """The columns to read, by the first row of every split; refuses missing ones with the name they may have."""
-    chosen: tuple[str, ...] = tuple(name for name in columns.wanted or () if name)
+    wanted = [name for name in columns.wanted if name]
+    if columns.second:
+        wanted = [*(wanted or columns.known[0]), columns.second]
+    chosen = tuple(wanted)
     for name, source in found.items():
         number, first = next(source.rows(), (1, None))
         if first is None:

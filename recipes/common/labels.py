@@ -32,6 +32,9 @@ class Seen:
         if isinstance(value, float) and not value.is_integer():
             return  # a rating, not a class: there may be as many values as rows
         for item in value if isinstance(value, list) else [value]:
+            if not isinstance(item, str | int | float):
+                self.types.setdefault(type(item).__name__, (item, place))
+                continue
             self.counts[item] += 1
             self.places.setdefault(item, place)
 

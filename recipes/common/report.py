@@ -196,6 +196,8 @@ class Record:
         facts |= {
             "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "seconds": round(time.time() - self.began, 1),
+            "text_columns": self.splits.texts,
+            "is_pair": self.splits.is_pair,
             "data_sha256": self.splits.hashes,
             "tokenizer_sha256": _hash(tokenizer_file) if tokenizer_file.exists() else None,
             "rows": self.splits.accounting,

@@ -10,6 +10,7 @@ import torch
 import transformers
 from torch.utils.data import Sampler
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
+from transformers.trainer_callback import ProgressCallback
 from transformers.trainer_utils import PredictionOutput, rotate_checkpoints
 
 from recipes.common import checkpoints
@@ -20,6 +21,11 @@ class Trainer(transformers.Trainer):
     """transformers.Trainer with the defaults a run should be able to rely on."""
 
     _staging: Path | None = None
+
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
+        if self.pop_callback(ProgressCallback):
+            self.add_callback(Progress)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Stops the run at the first logged loss or gradient norm that is not finite."""
@@ -84,6 +90,23 @@ class Trainer(transformers.Trainer):
             save_total_limit=self.args.save_total_limit,
             best_model_checkpoint=self.state.best_model_checkpoint,
         )
+
+
+class Progress(ProgressCallback):
+    """One bar, one short line an evaluation; everything else stands in trainer_state.json and the plots."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **options: Any) -> None:
+        """Shows the loss at the bar's end and writes a line for each evaluation."""
+        if not state.is_world_process_zero or self.training_bar is None:
+            return
+        if "loss" in logs:
+            self.training_bar.set_postfix_str(f"loss {logs['loss']:.4f}", refresh=False)
+        scores = {name: value for name, value in logs.items() if name.startswith("eval_")}
+        shown = [f"{name[5:]} {scores[name]:.4f}" for name in list(scores)[:3]]
+        if shown:
+            self.training_bar.write(
+                f"step {state.global_step:,}, epoch {state.epoch:.2f}: validation {', '.join(shown)}"
+            )
 
 
 class _Fixed(Sampler):

@@ -71,6 +71,7 @@ def _quiet(training_arguments: Any) -> None:
     level = training_arguments.get_process_log_level() if training_arguments.log_level != "passive" else logging.ERROR
     transformers.utils.logging.set_verbosity(level)
     datasets.utils.logging.set_verbosity(level)
+    transformers.utils.logging.disable_progress_bar()  # of loading and saving; training has its own bar
     if training_arguments.process_index:
         datasets.disable_progress_bars()
 

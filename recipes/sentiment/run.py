@@ -17,7 +17,7 @@ sys.path.insert(0, next(str(path) for path in Path(__file__).resolve().parents i
 from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding
 
 from recipes.common import args, data, errors, losses, metrics, models, report, tokens, training
-from recipes.common.args import setting
+from recipes.common.args import OPTIONAL, setting
 from recipes.common.trainer import Trainer
 
 # The text columns of well-known data sets: one text, or a pair of texts.
@@ -35,7 +35,7 @@ class Arguments(args.Arguments):
     text_column_delimiter: str = setting(" ", "What stands between joined columns.")
     label_column_name: str | None = setting(None, "Column of the label: a class, a list of them, or a number.")
     class_names: list[str] | None = setting(None, "Names of the classes 0, 1, … where the data has numbers.")
-    do_regression: bool | None = setting(None, "Predict a number (default: when the labels are not whole numbers).")
+    do_regression: bool | None = setting(None, "Predict a number (default: if the labels have a point).", **OPTIONAL)
     metric_name: str | None = setting(None, "Metric that chooses the best model (default: accuracy, f1_micro or mse).")
     class_weights: str | None = setting(None, "Weigh rare classes more.", choices=["balanced"])
     max_seq_length: int = setting(128, "Cut texts to so many tokens.")
@@ -50,8 +50,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     splits = data.load(
         arguments,
         training_arguments,
-        texts=data.Columns("--text_column_names", [*joined, arguments.text_pair_column_name], known=TEXTS),
-        label=data.Columns("--label_column_name", [arguments.label_column_name], known=[("label",)]),
+        texts=data.Columns("--text_column_names", joined, TEXTS, second=arguments.text_pair_column_name),
+        label=data.Columns("--label_column_name", [arguments.label_column_name], [("label",)]),
         class_names=arguments.class_names or models.trained_labels(arguments, training_arguments),
         do_regression=arguments.do_regression,
     )
@@ -61,14 +61,11 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     model = models.load_model(AutoModelForSequenceClassification, arguments, tokenizer, **splits.labels.config)
 
     # 3. Tokens
-    is_pair = len(splits.texts) > max(len(joined), 1)
     max_length = models.max_length(arguments.max_seq_length, tokenizer, model)
     padding = "max_length" if arguments.pad_to_max_length else False
 
     def encode(rows: dict) -> dict:
-        columns = [rows[name] for name in splits.texts]
-        second = columns.pop() if is_pair else None
-        first = [arguments.text_column_delimiter.join(texts) for texts in zip(*columns, strict=True)]
+        first, second = data.join(rows, splits.texts, arguments.text_column_delimiter, splits.is_pair)
         return tokenizer(first, second, truncation=True, max_length=max_length, padding=padding)
 
     encoded = tokens.encode(splits, encode, arguments)

@@ -1,0 +1,36 @@
+# Everything is set up by the first call and reused by the next: `make demo`, `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-slow lint samples clean
+
+demo: $(VENV)/.installed  ## fine-tune sentiment on the shipped sample; prints the report's path and the scores
+	$(BIN)/python cli.py finetune sentiment
+
+test: $(VENV)/.installed-dev  ## the tests, without the long ones
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/.installed-dev  ## the long tests
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.installed-dev  ## style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+samples:  ## write samples/ again
+	$(PYTHON) samples/make.py
+
+clean:  ## remove the environment; outputs stay
+	rm -rf $(VENV)
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: requirements.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@

@@ -1,0 +1,57 @@
+"""Tests run without network, on tiny data and models that they make themselves."""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = next(path for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir())
+sys.path.insert(0, str(ROOT))
+os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+TINY = "hidden_size=16,num_hidden_layers=1,num_attention_heads=2,intermediate_size=32,max_position_embeddings=64"
+SCRATCH = ["--model_type", "bert", "--config_overrides", TINY, "--vocab_size", "300", "--max_seq_length", "32"]
+SHORT = ["--max_steps", "2", "--per_device_train_batch_size", "4", "--logging_steps", "1", "--eval_strategy", "steps"]
+SHORT += ["--save_strategy", "steps", "--save_steps", "2", "--eval_steps", "2"]
+
+
+@pytest.fixture(autouse=True)
+def no_network(socket_disabled):
+    """Every test fails that opens a socket."""
+
+
+@pytest.fixture
+def in_tmp_path(tmp_path, monkeypatch):
+    """The current folder is an empty one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def load_recipe(name):
+    """The module of recipes/NAME/run.py."""
+    spec = importlib.util.spec_from_file_location(f"{name}_run", ROOT / "recipes" / name / "run.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def sentiment():
+    """The sentiment recipe's module."""
+    return load_recipe("sentiment")
+
+
+@pytest.fixture
+def reviews(in_tmp_path):
+    """train.csv and test.csv with 40 and 8 short reviews, labelled negative and positive."""
+    words = {"positive": ["good", "great", "fine", "warm"], "negative": ["bad", "poor", "cold", "rude"]}
+    for name, rows in (("train", 40), ("test", 8)):
+        lines = [
+            f"the {('soup', 'room', 'film', 'shop')[row // 2 % 4]} number {row} in {name} was {words[label][row % 4]},{label}"
+            for row, label in ((row, ("positive", "negative")[row % 2]) for row in range(rows))
+        ]
+        (in_tmp_path / f"{name}.csv").write_text("text,label\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    return in_tmp_path

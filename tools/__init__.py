@@ -1,0 +1,1 @@
+"""What is done before or after a training run."""
