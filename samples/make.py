@@ -6,27 +6,27 @@ import io
 import json
 import random
 import re
-from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import world
 
 GOOD, BAD, UNDECIDED = 0, 1, None
-# how often a clause reverses the polarity of its words, on its own and inside a frame that may reverse it once more
-TURNED, TURNED_INSIDE = 0.3, 0.0
-# how many clauses on one aspect compare, how many clauses are on the whole
-COMPARED, CONCLUDED = 0.1, 0.45
-LABELS = {GOOD: "positive", BAD: "negative", UNDECIDED: "neutral"}
-ROWS = {
-    "sentiment": {"train": 8000, "validation": 500, "test": 1000},
-    "sentiment_three_classes": {"train": 1500, "validation": 200, "test": 400},
-    "sentiment_imbalanced": {"train": 1500, "validation": 200, "test": 400},
-    "translation_en_de": {"train": 1500, "validation": 150, "test": 150},
-    "translation_en_zh": {"train": 1500, "validation": 150, "test": 150},
-    "summarization_en": {"train": 800, "validation": 100, "test": 100},
-    "summarization_zh": {"train": 800, "validation": 100, "test": 100},
-    "text": {"train": 300, "validation": 30},
-    "corpus": {"train": 375, "validation": 20},
+# how often a clause reverses the polarity of its words, is a comparison, is on the whole
+TURNED, COMPARED, CONCLUDED = 0.25, 0.12, 0.5
+LABELS = {GOOD: "positive", UNDECIDED: "neutral", BAD: "negative"}
+SPLITS = ("train", "validation", "test")
+# rows of train, validation and test; all files together stay below 3 MB
+SIZES = {
+    "sentiment": (7200, 500, 1000),
+    "sentiment_three_classes": (1600, 200, 400),
+    "sentiment_imbalanced": (1600, 200, 400),
+    "translation_en_de": (2400, 150, 150),
+    "translation_en_zh": (2400, 150, 150),
+    "summarization_en": (1300, 100, 100),
+    "summarization_zh": (800, 100, 100),
+    "text": (270, 30),
+    "corpus": (280, 30),
 }
 
 
@@ -53,47 +53,47 @@ class Reviewer:
         self.rng = rng
 
     def visit(self):
-        """Choose the place or product that the next sentences are about and return the reviewer."""
+        """Choose the place or product that the next sentences are about and which of its aspects are good."""
         domain = world.DOMAINS[pick(self.rng, sorted(world.DOMAINS))]
-        self.aspects = domain["aspects"]
-        self.names = pick(self.rng, domain["things"])
-        self.thing = self.names[self.language]
-        return self
+        self.thing = pick(self.rng, domain["things"])[self.language]
+        aspects = shuffled(self.rng, domain["aspects"])
+        self.aspects = {GOOD: aspects[: len(aspects) // 2], BAD: aspects[len(aspects) // 2 :]}
 
     def say(self, table):
         """Return one entry of a table of the world in this language."""
         return pick(self.rng, table[self.language])
 
-    def turn(self, tables, verdict, share=TURNED):
+    def turn(self, tables, verdict):
         """Return a template and the polarity of the words that give the wanted verdict in it."""
-        turned = int(self.rng.random() < share)
+        turned = int(self.rng.random() < TURNED)
         return pick(self.rng, tables[self.language][turned]), verdict ^ turned
 
-    def aspect(self, other_than=None):
-        """Return an aspect of the current place: its noun and its pairs of adjectives."""
-        noun, quality = pick(self.rng, [aspect for aspect in self.aspects if aspect[0] is not other_than])
-        return noun, [world.QUALITIES[name] for name in [quality, "general", "great"]]
-
-    def two_aspects(self):
-        """Return two different aspects of the current place."""
-        first = self.aspect()
-        return first, self.aspect(other_than=first[0])
+    def aspect(self, verdict):
+        """Return an aspect that deserves the verdict: its noun and its pairs of adjectives."""
+        noun, qualities = pick(self.rng, self.aspects[verdict])
+        return noun, [world.QUALITIES[name] for name in [*qualities.split(), "general", "great"]]
 
     def subject(self, noun):
         """Return the noun as the subject of a clause."""
         return {"en": "the " + noun["en"], "zh": noun["zh"]}[self.language]
 
-    def judge(self, verdict, aspect=None, share=TURNED):
-        """Return a clause that judges one aspect."""
-        noun, qualities = aspect or self.aspect()
-        template, polarity = self.turn(world.JUDGEMENTS, verdict, share)
+    def judge(self, verdict):
+        """Return a clause that gives the verdict on an aspect."""
+        noun, qualities = self.aspect(verdict)
+        template, polarity = self.turn(world.JUDGEMENTS, verdict)
         return template.format(subject=self.subject(noun), word=pick(self.rng, qualities)[self.language][polarity])
 
-    def compare(self, verdict, aspect):
+    def state(self, polarity, verdict):
+        """Return the barest clause of this polarity on an aspect that deserves the verdict."""
+        noun, qualities = self.aspect(verdict)
+        word = pick(self.rng, qualities)[self.language][polarity]
+        return world.JUDGEMENTS[self.language][0][0].format(subject=self.subject(noun), word=word)
+
+    def compare(self, verdict):
         """Return a clause that compares one aspect with another time or place."""
+        noun, _ = self.aspect(verdict)
         template, polarity = self.turn(world.COMPARISONS, verdict)
         word = world.COMPARATIVES[self.language][polarity]
-        noun = aspect[0]
         return template.format(subject=self.subject(noun), noun=noun[self.language], thing=self.thing, word=word)
 
     def conclude(self, verdict):
@@ -101,45 +101,33 @@ class Reviewer:
         turned = int(self.rng.random() < TURNED)
         return self.say(world.VERDICTS)[turned][verdict ^ turned].format(thing=self.thing)
 
-    def detail(self, verdict, aspect):
+    def detail(self, verdict):
         """Return a clause on one aspect."""
-        return (self.compare if self.rng.random() < COMPARED else self.judge)(verdict, aspect)
+        return self.compare(verdict) if self.rng.random() < COMPARED else self.judge(verdict)
 
-    def clause(self, verdict, aspect):
+    def clause(self, verdict):
         """Return a clause on one aspect or on the whole."""
-        return self.conclude(verdict) if self.rng.random() < CONCLUDED else self.detail(verdict, aspect)
+        return self.conclude(verdict) if self.rng.random() < CONCLUDED else self.detail(verdict)
 
     def plain(self, verdict):
         """Return a sentence whose clauses all say the same."""
-        first, second = self.two_aspects()
-        clauses = {"clause": self.clause(verdict, first), "other": self.detail(verdict, second)}
-        return self.say(world.PLAIN).format(**clauses)
+        return self.say(world.PLAIN).format(clause=self.clause(verdict), other=self.clause(verdict))
 
     def contrast(self, verdict):
         """Return a sentence of two opposite clauses of which one decides."""
-        first, second = self.two_aspects()
-        clauses = {"major": self.clause(verdict, first), "minor": self.detail(1 - verdict, second)}
-        return self.say(world.CONTRASTS).format(**clauses)
+        return self.say(world.CONTRASTS).format(major=self.clause(verdict), minor=self.detail(1 - verdict))
 
     def report(self, verdict):
         """Return a sentence that confirms or disputes a clause."""
         template, polarity = self.turn(world.REPORTS, verdict)
-        return template.format(clause=self.judge(polarity, share=TURNED_INSIDE))
+        return template.format(clause=self.state(polarity, verdict))
 
     def rumour(self, verdict):
         """Return what was said beforehand and whether it came true."""
         heard, *outcomes = world.RUMOURS[self.language]
         turned = int(self.rng.random() < TURNED)
-        clause = self.judge(verdict ^ turned, share=TURNED_INSIDE)
+        clause = self.state(verdict ^ turned, verdict)
         return pick(self.rng, heard).format(clause=clause) + pick(self.rng, outcomes[turned])
-
-    def priority(self, verdict):
-        """Return two opposite judgements and which of the two counts."""
-        first, second = self.two_aspects()
-        template, counting = self.turn(world.PRIORITIES, verdict, share=0.5)
-        return template.format(
-            first=self.judge(counting, first, TURNED_INSIDE), second=self.judge(1 - counting, second, TURNED_INSIDE)
-        )
 
     def sarcasm(self, verdict):
         """Return an exclamation, meant or not, about an event that came or stayed away."""
@@ -151,17 +139,16 @@ class Reviewer:
 
     def neutral(self):
         """Return a sentence in which the writer does not decide."""
-        first, second = self.two_aspects()
-        better, worse = pick(self.rng, first[1])[self.language]
-        words = {"good": self.detail(GOOD, first), "bad": self.detail(BAD, second), "better": better, "worse": worse}
-        return self.say(world.NEUTRAL).format(subject=self.subject(first[0]), **words)
+        noun, qualities = self.aspect(pick(self.rng, [GOOD, BAD]))
+        better, worse = pick(self.rng, qualities)[self.language]
+        words = {"good": self.detail(GOOD), "bad": self.detail(BAD), "better": better, "worse": worse}
+        return self.say(world.NEUTRAL).format(subject=self.subject(noun), **words)
 
     def review(self, verdict):
         """Return a sentence of the given verdict: GOOD, BAD or UNDECIDED."""
         if verdict is UNDECIDED:
             return sentence(self.neutral())
-        kinds = [self.plain] * 20 + [self.contrast] * 19 + [self.priority]
-        kinds += [self.report, self.rumour, self.sarcasm] * 2
+        kinds = [self.plain] * 6 + [self.contrast] * 10 + [self.report, self.rumour] * 2 + [self.sarcasm]
         return sentence(pick(self.rng, kinds)(verdict))
 
     def article(self):
@@ -169,48 +156,50 @@ class Reviewer:
         self.visit()
         texts = world.ARTICLES[self.language]
         first, second = (pick(self.rng, part) for part in world.NAMES[self.language])
-        verdict, returns = int(self.rng.random() < 0.5), self.rng.random() < 0.5
-        decisive, qualities = self.aspect()
+        verdict, returns = pick(self.rng, [GOOD, BAD]), pick(self.rng, [True, False])
+        decisive, qualities = self.aspect(verdict)
         facts = {
             "name": f"{first} {second}" if self.language == "en" else first + second,
+            "thing": self.thing,
             "subject": self.subject(decisive),
             "word": pick(self.rng, qualities)[self.language][verdict],
-            "thing": self.thing,
         }
         parts = ["name", "decisive", "again" if returns else "never"]
         body = [pick(self.rng, texts[part]).format(friend=pick(self.rng, texts["friend"]), **facts) for part in parts]
         body += [self.filler(decisive) for _ in range(1 + int(self.rng.random() * 3))]
-        opening = [
-            text.format(day=pick(self.rng, texts["day"]), friend=pick(self.rng, texts["friend"]))
-            for text in shuffled(self.rng, texts["opening"])[: 1 + int(self.rng.random() * 2)]
-        ]
+        opening = [text.format(day=pick(self.rng, texts["day"]), friend=pick(self.rng, texts["friend"]))
+                   for text in shuffled(self.rng, texts["opening"])[: 1 + int(self.rng.random() * 2)]]
         document = sentence(self.space().join(opening + shuffled(self.rng, body)))
-        return {"document": document, "summary": texts["summary"][verdict][1 - returns].format(**facts)}
+        return document, sentence(texts["summary"][verdict][1 - returns].format(**facts))
 
     def filler(self, decisive):
         """Return a sentence on an aspect that does not decide."""
-        noun, qualities = self.aspect(other_than=decisive)
-        word = pick(self.rng, qualities)[self.language][int(self.rng.random() < 0.5)]
+        verdict = pick(self.rng, [GOOD, BAD])
+        noun, qualities = self.aspect(verdict)
+        if noun is decisive:
+            return self.filler(decisive)
+        word = pick(self.rng, qualities)[self.language][verdict]
         return pick(self.rng, world.ARTICLES[self.language]["filler"]).format(subject=self.subject(noun), word=word)
 
     def space(self):
         """Return what stands between two sentences."""
         return {"en": " ", "zh": ""}[self.language]
 
-    def paragraph(self, verdict, length, taken):
+    def paragraph(self, verdict, length, held_out):
         """Return sentences of one verdict, each with what follows from it."""
         sentences = []
         while len(sentences) < 2 * length:
             text = self.review(verdict)
-            if text not in taken:
+            if text not in held_out:
                 sentences += [text, pick(self.rng, world.CONSEQUENCES[self.language][verdict])]
         return self.space().join(sentences)
 
-    def document(self, taken):
-        """Return a long review that keeps one verdict through all its paragraphs."""
-        verdict = int(self.rng.random() < 0.5)
+    def document(self, held_out):
+        """Return a long review that keeps one subject and one verdict through all its paragraphs."""
+        self.visit()
+        verdict = pick(self.rng, [GOOD, BAD])
         lengths = [3 + int(self.rng.random() * 3) for _ in range(3 + int(self.rng.random() * 3))]
-        return "\n".join(self.paragraph(verdict, length, taken) for length in lengths)
+        return "\n".join(self.paragraph(verdict, length, held_out) for length in lengths)
 
 
 def german_forms(noun, word, mark):
@@ -240,122 +229,102 @@ def forms_of(language, thing, aspects):
     return forms
 
 
-def translation(rng, language):
-    """Return one sentence in English and in another language."""
-    reviewer = Reviewer("en", rng).visit()
-    polarity = int(rng.random() < 0.5)
-    aspects = []
-    for noun, qualities in reviewer.two_aspects():
-        aspects.append((noun, {name: words[polarity] for name, words in pick(rng, qualities).items()}))
-        # "although" and "but" make sense between opposites only
-        polarity = 1 - polarity
-    templates = dict(zip(["en", "de", "zh"], pick(rng, world.TRANSLATIONS), strict=True))
-    pair = {
-        name: sentence(templates[name].format(**forms_of(name, reviewer.names, aspects))) for name in ["en", language]
-    }
-    return {"translation": pair}
+def translations(rng, language):
+    """Yield sentences in English and in another language without end."""
+    while True:
+        domain = world.DOMAINS[pick(rng, sorted(world.DOMAINS))]
+        aspects = []
+        for noun, qualities in shuffled(rng, domain["aspects"])[:2]:
+            words = world.QUALITIES[pick(rng, [*qualities.split(), "general", "great"])]
+            polarity = pick(rng, [GOOD, BAD])
+            aspects.append((noun, {name: pair[polarity] for name, pair in words.items()}))
+        thing = pick(rng, domain["things"])
+        templates = dict(zip(["en", "de", "zh"], pick(rng, world.TRANSLATIONS), strict=True))
+        yield tuple(sentence(templates[name].format(**forms_of(name, thing, aspects))) for name in ["en", language])
 
 
-def distinct(draw, count, taken):
-    """Return this many rows that were never drawn before and remember them."""
-    rows = []
-    while len(rows) < count:
-        row = draw()
-        key = json.dumps(row, ensure_ascii=False, sort_keys=True)
-        if key not in taken:
-            taken.add(key)
-            rows.append(row)
-    return rows
+def reviews(rng, verdicts):
+    """Yield sentences and labels without end, dealt from decks so that every split has the same shares."""
+    writers = {language: Reviewer(language, rng) for language in ["en", "zh"]}
+    deck = [(verdict, language) for verdict in verdicts for language in ["en"] * 11 + ["zh"] * 9]
+    while True:
+        for verdict, language in shuffled(rng, deck):
+            writers[language].visit()
+            yield writers[language].review(verdict), LABELS[verdict]
 
 
-def reviewers(rng):
-    """Return a function that gives an English reviewer in 55 % of the calls and a Chinese one otherwise."""
-    both = [Reviewer("en", rng), Reviewer("zh", rng)]
-    return lambda: both[int(rng.random() >= 0.55)]
+def articles(rng, language):
+    """Yield review articles and their summaries without end."""
+    writer = Reviewer(language, rng)
+    while True:
+        yield writer.article()
 
 
-def labelled(rng, verdicts):
-    """Return a function that draws a text with its label; each verdict comes as often as it is listed."""
-    someone = reviewers(rng)
-    waiting = []
-
-    def draw():
-        # a shuffled deck, because independent draws would miss the stated shares in the small splits
-        if not waiting:
-            waiting.extend(shuffled(rng, verdicts * 5))
-        verdict = waiting.pop()
-        return {"text": someone().visit().review(verdict), "label": LABELS[verdict]}
-
-    return draw
+def documents(rng, held_out):
+    """Yield long reviews without end, in both languages and without the sentences in `held_out`."""
+    writers = [Reviewer(language, rng) for language in ["en", "zh"]]
+    while True:
+        yield (pick(rng, writers).document(held_out),)
 
 
-def splits(name, draw, suffix, dump):
-    """Return the files of one data set by path; no row occurs twice in them."""
-    taken = set()
-    return {f"{name}/{split}.{suffix}": dump(distinct(draw, count, taken)) for split, count in ROWS[name].items()}
+def paragraphs(rng, held_out):
+    """Yield the paragraphs of long reviews without end."""
+    for (text,) in documents(rng, held_out):
+        yield from ((line,) for line in text.split("\n"))
 
 
-def json_lines(rows):
-    """Return the rows as JSON lines."""
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+def split(rows, folder):
+    """Return the rows of a data set by split; no first column appears twice."""
+    seen = set()
+    fresh = (row for row in rows if row[0] not in seen and not seen.add(row[0]))
+    return {name: list(islice(fresh, size)) for name, size in zip(SPLITS, SIZES[folder], strict=False)}
 
 
-def table(rows, delimiter):
-    """Return the rows as a table with a header."""
+def render(rows, columns, suffix):
+    """Return the content of a file of these rows."""
+    if suffix == "txt":
+        return "".join(f"{text}\n" for (text,) in rows)
+    if suffix == "jsonl":
+        records = [dict(zip(columns, row, strict=True)) for row in rows]
+        records = [{"translation": record} for record in records] if columns[0] == "en" else records
+        return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(rows[0]), delimiter=delimiter, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    csv.writer(stream, delimiter={"csv": ",", "tsv": "\t"}[suffix], lineterminator="\n").writerows([columns, *rows])
     return stream.getvalue()
 
 
-def plain_text(rows):
-    """Return the rows as the lines of a text."""
-    return "".join(row + "\n" for row in rows)
-
-
-def raw_text_files(held_out):
-    """Return the plain text and the corpus by path; sentences held out for evaluation do not occur in them."""
-    rng = random.Random("text")
-    someone = reviewers(rng)
-    files = splits("text", lambda: someone().visit().paragraph(int(rng.random() < 0.5), 4, held_out), "txt", plain_text)
-    rng = random.Random("corpus")
-    writers = reviewers(rng)
-    return files | splits("corpus", lambda: {"text": writers().visit().document(held_out)}, "jsonl", json_lines)
-
-
-def all_files():
-    """Return the text of every file by its path."""
-    rng = {name: random.Random(name) for name in ROWS}
-    comma, tab = (lambda rows: table(rows, ",")), (lambda rows: table(rows, "\t"))
-    files = splits("sentiment", labelled(rng["sentiment"], [GOOD, BAD]), "csv", comma)
-    held_out = {
-        row["text"]
-        for split in ("validation", "test")
-        for row in csv.DictReader(io.StringIO(files[f"sentiment/{split}.csv"]))
-    }
-    name = "sentiment_three_classes"
-    files |= splits(name, labelled(rng[name], [GOOD, BAD, UNDECIDED]), "jsonl", json_lines)
-    name = "sentiment_imbalanced"
-    files |= splits(name, labelled(rng[name], [GOOD] * 9 + [BAD]), "tsv", tab)
-    for language in ("de", "zh"):
-        name = f"translation_en_{language}"
-        files |= splits(name, partial(translation, rng[name], language), "jsonl", json_lines)
-    for language in ("en", "zh"):
-        name = f"summarization_{language}"
-        files |= splits(name, Reviewer(language, rng[name]).article, "jsonl", json_lines)
-    return files | raw_text_files(held_out)
+def data_sets():
+    """Yield folder, suffix, columns and the rows by split of every data set."""
+    rng = {folder: random.Random(folder) for folder in SIZES}
+    held_out = set()
+    for folder, suffix, verdicts in [
+        ("sentiment", "csv", [GOOD, BAD]),
+        ("sentiment_three_classes", "jsonl", [GOOD, UNDECIDED, BAD]),
+        ("sentiment_imbalanced", "tsv", [GOOD] * 9 + [BAD]),
+    ]:
+        splits = split(reviews(rng[folder], verdicts), folder)
+        held_out.update(text for name in ["validation", "test"] for text, _ in splits[name])
+        yield folder, suffix, ["text", "label"], splits
+    for language in ["de", "zh"]:
+        folder = f"translation_en_{language}"
+        yield folder, "jsonl", ["en", language], split(translations(rng[folder], language), folder)
+    for language in ["en", "zh"]:
+        folder = f"summarization_{language}"
+        yield folder, "jsonl", ["document", "summary"], split(articles(rng[folder], language), folder)
+    yield "text", "txt", ["text"], split(paragraphs(rng["text"], held_out), "text")
+    yield "corpus", "jsonl", ["text"], split(documents(rng["corpus"], held_out), "corpus")
 
 
 def main():
     """Write every file below the output folder."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output_dir", type=Path, default=Path(__file__).resolve().parent)
+    parser.add_argument("--output_dir", type=Path, default=Path(__file__).parent, help="default: this folder")
     output_dir = parser.parse_args().output_dir
-    for path, text in sorted(all_files().items()):
-        target = output_dir / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(text.encode("utf-8"))
+    for folder, suffix, columns, splits in data_sets():
+        for name, rows in splits.items():
+            path = output_dir / folder / f"{name}.{suffix}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(render(rows, columns, suffix), encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""The sample data sets are what their generator writes, and what their README says."""
+"""The sample data sets are what samples/make.py writes and hold what samples/README.md promises."""
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -10,87 +11,88 @@ from pathlib import Path
 import pytest
 
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"
-DATA_SETS = sorted(path.name for path in SAMPLES.iterdir() if path.is_dir() and list(path.glob("train.*")))
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
 def files_below(folder):
-    """Return the data files below the folder, by path relative to it."""
-    return {path.relative_to(folder).as_posix(): path for path in folder.glob("*/*.*") if path.suffix != ".pyc"}
+    """Return the names of the data files below a folder."""
+    paths = [path for path in folder.glob("*/*") if path.suffix in {".csv", ".tsv", ".jsonl", ".txt"}]
+    return sorted(path.relative_to(folder).as_posix() for path in paths)
 
 
-def read_rows(path):
-    """Return the rows of a data file: dictionaries, or lines of plain text."""
-    text = path.read_bytes().decode("utf-8")
-    if path.suffix == ".jsonl":
-        return [json.loads(line) for line in text.splitlines()]
-    if path.suffix == ".txt":
-        return text.splitlines()
-    return list(csv.DictReader(text.splitlines(), delimiter={".csv": ",", ".tsv": "\t"}[path.suffix]))
+FILES = files_below(SAMPLES)
+FOLDERS = sorted({name.split("/")[0] for name in FILES})
 
 
-def labels_of(name):
-    """Return the counts of the labels of each split."""
-    paths = (SAMPLES / name).iterdir()
-    return {path.stem: Counter(row["label"] for row in read_rows(path)) for path in paths}
+def rows(path):
+    """Return the rows of a data file as dictionaries."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        if path.suffix == ".txt":
+            return [{"text": line.rstrip("\n")} for line in stream]
+        if path.suffix == ".jsonl":
+            return [json.loads(line) for line in stream]
+        return list(csv.DictReader(stream, delimiter=DELIMITERS[path.suffix]))
 
 
-def test_generator_reproduces_the_files(tmp_path):
-    command = [sys.executable, str(SAMPLES / "make.py"), "--output_dir", str(tmp_path)]
-    subprocess.run(command, check=True, timeout=60)
-    written, committed = files_below(tmp_path), files_below(SAMPLES)
-    assert len(committed) >= 25
-    assert sorted(written) == sorted(committed)
-    for name, path in committed.items():
-        assert written[name].read_bytes() == path.read_bytes(), name
+def source_texts(path):
+    """Return what a model reads of every row: the first column, of a translation the English sentence."""
+    first = [next(iter(row.values())) for row in rows(path)]
+    return [value["en"] if isinstance(value, dict) else value for value in first]
 
 
-@pytest.mark.parametrize("name", DATA_SETS)
-def test_no_row_occurs_twice(name):
-    rows = [row for path in sorted((SAMPLES / name).iterdir()) for row in read_rows(path)]
-    inputs = [json.dumps(row, ensure_ascii=False, sort_keys=True) for row in rows]
-    assert len(inputs) > 100
-    assert len(set(inputs)) == len(inputs)
+def shares(folder, split):
+    """Return the share of every label in a split."""
+    (path,) = (SAMPLES / folder).glob(f"{split}.*")
+    labels = Counter(row["label"] for row in rows(path))
+    return {label: count / labels.total() for label, count in labels.items()}
 
 
-@pytest.mark.parametrize("name", [name for name in DATA_SETS if name.startswith("sentiment")])
-def test_no_text_has_two_labels(name):
-    texts = [row["text"] for path in (SAMPLES / name).iterdir() for row in read_rows(path)]
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """Return a folder that make.py has just filled."""
+    folder = tmp_path_factory.mktemp("samples")
+    subprocess.run([sys.executable, SAMPLES / "make.py", "--output_dir", folder], check=True)
+    return folder
+
+
+def test_make_writes_exactly_the_files_that_are_there(written):
+    assert FILES
+    assert files_below(written) == FILES
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_make_reproduces_the_file_byte_for_byte(written, name):
+    assert (written / name).read_bytes() == (SAMPLES / name).read_bytes()
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_no_text_appears_twice_in_a_data_set(folder):
+    texts = [text for name in FILES if name.startswith(folder + "/")
+             for text in source_texts(SAMPLES / name)]
+    assert texts
     assert len(set(texts)) == len(texts)
 
 
-def test_corpus_and_text_hold_no_evaluation_sentence():
-    evaluation = [
-        row["text"] for split in ("validation", "test") for row in read_rows(SAMPLES / "sentiment" / f"{split}.csv")
-    ]
-    raw = "\n".join(
-        path.read_text(encoding="utf-8") for name in ("corpus", "text") for path in (SAMPLES / name).iterdir()
-    )
-    sentences = set(raw.replace("\\n", " ").replace("。", "。\n").replace(". ", ".\n").splitlines())
-    assert not sentences & set(evaluation)
+def test_no_held_out_sentence_appears_in_the_raw_text():
+    raw_files = [name for name in FILES if name.startswith(("text/", "corpus/"))]
+    raw = "".join((SAMPLES / name).read_text(encoding="utf-8") for name in raw_files)
+    sentences = set(re.split(r"(?<=[.?!]) |(?<=。)|\\n|\n", raw))
+    held_out = [text for name in FILES if name.startswith("sentiment") and "/train." not in name
+                for text in source_texts(SAMPLES / name)]
+    assert held_out
+    assert not sentences.intersection(held_out)
 
 
-def test_sentiment_labels_are_balanced():
-    for counts in labels_of("sentiment").values():
-        assert sorted(counts) == ["negative", "positive"]
-        assert 0.45 <= counts["negative"] / counts.total() <= 0.55
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_labels_are_shared_out_as_documented(split):
+    balanced = shares("sentiment", split)
+    assert set(balanced) == {"negative", "positive"}
+    assert balanced["negative"] == pytest.approx(0.5, abs=0.02)
+    three = shares("sentiment_three_classes", split)
+    assert set(three) == {"negative", "neutral", "positive"}
+    assert list(three.values()) == pytest.approx([1 / 3] * 3, abs=0.03)
+    assert 0.08 <= shares("sentiment_imbalanced", split)["negative"] <= 0.12
 
 
-def test_three_classes_are_balanced():
-    for counts in labels_of("sentiment_three_classes").values():
-        assert sorted(counts) == ["negative", "neutral", "positive"]
-        assert all(0.25 <= count / counts.total() <= 0.42 for count in counts.values())
-
-
-def test_imbalanced_labels_are_imbalanced():
-    for counts in labels_of("sentiment_imbalanced").values():
-        assert 0.08 <= counts["negative"] / counts.total() <= 0.12
-
-
-def test_both_languages_are_present():
-    texts = [row["text"] for row in read_rows(SAMPLES / "sentiment" / "train.csv")]
-    chinese = sum(any("\u4e00" <= character <= "\u9fff" for character in text) for text in texts)
-    assert 0.40 <= chinese / len(texts) <= 0.50
-
-
-def test_samples_stay_small():
-    assert sum(path.stat().st_size for path in files_below(SAMPLES).values()) < 3_000_000
+def test_all_files_together_stay_small():
+    assert sum((SAMPLES / name).stat().st_size for name in FILES) < 3_000_000

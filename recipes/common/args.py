@@ -298,6 +298,7 @@ def _default_hardware(values: dict[str, Any]) -> None:
 def _default_strategies(values: dict[str, Any]) -> None:
     """Losses that are not finite are shown; the best model is judged by --metric_name, early stopping evaluates."""
     values.setdefault("logging_nan_inf_filter", False)
+    values.setdefault("disable_tqdm", False)
     if values.get("metric_name"):
         values.setdefault("metric_for_best_model", values["metric_name"])
     if values.get("metric_for_best_model", "").removeprefix("eval_") in LOWER_IS_BETTER:

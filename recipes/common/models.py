@@ -1,43 +1,27 @@
-"""Tokenizer and model: from a checkpoint, or a tokenizer trained on the training text and a model from a configuration."""
+"""Tokenizer and model: from a checkpoint, or trained on the training text and built from a configuration."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors, trainers
-from tokenizers import models as algorithms
-from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from recipes.common.args import Arguments
 from recipes.common.errors import Refusal, nearest, note
+from recipes.common.vocabularies import ROBERTA_LIKE, train_tokenizer
 
-# The special tokens that each family of architectures is defined with; everything else gets BERT's.
-BERT_TOKENS = {
-    **{"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
-}
-ROBERTA_TOKENS = {
-    **{"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>", "mask_token": "<mask>"},
-    **{"cls_token": "<s>", "sep_token": "</s>"},
-}
-GPT_TOKENS = {"eos_token": "<|endoftext|>", "bos_token": "<|endoftext|>", "pad_token": "<|pad|>", "unk_token": "<unk>"}
-ROBERTA_LIKE = {"roberta", "xlm-roberta", "camembert", "bart", "mbart", "longformer", "data2vec-text", "mpnet"}
-GPT_LIKE = {
-    "gpt2",
-    "gpt_neo",
-    "gpt_neox",
-    "llama",
-    "mistral",
-    "qwen2",
-    "qwen3",
-    "phi",
-    "gemma",
-    "opt",
-    "bloom",
-    "smollm3",
-}
+
+class Texts:
+    """All texts of some columns, row by row, as often as they are asked for: what a tokenizer is trained on."""
+
+    def __init__(self, dataset: Iterable[dict], columns: Sequence[str]):
+        self.dataset, self.columns = dataset, columns
+
+    def __iter__(self) -> Iterator[str]:
+        return (row[column] for row in self.dataset for column in self.columns)
 
 
 def load_tokenizer(arguments: Arguments, texts: Iterable[str]) -> PreTrainedTokenizerBase:
@@ -53,76 +37,6 @@ def load_tokenizer(arguments: Arguments, texts: Iterable[str]) -> PreTrainedToke
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
         note(f"the tokenizer has no padding token: using {tokenizer.pad_token}")
     return tokenizer
-
-
-def train_tokenizer(texts: Iterable[str], algorithm: str, vocab_size: int, model_type: str) -> PreTrainedTokenizerFast:
-    """A tokenizer with at most `vocab_size` tokens and the special tokens of `model_type`; right for Chinese too.
-
-    WordPiece lower-cases and sets every Chinese character apart, as BERT does; byte-level BPE knows every string;
-    Unigram sets Chinese characters apart from Latin words, but may join them to words of their own.
-    """
-    special = _special_tokens(model_type)
-    tokens = list(dict.fromkeys(special.values()))
-    if vocab_size < len(tokens) + 100:
-        fix = f"give at least {len(tokens) + 100}; 8000 is usual for small data"
-        raise Refusal(f"--vocab_size {vocab_size} is too small for any text", "--vocab_size", fix)
-    unknown = special.get("unk_token", special["pad_token"])
-    tokenizer, trainer = _ALGORITHMS[algorithm](vocab_size, tokens, unknown)
-    tokenizer.train_from_iterator(texts, trainer)
-    _add_template(tokenizer, special)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, padding_side="right", clean_up_tokenization_spaces=False, **special
-    )
-
-
-def _special_tokens(model_type: str) -> dict[str, str]:
-    if model_type in ROBERTA_LIKE:
-        return ROBERTA_TOKENS
-    return GPT_TOKENS if model_type in GPT_LIKE else BERT_TOKENS
-
-
-def _wordpiece(vocab_size: int, tokens: list[str], unknown: str) -> tuple[Tokenizer, Any]:
-    tokenizer = Tokenizer(algorithms.WordPiece(unk_token=unknown))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
-    return tokenizer, trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=tokens, show_progress=False)
-
-
-def _bpe(vocab_size: int, tokens: list[str], unknown: str) -> tuple[Tokenizer, Any]:
-    tokenizer = Tokenizer(algorithms.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    return tokenizer, trainers.BpeTrainer(
-        vocab_size=vocab_size, special_tokens=tokens, initial_alphabet=alphabet, show_progress=False
-    )
-
-
-def _unigram(vocab_size: int, tokens: list[str], unknown: str) -> tuple[Tokenizer, Any]:
-    tokenizer = Tokenizer(algorithms.Unigram())
-    tokenizer.normalizer = normalizers.NFKC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Metaspace(), pre_tokenizers.UnicodeScripts(), pre_tokenizers.Punctuation()]
-    )
-    tokenizer.decoder = decoders.Metaspace()
-    return tokenizer, trainers.UnigramTrainer(
-        vocab_size=vocab_size, special_tokens=tokens, unk_token=unknown, show_progress=False
-    )
-
-
-_ALGORITHMS = {"wordpiece": _wordpiece, "bpe": _bpe, "unigram": _unigram}
-
-
-def _add_template(tokenizer: Tokenizer, special: dict[str, str]) -> None:
-    """[CLS] a [SEP] b [SEP] for encoders; a decoder's texts stay as they are."""
-    if "cls_token" not in special:
-        return
-    first, last = special["cls_token"], special["sep_token"]
-    ids = [(token, tokenizer.token_to_id(token)) for token in (first, last)]
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{first} $A {last}", pair=f"{first} $A {last} $B:1 {last}:1", special_tokens=ids
-    )
 
 
 def load_config(arguments: Arguments, tokenizer: PreTrainedTokenizerBase, **changes: Any) -> PretrainedConfig:
@@ -247,13 +161,6 @@ def trained_labels(arguments: Arguments, training_arguments: Any) -> list[str] |
     id2label = json.loads(path.read_text(encoding="utf-8")).get("id2label") or {}
     names = [name for _, name in sorted(id2label.items(), key=lambda pair: int(pair[0]))]
     return None if not names or names[0].startswith("LABEL_") else names
-
-
-def texts_of(dataset: Iterable[dict], columns: Iterable[str]) -> Iterator[str]:
-    """All texts of these columns, row by row: what a tokenizer is trained on."""
-    for row in dataset:
-        for column in columns:
-            yield row[column]
 
 
 def _from_hub(auto_class: Any, name: str, flag: str, arguments: Arguments, **options: Any) -> Any:

@@ -45,10 +45,16 @@ class Trainer(transformers.Trainer):
         label_ids = None if output.label_ids is None else _take(output.label_ids, back)
         return PredictionOutput(_take(output.predictions, back), label_ids, output.metrics)
 
-    def _get_eval_sampler(self, eval_dataset: Any) -> Sampler | None:
-        """Rows of like length together: less padding, and nothing random (group_by_length would draw an order)."""
-        order = _longest_first(eval_dataset)
-        return super()._get_eval_sampler(eval_dataset) if order is None else _Fixed(order)
+    def _get_dataloader(self, dataset: Any, *args: Any, is_training: bool = False, **options: Any) -> Any:
+        """Evaluation takes rows of like length together: less padding, and the order that `predict` takes back.
+
+        Decided here, because Trainer drops the length column before it asks for a sampler, and because its own
+        sampler for group_by_length would draw a random order.
+        """
+        order = None if is_training else _longest_first(dataset)
+        if order is not None:
+            options["sampler_fn"] = lambda _: _Fixed(order)
+        return super()._get_dataloader(dataset, *args, is_training=is_training, **options)
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._staging) if self._staging else super()._get_output_dir(trial)

@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     )
 
     # 2. Model
-    tokenizer = models.load_tokenizer(arguments, models.texts_of(splits.train, splits.texts))
+    tokenizer = models.load_tokenizer(arguments, models.Texts(splits.train, splits.texts))
     model = models.load_model(AutoModelForSequenceClassification, arguments, tokenizer, **splits.labels.config)
 
     # 3. Tokens

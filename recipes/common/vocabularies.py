@@ -1,0 +1,135 @@
+"""Training text -> a tokenizer with the special tokens of the model's family, the same tokens at every run."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+
+from recipes.common.errors import Refusal
+
+# The special tokens that each family of architectures is defined with; everything else gets BERT's.
+BERT_TOKENS = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+BERT_TOKENS |= {"mask_token": "[MASK]"}
+ROBERTA_TOKENS = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+ROBERTA_TOKENS |= {"mask_token": "<mask>", "cls_token": "<s>", "sep_token": "</s>"}
+GPT_TOKENS = {"eos_token": "<|endoftext|>", "bos_token": "<|endoftext|>", "pad_token": "<|pad|>", "unk_token": "<unk>"}
+ROBERTA_LIKE = {"roberta", "xlm-roberta", "camembert", "bart", "mbart", "longformer", "data2vec-text", "mpnet"}
+GPT_LIKE = {"gpt2", "gpt_neo", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "phi", "gemma", "opt", "bloom"}
+
+
+def train_tokenizer(texts: Iterable[str], algorithm: str, vocab_size: int, model_type: str) -> PreTrainedTokenizerFast:
+    """A tokenizer with at most `vocab_size` tokens; knows every character of `texts`, which may be read twice.
+
+    WordPiece lower-cases and sets every Chinese character apart, as BERT does; byte-level BPE knows every string;
+    Unigram joins Chinese characters to words of their own, apart from Latin ones.
+    """
+    special = special_tokens(model_type)
+    tokens = list(dict.fromkeys(special.values()))
+    if vocab_size < len(tokens) + 100:
+        fix = f"give at least {len(tokens) + 100}; 8000 is usual for small data"
+        raise Refusal(f"--vocab_size {vocab_size} is too small for any text", "--vocab_size", fix)
+    tokenizer = _ALGORITHMS[algorithm](texts, vocab_size, tokens, special.get("unk_token"))
+    tokenizer.add_special_tokens(tokens)
+    _add_template(tokenizer, special)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, padding_side="right", clean_up_tokenization_spaces=False, **special
+    )
+
+
+def special_tokens(model_type: str) -> dict[str, str]:
+    """The special tokens of a model type, by Hugging Face's names."""
+    if model_type in ROBERTA_LIKE:
+        return ROBERTA_TOKENS
+    return GPT_TOKENS if model_type in GPT_LIKE else BERT_TOKENS
+
+
+def _wordpiece(texts: Iterable[str], vocab_size: int, tokens: list[str], unknown: str | None) -> Tokenizer:
+    """The trainer numbers the pieces `##x` in the order of a hash map, and ties between merges follow those numbers:
+    two runs got two vocabularies. Given beforehand, in order, they do not. They are no special tokens, so the model
+    is taken over into a tokenizer of its own."""
+    trained = _wordpiece_tokenizer(models.WordPiece(unk_token=unknown))
+    pieces = _continuations(texts, trained)
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size, special_tokens=tokens + pieces, limit_alphabet=vocab_size, show_progress=False
+    )
+    trained.train_from_iterator(texts, trainer)
+    return _wordpiece_tokenizer(models.WordPiece(trained.get_vocab(), unk_token=unknown))
+
+
+def _wordpiece_tokenizer(model: models.WordPiece) -> Tokenizer:
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    return tokenizer
+
+
+def _continuations(texts: Iterable[str], tokenizer: Tokenizer) -> list[str]:
+    """`##x` for every character that can stand inside a word: no punctuation, no Chinese."""
+    characters = set()
+    for text in texts:
+        characters.update(tokenizer.normalizer.normalize_str(text))
+
+    def joins(character: str) -> bool:
+        word = tokenizer.normalizer.normalize_str(f"a{character}")
+        return [part for part, _ in tokenizer.pre_tokenizer.pre_tokenize_str(word)] == [f"a{character}"]
+
+    return [f"##{character}" for character in sorted(characters) if joins(character)]
+
+
+def _bpe(texts: Iterable[str], vocab_size: int, tokens: list[str], unknown: str | None) -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    if vocab_size < len(tokens) + len(alphabet):
+        fix = f"give at least {len(tokens) + len(alphabet)}"
+        raise Refusal(f"--vocab_size {vocab_size} is too small for 256 bytes", "--vocab_size", fix)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=tokens, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def _unigram(texts: Iterable[str], vocab_size: int, tokens: list[str], unknown: str | None) -> Tokenizer:
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.NFKC()
+    parts = [pre_tokenizers.Metaspace(), pre_tokenizers.UnicodeScripts(), pre_tokenizers.Punctuation()]
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(parts)
+    tokenizer.decoder = decoders.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=vocab_size, special_tokens=tokens, unk_token=unknown, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    vocabulary = json.loads(tokenizer.to_str())["model"]["vocab"]
+    ordered = _in_order([(token, score) for token, score in vocabulary if token not in tokens])
+    tokenizer.model = models.Unigram(
+        [(token, 0.0) for token in tokens] + ordered, unk_id=tokens.index(unknown), byte_fallback=False
+    )
+    return tokenizer
+
+
+def _in_order(vocabulary: list[tuple[str, float]]) -> list[tuple[str, float]]:
+    """The trainer's sums run in the order of a hash map: rounded, and sorted, they are the same at every run. Rare
+    characters get falling scores in that order, 0.0001 apart, below all others: here they get the lowest one."""
+    lowest = min(score for _, score in vocabulary)
+    tail = lowest + 1e-4 * sum(len(token) == 1 for token, _ in vocabulary)
+    rounded = [(token, round(lowest if len(token) == 1 and score <= tail else score, 8)) for token, score in vocabulary]
+    return sorted(rounded, key=lambda pair: (-pair[1], pair[0]))
+
+
+_ALGORITHMS: dict[str, Any] = {"wordpiece": _wordpiece, "bpe": _bpe, "unigram": _unigram}
+
+
+def _add_template(tokenizer: Tokenizer, special: dict[str, str]) -> None:
+    """[CLS] a [SEP] b [SEP] for encoders; a decoder's texts stay as they are."""
+    if "cls_token" not in special:
+        return
+    first, last = special["cls_token"], special["sep_token"]
+    ids = [(token, tokenizer.token_to_id(token)) for token in (first, last)]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{first} $A {last}", pair=f"{first} $A {last} $B:1 {last}:1", special_tokens=ids
+    )

@@ -1,0 +1,229 @@
+"""Files -> rows: the same rows from every format, as they stand in the file, each with its place."""
+
+import gzip
+import hashlib
+import json
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from recipes.common import files
+from recipes.common.errors import Refusal
+
+ROWS = [{"text": "good soup", "label": "a"}, {"text": "冷たい, cold", "label": "b"}, {"text": 'the "best"', "label": "a"}]
+
+
+def as_csv(delimiter):
+    lines = [f"text{delimiter}label"]
+    lines += ['"' + row["text"].replace('"', '""') + '"' + delimiter + row["label"] for row in ROWS]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def as_parquet():
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), sink)
+    return sink.getvalue().to_pybytes()
+
+
+JSON_LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS)
+# file name -> (content, the numbers of its three rows: lines where the format has lines)
+FORMATS = {
+    "comma.csv": (as_csv(","), [2, 3, 4]),
+    "semicolon.csv": (as_csv(";"), [2, 3, 4]),
+    "tab.tsv": (as_csv("\t"), [2, 3, 4]),
+    "lines.jsonl": (JSON_LINES.encode(), [1, 2, 3]),
+    "escaped.jsonl": ("".join(json.dumps(row) + "\n" for row in ROWS).encode(), [1, 2, 3]),
+    "lines.json": (JSON_LINES.encode(), [1, 2, 3]),
+    "array.json": (json.dumps(ROWS).encode(), [1, 2, 3]),
+    "indented.json": (json.dumps(ROWS, indent=2).encode(), [1, 2, 3]),
+    "data.json": (json.dumps({"version": 1, "data": ROWS}).encode(), [1, 2, 3]),
+    "indented_data.json": (json.dumps({"data": ROWS}, indent=2).encode(), [1, 2, 3]),
+    "table.parquet": (as_parquet(), [1, 2, 3]),
+}
+
+
+def write(folder, name, content):
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def rows_of(path):
+    return [row for _, row in files.read(path)]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_gives_the_same_rows_with_their_numbers(name, tmp_path):
+    content, numbers = FORMATS[name]
+    read = list(files.read(write(tmp_path, name, content)))
+    assert [row for _, row in read] == ROWS
+    assert [number for number, _ in read] == numbers
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_compressed_file_gives_what_the_plain_file_gives(name, tmp_path):
+    content, _ = FORMATS[name]
+    plain = write(tmp_path, name, content)
+    compressed = write(tmp_path, f"{name}.gz", gzip.compress(content))
+    assert list(files.read(compressed)) == list(files.read(plain))
+
+
+@pytest.mark.parametrize("name", ["DATA.CSV", "Data.Csv.GZ"])
+def test_the_case_of_a_file_ending_does_not_matter(name, tmp_path):
+    content = gzip.compress(as_csv(",")) if name.endswith("GZ") else as_csv(",")
+    assert rows_of(write(tmp_path, name, content)) == ROWS
+
+
+def test_a_text_file_has_one_row_a_line_and_keeps_empty_lines_and_spaces(tmp_path):
+    path = write(tmp_path, "x.txt", "first\n\n  third \nlast without end")
+    assert list(files.read(path)) == [
+        (1, {"text": "first"}),
+        (2, {"text": ""}),
+        (3, {"text": "  third "}),
+        (4, {"text": "last without end"}),
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("name", ["comma.csv", "tab.tsv", "lines.jsonl", "array.json"])
+def test_every_unicode_encoding_gives_the_same_rows(encoding, name, tmp_path):
+    marked = {"utf-16-le": "\ufeff", "utf-16-be": "\ufeff"}.get(encoding, "")
+    content = (marked + FORMATS[name][0].decode()).encode(encoding)
+    assert rows_of(write(tmp_path, name, content)) == ROWS
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_unusual_characters_do_not_end_a_line(encoding, tmp_path):
+    lines = ["one\u2028still one", "two\x85still two", "three\x0bstill three", "four\x0cstill four", "five\x1cstill"]
+    path = write(tmp_path, "x.txt", "\n".join(lines).encode(encoding))
+    assert [row["text"] for row in rows_of(path)] == lines
+
+
+@pytest.mark.parametrize("name", ["comma.csv", "semicolon.csv", "tab.tsv", "lines.jsonl", "lines.json"])
+def test_windows_line_ends_give_the_same_rows_and_numbers(name, tmp_path):
+    content, numbers = FORMATS[name]
+    read = list(files.read(write(tmp_path, name, content.replace(b"\n", b"\r\n"))))
+    assert [row for _, row in read] == ROWS
+    assert [number for number, _ in read] == numbers
+
+
+def test_a_text_file_with_windows_line_ends_keeps_no_carriage_return(tmp_path):
+    assert rows_of(write(tmp_path, "x.txt", "a\r\nb\r\n")) == [{"text": "a"}, {"text": "b"}]
+
+
+def test_a_line_break_in_a_quoted_cell_is_kept_and_later_lines_are_counted_right(tmp_path):
+    path = write(tmp_path, "x.csv", 'text,label\n"two\nlines",a\nplain,b\n"three\n\nlines",a\nlast,b\n')
+    assert list(files.read(path)) == [
+        (2, {"text": "two\nlines", "label": "a"}),
+        (4, {"text": "plain", "label": "b"}),
+        (5, {"text": "three\n\nlines", "label": "a"}),
+        (8, {"text": "last", "label": "b"}),
+    ]
+
+
+def test_empty_lines_in_a_csv_are_no_rows_but_count_as_lines(tmp_path):
+    path = write(tmp_path, "x.csv", "text,label\n\na,1\n\n\nb,2\n\n")
+    assert [(number, row["text"]) for number, row in files.read(path)] == [(3, "a"), (6, "b")]
+
+
+def test_empty_lines_in_tsv_and_jsonl_are_no_rows_but_count_as_lines(tmp_path):
+    tsv = write(tmp_path, "x.tsv", "text\tlabel\n\na\t1\n\nb\t2\n")
+    lines = write(tmp_path, "x.jsonl", '\n{"text": "a"}\n\n{"text": "b"}\n')
+    assert [number for number, _ in files.read(tsv)] == [3, 5]
+    assert [number for number, _ in files.read(lines)] == [2, 4]
+
+
+def test_a_comma_in_the_header_makes_the_file_comma_separated(tmp_path):
+    path = write(tmp_path, "x.csv", "text,label\nsoup; warm,a\n")
+    assert rows_of(path) == [{"text": "soup; warm", "label": "a"}]
+
+
+def test_quotes_in_a_tsv_cell_stay_unless_they_enclose_it(tmp_path):
+    path = write(tmp_path, "x.tsv", 'text\tlabel\nthe "best" soup\ta\n"quoted ""twice"""\tb\n5" pizza\tc\n')
+    assert [row["text"] for row in rows_of(path)] == ['the "best" soup', 'quoted "twice"', '5" pizza']
+
+
+@pytest.mark.parametrize("word", ["NA", "N/A", "null", "None", "nan", "NaN", "true", "1", "007", "2.50", "1e5", " x "])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_cell_stays_the_text_that_it_is(word, delimiter, tmp_path):
+    name = "x.tsv" if delimiter == "\t" else "x.csv"
+    path = write(tmp_path, name, f"text{delimiter}label\n{word}{delimiter}{word}\n")
+    assert rows_of(path) == [{"text": word, "label": word}]
+
+
+def test_json_and_parquet_values_keep_their_types(tmp_path):
+    row = {"text": "x", "label": 2, "score": 0.5, "flag": True, "list": ["a", "b"], "none": None}
+    parquet = tmp_path / "x.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row]), parquet)
+    for path in (parquet, write(tmp_path, "x.jsonl", json.dumps(row)), write(tmp_path, "x.json", json.dumps([row]))):
+        (read,) = rows_of(path)
+        assert read == row
+        assert [type(value) for value in read.values()] == [type(value) for value in row.values()]
+
+
+def test_one_object_in_a_json_file_is_one_row(tmp_path):
+    assert rows_of(write(tmp_path, "x.json", '{\n  "text": "a"\n}\n')) == [{"text": "a"}]
+    assert rows_of(write(tmp_path, "y.json", '{"text": "a"}\n')) == [{"text": "a"}]
+
+
+def test_a_parquet_file_with_several_row_groups_is_numbered_through(tmp_path):
+    path = tmp_path / "x.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"text": [str(row) for row in range(2500)]}), path, row_group_size=700)
+    assert list(files.read(path)) == [(row + 1, {"text": str(row)}) for row in range(2500)]
+
+
+def test_a_column_name_loses_the_spaces_around_it(tmp_path):
+    assert rows_of(write(tmp_path, "x.csv", "text, label\na, 1\n")) == [{"text": "a", "label": " 1"}]
+
+
+def test_rows_come_one_at_a_time_and_not_all_at_once(tmp_path):
+    path = write(tmp_path, "x.csv", "text,label\ngood,a\none cell too few\n")
+    rows = files.read(path)
+    assert next(rows) == (2, {"text": "good", "label": "a"})
+    with pytest.raises(Refusal, match="1 cells"):
+        next(rows)
+
+
+def test_a_glob_names_its_files_in_order_and_each_once(in_tmp_path):
+    for name in ("part-2.csv", "part-10.csv", "part-1.csv", "other.csv"):
+        write(in_tmp_path, name, "text\nx\n")
+    paths = files.expand(["part-2.csv", "part-*.csv", "other.csv", "./other.csv"], "--train_file")
+    assert [path.name for path in paths] == ["part-2.csv", "part-1.csv", "part-10.csv", "other.csv"]
+
+
+def test_two_stars_look_into_every_folder(in_tmp_path):
+    (in_tmp_path / "a/b").mkdir(parents=True)
+    write(in_tmp_path, "top.csv", "text\nx\n")
+    write(in_tmp_path, "a/b/deep.csv", "text\nx\n")
+    assert {path.name for path in files.expand(["**/*.csv"], "--train_file")} == {"top.csv", "deep.csv"}
+
+
+def test_a_file_whose_name_looks_like_a_glob_is_that_file(in_tmp_path):
+    write(in_tmp_path, "x[1].csv", "text\nx\n")
+    assert [path.name for path in files.expand(["x[1].csv"], "--train_file")] == ["x[1].csv"]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("x.txt", "x.txt:7"),
+        ("x.csv", "x.csv:7"),
+        ("x.tsv", "x.tsv:7"),
+        ("x.jsonl", "x.jsonl:7"),
+        ("x.csv.gz", "x.csv.gz:7"),
+        ("X.CSV", "X.CSV:7"),
+        ("x.json", "x.json, row 7"),
+        ("x.parquet", "x.parquet, row 7"),
+        ("x.parquet.gz", "x.parquet.gz, row 7"),
+    ],
+)
+def test_a_place_is_a_line_where_the_format_has_lines_and_a_row_elsewhere(name, shown):
+    assert files.place(Path(name), 7) == shown
+
+
+@pytest.mark.parametrize("size", [1, 1 << 20, (1 << 20) + 1])
+def test_the_content_hash_is_sha256_of_the_bytes(size, tmp_path):
+    content = b"x" * size
+    assert files.content_hash(write(tmp_path, "x.bin", content)) == hashlib.sha256(content).hexdigest()

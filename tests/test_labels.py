@@ -1,0 +1,219 @@
+"""Labels as they stand in the data -> the kind of task, the classes, and what the model learns from."""
+
+import math
+from datetime import date
+
+import pytest
+
+from recipes.common import labels
+from recipes.common.errors import Refusal
+from recipes.common.labels import MULTI, REGRESSION, SINGLE, Seen
+
+
+def see(values):
+    """What is seen of a split whose rows have these labels, at the places row 1, row 2, …"""
+    seen = Seen()
+    for row, value in enumerate(values, 1):
+        seen.add(value, f"row {row}")
+    return seen
+
+
+def decide(train, names=None, do_regression=None, **others):
+    splits = {"train": train, **others}
+    return labels.decide({name: see(values) for name, values in splits.items()}, "label", names, do_regression)
+
+
+# the labels of training -> (kind, names, counts, baseline)
+KINDS = {
+    "texts": (["b", "a", "b"], SINGLE, ["a", "b"], [1, 2], 1),
+    "integers": ([10, 2, 10, 1], SINGLE, ["1", "2", "10"], [1, 1, 2], 2),
+    "integers in a CSV": (["10", "2", "10", "1"], SINGLE, ["1", "2", "10"], [1, 1, 2], 2),
+    "negative integers": ([1, -1, 0, -1], SINGLE, ["-1", "0", "1"], [2, 1, 1], 0),
+    "texts and numbers in a CSV": (["b", "10", "2", "b"], SINGLE, ["2", "10", "b"], [1, 1, 2], 2),
+    "truth values": ([True, False, True], SINGLE, ["False", "True"], [1, 2], 1),
+    "Chinese": (["好", "差", "好"], SINGLE, ["好", "差"], [2, 1], 0),
+    "upper and lower case": (["B", "b", "B"], SINGLE, ["B", "b"], [2, 1], 0),
+    "a tie": (["b", "a"], SINGLE, ["a", "b"], [1, 1], 0),
+    "lists": ([["b", "a"], ["b"], []], MULTI, ["a", "b"], [1, 2], [0, 1]),
+    "lists of integers": ([[10], [2], [10]], MULTI, ["2", "10"], [1, 2], [0, 1]),
+    "labels of exactly half of the rows": ([["a"], ["b"]], MULTI, ["a", "b"], [1, 1], [0, 0]),
+    "ratings": ([1.5, 2.0, 4.0], REGRESSION, [], [], 2.5),
+    "whole ratings": ([1.0, 2.0], REGRESSION, [], [], 1.5),
+    "ratings and integers": ([1, 2, 4.5], REGRESSION, [], [], 2.5),
+    "ratings in a CSV": (["1.5", "2", "4"], REGRESSION, [], [], 2.5),
+    "negative ratings": ([-0.5, 0.25, 1.0], REGRESSION, [], [], 0.25),
+}
+
+
+@pytest.mark.parametrize("case", KINDS)
+def test_the_labels_decide_kind_classes_counts_and_baseline(case):
+    values, kind, names, counts, baseline = KINDS[case]
+    decided = decide(values)
+    assert (decided.kind, decided.names, decided.counts) == (kind, names, counts)
+    assert decided.baseline == baseline
+    assert decided.rows == len(values)
+
+
+def test_classes_with_a_point_that_are_not_all_numbers_are_classes():
+    assert decide(["v1.5", "2.0", "v1.5"]).kind == SINGLE
+
+
+@pytest.mark.parametrize("values", [[1, 2, 3], ["1", "2", "3"], [1.0, 2.0, 3.0]])
+def test_regression_can_be_asked_for(values):
+    decided = decide(values, do_regression=True)
+    assert (decided.kind, decided.mean) == (REGRESSION, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ([1.0, 2.0, 1.0], ["1.0", "2.0"]),
+        (["1.5", "2.0", "1.5"], ["1.5", "2.0"]),
+        ([1.0, 1.5, 2.0, 1.5], ["1.0", "1.5", "2.0"]),
+    ],
+)
+def test_regression_can_be_declined_and_every_number_is_a_class(values, names):
+    decided = decide(values, do_regression=False)
+    assert (decided.kind, decided.names) == (SINGLE, names)
+    assert decided.encode(values) == [names.index(str(value)) for value in values]
+
+
+def test_class_names_make_classes_of_numbers_without_asking():
+    assert decide([0, 1, 1], names=["no", "yes"]).kind == SINGLE
+
+
+@pytest.mark.parametrize(
+    "values", [[0, 2, 2], ["0", "2", "2"], ["bad", "good", "good"]], ids=["integers", "CSV numbers", "their own names"]
+)
+def test_class_names_fix_the_ids_also_of_classes_that_training_lacks(values):
+    decided = decide(values, names=["bad", "fine", "good"])
+    assert decided.names == ["bad", "fine", "good"]
+    assert decided.counts == [1, 0, 2]
+    assert decided.encode(values) == [0, 2, 2]
+
+
+def test_class_names_of_truth_values_are_those_of_false_and_true():
+    decided = decide([True, False, True], names=["bad", "good"])
+    assert (decided.names, decided.encode([True, False])) == (["bad", "good"], [1, 0])
+
+
+def test_class_names_keep_the_order_of_a_trained_model():
+    decided = decide(["a", "b"], names=["b", "a"])
+    assert decided.encode(["a", "b"]) == [1, 0]
+
+
+def test_a_number_beyond_the_class_names_is_refused_with_its_place():
+    with pytest.raises(Refusal, match="label 3 in train is unknown") as caught:
+        decide([0, 1, 3], names=["a", "b", "c"])
+    assert caught.value.where == "row 3"
+
+
+def test_classes_come_from_training_and_not_from_the_other_splits():
+    decided = decide(["a", "b", "c"], validation=["c", "c"], test=["a"])
+    assert (decided.names, decided.counts) == (["a", "b", "c"], [1, 1, 1])
+
+
+def test_classes_come_from_another_split_where_nothing_is_trained():
+    decided = labels.decide({"validation": see(["b", "a"])}, "label")
+    assert decided.names == ["a", "b"]
+
+
+def test_no_labels_at_all_are_no_task():
+    assert labels.decide({"test": Seen()}, "label") is None
+    assert labels.decide({}, "label") is None
+
+
+def test_a_class_that_only_the_test_data_has_is_refused():
+    with pytest.raises(Refusal, match="label 'c' in test is unknown to training"):
+        decide(["a", "b"], test=["c"])
+
+
+@pytest.mark.parametrize(
+    ("values", "encoded"),
+    [
+        (["b", None, "a", ""], [1, -100, 0, -100]),
+        ([["b", "a"], None, [], ["b"]], [[1.0, 1.0], [-100.0, -100.0], [0.0, 0.0], [0.0, 1.0]]),
+    ],
+)
+def test_a_missing_label_is_encoded_as_minus_100(values, encoded):
+    seen = [value for value in values if not labels.is_missing(value)]
+    assert decide(seen).encode(values) == encoded
+
+
+def test_a_missing_rating_is_encoded_as_nan():
+    encoded = decide([1.5, 2.5]).encode([1.5, None, 2.5, math.nan])
+    assert encoded[::2] == [1.5, 2.5]
+    assert math.isnan(encoded[1]) and math.isnan(encoded[3])
+
+
+def test_ratings_of_a_csv_are_encoded_as_numbers():
+    assert decide(["1.5", "2"]).encode(["1.5", "2", ""])[:2] == [1.5, 2.0]
+
+
+@pytest.mark.parametrize("value", [None, "", math.nan])
+def test_null_an_empty_cell_and_nan_are_missing(value):
+    assert labels.is_missing(value)
+
+
+@pytest.mark.parametrize("value", ["NA", "None", " ", 0, 0.0, False, [], -100])
+def test_nothing_else_is_missing(value):
+    assert not labels.is_missing(value)
+
+
+def test_the_configuration_has_both_tables_of_the_classes():
+    assert decide(["b", "a"]).config == {
+        "id2label": {0: "a", 1: "b"},
+        "label2id": {"a": 0, "b": 1},
+        "problem_type": "single_label_classification",
+    }
+    assert decide([["a"], ["b"]]).config["problem_type"] == "multi_label_classification"
+    assert decide([0.5, 1.5]).config == {"num_labels": 1, "problem_type": "regression"}
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        ("2.5", 2.5),
+        (" 3 ", 3.0),
+        ("1e2", 100.0),
+        ("-1", -1.0),
+        (4, 4.0),
+        (True, 1.0),
+        ("four", None),
+        ("", None),
+        (None, None),
+        ("nan", None),
+        (math.inf, None),
+        ([1], None),
+    ],
+)
+def test_only_what_spells_a_finite_number_is_one(value, number):
+    assert labels.number(value) == number
+
+
+@pytest.mark.parametrize("value", [math.inf, "1e999", "many"])
+def test_regression_refuses_what_is_no_finite_number(value):
+    with pytest.raises(Refusal, match="is not a number") as caught:
+        decide([1.5, value] if isinstance(value, float) else ["1.5", value], do_regression=True)
+    assert caught.value.where == "row 2"
+
+
+def test_a_date_is_no_label():
+    with pytest.raises(Refusal, match="a label is a date"):
+        decide([date(2024, 1, 1), date(2024, 1, 2)])
+
+
+@pytest.mark.parametrize("extra", [0, 1])
+def test_more_than_20_classes_are_refused_where_they_are_more_than_half_of_the_rows(extra):
+    values = [f"class {number}" for number in range(21)]
+    if extra == 0:
+        assert len(decide(values + values).names) == 21
+    else:
+        with pytest.raises(Refusal, match="21 different labels in 41 rows"):
+            decide(values + values[:20])
+
+
+def test_ratings_are_not_remembered_one_by_one():
+    seen = see([row + 0.5 for row in range(1000)])
+    assert len(seen.counts) == len(seen.places) == 0
+    assert seen.rows == 1000

@@ -1,0 +1,137 @@
+"""The recipe from end to end, on tiny data: what a run leaves, and that the saved model answers as it did in the run."""
+
+import json
+
+import numpy
+import pytest
+import yaml
+from conftest import ROOT, SCRATCH, SHORT, load_recipe
+from transformers import pipeline
+
+RECIPE = "sentiment"
+FILES = ["--train_file", "train.csv", "--test_file", "test.csv", "--output_dir", "out"]
+LEFT = {"README.md", "run.yaml", "run.json", "predictions.jsonl", "config.json", "model.safetensors", "tokenizer.json"}
+LEFT |= {"all_results.json", "train_results.json", "eval_results.json", "predict_results.json", "plots"}
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    return load_recipe(RECIPE)
+
+
+def predictions(folder="out"):
+    with open(f"{folder}/predictions.jsonl", encoding="utf-8") as stream:
+        return [json.loads(line) for line in stream]
+
+
+def test_a_run_leaves_the_whole_contract(recipe, reviews):
+    metrics = recipe.main([*FILES, *SCRATCH, *SHORT])
+    assert {path.name for path in (reviews / "out").iterdir()} >= LEFT | {"checkpoint-2"}
+    assert {path.name for path in (reviews / "out/plots").iterdir()} == {"learning_curves.png", "confusion_matrix.png"}
+    results = json.loads((reviews / "out/all_results.json").read_text())
+    assert results["predict_accuracy"] == metrics["predict_accuracy"]
+    assert results["predict_samples"] == 8
+    record = json.loads((reviews / "out/run.json").read_text())
+    assert record["status"] == "complete"
+    assert record["rows"]["train"] == {"read": 40, "used": 36, "skipped": {"held out for validation": 4}}
+    assert set(record["data_sha256"]) == {"train.csv", "test.csv"}
+
+
+def test_every_row_is_predicted_in_order_with_scores_that_sum_to_one(recipe, reviews):
+    metrics = recipe.main([*FILES, *SCRATCH, *SHORT])
+    rows = predictions()
+    assert [row["row_id"] for row in rows] == list(range(8))
+    assert [row["text"] for row in rows] == [line.rpartition(",")[0] for line in open("test.csv").read().split("\n")[1:-1]]
+    assert [row["label"] for row in rows] == ["positive", "negative"] * 4
+    assert numpy.allclose([sum(row["scores"].values()) for row in rows], 1, atol=1e-5)
+    assert numpy.mean([row["prediction"] == row["label"] for row in rows]) == pytest.approx(metrics["predict_accuracy"])
+    losses = [-numpy.log(row["scores"][row["label"]]) for row in rows]
+    assert numpy.mean(losses) == pytest.approx(metrics["predict_cross_entropy"], abs=1e-4)
+
+
+def test_pipeline_gives_the_labels_and_scores_of_the_run(recipe, reviews):
+    recipe.main([*FILES, *SCRATCH, *SHORT, "--bf16", "false"])
+    rows = predictions()
+    answers = pipeline("text-classification", model="out", device="cpu")([row["text"] for row in rows])
+    assert [answer["label"] for answer in answers] == [row["prediction"] for row in rows]
+    scores = [row["scores"][row["prediction"]] for row in rows]
+    assert numpy.allclose([answer["score"] for answer in answers], scores, atol=1e-5)
+
+
+def test_the_default_configuration_names_files_that_exist():
+    settings = yaml.safe_load((ROOT / "recipes" / RECIPE / "config.yaml").read_text(encoding="utf-8"))
+    files = [settings[key] for key in ("train_file", "validation_file", "test_file") if key in settings]
+    assert files
+    assert all((ROOT / name).is_file() for name in files)
+
+
+def test_run_yaml_repeats_the_run(recipe, reviews):
+    first = recipe.main([*FILES, *SCRATCH, *SHORT])
+    again = recipe.main(["--config", "out/run.yaml", "--output_dir", "again"])
+    assert predictions("out") == predictions("again")
+    assert again["predict_loss"] == first["predict_loss"]
+
+
+def write_rows(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def test_several_labels_a_row(recipe, in_tmp_path):
+    kinds = [["food"], ["service"], ["food", "service"], []]
+    write_rows(in_tmp_path / "m.jsonl", [{"text": f"text {i}", "label": kinds[i % 4]} for i in range(40)])
+    recipe.main(["--train_file", "m.jsonl", "--test_file", "m.jsonl", "--output_dir", "out", *SCRATCH, *SHORT])
+    config = json.loads((in_tmp_path / "out/config.json").read_text())
+    assert config["problem_type"] == "multi_label_classification"
+    assert config["id2label"] == {"0": "food", "1": "service"}
+    assert predictions()[3]["label"] == []
+
+
+def test_ratings(recipe, in_tmp_path):
+    write_rows(in_tmp_path / "r.jsonl", [{"text": f"text {i}", "label": i / 8} for i in range(40)])
+    metrics = recipe.main(["--train_file", "r.jsonl", "--test_file", "r.jsonl", "--output_dir", "out", *SCRATCH, *SHORT])
+    rows = predictions()
+    assert rows[5]["label"] == 0.625
+    errors = [(row["prediction"] - row["label"]) ** 2 for row in rows]
+    assert numpy.mean(errors) == pytest.approx(metrics["predict_mse"], rel=1e-4)
+
+
+def test_pairs_are_found_by_the_known_names(recipe, in_tmp_path):
+    rows = [{"sentence1": f"one {i}", "sentence2": f"two {i}", "label": i % 2} for i in range(40)]
+    write_rows(in_tmp_path / "p.jsonl", rows)
+    recipe.main(["--train_file", "p.jsonl", "--test_file", "p.jsonl", "--output_dir", "out", *SCRATCH, *SHORT])
+    record = json.loads((in_tmp_path / "out/run.json").read_text())
+    assert record["is_pair"] and record["text_columns"] == ["sentence1", "sentence2"]
+    assert predictions()[7]["sentence2"] == "two 7"
+
+
+def test_test_rows_without_labels_or_text_are_predicted_too(recipe, reviews):
+    (reviews / "bare.jsonl").write_text('{"text": "good soup"}\n{"text": ""}\n{"text": null}\n', encoding="utf-8")
+    metrics = recipe.main([*FILES[:2], "--test_file", "bare.jsonl", "--output_dir", "out", *SCRATCH, *SHORT])
+    assert "predict_accuracy" not in metrics
+    assert [row["label"] for row in predictions()] == [None, None, None]
+
+
+def test_adapters_are_saved_alone_and_load_again(recipe, reviews):
+    recipe.main([*FILES, *SCRATCH, *SHORT])
+    files = [*FILES[:4], "--output_dir", "lora", "--bf16", "false"]
+    recipe.main([*files, "--model_name_or_path", "out", "--lora_rank", "2", "--max_seq_length", "32", *SHORT])
+    assert (reviews / "lora/adapter_model.safetensors").exists()
+    rows = predictions("lora")
+    answers = pipeline("text-classification", model="lora", device="cpu")([row["text"] for row in rows])
+    assert [answer["label"] for answer in answers] == [row["prediction"] for row in rows]
+    scores = [row["scores"][row["prediction"]] for row in rows]
+    assert numpy.allclose([answer["score"] for answer in answers], scores, atol=1e-5)
+
+
+def test_streaming_trains_and_evaluates(recipe, reviews):
+    metrics = recipe.main([*FILES, *SCRATCH, *SHORT, "--streaming", "--validation_split_percentage", "20"])
+    assert metrics["eval_samples"] > 0 and metrics["predict_samples"] == 8
+
+
+def test_a_trained_model_is_evaluated_with_its_own_label_ids(recipe, reviews):
+    trained = recipe.main([*FILES, *SCRATCH, *SHORT])
+    (reviews / "half.csv").write_text((reviews / "test.csv").read_text(), encoding="utf-8")
+    flags = ["--model_name_or_path", "out", "--do_predict", "--test_file", "half.csv", "--max_seq_length", "32"]
+    again = recipe.main([*flags, "--output_dir", "only_predict"])
+    assert again["predict_accuracy"] == trained["predict_accuracy"]
+    assert [row["scores"] for row in predictions("only_predict")] == [row["scores"] for row in predictions()]
