@@ -107,7 +107,7 @@ def test_minus_1_in_test_data_is_a_label_where_training_has_it_too(values, encod
     assert splits.test["labels"] == encoded
 
 
-def test_a_single_unlabelled_class_of_minus_1_does_not_hide_test_data(in_tmp_path):
+def test_test_data_with_nothing_but_minus_1_has_no_labels(in_tmp_path):
     train = [{"text": f"text {row}", "label": row % 2} for row in range(10)]
     splits = load(in_tmp_path, train, train, [{"text": "x", "label": -1}])
     assert splits.test.column_names == ["row_id", "text"]
@@ -128,7 +128,7 @@ def test_held_out_rows_have_the_classes_in_the_same_shares(in_tmp_path):
 
 def test_held_out_rows_and_training_rows_are_all_rows_in_order(in_tmp_path):
     splits = load(in_tmp_path, hundred())
-    assert sorted(splits.train["row_id"] + splits.validation["row_id"]) == list(range(100))
+    assert sorted([*splits.train["row_id"], *splits.validation["row_id"]]) == list(range(100))
     assert splits.train["row_id"] == sorted(splits.train["row_id"])
     assert splits.validation["row_id"] == sorted(splits.validation["row_id"])
 
@@ -221,35 +221,42 @@ def test_held_out_rows_are_never_in_the_stream(seed, in_tmp_path):
     assert 25 <= len(held_out) <= 65  # 45 of 150 expected
 
 
+def streamed_steps(folder, rows, training, **flags):
+    """The --max_steps of a run that streams so many rows."""
+    path = folder / "train.csv"
+    path.write_text("text,label\n" + "".join(f"text {row},{'ab'[row % 2]}\n" for row in range(rows)))
+    training_arguments = TrainingArguments("out", use_cpu=True, do_train=True, **training)
+    columns = (data.Columns("", [], [("text",)]), data.Columns("", [], [("label",)]))
+    data.load(Arguments(train_file=[str(path)], streaming=True, **flags), training_arguments, *columns)
+    return training_arguments.max_steps
+
+
 @pytest.mark.parametrize(
     ("rows", "batch", "accumulation", "epochs", "steps"),
-    [(8, 4, 1, 1, 2), (8, 2, 2, 3, 6), (9, 4, 1, 1, 3), (10, 4, 2, 1, 2), (3, 4, 1, 2, 2), (8, 4, 1, 0.5, 1)],
+    [
+        (8, 4, 1, 1, 2),
+        (8, 2, 2, 3, 6),
+        (9, 4, 1, 1, 3),  # the last batch is not full
+        (10, 4, 2, 1, 2),
+        (3, 4, 1, 2, 2),
+        (8, 4, 1, 0.5, 1),
+        (12, 4, 1, 0.1, 1),
+    ],
 )
-def test_a_stream_trains_as_many_steps_as_the_rows_make(rows, batch, accumulation, epochs, steps, in_tmp_path):
-    """As many as Trainer takes when the rows are held in memory: a last batch that is not full is a batch."""
-    options = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulation}
-    training_arguments = TrainingArguments("out", use_cpu=True, num_train_epochs=epochs, **options)
-    data._set_steps(training_arguments, rows)
-    assert training_arguments.max_steps == steps
+def test_a_stream_trains_as_many_steps_as_the_same_rows_in_memory(
+    rows, batch, accumulation, epochs, steps, in_tmp_path
+):
+    training = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulation}
+    assert streamed_steps(in_tmp_path, rows, {**training, "num_train_epochs": epochs}) == steps
 
 
 def test_a_stream_counts_only_the_rows_that_it_trains_on_for_its_steps(in_tmp_path):
-    (in_tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in TEN))
-    training_arguments = TrainingArguments("out", use_cpu=True, num_train_epochs=3, per_device_train_batch_size=2)
-    training_arguments.do_train = True
-    data.load(
-        Arguments(train_file=["train.jsonl"], streaming=True, max_train_samples=4),
-        training_arguments,
-        texts=data.Columns("--text_column_names", [], [("text",)]),
-        label=data.Columns("--label_column_name", [None], [("label",)]),
-    )
-    assert training_arguments.max_steps == 6
+    training = {"num_train_epochs": 3, "per_device_train_batch_size": 2}
+    assert streamed_steps(in_tmp_path, 10, training, max_train_samples=4) == 6
 
 
 def test_max_steps_that_was_given_stays(in_tmp_path):
-    training_arguments = TrainingArguments("out", use_cpu=True, max_steps=5)
-    data._set_steps(training_arguments, 1000)
-    assert training_arguments.max_steps == 5
+    assert streamed_steps(in_tmp_path, 100, {"max_steps": 5}) == 5
 
 
 def test_a_stream_can_be_cut_to_its_first_rows(in_tmp_path):
@@ -314,7 +321,7 @@ def test_a_removed_label_column_is_missing(in_tmp_path):
 
 def test_a_pair_with_one_empty_side_is_skipped(in_tmp_path):
     rows = [{**row, "title": "" if position == 3 else "t"} for position, row in enumerate(TEN)]
-    splits = load(in_tmp_path, rows, TEN and [{**row, "title": "t"} for row in TEN], second="title")
+    splits = load(in_tmp_path, rows, [{**row, "title": "t"} for row in TEN], second="title")
     assert splits.accounting["train"]["skipped"] == {"empty text": 1}
 
 

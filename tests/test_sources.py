@@ -1,4 +1,4 @@
-"""Where the rows of each split come from: files, or a data set in a local folder, which is read as one of the Hub is."""
+"""Where the rows of each split come from: files, or a data set in a local folder, read as one of the Hub is."""
 
 from types import SimpleNamespace
 
@@ -56,7 +56,8 @@ def test_several_files_are_read_in_order_and_every_row_knows_its_own_file(in_tmp
 
 def test_one_file_name_that_is_no_list_is_one_file(in_tmp_path):
     write(in_tmp_path, "a")
-    assert texts(sources.find(Arguments(train_file="a.csv"), wanted(do_predict=False))["train"]) == ["a 1", "a 2", "a 3"]
+    source = sources.find(Arguments(train_file="a.csv"), wanted(do_predict=False))["train"]
+    assert texts(source) == ["a 1", "a 2", "a 3"]
 
 
 def test_a_source_can_be_read_twice(in_tmp_path):

@@ -1,0 +1,411 @@
+"""What may be set, and which layer wins: dataclass default < config.yaml < --config FILE < command line."""
+
+import dataclasses
+import inspect
+import json
+import shlex
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from recipes.common import args
+from recipes.common.errors import Refusal
+
+
+@pytest.fixture
+def parse(sentiment, in_tmp_path):
+    """Parses for a recipe whose config.yaml holds `config`; the two argument objects."""
+
+    def parse_with(*argv, config="", **files):
+        (in_tmp_path / "mine").mkdir(exist_ok=True)
+        (in_tmp_path / "mine/config.yaml").write_text("output_dir: out\n" + inspect.cleandoc(config))
+        for name, content in files.items():
+            (in_tmp_path / f"{name}.yaml").write_text(inspect.cleandoc(content))
+        return args.parse(sentiment.Arguments, "mine/run.py", list(argv))
+
+    return parse_with
+
+
+def test_each_layer_wins_over_the_one_below(parse):
+    layers = {"config": "seed: 1", "first": "seed: 2", "second": "seed: 3"}
+    assert parse()[1].seed == 42
+    assert parse(**layers)[1].seed == 1
+    assert parse("--config", "first.yaml", **layers)[1].seed == 2
+    assert parse("--config", "first.yaml", "--config", "second.yaml", **layers)[1].seed == 3
+    assert parse("--config", "second.yaml", "--config=first.yaml", **layers)[1].seed == 2
+    assert parse("--config", "first.yaml", "--seed", "4", "--config", "second.yaml", **layers)[1].seed == 4
+
+
+def test_a_layer_leaves_what_it_does_not_name(parse):
+    arguments, training_arguments = parse(
+        *("--config", "first.yaml", "--max_seq_length", "7"),
+        config="seed: 1\nshuffle_seed: 1\nmax_seq_length: 1\ndata_seed: 1",
+        first="shuffle_seed: 2\nmax_seq_length: 2",
+    )
+    assert (arguments.max_seq_length, arguments.shuffle_seed) == (7, 2)
+    assert (training_arguments.seed, training_arguments.data_seed) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "value"),
+    [
+        ("learning_rate: 2e-5", "learning_rate", 2e-5),
+        ("learning_rate: 1", "learning_rate", 1.0),
+        ('learning_rate: "0.5"', "learning_rate", 0.5),
+        ("warmup_steps: 0.1", "warmup_steps", 0.1),
+        ("num_train_epochs: 3", "num_train_epochs", 3.0),
+        ('bf16: "false"', "bf16", False),
+        ("bf16: no", "bf16", False),
+        ('bf16: "true"', "bf16", True),
+        ("bf16: 1", "bf16", True),
+        ("do_regression: false", "do_regression", False),
+        ("do_regression: true", "do_regression", True),
+        ("max_seq_length: 7", "max_seq_length", 7),
+        ("max-seq-length: 7", "max_seq_length", 7),
+        ("train_file: x.csv", "train_file", ["x.csv"]),
+        ("train_file: [x.csv, y.csv]", "train_file", ["x.csv", "y.csv"]),
+        ("class_names: [1, 2]", "class_names", ["1", "2"]),
+        ("text_column_delimiter: ' | '", "text_column_delimiter", " | "),
+        ("text_column_delimiter: ''", "text_column_delimiter", ""),
+        ("text_column_delimiter: ' -- '", "text_column_delimiter", " -- "),
+        ("run_name: 2024", "run_name", "2024"),
+        ("lr_scheduler_kwargs: {num_cycles: 2}", "lr_scheduler_kwargs", {"num_cycles": 2}),
+    ],
+)
+def test_a_value_in_yaml_has_its_flag_s_type(line, name, value, parse):
+    arguments, training_arguments = parse(config=line)
+    found = getattr(arguments if hasattr(arguments, name) else training_arguments, name)
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_null_unsets_what_a_lower_layer_set(parse):
+    arguments, training_arguments = parse(
+        *("--config", "mine.yaml"),
+        config="save_total_limit: 1\nmax_seq_length: 9\nmetric_name: f1",
+        mine="save_total_limit: null\nmax_seq_length: ~\nmetric_name:",
+    )
+    assert training_arguments.save_total_limit is None
+    assert (arguments.max_seq_length, arguments.metric_name) == (128, None)
+
+
+def test_json_is_a_configuration_too(parse, in_tmp_path):
+    (in_tmp_path / "flags.json").write_text(json.dumps({"seed": 5, "learning_rate": 1e-4, "class_names": ["a", "b"]}))
+    arguments, training_arguments = parse("--config", "flags.json")
+    assert (training_arguments.seed, training_arguments.learning_rate) == (5, 1e-4)
+    assert arguments.class_names == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["flags.json", "flags.yaml"])
+def test_a_file_alone_on_the_command_line_is_a_configuration(name, parse, in_tmp_path):
+    (in_tmp_path / name).write_text(json.dumps({"seed": 5}))
+    assert parse(name, config="seed: 1\ndata_seed: 2")[1].seed == 5
+
+
+DATA = """\
+train_file: sample/train.csv
+validation_file: sample/validation.csv
+test_file: sample/test.csv
+"""
+
+
+@pytest.mark.parametrize(
+    ("argv", "kept"),
+    [
+        ([], (["sample/train.csv"], ["sample/validation.csv"], ["sample/test.csv"])),
+        (["--train_file", "x.csv"], (["x.csv"], None, None)),
+        (["--train_file", "x.csv", "--test_file", "y.csv"], (["x.csv"], None, ["y.csv"])),
+        (["--test_file", "y.csv"], (["sample/train.csv"], ["sample/validation.csv"], ["y.csv"])),
+        (["--dataset_name", "imdb"], (None, None, None)),
+        (["--task_name", "sst2"], (None, None, None)),
+        (["--config", "mine.yaml"], (["mine.csv"], None, ["test.csv"])),
+        (["--config", "mine.yaml", "--train_file", "x.csv"], (["x.csv"], None, None)),
+    ],
+)
+def test_new_training_data_drops_the_files_of_the_layers_below(argv, kept, parse):
+    arguments, _ = parse(*argv, config=DATA, mine="train_file: mine.csv\ntest_file: test.csv")
+    assert (arguments.train_file, arguments.validation_file, arguments.test_file) == kept
+
+
+def test_a_data_file_drops_the_data_set_of_the_layers_below(parse):
+    config = "dataset_name: imdb\ndataset_config_name: plain\ndataset_revision: v1"
+    arguments, _ = parse("--train_file", "x.csv", config=config)
+    names = (arguments.dataset_name, arguments.dataset_config_name, arguments.dataset_revision)
+    assert names == (None, None, None)
+
+
+MODEL = """\
+model_type: bert
+config_overrides: hidden_size=128
+vocab_size: 2000
+learning_rate: 1e-3
+num_train_epochs: 8
+warmup_steps: 0.1
+per_device_train_batch_size: 4
+logging_steps: 7
+"""
+
+
+@pytest.mark.parametrize("argv", [["--model_name_or_path", "some/model"], ["--model_type", "roberta"]])
+def test_another_model_drops_the_schedule_that_was_tuned_for_the_one_below(argv, parse):
+    arguments, training_arguments = parse(*argv, config=MODEL)
+    assert (arguments.config_overrides, arguments.vocab_size) == (None, 8000)
+    assert (training_arguments.learning_rate, training_arguments.num_train_epochs) == (5e-5, 3)
+    assert (training_arguments.warmup_steps, training_arguments.per_device_train_batch_size) == (0, 8)
+    assert training_arguments.logging_steps == 7
+
+
+def test_what_stands_beside_the_new_model_is_kept(parse):
+    flags = ["--model_name_or_path", "some/model", "--num_train_epochs", "1"]
+    arguments, training_arguments = parse(*flags, config=MODEL)
+    assert (arguments.model_type, training_arguments.num_train_epochs) == (None, 1)
+
+
+def test_a_learning_rate_alone_keeps_the_model_below(parse):
+    arguments, training_arguments = parse("--learning_rate", "2e-4", config=MODEL)
+    assert (arguments.model_type, arguments.vocab_size) == ("bert", 2000)
+    assert (training_arguments.learning_rate, training_arguments.num_train_epochs) == (2e-4, 8)
+
+
+@pytest.mark.parametrize(
+    ("argv", "name", "value"),
+    [
+        (["--text_column_name", "review"], "text_column_names", "review"),
+        (["--label_column", "stars"], "label_column_name", "stars"),
+        (["--learning-rate", "1e-4"], "learning_rate", 1e-4),
+        (["--learning_rate=1e-4"], "learning_rate", 1e-4),
+        (["--learning_rat", "1e-4"], "learning_rate", 1e-4),
+        (["--max-seq-length=9"], "max_seq_length", 9),
+        (["--freeze_encoder"], "freeze_encoder", True),
+        (["--freeze_encoder", "False"], "freeze_encoder", False),
+        (["--no_use_fast_tokenizer"], "use_fast_tokenizer", False),
+        (["--no-use-fast-tokenizer"], "use_fast_tokenizer", False),
+        (["--do_regression"], "do_regression", True),
+        (["--do_regression", "False"], "do_regression", False),
+        ([], "do_regression", None),
+        (["--train_file", "a.csv", "b.csv"], "train_file", ["a.csv", "b.csv"]),
+    ],
+)
+def test_a_flag_may_be_written_in_these_ways(argv, name, value, parse):
+    arguments, training_arguments = parse(*argv)
+    assert getattr(arguments if hasattr(arguments, name) else training_arguments, name) == value
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--seed", "1", "--seed=2"],
+        ["--learning-rate", "1", "--learning_rate", "2"],
+        ["--text_column_name", "a", "--text_column_names", "b"],
+    ],
+)
+def test_a_flag_given_twice_is_refused_however_it_is_written(argv, parse):
+    with pytest.raises(Refusal, match="given twice"):
+        parse(*argv)
+
+
+# Every flag of Hugging Face's run_classification.py beside TrainingArguments, with a value of its type.
+RUN_CLASSIFICATION = {
+    "dataset_name": "imdb",
+    "dataset_config_name": "plain_text",
+    "do_regression": True,
+    "text_column_names": "title,body",
+    "text_column_delimiter": "|",
+    "train_split_name": "train",
+    "validation_split_name": "dev",
+    "test_split_name": "test",
+    "remove_splits": "unused",
+    "remove_columns": "id",
+    "label_column_name": "stars",
+    "max_seq_length": 64,
+    "preprocessing_num_workers": 2,
+    "overwrite_cache": True,
+    "pad_to_max_length": True,
+    "shuffle_train_dataset": True,
+    "shuffle_seed": 7,
+    "max_train_samples": 10,
+    "max_eval_samples": 11,
+    "max_predict_samples": 12,
+    "metric_name": "mse",
+    "train_file": "train.csv",
+    "validation_file": "dev.csv",
+    "test_file": "test.csv",
+    "model_name_or_path": "some/model",
+    "config_name": "some/config",
+    "tokenizer_name": "some/tokenizer",
+    "cache_dir": "cache",
+    "use_fast_tokenizer": False,
+    "model_revision": "v2",
+    "token": "hf_secret",
+    "trust_remote_code": True,
+    "ignore_mismatched_sizes": True,
+}
+
+
+@pytest.mark.parametrize("name", RUN_CLASSIFICATION)
+def test_every_flag_of_run_classification_is_a_flag_here(name, parse):
+    value = RUN_CLASSIFICATION[name]
+    arguments, _ = parse(f"--{name}", str(value))
+    assert getattr(arguments, name) == ([value] if name.endswith("_file") else value)
+
+
+def test_every_flag_of_run_classification_was_looked_at():
+    assert len(RUN_CLASSIFICATION) == 33
+
+
+# Command lines as they stand in Hugging Face's README of text classification, and in the tests of its examples.
+COMMANDS = {
+    "run_glue on a task": """
+        --model_name_or_path google-bert/bert-base-cased --task_name mrpc --do_train --do_eval --max_seq_length 128
+        --per_device_train_batch_size 32 --learning_rate 2e-5 --num_train_epochs 3 --output_dir /tmp/mrpc/""",
+    "run_glue on a data set": """
+        --model_name_or_path google-bert/bert-base-cased --dataset_name imdb --do_train --do_predict
+        --max_seq_length 128 --per_device_train_batch_size 32 --learning_rate 2e-5 --num_train_epochs 3
+        --output_dir /tmp/imdb/""",
+    "run_classification": """
+        --model_name_or_path google-bert/bert-base-uncased --dataset_name amazon_reviews_multi
+        --dataset_config_name en --shuffle_train_dataset --metric_name accuracy
+        --text_column_name "review_title,review_body,product_category" --text_column_delimiter "\\n"
+        --label_column_name stars --do_train --do_eval --max_seq_length 512 --per_device_train_batch_size 32
+        --learning_rate 2e-5 --num_train_epochs 1 --output_dir /tmp/amazon_reviews_multi_en/""",
+    "run_classification on several labels": """
+        --model_name_or_path google-bert/bert-base-uncased --dataset_name reuters21578
+        --dataset_config_name ModApte --shuffle_train_dataset --remove_splits "unused" --metric_name f1
+        --text_column_name text --label_column_name topics --do_train --do_eval --max_seq_length 512
+        --per_device_train_batch_size 32 --learning_rate 2e-5 --num_train_epochs 15 --output_dir /tmp/reuters/""",
+    "the test of run_glue": """
+        --model_name_or_path distilbert/distilbert-base-uncased --output_dir /tmp/x
+        --train_file ./tests/fixtures/tests_samples/MRPC/train.csv
+        --validation_file ./tests/fixtures/tests_samples/MRPC/dev.csv --do_train --do_eval
+        --per_device_train_batch_size=2 --per_device_eval_batch_size=1 --learning_rate=1e-4 --max_steps=10
+        --warmup_steps=2 --seed=42 --max_seq_length=128""",
+}
+
+
+@pytest.mark.parametrize("case", COMMANDS)
+def test_a_command_line_of_hugging_face_is_understood(case, parse):
+    argv = shlex.split(COMMANDS[case])
+    arguments, training_arguments = parse(*argv, config=MODEL + DATA)
+    assert arguments.model_name_or_path == argv[argv.index("--model_name_or_path") + 1]
+    assert training_arguments.output_dir == argv[argv.index("--output_dir") + 1]
+    assert training_arguments.learning_rate in (2e-5, 1e-4)
+    assert (training_arguments.do_train, training_arguments.do_eval) == (True, "--do_eval" in argv)
+    assert training_arguments.do_predict == ("--do_predict" in argv)
+    assert arguments.test_file is None
+
+
+def test_columns_of_a_hugging_face_command_line_arrive(parse):
+    arguments, _ = parse(*shlex.split(COMMANDS["run_classification"]))
+    assert arguments.text_column_names == "review_title,review_body,product_category"
+    assert (arguments.text_column_delimiter, arguments.label_column_name) == ("\\n", "stars")
+
+
+@pytest.mark.parametrize(
+    ("argv", "actions"),
+    [
+        (["--train_file", "x.csv"], (True, True, False)),
+        (["--train_file", "x.csv", "--test_file", "y.csv"], (True, True, True)),
+        (["--dataset_name", "imdb"], (True, True, True)),
+        (["--do_train", "--test_file", "y.csv"], (True, False, False)),
+        (["--do_eval"], (False, True, False)),
+        (["--do_predict"], (False, False, True)),
+        (["--do_train", "False", "--do_eval", "False"], (True, True, False)),
+    ],
+)
+def test_without_an_action_a_run_trains_evaluates_and_predicts_what_there_is(argv, actions, parse):
+    _, training_arguments = parse(*argv)
+    assert (training_arguments.do_train, training_arguments.do_eval, training_arguments.do_predict) == actions
+
+
+@pytest.mark.parametrize(
+    ("argv", "best", "greater"),
+    [
+        (["--metric_name", "f1"], "f1", True),
+        (["--metric_name", "mse"], "mse", False),
+        (["--metric_for_best_model", "eval_mae"], "eval_mae", False),
+        (["--metric_for_best_model", "eval_loss"], "eval_loss", False),
+        (["--metric_name", "f1", "--metric_for_best_model", "accuracy"], "accuracy", True),
+    ],
+)
+def test_the_best_model_is_judged_by_the_metric_in_its_own_direction(argv, best, greater, parse):
+    options = ["--load_best_model_at_end", "--eval_strategy", "epoch", "--save_strategy", "epoch"]
+    _, training_arguments = parse(*argv, *options)
+    assert (training_arguments.metric_for_best_model, training_arguments.greater_is_better) == (best, greater)
+
+
+def test_early_stopping_evaluates_saves_and_keeps_the_best(parse):
+    _, training_arguments = parse("--early_stopping_patience", "2")
+    assert training_arguments.eval_strategy == training_arguments.save_strategy == "epoch"
+    assert training_arguments.load_best_model_at_end
+
+
+def test_losses_that_are_not_finite_are_shown(parse):
+    assert parse()[1].logging_nan_inf_filter is False
+
+
+@pytest.mark.parametrize("flag", ["--bf16", "--no_bf16"])
+def test_a_precision_that_was_chosen_is_kept(flag, parse):
+    argv = ["--bf16"] if flag == "--bf16" else ["--bf16", "False"]
+    assert parse(*argv)[1].bf16 is (flag == "--bf16")
+
+
+ROUND_TRIPS = {
+    "nothing": [],
+    "text and numbers": ["--run_name", "2024", "--learning_rate", "3e-4", "--class_names", "1", "2", "--seed", "0"],
+    "truth values": ["--no_use_fast_tokenizer", "--freeze_encoder", "--do_regression", "False", "--bf16", "False"],
+    "a list of files": ["--train_file", "a.csv", "b*.csv", "--validation_file", "c.csv"],
+    "actions": ["--do_eval", "--do_predict", "--test_file", "x.csv"],
+    "an empty delimiter": ["--text_column_delimiter", ""],
+    "a line break as delimiter": ["--text_column_delimiter", "\n"],
+    "settings as JSON": ["--lr_scheduler_kwargs", '{"num_cycles": 2}', "--lr_scheduler_type", "cosine"],
+    "strategies": ["--early_stopping_patience", "2", "--metric_name", "mse", "--logging_steps", "0.1"],
+    "activation checkpointing": ["--activation_checkpointing"],
+    "a report": ["--report_to", "tensorboard"],
+    "an unset limit": ["--config", "unset.yaml"],
+}
+
+
+@pytest.mark.parametrize("case", ROUND_TRIPS)
+def test_the_record_of_a_run_repeats_it(case, parse, in_tmp_path):
+    layers = {"config": MODEL + "save_total_limit: 1\n", "unset": "save_total_limit: null"}
+    first = parse(*ROUND_TRIPS[case], **layers)
+    text = yaml.safe_dump(args.to_dict(*first), allow_unicode=True)
+    (in_tmp_path / "run.yaml").write_text(text, encoding="utf-8")
+    again = parse("--config", "run.yaml", **layers)
+    assert again[0] == first[0]
+    assert again[1].to_dict() == first[1].to_dict()
+    assert args.to_dict(*again) == args.to_dict(*first)
+
+
+def test_the_record_of_a_run_holds_no_secret(parse):
+    record = args.to_dict(*parse("--token", "hf_first", "--hub_token", "hf_second"))
+    assert "hf_first" not in str(record) and "hf_second" not in str(record)
+    assert not {"token", "hub_token"} & record.keys()
+
+
+def test_the_record_of_a_run_holds_plain_values_only(parse):
+    record = args.to_dict(*parse(*ROUND_TRIPS["strategies"]))
+    assert yaml.safe_load(yaml.safe_dump(record)) == record
+
+
+@pytest.mark.parametrize("folder", [".", "deeper/still"])
+def test_the_samples_are_found_from_every_folder(folder, sentiment, in_tmp_path, monkeypatch):
+    (in_tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    monkeypatch.chdir(in_tmp_path / folder)
+    arguments, _ = args.parse(sentiment.Arguments, str(ROOT / "recipes/sentiment/run.py"), [])
+    assert arguments.train_file == [str(ROOT / "samples/sentiment/train.csv")]
+
+
+def test_paths_of_one_s_own_configuration_are_relative_to_the_current_folder(parse):
+    assert parse("--config", "mine.yaml", mine="train_file: x.csv")[0].train_file == ["x.csv"]
+
+
+def test_every_field_of_the_recipe_has_a_help_sentence(sentiment):
+    for field in dataclasses.fields(sentiment.Arguments):
+        assert len(field.metadata["help"].split()) >= 3, field.name
+
+
+def test_a_list_in_yaml_keeps_items_that_look_like_flags(parse):
+    assert parse(config="class_names: [-1, '0', '1']")[0].class_names == ["-1", "0", "1"]
+    assert parse(config="class_names: ['-', '+']")[0].class_names == ["-", "+"]

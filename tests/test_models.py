@@ -1,0 +1,254 @@
+"""Tokenizer and model: trained on the text, or loaded; what is trained, and how many tokens fit."""
+
+import json
+
+import pytest
+import torch
+from conftest import TINY
+from transformers import AutoModelForSequenceClassification, BertConfig, RobertaConfig
+
+from recipes.common import models
+from recipes.common.args import Arguments
+from recipes.common.errors import Refusal
+from recipes.common.trainer import parameters
+from recipes.common.vocabularies import train_tokenizer
+
+TEXTS = ["the soup was warm and good", "the room was cold and the staff was rude", "我喜欢这部电影。"] * 10
+TWO = {"id2label": {0: "a", 1: "b"}, "label2id": {"a": 0, "b": 1}, "problem_type": "single_label_classification"}
+
+
+def train(algorithm="wordpiece", vocab_size=400, model_type="bert"):
+    return train_tokenizer(TEXTS, algorithm, vocab_size, model_type)
+
+
+def scratch(tokenizer, **flags):
+    """A tiny model with random weights."""
+    arguments = Arguments(**{"model_type": "bert", "config_overrides": TINY, **flags})
+    return models.load_model(AutoModelForSequenceClassification, arguments, tokenizer, **TWO)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """The folder of a tiny classifier of two classes and its tokenizer."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    tokenizer = train()
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    scratch(tokenizer).save_pretrained(folder)
+    return folder
+
+
+def load(checkpoint, changes=None, **flags):
+    arguments = Arguments(model_name_or_path=str(checkpoint), **flags)
+    tokenizer = models.load_tokenizer(arguments, [])
+    return models.load_model(AutoModelForSequenceClassification, arguments, tokenizer, **(changes or TWO))
+
+
+def test_without_a_checkpoint_the_tokenizer_is_trained_on_the_texts():
+    tokenizer = models.load_tokenizer(Arguments(model_type="roberta", vocab_size=300), TEXTS)
+    assert tokenizer.cls_token == "<s>"
+    assert "soup" in tokenizer.tokenize("soup")
+
+
+def test_with_a_checkpoint_the_texts_are_not_read(checkpoint):
+    def unreadable():
+        raise AssertionError("the texts were read")
+        yield
+
+    tokenizer = models.load_tokenizer(Arguments(model_name_or_path=str(checkpoint)), unreadable())
+    assert tokenizer.get_vocab() == train().get_vocab()
+
+
+def test_another_tokenizer_than_the_checkpoint_s_can_be_named(checkpoint, tmp_path):
+    train("bpe").save_pretrained(tmp_path)
+    arguments = Arguments(model_name_or_path=str(checkpoint), tokenizer_name=str(tmp_path))
+    assert models.load_tokenizer(arguments, []).get_vocab() == train("bpe").get_vocab()
+
+
+def test_a_tokenizer_without_padding_pads_with_its_last_token_and_says_so(tmp_path, capsys):
+    tokenizer = train(model_type="gpt2")
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(tmp_path)
+    loaded = models.load_tokenizer(Arguments(tokenizer_name=str(tmp_path)), [])
+    assert loaded.pad_token == "<|endoftext|>"
+    assert "no padding token: using <|endoftext|>" in capsys.readouterr().err
+
+
+def test_a_model_from_scratch_has_the_sizes_asked_for_and_the_tokenizer_s_tokens():
+    tokenizer = train()
+    config = scratch(tokenizer).config
+    assert (config.hidden_size, config.num_hidden_layers, config.intermediate_size) == (16, 1, 32)
+    assert (config.vocab_size, config.pad_token_id) == (len(tokenizer), tokenizer.pad_token_id)
+    assert (config.id2label, config.problem_type) == ({0: "a", 1: "b"}, "single_label_classification")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name", "value"),
+    [
+        ("hidden_dropout_prob=0.5", "hidden_dropout_prob", 0.5),
+        ("hidden_act=relu", "hidden_act", "relu"),
+        ("hidden_size=32,type_vocab_size=1", "type_vocab_size", 1),
+    ],
+)
+def test_config_overrides_are_read_in_the_setting_s_own_type(overrides, name, value):
+    arguments = Arguments(model_type="bert", config_overrides=overrides)
+    found = getattr(models.load_config(arguments, train()), name)
+    assert (found, type(found)) == (value, type(value))
+
+
+def test_a_checkpoint_in_half_precision_is_trained_in_float32(checkpoint, tmp_path):
+    model = load(checkpoint)
+    model.to(torch.bfloat16).save_pretrained(tmp_path)
+    train().save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["dtype"] == "bfloat16"
+    assert {parameter.dtype for parameter in load(tmp_path).parameters()} == {torch.float32}
+
+
+def test_a_checkpoint_s_weights_are_loaded(checkpoint):
+    first, second = load(checkpoint).state_dict(), load(checkpoint).state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def trained_names(model):
+    return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def test_all_weights_are_trained_by_default(checkpoint):
+    total, trained = parameters(load(checkpoint))
+    assert trained == total > 0
+
+
+def test_a_frozen_encoder_leaves_only_the_head(checkpoint):
+    model = load(checkpoint, freeze_encoder=True)
+    assert trained_names(model) == {"classifier.weight", "classifier.bias"}
+    assert parameters(model)[1] == 16 * 2 + 2
+
+
+def test_adapters_and_the_head_are_less_than_a_fifth_of_the_weights(checkpoint):
+    model = load(checkpoint, lora_rank=2)
+    total, trained = parameters(model)
+    assert 0 < trained < 0.2 * total
+    assert all("lora_" in name or "classifier" in name for name in trained_names(model))
+    assert any("classifier" in name for name in trained_names(model))
+
+
+def test_new_adapters_change_no_answer(checkpoint):
+    ids = {"input_ids": torch.tensor([[2, 7, 8, 3]])}
+    plain, adapted = load(checkpoint).eval(), load(checkpoint, lora_rank=4).eval()
+    assert torch.equal(plain(**ids).logits, adapted(**ids).logits)
+
+
+@pytest.mark.parametrize(("alpha", "expected"), [(None, 8), (3.0, 3.0)])
+def test_adapters_are_scaled_with_twice_their_rank_unless_said_otherwise(alpha, expected, checkpoint):
+    config = load(checkpoint, lora_rank=4, lora_alpha=alpha).peft_config["default"]
+    assert (config.r, config.lora_alpha) == (4, expected)
+
+
+def test_adapters_go_where_they_are_told(checkpoint):
+    model = load(checkpoint, lora_rank=2, lora_target_modules="query,value")
+    adapted = {name.split(".lora_")[0].rpartition(".")[2] for name in trained_names(model) if "lora_" in name}
+    assert adapted == {"query", "value"}
+
+
+def test_adapters_for_modules_that_are_not_there_are_refused(checkpoint):
+    with pytest.raises(Refusal, match="no adapters") as caught:
+        load(checkpoint, lora_rank=2, lora_target_modules="qeury")
+    assert caught.value.where == "--lora_target_modules"
+
+
+THREE = {"id2label": {0: "a", 1: "b", 2: "c"}, "label2id": {"a": 0, "b": 1, "c": 2}}
+
+
+def test_a_head_of_another_size_is_refused_with_the_flag_that_allows_it(checkpoint):
+    with pytest.raises(Refusal, match="does not fit this task's sizes") as caught:
+        load(checkpoint, THREE)
+    assert "--ignore_mismatched_sizes" in caught.value.fix
+
+
+def test_a_head_of_another_size_becomes_a_new_one_where_that_was_allowed(checkpoint):
+    model = load(checkpoint, THREE, ignore_mismatched_sizes=True)
+    assert model.classifier.weight.shape == (3, 16)
+    assert torch.equal(model.bert.pooler.dense.weight, load(checkpoint).bert.pooler.dense.weight)
+
+
+def test_embeddings_grow_with_a_larger_tokenizer(checkpoint, tmp_path, capsys):
+    tokenizer = train()
+    before = len(tokenizer)
+    tokenizer.add_tokens(["<user>", "<link>"])
+    tokenizer.save_pretrained(tmp_path)
+    model = load(checkpoint, tokenizer_name=str(tmp_path))
+    assert model.get_input_embeddings().num_embeddings == before + 2
+    assert f"enlarged to the tokenizer's {before + 2} tokens" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("wanted", "tokenizer_limit", "config", "expected"),
+    [
+        (32, 512, BertConfig(max_position_embeddings=64), 32),
+        (64, 512, BertConfig(max_position_embeddings=64), 64),
+        (100, 512, BertConfig(max_position_embeddings=64), 64),
+        (100, 50, BertConfig(max_position_embeddings=64), 50),
+        (100, 512, RobertaConfig(max_position_embeddings=66), 64),  # two positions stand for padding
+    ],
+)
+def test_the_longest_text_is_what_flag_tokenizer_and_model_allow(wanted, tokenizer_limit, config, expected, capsys):
+    tokenizer = train(model_type=config.model_type)
+    tokenizer.model_max_length = tokenizer_limit
+    model = torch.nn.Module()
+    model.config = config
+    tokenizer.pad_token_id = config.pad_token_id
+    assert models.max_length(wanted, tokenizer, model) == expected
+    assert ("cut to" in capsys.readouterr().err) == (expected < wanted)
+
+
+@pytest.mark.parametrize("model_type", ["bert", "roberta", "distilbert", "electra", "modernbert"])
+def test_a_text_of_the_longest_length_runs_through_the_model(model_type):
+    tiny = TINY.replace("max_position_embeddings=64", "max_position_embeddings=20")
+    overrides = {
+        "distilbert": "dim=16,n_layers=1,n_heads=2,hidden_dim=32,max_position_embeddings=20",
+        "electra": f"embedding_size=16,{tiny}",
+    }.get(model_type, tiny)
+    tokenizer = train(model_type=model_type)
+    model = scratch(tokenizer, model_type=model_type, config_overrides=overrides).eval()
+    length = models.max_length(1000, tokenizer, model)
+    ids = tokenizer("soup " * 100, truncation=True, max_length=length, return_tensors="pt")
+    assert ids["input_ids"].shape == (1, length)
+    assert 16 <= length <= 20
+    assert torch.isfinite(model(**ids).logits).all()
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "llama"])
+def test_a_decoder_classifies_a_padded_batch_as_it_does_each_text(model_type):
+    sizes = {
+        "gpt2": "n_embd=16,n_layer=1,n_head=2,n_positions=64",
+        "llama": "hidden_size=16,num_hidden_layers=1,num_attention_heads=2,num_key_value_heads=2,intermediate_size=32",
+    }
+    tokenizer = train("bpe", model_type=model_type)
+    model = scratch(tokenizer, model_type=model_type, config_overrides=sizes[model_type]).eval()
+    texts = ["good", "the soup was warm and good"]
+    together = model(**tokenizer(texts, padding=True, return_tensors="pt")).logits
+    alone = torch.cat([model(**tokenizer(text, return_tensors="pt")).logits for text in texts])
+    assert torch.allclose(together, alone, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("content", "do_train", "expected"),
+    [
+        ({"id2label": {"1": "b", "0": "a", "10": "c", "2": "d"}}, False, ["a", "b", "d", "c"]),
+        ({"id2label": {"1": "b", "0": "a"}}, True, None),
+        ({"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}, False, None),
+        ({}, False, None),
+        (None, False, None),
+    ],
+)
+def test_a_trained_model_s_classes_hold_where_nothing_is_trained(content, do_train, expected, tmp_path):
+    if content is not None:
+        (tmp_path / "config.json").write_text(json.dumps(content))
+    training_arguments = type("Actions", (), {"do_train": do_train})
+    assert models.trained_labels(Arguments(model_name_or_path=str(tmp_path)), training_arguments) == expected
+
+
+def test_the_texts_that_a_tokenizer_is_trained_on_can_be_read_twice():
+    rows = [{"title": "a", "body": "b", "label": 1}, {"title": "c", "body": "d", "label": 2}]
+    texts = models.Texts(rows, ("title", "body"))
+    assert list(texts) == list(texts) == ["a", "b", "c", "d"]

@@ -1,0 +1,121 @@
+"""Text -> tokens: what was cut off is counted exactly, and labels and row ids stay with their rows."""
+
+import datasets
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+from recipes.common import tokens
+from recipes.common.args import Arguments
+from recipes.common.data import Splits
+from recipes.common.vocabularies import train_tokenizer
+
+WORDS = "one two three four five six seven eight nine ten"
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Each of the ten words is one token; [CLS] and [SEP] come on top."""
+    return train_tokenizer([WORDS] * 50, "wordpiece", 300, "bert")
+
+
+def words(number):
+    return " ".join(WORDS.split()[:number])
+
+
+def split(*lengths, first=0):
+    """Rows whose texts have so many words; row ids from `first` on, labels 0, 1, 0, 1, …"""
+    rows = {"row_id": [], "text": [], "labels": []}
+    for row, length in enumerate(lengths):
+        rows["row_id"].append(first + row)
+        rows["text"].append(words(length))
+        rows["labels"].append(row % 2)
+    return datasets.Dataset.from_dict(rows)
+
+
+def splits(train=None, validation=None, test=None, texts=("text",)):
+    return Splits(train, validation, test, texts, False, "label", None, {}, {})
+
+
+def encode(tokenizer, given, max_length=6, padding=False, **flags):
+    def encode_rows(rows):
+        return tokenizer(rows["text"], truncation=True, max_length=max_length, padding=padding)
+
+    return tokens.encode(given, encode_rows, Arguments(**flags))
+
+
+@pytest.mark.parametrize(
+    ("lengths", "share"),
+    [
+        ([1, 2, 3], 0.0),
+        ([4, 4, 4], 0.0),  # with [CLS] and [SEP] exactly 6 tokens
+        ([4, 5], 0.5),
+        ([1, 4, 5, 10], 0.5),
+        ([5, 6, 7, 1], 0.75),
+        ([9, 9], 1.0),
+    ],
+)
+def test_the_truncated_share_counts_the_rows_that_lost_something(tokenizer, lengths, share):
+    counts = encode(tokenizer, splits(split(*lengths))).counts["train"]
+    assert counts["truncated_share"] == share
+
+
+def test_rows_and_tokens_are_counted_for_every_split(tokenizer):
+    encoded = encode(tokenizer, splits(split(1, 2, 10), split(3), split(4, 0)))
+    assert encoded.counts == {
+        "train": {"rows": 3, "tokens": 3 + 4 + 6, "truncated_share": 1 / 3},
+        "validation": {"rows": 1, "tokens": 5, "truncated_share": 0.0},
+        "test": {"rows": 2, "tokens": 6 + 2, "truncated_share": 0.0},
+    }
+
+
+def test_padding_is_not_counted_as_tokens_or_length(tokenizer):
+    encoded = encode(tokenizer, splits(split(1, 2)), padding="max_length")
+    assert [len(ids) for ids in encoded.train["input_ids"]] == [6, 6]
+    assert list(encoded.train["length"]) == [3, 4]
+    assert encoded.counts["train"] == {"rows": 2, "tokens": 7, "truncated_share": 0.0}
+
+
+def test_row_ids_labels_and_order_stay_and_texts_go(tokenizer):
+    encoded = encode(tokenizer, splits(split(3, 1, 10, 2, first=7)))
+    assert list(encoded.train["row_id"]) == [7, 8, 9, 10]
+    assert list(encoded.train["labels"]) == [0, 1, 0, 1]
+    assert list(encoded.train["length"]) == [5, 3, 6, 4]
+    assert not {"text", "truncated"} & set(encoded.train.column_names)
+
+
+def test_the_token_ids_are_the_tokenizer_s(tokenizer):
+    encoded = encode(tokenizer, splits(split(3)))
+    assert encoded.train[0]["input_ids"] == tokenizer(words(3))["input_ids"]
+
+
+def test_a_split_that_is_not_there_stays_away(tokenizer):
+    encoded = encode(tokenizer, splits(test=split(1)))
+    assert (encoded.train, encoded.validation) == (None, None)
+    assert list(encoded.counts) == ["test"]
+
+
+def test_a_split_without_labels_gets_none(tokenizer):
+    encoded = encode(tokenizer, splits(test=split(1, 2).remove_columns("labels")))
+    assert "labels" not in encoded.test.column_names
+
+
+def test_more_rows_than_one_batch_stay_in_order(tokenizer, monkeypatch):
+    monkeypatch.setattr(tokens, "BATCH", 3)
+    encoded = encode(tokenizer, splits(split(*range(1, 11))), max_length=20)
+    assert list(encoded.train["length"]) == list(range(3, 13))
+
+
+def test_two_processes_give_what_one_gives(tokenizer):
+    given = splits(split(*range(1, 9)))
+    one, two = encode(tokenizer, given), encode(tokenizer, given, preprocessing_num_workers=2)
+    assert one.train.to_dict() == two.train.to_dict()
+    assert one.counts == two.counts
+
+
+def test_a_stream_is_tokenised_while_it_is_read(tokenizer):
+    held = split(1, 10, 2)
+    encoded = encode(tokenizer, splits(held.to_iterable_dataset(), held))
+    columns = ["input_ids", "attention_mask", "labels"]
+    streamed = [{name: row[name] for name in columns} for row in encoded.train]
+    assert streamed == [{name: row[name] for name in columns} for row in encoded.validation]
+    assert list(encoded.counts) == ["validation"]
