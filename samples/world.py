@@ -109,7 +109,7 @@ EVENTS = {
 JUDGEMENTS = {
     "en": (
         ["{subject} was {word}", "{subject} was truly {word}", "{subject} was nothing but {word}"],
-        ["{subject} was never truly {word}", "{subject} was not at all {word}", "{subject} was anything but {word}"],
+        ["{subject} was not {word}", "{subject} was not at all {word}", "{subject} was anything but {word}"],
     ),
     "zh": (
         ["{subject}很{word}", "{subject}确实很{word}", "{subject}不是一般的{word}"],

@@ -49,9 +49,9 @@ def reviews(in_tmp_path):
     """train.csv and test.csv with 40 and 8 short reviews, labelled negative and positive."""
     words = {"positive": ["good", "great", "fine", "warm"], "negative": ["bad", "poor", "cold", "rude"]}
     for name, rows in (("train", 40), ("test", 8)):
-        lines = [
-            f"the {('soup', 'room', 'film', 'shop')[row // 2 % 4]} number {row} in {name} was {words[label][row % 4]},{label}"
-            for row, label in ((row, ("positive", "negative")[row % 2]) for row in range(rows))
-        ]
+        lines = []
+        for row in range(rows):
+            label, thing = ("positive", "negative")[row % 2], ("soup", "room", "film", "shop")[row // 2 % 4]
+            lines.append(f"the {thing} number {row} in {name} was {words[label][row % 4]},{label}")
         (in_tmp_path / f"{name}.csv").write_text("text,label\n" + "\n".join(lines) + "\n", encoding="utf-8")
     return in_tmp_path

@@ -12,7 +12,11 @@ import pytest
 from recipes.common import files
 from recipes.common.errors import Refusal
 
-ROWS = [{"text": "good soup", "label": "a"}, {"text": "冷たい, cold", "label": "b"}, {"text": 'the "best"', "label": "a"}]
+ROWS = [
+    {"text": "good soup", "label": "a"},
+    {"text": "冷たい, cold", "label": "b"},
+    {"text": 'the "best"', "label": "a"},
+]
 
 
 def as_csv(delimiter):

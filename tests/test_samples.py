@@ -67,8 +67,7 @@ def test_make_reproduces_the_file_byte_for_byte(written, name):
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_no_text_appears_twice_in_a_data_set(folder):
-    texts = [text for name in FILES if name.startswith(folder + "/")
-             for text in source_texts(SAMPLES / name)]
+    texts = [text for name in FILES if name.startswith(folder + "/") for text in source_texts(SAMPLES / name)]
     assert texts
     assert len(set(texts)) == len(texts)
 
@@ -77,8 +76,12 @@ def test_no_held_out_sentence_appears_in_the_raw_text():
     raw_files = [name for name in FILES if name.startswith(("text/", "corpus/"))]
     raw = "".join((SAMPLES / name).read_text(encoding="utf-8") for name in raw_files)
     sentences = set(re.split(r"(?<=[.?!]) |(?<=。)|\\n|\n", raw))
-    held_out = [text for name in FILES if name.startswith("sentiment") and "/train." not in name
-                for text in source_texts(SAMPLES / name)]
+    held_out = [
+        text
+        for name in FILES
+        if name.startswith("sentiment") and "/train." not in name
+        for text in source_texts(SAMPLES / name)
+    ]
     assert held_out
     assert not sentences.intersection(held_out)
 

@@ -1,4 +1,4 @@
-"""The recipe from end to end, on tiny data: what a run leaves, and that the saved model answers as it did in the run."""
+"""The recipe from end to end, on tiny data: what a run leaves, and that the saved model answers as the run did."""
 
 import json
 
@@ -41,7 +41,8 @@ def test_every_row_is_predicted_in_order_with_scores_that_sum_to_one(recipe, rev
     metrics = recipe.main([*FILES, *SCRATCH, *SHORT])
     rows = predictions()
     assert [row["row_id"] for row in rows] == list(range(8))
-    assert [row["text"] for row in rows] == [line.rpartition(",")[0] for line in open("test.csv").read().split("\n")[1:-1]]
+    lines = (reviews / "test.csv").read_text().splitlines()[1:]
+    assert [row["text"] for row in rows] == [line.rpartition(",")[0] for line in lines]
     assert [row["label"] for row in rows] == ["positive", "negative"] * 4
     assert numpy.allclose([sum(row["scores"].values()) for row in rows], 1, atol=1e-5)
     assert numpy.mean([row["prediction"] == row["label"] for row in rows]) == pytest.approx(metrics["predict_accuracy"])
@@ -88,7 +89,8 @@ def test_several_labels_a_row(recipe, in_tmp_path):
 
 def test_ratings(recipe, in_tmp_path):
     write_rows(in_tmp_path / "r.jsonl", [{"text": f"text {i}", "label": i / 8} for i in range(40)])
-    metrics = recipe.main(["--train_file", "r.jsonl", "--test_file", "r.jsonl", "--output_dir", "out", *SCRATCH, *SHORT])
+    files = ["--train_file", "r.jsonl", "--test_file", "r.jsonl", "--output_dir", "out"]
+    metrics = recipe.main([*files, *SCRATCH, *SHORT])
     rows = predictions()
     assert rows[5]["label"] == 0.625
     errors = [(row["prediction"] - row["label"]) ** 2 for row in rows]

@@ -105,7 +105,7 @@ def test_more_rows_than_one_batch_stay_in_order(tokenizer, monkeypatch):
     assert list(encoded.train["length"]) == list(range(3, 13))
 
 
-def test_two_processes_give_what_one_gives(tokenizer):
+def test_two_processes_give_what_one_gives(tokenizer, socket_enabled):
     given = splits(split(*range(1, 9)))
     one, two = encode(tokenizer, given), encode(tokenizer, given, preprocessing_num_workers=2)
     assert one.train.to_dict() == two.train.to_dict()

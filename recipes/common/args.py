@@ -285,6 +285,7 @@ def _default_hardware(values: dict[str, Any]) -> None:
 
     has_accelerator = torch.accelerator.is_available()
     if not has_accelerator or values.get("use_cpu"):
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed warns that it had to find out
         values["use_cpu"] = True  # without it two torchrun processes on CPU train two unsynchronised models
         has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     else:

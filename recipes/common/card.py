@@ -49,7 +49,7 @@ def _learning_curves(path: Path, history: list[dict], headline: str) -> Path | N
         right.plot(*zip(*scored, strict=True), color="tab:blue", marker="s", label=f"validation {headline}")
         right.set_ylabel(headline)
         lines = [*lines, *right.get_lines()]
-    left.legend(lines, [line.get_label() for line in lines], loc="best")
+    figure.legend(lines, [line.get_label() for line in lines], loc="outside upper center", ncols=len(lines))
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
     return path
@@ -86,26 +86,29 @@ def _latin(name: str) -> str:
 
 
 def score_table(scores: dict[str, float]) -> str:
-    """The closing table: one line for each evaluated split, scores with interval and baseline."""
-    lines = [
-        f"{title:<11} {' · '.join(_score_words(scores, prefix))}"
-        for prefix, title in TITLES.items()
-        if any(f"{prefix}_{name}" in scores for name in (*MAIN_SCORES, *NUMBER_SCORES))
-    ]
-    return "\n".join(lines)
+    """The closing table: for each evaluated split its scores with their intervals, and the baseline's below them."""
+    present = [prefix for prefix in TITLES if f"{prefix}_samples" in scores]
+    names = [name for name in (*MAIN_SCORES, *NUMBER_SCORES) if any(f"{prefix}_{name}" in scores for prefix in present)]
+    if any(f"{prefix}_matthews_correlation" in scores for prefix in present):
+        names.remove("f1_micro")  # with one label a row it is the accuracy
+    if not names:
+        return ""
+    rows = [["", "rows", *names]]
+    for prefix in present:
+        cells = [_number(scores, f"{prefix}_{name}") + _interval(scores, f"{prefix}_{name}") for name in names]
+        rows.append([TITLES[prefix], f"{scores[f'{prefix}_samples']:,}", *cells])
+        rows.append(["  baseline", "", *(_number(scores, f"{prefix}_baseline_{name}") for name in names)])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
 
 
-def _score_words(scores: dict[str, float], prefix: str) -> list[str]:
-    words = []
-    for name in (*MAIN_SCORES, *NUMBER_SCORES):
-        value = scores.get(f"{prefix}_{name}")
-        if value is None:
-            continue
-        low, high = scores.get(f"{prefix}_{name}_low"), scores.get(f"{prefix}_{name}_high")
-        baseline = scores.get(f"{prefix}_baseline_{name}")
-        interval = f" [{low:.4f}, {high:.4f}]" if low is not None else ""
-        words.append(f"{name} {value:.4f}{interval}" + (f" (baseline {baseline:.4f})" if baseline is not None else ""))
-    return words
+def _number(scores: dict[str, float], name: str) -> str:
+    return f"{scores[name]:.4f}" if name in scores else ""
+
+
+def _interval(scores: dict[str, float], name: str) -> str:
+    low, high = scores.get(f"{name}_low"), scores.get(f"{name}_high")
+    return f" [{low:.3f}, {high:.3f}]" if low is not None else ""
 
 
 def write(
@@ -122,7 +125,7 @@ def write(
     sections = [
         _header(flags, scores),
         f"# {title}\n",
-        _model_words(facts, flags, labels),
+        _model_section(facts, flags, labels),
         "## Scores\n\n" + _score_section(scores),
         *(f"![{plot.stem.replace('_', ' ')}](plots/{plot.name})\n" for plot in plots),
         "## Data\n\n" + _data_section(facts, flags),
@@ -144,14 +147,15 @@ def _header(flags: dict[str, Any], scores: dict[str, float]) -> str:
     return f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n"
 
 
-def _model_words(facts: dict[str, Any], flags: dict[str, Any], labels: Any) -> str:
+def _model_section(facts: dict[str, Any], flags: dict[str, Any], labels: Any) -> str:
     origin = flags.get("model_name_or_path")
     source = f"fine-tuned from `{origin}`" if origin else f"a `{flags.get('model_type')}` trained from scratch"
     number = f"{facts['parameters']['all']:,} parameters"
     answers = ""
     if labels is not None:
         answers = f" It answers with {', '.join(f'`{name}`' for name in labels.names[:20]) or 'a number'}."
-    use = 'from transformers import pipeline\n\npipeline("text-classification", model="FOLDER")("a text")'
+    folder = flags["output_dir"]
+    use = f'from transformers import pipeline\n\npipeline("text-classification", model="{folder}")("a text")'
     return f"A text classifier: {source}, {number}.{answers}\n\n```python\n{use}\n```\n"
 
 
@@ -166,14 +170,11 @@ def _score_section(scores: dict[str, float]) -> str:
 
 
 def _cell(scores: dict[str, float], prefix: str, name: str) -> str:
-    value = scores.get(f"{prefix}_{name}")
-    if value is None:
+    key, baseline = f"{prefix}_{name}", f"{prefix}_baseline_{name}"
+    if key not in scores:
         return "–"
-    text = f"{value:.4f}" if isinstance(value, float) else f"{value:,}"
-    low, high = scores.get(f"{prefix}_{name}_low"), scores.get(f"{prefix}_{name}_high")
-    baseline = scores.get(f"{prefix}_baseline_{name}")
-    text += f" [{low:.4f}, {high:.4f}]" if low is not None else ""
-    return text + (f" (baseline {baseline:.4f})" if baseline is not None else "")
+    text = f"{scores[key]:,}" if isinstance(scores[key], int) else _number(scores, key) + _interval(scores, key)
+    return f"{text} (baseline {_number(scores, baseline)})" if baseline in scores else text
 
 
 def _data_section(facts: dict[str, Any], flags: dict[str, Any]) -> str:

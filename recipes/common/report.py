@@ -210,7 +210,7 @@ class Record:
         text = card.write(facts, flags, scores, self.predictions, self.predicted_split, self.splits.labels, plots)
         (self.output_dir / "README.md").write_text(text, encoding="utf-8")
         _write_json(path, facts | {"status": "complete"})
-        print(card.score_table(scores), f"\nreport      {self.output_dir / 'README.md'}", sep="")
+        print(f"\n{card.score_table(scores)}\n\nreport      {self.output_dir / 'README.md'}")
 
 
 def _git_commit() -> str | None:

@@ -1,5 +1,6 @@
 """A run from its first line to its last: start() before anything is loaded, run() to train, evaluate and report."""
 
+import json
 import logging
 import os
 import shlex
@@ -12,7 +13,7 @@ import datasets
 import transformers
 from transformers import EarlyStoppingCallback, set_seed
 
-from recipes.common import args, checkpoints, report
+from recipes.common import args, card, checkpoints, report
 from recipes.common.data import Splits
 from recipes.common.errors import COMPLETE, Refusal, note
 from recipes.common.tokens import Tokens
@@ -98,7 +99,8 @@ def _claim(output_dir: Path, arguments: Any, resolved: dict[str, Any]) -> None:
         fix = "another --output_dir keeps both; --overwrite_output_dir begins anew"
         raise Refusal(f"{output_dir} holds a run with other arguments: {shown}", "--output_dir", fix)
     if complete:
-        note(f"already complete: {output_dir} (see {output_dir / 'README.md'}); --overwrite_output_dir begins anew")
+        print(card.score_table(json.loads((output_dir / "all_results.json").read_text(encoding="utf-8"))), "\n")
+        note(f"already complete: {output_dir / 'README.md'}; --overwrite_output_dir begins anew")
         sys.exit(COMPLETE)
 
 

@@ -1,0 +1,276 @@
+"""The Trainer: predictions in order, whole checkpoints, a loss that stays finite, and one loss however it is split."""
+
+import json
+
+import numpy
+import pytest
+import torch
+from datasets import Dataset
+from transformers import BertConfig, BertForSequenceClassification, DataCollatorWithPadding, TrainingArguments
+from transformers.utils import logging
+
+from recipes.common import checkpoints, losses
+from recipes.common.errors import TrainingFailed
+from recipes.common.labels import SINGLE
+from recipes.common.trainer import Trainer, parameters
+from recipes.common.vocabularies import train_tokenizer
+
+WORDS = "one two three four five six seven eight nine ten"
+LENGTHS = [3, 10, 1, 7, 7, 2, 9, 4, 8, 5, 6, 1]
+logging.disable_progress_bar()
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer([WORDS] * 50, "wordpiece", 300, "bert")
+
+
+@pytest.fixture
+def model(tokenizer):
+    """A tiny classifier without dropout, with the same random weights every time."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    none = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "initializer_range": 0.5}
+    return BertForSequenceClassification(BertConfig(vocab_size=len(tokenizer), num_labels=2, **sizes, **none))
+
+
+def rows(tokenizer, lengths=LENGTHS, with_length=True):
+    """Tokenised rows of so many words, labelled 0, 1, 0, 1, …"""
+    encoded = tokenizer([" ".join(WORDS.split()[:length]) for length in lengths])
+    columns = {**encoded, "labels": [row % 2 for row in range(len(lengths))]}
+    return Dataset.from_dict(columns | ({"length": [length + 2 for length in lengths]} if with_length else {}))
+
+
+@pytest.fixture
+def trainer(model, tokenizer, tmp_path):
+    """A Trainer on these rows; flags of TrainingArguments by name."""
+
+    def build(dataset=None, validation=None, **flags):
+        options = {"use_cpu": True, "disable_tqdm": True, "logging_steps": 1, "seed": 1, "max_steps": 2}
+        options |= {"per_device_train_batch_size": 4, "per_device_eval_batch_size": 4, "save_strategy": "no"}
+        dataset = rows(tokenizer) if dataset is None else dataset
+        return Trainer(
+            model=model,
+            args=TrainingArguments(str(tmp_path / "out"), **{**options, **flags}),
+            train_dataset=dataset,
+            eval_dataset=dataset if validation is None else validation,
+            processing_class=tokenizer,
+            data_collator=DataCollatorWithPadding(tokenizer),
+            compute_loss_func=losses.for_problem(SINGLE),
+        )
+
+    return build
+
+
+def one_by_one(model, dataset):
+    """The scores of each row, run through the model alone."""
+    model.eval()
+    with torch.inference_mode():
+        return numpy.stack([model(input_ids=torch.tensor([row["input_ids"]])).logits[0].numpy() for row in dataset])
+
+
+@pytest.mark.parametrize(("strategy", "with_length"), [("random", True), ("random", False), ("group_by_length", True)])
+def test_predictions_come_back_in_the_order_of_the_rows(strategy, with_length, trainer, model, tokenizer):
+    dataset = rows(tokenizer, with_length=with_length)
+    output = trainer(dataset, train_sampling_strategy=strategy).predict(dataset)
+    expected = one_by_one(model, dataset)
+    assert len({tuple(row) for row in expected.round(4)}) >= 10  # each length has its own answer
+    assert numpy.allclose(output.predictions, expected, atol=1e-5)
+    assert output.label_ids.tolist() == dataset["labels"][:]
+
+
+def test_predictions_are_in_order_also_where_training_groups_by_length(trainer, model, tokenizer):
+    dataset = rows(tokenizer)
+    built = trainer(dataset, train_sampling_strategy="group_by_length")
+    built.train()
+    output = built.predict(dataset)
+    assert numpy.allclose(output.predictions, one_by_one(model, dataset), atol=1e-5)
+
+
+def test_rows_without_labels_are_predicted_in_order(trainer, model, tokenizer):
+    dataset = rows(tokenizer).remove_columns("labels")
+    output = trainer().predict(dataset)
+    assert output.label_ids is None
+    assert numpy.allclose(output.predictions, one_by_one(model, dataset), atol=1e-5)
+
+
+def test_predicting_pads_less_because_rows_of_like_length_stand_together(trainer, tokenizer):
+    dataset = rows(tokenizer)
+    widths = [batch["input_ids"].shape[1] for batch in trainer().get_test_dataloader(dataset)]
+    assert widths == [12, 9, 5]  # lengths with [CLS] and [SEP]: 12 11 10 9 | 9 8 7 6 | 5 4 3 3
+
+
+def test_the_evaluation_s_scores_belong_to_their_rows(trainer, tokenizer):
+    dataset = rows(tokenizer)
+    built = trainer(dataset)
+    built.compute_metrics = lambda pair: {"right": float((pair[0].argmax(-1) == pair[1]).mean())}
+    output = built.predict(dataset)
+    right = (output.predictions.argmax(-1) == numpy.array(dataset["labels"])).mean()
+    assert built.evaluate()["eval_right"] == right
+
+
+def test_the_evaluation_s_loss_is_the_mean_over_the_rows(trainer, model, tokenizer):
+    dataset = rows(tokenizer, LENGTHS[:10])
+    scores = torch.tensor(one_by_one(model, dataset))
+    expected = torch.nn.functional.cross_entropy(scores, torch.tensor(dataset["labels"][:])).item()
+    assert trainer(dataset, per_device_eval_batch_size=10).evaluate()["eval_loss"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_saved_model_has_no_pickle_beside_it(trainer, tmp_path):
+    built = trainer(save_strategy="steps", save_steps=1, hub_token="hf_secret")
+    built.train()
+    built.save_model()
+    assert (tmp_path / "out/model.safetensors").exists()
+    assert not list((tmp_path / "out").rglob("training_args.bin"))
+    texts = [path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert not any(b"hf_secret" in text for text in texts)
+
+
+def test_a_checkpoint_is_whole_and_nothing_is_left_beside_it(trainer, tmp_path):
+    trainer(save_strategy="steps", save_steps=1).train()
+    folders = sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_dir())
+    assert folders == ["checkpoint-1", "checkpoint-2"]
+    assert all(checkpoints.intact(tmp_path / "out" / name) for name in folders)
+    manifest = json.loads((tmp_path / "out/checkpoint-2/manifest.json").read_text())
+    names = {"model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json", "rng_state.pth"}
+    assert names <= manifest["files"].keys()
+
+
+def test_a_checkpoint_s_state_is_that_of_its_own_step(trainer, tmp_path):
+    trainer(save_strategy="steps", save_steps=1).train()
+    for step in (1, 2):
+        state = json.loads((tmp_path / f"out/checkpoint-{step}/trainer_state.json").read_text())
+        assert state["global_step"] == step
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_only_so_many_checkpoints_are_kept(limit, trainer, tmp_path):
+    trainer(save_strategy="steps", save_steps=1, max_steps=4, save_total_limit=limit).train()
+    assert sorted(path.name for path in (tmp_path / "out").glob("checkpoint-*")) == [
+        f"checkpoint-{step}" for step in range(5 - limit, 5)
+    ]
+
+
+def test_the_best_checkpoint_is_kept_loaded_and_named_where_it_stands(trainer, tmp_path):
+    flags = {
+        "eval_strategy": "steps",
+        "eval_steps": 1,
+        "save_strategy": "steps",
+        "save_steps": 1,
+        "save_total_limit": 1,
+    }
+    built = trainer(**flags, load_best_model_at_end=True, greater_is_better=False, max_steps=4, learning_rate=0.5)
+    built.train()
+    scores = {log["step"]: log["eval_loss"] for log in built.state.log_history if "eval_loss" in log}
+    best = min(scores, key=scores.get)
+    assert built.state.best_model_checkpoint == str(tmp_path / f"out/checkpoint-{best}")
+    assert (tmp_path / f"out/checkpoint-{best}").is_dir()
+    assert built.evaluate()["eval_loss"] == pytest.approx(scores[best], abs=1e-5)
+
+
+def test_a_checkpoint_on_disk_knows_the_best_one_by_its_final_name(trainer, tmp_path):
+    flags = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1}
+    trainer(**flags, load_best_model_at_end=True).train()
+    for step in (1, 2):
+        state = json.loads((tmp_path / f"out/checkpoint-{step}/trainer_state.json").read_text())
+        assert state["best_model_checkpoint"] == str(tmp_path / f"out/checkpoint-{state['best_global_step']}")
+
+
+def losses_of(built):
+    return [log["loss"] for log in built.state.log_history if "loss" in log]
+
+
+def test_a_run_that_goes_on_from_a_checkpoint_ends_as_if_it_had_never_stopped(trainer, model, tokenizer, tmp_path):
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    whole = trainer(save_strategy="steps", save_steps=2, max_steps=4)
+    whole.train()
+    expected = {name: value.clone() for name, value in model.state_dict().items()}
+    model.load_state_dict(start)
+    resumed = trainer(save_strategy="steps", save_steps=2, max_steps=4)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "out/checkpoint-2"))
+    assert losses_of(resumed) == losses_of(whole)
+    assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
+
+
+def test_a_run_stopped_while_it_saves_goes_on_from_the_checkpoint_before(trainer, tmp_path, monkeypatch):
+    built = trainer(save_strategy="steps", save_steps=1)
+
+    def fail_at_the_second(staged, final, publish=checkpoints.publish):
+        if final.name == "checkpoint-2":
+            raise KeyboardInterrupt
+        publish(staged, final)
+
+    monkeypatch.setattr(checkpoints, "publish", fail_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        built.train()
+    assert checkpoints.newest(tmp_path / "out") == tmp_path / "out/checkpoint-1"
+    monkeypatch.undo()
+    built.train(resume_from_checkpoint=str(tmp_path / "out/checkpoint-1"))
+    assert checkpoints.newest(tmp_path / "out") == tmp_path / "out/checkpoint-2"
+    assert not list((tmp_path / "out").glob(".saving-*"))
+
+
+@pytest.mark.parametrize("flags", [{}, {"max_grad_norm": 0.0}, {"logging_steps": 2}])
+def test_weights_that_are_not_finite_stop_the_training(flags, trainer, model):
+    model.classifier.weight.data.fill_(float("nan"))
+    with pytest.raises(TrainingFailed, match="is nan") as caught:
+        trainer(logging_nan_inf_filter=False, **flags).train()
+    assert caught.value.exit_code == 1
+    assert "--learning_rate" in caught.value.fix
+
+
+def test_a_learning_rate_beyond_all_measure_stops_the_training_where_the_loss_shows_it(trainer, tmp_path):
+    built = trainer(learning_rate=1e38, logging_nan_inf_filter=False, max_steps=5, save_strategy="steps", save_steps=1)
+    with pytest.raises(TrainingFailed) as caught:
+        built.train()
+    failed = int(caught.value.where.removeprefix("step "))
+    assert 2 <= failed < 5
+    assert checkpoints.newest(tmp_path / "out") == tmp_path / f"out/checkpoint-{failed - 1}"
+
+
+def test_a_broken_model_is_not_saved_between_two_logged_losses(trainer, model, tmp_path):
+    """Otherwise --save_total_limit removes the last good checkpoint before the loss is looked at."""
+    model.classifier.weight.data.fill_(float("nan"))
+    with pytest.raises(TrainingFailed):
+        trainer(logging_nan_inf_filter=False, logging_steps=3, max_steps=3, save_strategy="steps", save_steps=1).train()
+    assert checkpoints.newest(tmp_path / "out") is None
+
+
+def test_a_run_that_logs_no_loss_at_all_is_stopped_too(trainer, model):
+    model.classifier.weight.data.fill_(float("nan"))
+    with pytest.raises(TrainingFailed):
+        trainer(logging_nan_inf_filter=False, logging_steps=100).train()
+
+
+def test_a_finite_run_is_not_stopped(trainer):
+    built = trainer(logging_nan_inf_filter=False)
+    built.train()
+    assert built.state.global_step == 2
+
+
+@pytest.mark.parametrize(("batch", "accumulation"), [(4, 2), (2, 4), (1, 8)])
+def test_accumulated_batches_have_the_loss_and_gradient_of_one_large_batch(batch, accumulation, trainer, tokenizer):
+    def first_log(batch, accumulation):
+        flags = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulation, "max_steps": 1}
+        built = trainer(rows(tokenizer, LENGTHS[:8]), learning_rate=0.0, **flags)
+        built.train()
+        return built.state.log_history[0]
+
+    whole, parts = first_log(8, 1), first_log(batch, accumulation)
+    assert parts["loss"] == pytest.approx(whole["loss"], abs=1e-4)
+    assert parts["grad_norm"] == pytest.approx(whole["grad_norm"], abs=1e-4)
+
+
+def test_the_first_logged_loss_is_the_mean_over_the_rows(trainer, model, tokenizer):
+    dataset = rows(tokenizer, LENGTHS[:8])
+    scores = torch.tensor(one_by_one(model, dataset))
+    expected = torch.nn.functional.cross_entropy(scores, torch.tensor(dataset["labels"][:])).item()
+    built = trainer(dataset, per_device_train_batch_size=2, gradient_accumulation_steps=4, max_steps=1)
+    built.train()
+    assert losses_of(built)[0] == pytest.approx(expected, abs=1e-4)
+
+
+def test_parameters_are_counted_with_those_that_are_trained():
+    model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2))
+    model[0].requires_grad_(False)
+    assert parameters(model) == (4 * 3 + 3 + 3 * 2 + 2, 3 * 2 + 2)
