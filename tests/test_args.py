@@ -370,7 +370,7 @@ ROUND_TRIPS = {
 def test_the_record_of_a_run_repeats_it(case, parse, in_tmp_path):
     layers = {"config": MODEL + "save_total_limit: 1\n", "unset": "save_total_limit: null"}
     first = parse(*ROUND_TRIPS[case], **layers)
-    text = yaml.safe_dump(args.to_dict(*first), allow_unicode=True)
+    text = yaml.safe_dump(args.to_dict(*first, "mine/run.py"), allow_unicode=True)
     (in_tmp_path / "run.yaml").write_text(text, encoding="utf-8")
     again = parse("--config", "run.yaml", **layers)
     assert again[0] == first[0]

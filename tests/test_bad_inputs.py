@@ -148,7 +148,7 @@ FLAGS = {
     "an unknown architecture": (["--model_type", "brt"], [], ["'brt'", "did you mean bert"]),
     "an unknown setting": (["--config_overrides", "hiden_size=8"], [], ["hiden_size", "did you mean hidden_size"]),
     "sizes that do not fit": (["--config_overrides", "hidden_size=30,num_attention_heads=4"], [], ["hidden", "heads"]),
-    "a vocabulary of nothing": (["--vocab_size", "20"], [], ["--vocab_size 20", "at least"]),
+    "a vocabulary of nothing": (["--vocab_size", "20"], [], ["--vocab_size 20", "too small"]),
     "adapters on random weights": ([], ["--lora_rank", "4"], ["adapters need a trained model", "--lora_rank"]),
 }
 CONFIGS = {

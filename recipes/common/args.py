@@ -131,15 +131,21 @@ def parse(arguments_class: type, recipe: str, argv: list[str] | None = None) -> 
     return _build(arguments_class, values), _build_training_arguments(TrainingArguments, values)
 
 
-def to_dict(arguments: Any, training_arguments: "TrainingArguments") -> dict[str, Any]:
-    """Every resolved flag with a plain value, no secrets: `--config` reads it back to the same arguments."""
+def to_dict(arguments: Any, training_arguments: "TrainingArguments", recipe: str | None = None) -> dict[str, Any]:
+    """Every resolved flag with a plain value, no secrets: `--config` reads it back to the same arguments.
+
+    Flags without a value are left out, but for those that the recipe's config.yaml would set instead.
+    """
     training = training_arguments.to_dict()
     names = {item.name for item in dataclasses.fields(training_arguments) if item.init}
     merged = dataclasses.asdict(arguments) | {name: value for name, value in training.items() if name in names}
     unset = ("resume_from_checkpoint", "local_rank", "gradient_checkpointing", "gradient_checkpointing_kwargs")
     machine = () if training_arguments.use_cpu is False else ("use_cpu",)
     left_out = {*SECRETS, *unset, *machine, "overwrite_output_dir", "accelerator_config"}
-    return {key: value for key, value in merged.items() if key not in left_out and value not in (None, [], {}, "")}
+    path = Path(recipe or "").with_name("config.yaml") if recipe else None
+    configured = from_yaml(path) if path and path.exists() else {}
+    kept = {key: value for key, value in merged.items() if key not in left_out}
+    return {key: value for key, value in kept.items() if value not in (None, [], {}) or key in configured}
 
 
 def from_yaml(path: Path) -> dict[str, Any]:
@@ -221,16 +227,21 @@ def _resolve(parser: "HfArgumentParser", recipe: Path, argv: list[str]) -> dict[
 
 
 def _parse_command_line(parser: "HfArgumentParser", argv: list[str]) -> dict[str, Any]:
-    flags = [word.partition("=")[0].replace("-", "_").lstrip("_") for word in argv if word.startswith("--")]
-    twice = next((flag for flag in flags if flags.count(flag) > 1 and flag != "config"), None)
-    if twice:
-        raise Refusal(f"--{twice} is given twice", "the command line", "keep one of the two")
-    namespace, unknown = parser.parse_known_args(argv)
+    namespace, unknown = parser.parse_known_args(argv, _Once())
     if unknown:
         close = nearest(unknown[0].lstrip("-").partition("=")[0], _names(parser))
         fix = f"did you mean --{close}?" if close else f"see {parser.prog} --help"
         raise Refusal(f"unknown argument {unknown[0]}", "the command line", fix)
     return vars(namespace)
+
+
+class _Once(argparse.Namespace):
+    """Holds each flag once, however it was spelt."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name != "config" and hasattr(self, name):
+            raise Refusal(f"--{name} is given twice", "the command line", "keep one of the two")
+        super().__setattr__(name, value)
 
 
 def _names(parser: "HfArgumentParser") -> set[str]:
@@ -324,4 +335,4 @@ def _build_training_arguments(training_class: type, values: dict[str, Any]) -> "
         return training_class(**{key: value for key, value in values.items() if key in names})
     except (ValueError, ImportError) as error:
         flag = next((f"--{name}" for name in values if name in str(error)), "the arguments")
-        raise Refusal(str(error).splitlines()[0], flag, "change or leave out this flag") from None
+        raise Refusal(" ".join(str(error).split()), flag, "change or leave out this flag") from None

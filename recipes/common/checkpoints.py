@@ -29,13 +29,15 @@ def intact(folder: Path) -> bool:
     """Whether every file of the manifest is there with its size and SHA-256."""
     try:
         entries = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-        return all(_entry(folder / name) == entry for name, entry in entries.items())
-    except (OSError, ValueError, KeyError):
+        return bool(entries) and all(_entry(folder / name) == entry for name, entry in entries.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 
 def newest(output_dir: Path) -> Path | None:
-    """The intact checkpoint of the highest step; damaged ones are passed over with one line each."""
+    """The intact checkpoint of the highest step; damaged ones are passed over, half-written ones removed."""
+    for folder in output_dir.glob(f"{STAGING}*"):
+        shutil.rmtree(folder, ignore_errors=True)
     for folder in sorted(all_of(output_dir), key=step, reverse=True):
         if intact(folder):
             return folder

@@ -1,6 +1,7 @@
 """Sources -> checked splits: every row is read once, checked and accounted for before any model is loaded."""
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -80,6 +81,7 @@ def load(
         tables[name] = _Table(source, text_columns, label_column, streamed, held_out)
         tables[name].read()
     _warn(tables)
+    _hide_unknown(tables)
     names = class_names or next((s.class_names[label_column] for s in found.values() if s.class_names), None)
     seen = {name: table.labels_seen for name, table in tables.items()}
     decided = labels.decide(seen, label_column, names, do_regression)
@@ -191,7 +193,7 @@ class _Table:
             where = partial(self.source.place, number)
             texts = [self._text(values, name, where) for name in self.texts]
             label = values.get(self.label)
-            label = None if labels.is_missing(label) or label == -1 and self.is_test else label
+            label = None if labels.is_missing(label) else label
             reason = self._reason_to_skip(texts, label)
             if count:
                 self.rows_read += 1
@@ -232,7 +234,7 @@ class _Table:
         return "no label" if label is None else ""
 
     def _track(self, texts: list[str], label: Any) -> None:
-        if self.rows_read > TRACKED_ROWS:
+        if self.rows_read > TRACKED_ROWS or not any(texts):
             return
         digest = hashlib.blake2b("\0".join(texts).encode(), digest_size=8).digest()
         if digest in self.digests:
@@ -245,6 +247,14 @@ class _Table:
             self.chunks.append(pyarrow.table(buffer))
         for values in buffer.values():
             values.clear()
+
+    def drop_label(self, value: Any) -> None:
+        """Takes back a label: its rows count as having none."""
+        if self.labels_seen.counts.pop(value, None) is None:
+            return
+        self.label_values = [None if label == value else label for label in self.label_values]
+        if not self.labels_seen.counts:
+            self.labels_seen = labels.Seen()
 
     def _is_held_out(self, texts: list[str]) -> bool:
         """By a hash of the texts, so that every pass, and every copy of a row, decides alike."""
@@ -275,6 +285,13 @@ class _Table:
             if not self._is_held_out(texts):
                 (encoded,) = decided.encode([label]) if decided else (None,)
                 yield {"row_id": row, **dict(zip(self.texts, texts, strict=True)), "labels": encoded}
+
+
+def _hide_unknown(tables: dict[str, _Table]) -> None:
+    """GLUE writes -1 for the labels of its test sets: where training has no such class, they are no labels."""
+    known = [table.labels_seen.counts for name, table in tables.items() if name != "test"]
+    if "test" in tables and not any(-1 in counts for counts in known):
+        tables["test"].drop_label(-1)
 
 
 def _hold_out(
@@ -318,9 +335,9 @@ def _limit(split: Any, name: str, arguments: Arguments, account: dict[str, Any])
 def _set_steps(training_arguments: Any, rows: int) -> None:
     """A stream has no length for Trainer: --max_steps follows from the rows counted and --num_train_epochs."""
     if training_arguments.max_steps <= 0:
-        batch = training_arguments.train_batch_size * training_arguments.world_size
-        steps_per_epoch = max(1, rows // (batch * training_arguments.gradient_accumulation_steps))
-        training_arguments.max_steps = round(steps_per_epoch * training_arguments.num_train_epochs)
+        batches = math.ceil(rows / (training_arguments.train_batch_size * training_arguments.world_size))
+        steps = math.ceil(batches / training_arguments.gradient_accumulation_steps)
+        training_arguments.max_steps = math.ceil(steps * training_arguments.num_train_epochs)
 
 
 def _warn(tables: dict[str, _Table]) -> None:
@@ -336,6 +353,8 @@ def _warn(tables: dict[str, _Table]) -> None:
             note(f"{name}: columns not used: {', '.join(unused)}")
     names = list(tables)
     for first, second in ((a, b) for i, a in enumerate(names) for b in names[i + 1 :]):
+        if tables[first].source.rows is tables[second].source.rows:
+            continue  # evaluating on the test data, as noted before
         overlap = len(tables[first].digests.keys() & tables[second].digests.keys())
         if overlap:
             warn(f"{overlap} texts stand in both {first} and {second}: the scores will look better than they are")

@@ -4,6 +4,7 @@ import csv
 import glob
 import gzip
 import hashlib
+import io
 import json
 import re
 import zlib
@@ -92,7 +93,7 @@ def lines(path: Path) -> Iterator[str]:
         if encoding != "utf-16" and b"\0" in head:
             raise Refusal("this is not text: it holds NUL bytes", f"{path}:1", "save it as UTF-8 text")
         if encoding == "utf-16":
-            yield from _decode(path, stream.read(), encoding).splitlines(keepends=True)
+            yield from io.StringIO(_decode(path, stream.read(), encoding), newline="\n")
             return
         for number, line in enumerate(stream, 1):
             yield _decode(path, line, encoding if number == 1 else "utf-8", number)

@@ -10,6 +10,7 @@ from recipes.common.errors import Refusal, nearest
 
 # Hugging Face's names (config.problem_type)
 SINGLE, MULTI, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
+RATINGS = 1000  # so many different floats are counted; more are ratings, of which there may be one a row
 MISSING = -100  # the label that losses and metrics leave out
 
 
@@ -29,8 +30,10 @@ class Seen:
         self.rows += 1
         self.total += number(value) or 0.0
         self.types.setdefault(kind, (value, place))
-        if isinstance(value, float) and not value.is_integer():
-            return  # a rating, not a class: there may be as many values as rows
+        if isinstance(value, float) and not math.isfinite(value):
+            self.types[kind] = (value, place)
+        if isinstance(value, float) and len(self.counts) >= RATINGS:
+            return
         for item in value if isinstance(value, list) else [value]:
             if not isinstance(item, str | int | float):
                 self.types.setdefault(type(item).__name__, (item, place))

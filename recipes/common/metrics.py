@@ -40,6 +40,7 @@ REPORTED = {
     MULTI: ("accuracy", "f1_macro", "f1_micro"),
     REGRESSION: ("mse", "mae", "pearsonr", "spearmanr"),
 }
+CORRELATIONS = ("pearsonr", "spearmanr")
 HEADLINE = {SINGLE: "accuracy", MULTI: "f1_micro", REGRESSION: "mse"}
 
 
@@ -82,6 +83,8 @@ def for_labels(labels: Labels, metric_name: str | None) -> Callable[[Any], dict[
         logits, references = prediction
         logits = logits[0] if isinstance(logits, tuple) else logits
         present = _present(references, labels.kind)
+        if not present.any():
+            return {}
         scores = _scores(labels, logits[present], references[present], metric_name)
         return scores | _baseline_scores(labels, references[present])
 
@@ -145,7 +148,8 @@ def _present(references: Array, kind: str) -> Array:
 
 def _scores(labels: Labels, logits: Array, references: Array, metric_name: str | None) -> dict[str, float]:
     kind, predictions = labels.kind, decisions(logits, labels.kind)
-    scores = {name: compute(name, predictions, references) for name in REPORTED[kind]}
+    defined = [name for name in REPORTED[kind] if name not in CORRELATIONS or _varies(predictions, references)]
+    scores = {name: compute(name, predictions, references) for name in defined}
     if metric_name and metric_name not in scores and metric_name != "roc_auc":
         binary = kind == SINGLE and len(labels.names) == 2
         options = {"average": "binary" if binary else "micro" if kind == MULTI else "macro"}
@@ -157,6 +161,11 @@ def _scores(labels: Labels, logits: Array, references: Array, metric_name: str |
     for name, (rows, statistic) in _intervals(labels, predictions, references):
         scores[f"{name}_low"], scores[f"{name}_high"] = bootstrap(rows, statistic)
     return scores
+
+
+def _varies(predictions: Array, references: Array) -> bool:
+    """Correlation needs two different values on either side."""
+    return len(numpy.unique(predictions)) > 1 and len(numpy.unique(references)) > 1
 
 
 def _area(kind: str, logits: Array, references: Array) -> dict[str, float]:

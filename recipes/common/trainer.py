@@ -29,10 +29,9 @@ class Trainer(transformers.Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Stops the run at the first logged loss or gradient norm that is not finite."""
-        for name in ("loss", "grad_norm", "eval_loss"):
+        for name in ("loss", "grad_norm", "eval_loss", "train_loss"):
             if not math.isfinite(logs.get(name, 0.0)):
-                fix = "lower --learning_rate, set --max_grad_norm, or turn bf16 off; the last checkpoint is intact"
-                raise TrainingFailed(f"{name} is {logs[name]}", f"step {self.state.global_step}", fix)
+                raise _not_finite(name, logs[name], self.state.global_step)
         super().log(logs, start_time)
 
     def predict(self, test_dataset: Any, *args: Any, **options: Any) -> PredictionOutput:
@@ -70,6 +69,8 @@ class Trainer(transformers.Trainer):
         Exactly one process renames, between two barriers: upstream's atomic saving was reverted twice because the
         renames of several ranks raced (transformers issues 27929 and 29839).
         """
+        if not self.accelerator.gather(self._tr_loss).isfinite().all():
+            raise _not_finite("the training loss", self._tr_loss.item(), self.state.global_step)
         output_dir, name = Path(self.args.output_dir), f"checkpoint-{self.state.global_step}"
         self._staging = output_dir / f"{checkpoints.STAGING}{self.state.global_step}"
         try:
@@ -96,6 +97,11 @@ class Trainer(transformers.Trainer):
             save_total_limit=self.args.save_total_limit,
             best_model_checkpoint=self.state.best_model_checkpoint,
         )
+
+
+def _not_finite(name: str, value: float, step: int) -> TrainingFailed:
+    fix = "lower --learning_rate, set --max_grad_norm, or turn bf16 off; the last checkpoint is intact"
+    return TrainingFailed(f"{name} is {value}", f"step {step}", fix)
 
 
 class Progress(ProgressCallback):

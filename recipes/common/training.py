@@ -29,7 +29,7 @@ def start(arguments_class: type, recipe: str, argv: list[str] | None = None) -> 
     _quiet(training_arguments)
     set_seed(training_arguments.seed)
     output_dir = Path(training_arguments.output_dir)
-    resolved = args.to_dict(arguments, training_arguments)
+    resolved = args.to_dict(arguments, training_arguments, recipe)
     if training_arguments.process_index == 0:
         _claim(output_dir, arguments, resolved)
         command = ["python", *map(shlex.quote, [os.path.relpath(recipe), *(sys.argv[1:] if argv is None else argv)])]

@@ -27,9 +27,8 @@ def train_tokenizer(texts: Iterable[str], algorithm: str, vocab_size: int, model
     """
     special = special_tokens(model_type)
     tokens = list(dict.fromkeys(special.values()))
-    if vocab_size < len(tokens) + 100:
-        fix = f"give at least {len(tokens) + 100}; 8000 is usual for small data"
-        raise Refusal(f"--vocab_size {vocab_size} is too small for any text", "--vocab_size", fix)
+    if iter(texts) is texts:
+        raise TypeError("texts must be readable twice: a list or an object with __iter__, not an iterator")
     tokenizer = _ALGORITHMS[algorithm](texts, vocab_size, tokens, special.get("unk_token"))
     tokenizer.add_special_tokens(tokens)
     _add_template(tokenizer, special)
@@ -50,7 +49,9 @@ def _wordpiece(texts: Iterable[str], vocab_size: int, tokens: list[str], unknown
     two runs got two vocabularies. Given beforehand, in order, they do not. They are no special tokens, so the model
     is taken over into a tokenizer of its own."""
     trained = _wordpiece_tokenizer(models.WordPiece(unk_token=unknown))
-    pieces = _continuations(texts, trained)
+    alphabet, pieces = _alphabet(texts, trained)
+    if vocab_size < len(tokens) + len(alphabet) + len(pieces):
+        raise _too_small(vocab_size, f"the text alone needs {len(tokens) + len(alphabet) + len(pieces)} tokens")
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size, special_tokens=tokens + pieces, limit_alphabet=vocab_size, show_progress=False
     )
@@ -60,23 +61,29 @@ def _wordpiece(texts: Iterable[str], vocab_size: int, tokens: list[str], unknown
 
 def _wordpiece_tokenizer(model: models.WordPiece) -> Tokenizer:
     tokenizer = Tokenizer(model)
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=False)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
     return tokenizer
 
 
-def _continuations(texts: Iterable[str], tokenizer: Tokenizer) -> list[str]:
-    """`##x` for every character that can stand inside a word: no punctuation, no Chinese."""
+def _too_small(vocab_size: int, reason: str) -> Refusal:
+    return Refusal(f"--vocab_size {vocab_size} is too small: {reason}", "--vocab_size", "give more; 8000 is usual")
+
+
+def _alphabet(texts: Iterable[str], tokenizer: Tokenizer) -> tuple[list[str], list[str]]:
+    """The characters of the texts, and `##x` for those that can stand inside a word: no punctuation, no Chinese."""
     characters = set()
     for text in texts:
         characters.update(tokenizer.normalizer.normalize_str(text))
+    characters = {character for character in characters if not character.isspace()}
 
     def joins(character: str) -> bool:
         word = tokenizer.normalizer.normalize_str(f"a{character}")
         return [part for part, _ in tokenizer.pre_tokenizer.pre_tokenize_str(word)] == [f"a{character}"]
 
-    return [f"##{character}" for character in sorted(characters) if joins(character)]
+    ordered = sorted(characters)
+    return ordered, [f"##{character}" for character in ordered if joins(character)]
 
 
 def _bpe(texts: Iterable[str], vocab_size: int, tokens: list[str], unknown: str | None) -> Tokenizer:
@@ -85,8 +92,7 @@ def _bpe(texts: Iterable[str], vocab_size: int, tokens: list[str], unknown: str 
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     if vocab_size < len(tokens) + len(alphabet):
-        fix = f"give at least {len(tokens) + len(alphabet)}"
-        raise Refusal(f"--vocab_size {vocab_size} is too small for 256 bytes", "--vocab_size", fix)
+        raise _too_small(vocab_size, f"256 bytes and the special tokens are {len(tokens) + len(alphabet)}")
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size, special_tokens=tokens, initial_alphabet=alphabet, show_progress=False
     )
@@ -103,7 +109,10 @@ def _unigram(texts: Iterable[str], vocab_size: int, tokens: list[str], unknown: 
     trainer = trainers.UnigramTrainer(
         vocab_size=vocab_size, special_tokens=tokens, unk_token=unknown, show_progress=False
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    try:
+        tokenizer.train_from_iterator(texts, trainer)
+    except Exception as error:  # tokenizers raises nothing more specific
+        raise _too_small(vocab_size, str(error)) from None
     vocabulary = json.loads(tokenizer.to_str())["model"]["vocab"]
     ordered = _in_order([(token, score) for token, score in vocabulary if token not in tokens])
     tokenizer.model = models.Unigram(

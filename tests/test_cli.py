@@ -1,0 +1,81 @@
+"""The command line: thin, quick, and with one answer to a wrong name."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT, SCRATCH, SHORT
+
+from recipes.common import launch
+
+RECIPES = sorted(launch.recipes())
+
+
+def cli(*words, folder=ROOT, **options):
+    command = [sys.executable, str(ROOT / "cli.py"), *words]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False, **options)
+
+
+def test_there_are_recipes():
+    assert "sentiment" in RECIPES
+
+
+def test_list_names_every_recipe_with_its_sentence():
+    printed = cli("list").stdout
+    assert [line.split()[0] for line in printed.splitlines()] == RECIPES
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_help_of_a_recipe_names_its_own_shared_and_training_flags(name):
+    verb = "pretrain" if name.endswith("_pretrain") else "finetune"
+    printed = cli(verb, name.removesuffix("_pretrain"), "--help").stdout
+    assert printed == cli("show", name).stdout
+    for flag in ("--train_file", "--model_name_or_path", "--learning_rate", "config.yaml"):
+        assert flag in printed
+
+
+@pytest.mark.parametrize("words", [["--help"], ["finetune", "sentiment", "--help"], ["list"]], ids=" ".join)
+def test_help_loads_no_torch(words):
+    code = f"import sys; sys.argv = ['cli.py', *{words!r}]; import runpy\n"
+    code += "try: runpy.run_path('cli.py', run_name='__main__')\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert ended.stdout.splitlines()[-1] == "False"
+
+
+def test_a_dry_run_prints_the_command_and_runs_nothing():
+    began = time.monotonic()
+    ended = cli("finetune", "sentiment", "--dry-run", "--seed", "3", "--class_names", "a b", "c")
+    assert ended.stdout == "$ python recipes/sentiment/run.py --seed 3 --class_names 'a b' c\n"
+    assert ended.returncode == 0
+    assert time.monotonic() - began < 5
+
+
+def test_an_unknown_recipe_is_refused_with_the_nearest_name():
+    ended = cli("finetune", "sentimant")
+    assert ended.returncode == 2
+    assert "did you mean sentiment?" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_finetune_and_predict_from_arguments_standard_input_and_file(reviews):
+    flags = ["--train_file", "train.csv", "--output_dir", "out", *SCRATCH, *SHORT]
+    assert cli("finetune", "sentiment", *flags, folder=reviews).returncode == 0
+    asked = cli("predict", "out", "good soup", "cold room", folder=reviews)
+    lines = [line.split("\t") for line in asked.stdout.splitlines()]
+    assert [(line[0] in ("negative", "positive"), line[2]) for line in lines] == [
+        (True, "good soup"),
+        (True, "cold room"),
+    ]
+    assert cli("predict", "out", folder=reviews, input="good soup\ncold room\n").stdout == asked.stdout
+    assert cli("predict", "out", "--file", "test.csv", "--output", "a.jsonl", folder=reviews).returncode == 0
+    rows = [json.loads(line) for line in (reviews / "a.jsonl").open(encoding="utf-8")]
+    assert len(rows) == 8
+    assert set(rows[0]) == {"text", "prediction", "score", "scores"}
+
+
+def test_predict_refuses_a_folder_without_a_model(tmp_path):
+    ended = cli("predict", "absent", "x", folder=tmp_path)
+    assert ended.returncode == 2
+    assert "holds no trained model" in ended.stderr
