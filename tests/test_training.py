@@ -48,7 +48,7 @@ def test_a_folder_with_a_foreign_model_is_left_alone(sentiment, reviews):
 
 def test_an_unfinished_run_goes_on_and_ends_like_one_that_was_not_stopped(sentiment, reviews, capsys):
     steps = ["--max_steps", "6", "--per_device_train_batch_size", "4", "--save_steps", "2", "--eval_steps", "2"]
-    steps += ["--save_strategy", "steps", "--eval_strategy", "steps"]
+    steps += ["--save_strategy", "steps", "--eval_strategy", "steps", "--save_total_limit", "5"]
     whole = sentiment.main([*FLAGS[:4], "--output_dir", "whole", *SCRATCH, *steps])
     sentiment.main([*FLAGS, *steps])
     shutil.rmtree("out/checkpoint-6")
