@@ -167,8 +167,10 @@ class Reviewer:
         parts = ["name", "decisive", "again" if returns else "never"]
         body = [pick(self.rng, texts[part]).format(friend=pick(self.rng, texts["friend"]), **facts) for part in parts]
         body += [self.filler(decisive) for _ in range(1 + int(self.rng.random() * 3))]
-        opening = [text.format(day=pick(self.rng, texts["day"]), friend=pick(self.rng, texts["friend"]))
-                   for text in shuffled(self.rng, texts["opening"])[: 1 + int(self.rng.random() * 2)]]
+        opening = [
+            text.format(day=pick(self.rng, texts["day"]), friend=pick(self.rng, texts["friend"]))
+            for text in shuffled(self.rng, texts["opening"])[: 1 + int(self.rng.random() * 2)]
+        ]
         document = sentence(self.space().join(opening + shuffled(self.rng, body)))
         return document, sentence(texts["summary"][verdict][1 - returns].format(**facts))
 

@@ -99,6 +99,11 @@ FILES = {
         ["--train_file", "e.jsonl"],
         ["no usable row", "3 empty text"],
     ),
+    "no labels": (
+        {"u.jsonl": json_lines([{"text": "x", "label": None}] * 3)},
+        ["--train_file", "u.jsonl"],
+        ["no usable row", "3 no label"],
+    ),
     "one class": (
         {"o.csv": "text,label\nx,a\ny,a\nz,a\n"},
         ["--train_file", "o.csv"],

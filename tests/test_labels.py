@@ -118,9 +118,11 @@ def test_classes_come_from_another_split_where_nothing_is_trained():
     assert decided.names == ["a", "b"]
 
 
-def test_no_labels_at_all_are_no_task():
-    assert labels.decide({"test": Seen()}, "label") is None
-    assert labels.decide({}, "label") is None
+def test_no_labels_at_all_are_refused_unless_a_trained_model_brings_its_own():
+    with pytest.raises(Refusal, match="no row has a label"):
+        labels.decide({"test": Seen()}, "label")
+    trained = labels.Labels("single_label_classification", ["a", "b"], {"a": 0, "b": 1}, [0, 0], 0, 0.0)
+    assert labels.decide({"test": Seen()}, "label", trained=trained) == trained
 
 
 def test_a_class_that_only_the_test_data_has_is_refused():

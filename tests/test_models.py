@@ -232,20 +232,19 @@ def test_a_decoder_classifies_a_padded_batch_as_it_does_each_text(model_type):
 
 
 @pytest.mark.parametrize(
-    ("content", "do_train", "expected"),
+    ("content", "expected"),
     [
-        ({"id2label": {"1": "b", "0": "a", "10": "c", "2": "d"}}, False, ["a", "b", "d", "c"]),
-        ({"id2label": {"1": "b", "0": "a"}}, True, None),
-        ({"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}, False, None),
-        ({}, False, None),
-        (None, False, None),
+        ({"id2label": {"1": "b", "0": "a", "3": "c", "2": "d"}}, ["a", "b", "d", "c"]),
+        ({"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}, ["LABEL_0", "LABEL_1"]),
+        ({"num_labels": 1}, []),
     ],
 )
-def test_a_trained_model_s_classes_hold_where_nothing_is_trained(content, do_train, expected, tmp_path):
-    if content is not None:
-        (tmp_path / "config.json").write_text(json.dumps(content))
-    training_arguments = type("Actions", (), {"do_train": do_train})
-    assert models.trained_labels(Arguments(model_name_or_path=str(tmp_path)), training_arguments) == expected
+def test_a_trained_model_s_classes_hold_where_nothing_is_trained(content, expected, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", **content}))
+    arguments = Arguments(model_name_or_path=str(tmp_path))
+    evaluates, trains = (type("Actions", (), {"do_train": do_train}) for do_train in (False, True))
+    assert models.trained_labels(arguments, evaluates).names == expected
+    assert models.trained_labels(arguments, trains) is None
 
 
 def test_the_texts_that_a_tokenizer_is_trained_on_can_be_read_twice():

@@ -137,3 +137,12 @@ def test_a_trained_model_is_evaluated_with_its_own_label_ids(recipe, reviews):
     again = recipe.main([*flags, "--output_dir", "only_predict"])
     assert again["predict_accuracy"] == trained["predict_accuracy"]
     assert [row["scores"] for row in predictions("only_predict")] == [row["scores"] for row in predictions()]
+
+
+def test_a_trained_model_predicts_rows_that_have_no_labels(recipe, reviews):
+    recipe.main([*FILES, *SCRATCH, *SHORT])
+    (reviews / "bare.txt").write_text("good soup\n\ncold room\n", encoding="utf-8")
+    flags = ["--model_name_or_path", "out", "--do_predict", "--test_file", "bare.txt", "--max_seq_length", "32"]
+    recipe.main([*flags, "--output_dir", "only_predict"])
+    assert [row["text"] for row in predictions("only_predict")] == ["good soup", "", "cold room"]
+    assert {row["prediction"] for row in predictions("only_predict")} <= {"negative", "positive"}

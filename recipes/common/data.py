@@ -67,8 +67,13 @@ def load(
     label: Columns,
     class_names: list[str] | None = None,
     do_regression: bool | None = None,
+    trained: labels.Labels | None = None,
 ) -> Splits:
-    """The checked splits that this run needs; warns of what was skipped, refuses what cannot be right."""
+    """The checked splits that this run needs; warns of what was skipped, refuses what cannot be right.
+
+    `class_names` and `do_regression` say what the labels are where the data alone does not; `trained` are the labels
+    of a model that is only evaluated.
+    """
     found = sources.find(arguments, training_arguments)
     removed = set((arguments.remove_columns or "").split(","))
     text_columns = choose(texts, found, removed)
@@ -84,7 +89,7 @@ def load(
     _hide_unknown(tables)
     names = class_names or next((s.class_names[label_column] for s in found.values() if s.class_names), None)
     seen = {name: table.labels_seen for name, table in tables.items()}
-    decided = labels.decide(seen, label_column, names, do_regression)
+    decided = labels.decide(seen, label_column, names, do_regression, trained)
     by_split = {name: table.dataset(decided) for name, table in tables.items()}
     accounting = {name: table.account for name, table in tables.items()}
     if holds_out:

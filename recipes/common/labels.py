@@ -92,16 +92,24 @@ def is_missing(value: Any) -> bool:
 
 
 def decide(
-    seen: dict[str, Seen], flag: str, names: list[str] | None = None, do_regression: bool | None = None
-) -> Labels | None:
-    """The labels of a data set from what was seen in each split; None where no split has labels.
+    seen: dict[str, Seen],
+    flag: str,
+    names: list[str] | None = None,
+    do_regression: bool | None = None,
+    trained: Labels | None = None,
+) -> Labels:
+    """The labels of a data set from what was seen in each split, or those of a trained model.
 
-    `names` fixes the classes (those of a trained model, or --class_names); otherwise the training split's values do,
-    sorted. Refuses mixed types, classes unknown to training, and a single class.
+    `names` (or the trained model) fixes the classes; otherwise the training split's values do, sorted. Refuses mixed
+    types, classes unknown to training, a single class, and no labels at all.
     """
     seen = {split: labels for split, labels in seen.items() if labels.types}
+    if not seen and trained:
+        return trained
     if not seen:
-        return None
+        raise Refusal("no row has a label", flag, "name its column, or predict with a trained --model_name_or_path")
+    if trained:
+        names, do_regression = names or trained.names, trained.kind == REGRESSION
     for labels in seen.values():
         _check_types(labels, flag)
     reference = seen.get("train") or next(iter(seen.values()))

@@ -1,6 +1,5 @@
 """Tokenizer and model: from a checkpoint, or trained on the training text and built from a configuration."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from recipes.common.args import Arguments
 from recipes.common.errors import Refusal, nearest, note
+from recipes.common.labels import MULTI, REGRESSION, SINGLE, Labels
 from recipes.common.vocabularies import ROBERTA_LIKE, train_tokenizer
 
 
@@ -151,16 +151,16 @@ def max_length(wanted: int, tokenizer: PreTrainedTokenizerBase, model: torch.nn.
     return possible
 
 
-def trained_labels(arguments: Arguments, training_arguments: Any) -> list[str] | None:
-    """When nothing is trained, the classes of a local checkpoint in order of id; None where they have no names."""
-    if training_arguments.do_train:
+def trained_labels(arguments: Arguments, training_arguments: Any) -> Labels | None:
+    """When nothing is trained, the labels of the checkpoint: its ids are the ones that its answers mean."""
+    if training_arguments.do_train or not arguments.model_name_or_path:
         return None
-    path = Path(arguments.model_name_or_path or "") / "config.json"
-    if not path.is_file():
-        return None
-    id2label = json.loads(path.read_text(encoding="utf-8")).get("id2label") or {}
-    names = [name for _, name in sorted(id2label.items(), key=lambda pair: int(pair[0]))]
-    return None if not names or names[0].startswith("LABEL_") else names
+    config = _from_hub(AutoConfig, arguments.model_name_or_path, "--model_name_or_path", arguments)
+    if config.num_labels == 1:
+        return Labels(REGRESSION, [], {}, [], 0, 0.0)
+    names = [config.id2label[number] for number in range(config.num_labels)]
+    kind = MULTI if config.problem_type == MULTI else SINGLE
+    return Labels(kind, names, {name: number for number, name in enumerate(names)}, [0] * len(names), 0, 0.0)
 
 
 def _from_hub(auto_class: Any, name: str, flag: str, arguments: Arguments, **options: Any) -> Any:

@@ -40,6 +40,10 @@ class Arguments(args.Arguments):
     class_weights: str | None = setting(None, "Weigh rare classes more.", choices=["balanced"])
     max_seq_length: int = setting(128, "Cut texts to so many tokens.")
 
+    def __post_init__(self) -> None:
+        if self.task_name:
+            self.dataset_name, self.dataset_config_name = "nyu-mll/glue", self.task_name.lower()
+
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Trains as the flags say; the metrics."""
@@ -52,8 +56,9 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         training_arguments,
         texts=data.Columns("--text_column_names", joined, TEXTS, second=arguments.text_pair_column_name),
         label=data.Columns("--label_column_name", [arguments.label_column_name], [("label",)]),
-        class_names=arguments.class_names or models.trained_labels(arguments, training_arguments),
+        class_names=arguments.class_names,
         do_regression=arguments.do_regression,
+        trained=models.trained_labels(arguments, training_arguments),
     )
 
     # 2. Model
