@@ -74,6 +74,8 @@ def predict(
     trust_remote_code: Annotated[bool, typer.Option("--trust_remote_code")] = False,
 ) -> None:
     """Answer new texts with a trained model."""
+    from tqdm import tqdm
+
     from recipes.common import files
     from recipes.common.predict import Classifier
 
@@ -81,7 +83,7 @@ def predict(
     classifier = Classifier(folder, trust_remote_code)
     asked = classifier.texts(path) if path else texts or (line.rstrip("\r\n") for line in sys.stdin)
     stream = output.open("w", encoding="utf-8") if output else sys.stdout
-    for answer in classifier.answers(asked, batch_size):
+    for answer in tqdm(classifier.answers(asked, batch_size), "predicting", unit=" texts", delay=2, leave=False):
         if output:
             stream.write(json.dumps(answer, ensure_ascii=False) + "\n")
         else:

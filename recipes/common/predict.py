@@ -9,6 +9,7 @@ import numpy
 import torch
 import yaml
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
 
 from recipes.common import data, files, metrics
 from recipes.common.errors import Refusal
@@ -25,6 +26,7 @@ class Classifier:
         path = Path(folder)
         if not (path / "config.json").is_file():
             raise Refusal(f"{folder} holds no trained model", "the folder", "name a run's --output_dir")
+        disable_progress_bar()
         self.flags, self.record = _read(path / "run.yaml"), _read(path / "run.json")
         self.is_pair = self.record.get("is_pair", False)
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)

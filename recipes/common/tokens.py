@@ -9,8 +9,10 @@ import datasets
 
 from recipes.common.args import Arguments
 from recipes.common.data import Splits
+from recipes.common.errors import is_main_process
 
 BATCH = 1000
+MANY_ROWS = 50_000  # take more than two seconds, and so get a bar
 
 
 @dataclass
@@ -26,6 +28,9 @@ class Tokens:
 def encode(splits: Splits, encode_rows: Callable[[dict], Any], arguments: Arguments) -> Tokens:
     """The splits with `encode_rows` (rows of a batch -> BatchEncoding) applied; row ids and labels are kept."""
     tokens = Tokens()
+    rows = sum(len(split) for _, split in splits.items() if isinstance(split, datasets.Dataset))
+    show = datasets.enable_progress_bars if rows > MANY_ROWS and is_main_process() else datasets.disable_progress_bars
+    show()
     for name, split in splits.items():
         if isinstance(split, datasets.IterableDataset):
             drop = [*splits.texts, "row_id"]

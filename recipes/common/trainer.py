@@ -44,6 +44,9 @@ class Trainer(transformers.Trainer):
         label_ids = None if output.label_ids is None else _take(output.label_ids, back)
         return PredictionOutput(_take(output.predictions, back), label_ids, output.metrics)
 
+    def create_model_card(self, *args: Any, **options: Any) -> None:
+        """Nothing: the report writes README.md, and push_to_hub would replace it by an empty form."""
+
     def _get_dataloader(self, dataset: Any, *args: Any, is_training: bool = False, **options: Any) -> Any:
         """Evaluation takes rows of like length together: less padding, and the order that `predict` takes back.
 

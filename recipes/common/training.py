@@ -15,7 +15,7 @@ from transformers import EarlyStoppingCallback, set_seed
 
 from recipes.common import args, card, checkpoints, report
 from recipes.common.data import Splits
-from recipes.common.errors import COMPLETE, Refusal, note
+from recipes.common.errors import COMPLETE, Refusal, is_main_process, note
 from recipes.common.tokens import Tokens
 from recipes.common.trainer import Trainer
 
@@ -30,8 +30,8 @@ def start(arguments_class: type, recipe: str, argv: list[str] | None = None) -> 
     set_seed(training_arguments.seed)
     output_dir = Path(training_arguments.output_dir)
     resolved = args.to_dict(arguments, training_arguments, recipe)
-    if training_arguments.process_index == 0:
-        _claim(output_dir, arguments, resolved)
+    _claim(output_dir, arguments, resolved)
+    if is_main_process():
         command = ["python", *map(shlex.quote, [os.path.relpath(recipe), *(sys.argv[1:] if argv is None else argv)])]
         report.begin(output_dir, resolved, " ".join(command))
     return arguments, training_arguments
@@ -73,14 +73,12 @@ def _quiet(training_arguments: Any) -> None:
     transformers.utils.logging.set_verbosity(level)
     datasets.utils.logging.set_verbosity(level)
     transformers.utils.logging.disable_progress_bar()  # of loading and saving; training has its own bar
-    if training_arguments.process_index:
-        datasets.disable_progress_bars()
 
 
 def _claim(output_dir: Path, arguments: Any, resolved: dict[str, Any]) -> None:
     if output_dir.exists() and not output_dir.is_dir():
         raise Refusal(f"{output_dir} is a file", "--output_dir", "name a folder")
-    if arguments.overwrite_output_dir:
+    if arguments.overwrite_output_dir and is_main_process():
         report.remove(output_dir)
     earlier = report.earlier(output_dir)
     if earlier is None:
