@@ -92,3 +92,13 @@ def test_no_secret_is_written(sentiment, reviews):
     written = [path for path in (reviews / "out").rglob("*") if path.is_file()]
     assert written
     assert not [path for path in written if b"hf_secret" in path.read_bytes()]
+
+
+def test_the_best_model_is_the_one_of_the_best_accuracy_not_of_the_lowest_loss(sentiment, reviews):
+    steps = ["--max_steps", "4", "--eval_steps", "1", "--save_steps", "1", "--learning_rate", "0.05"]
+    steps += ["--save_strategy", "steps", "--eval_strategy", "steps", "--save_total_limit", "9", "--seed", "1"]
+    metrics = sentiment.main([*FLAGS, *steps, "--load_best_model_at_end"])
+    state = json.loads((reviews / "out/trainer_state.json").read_text())
+    evaluated = {entry["step"]: entry["eval_accuracy"] for entry in state["log_history"] if "eval_accuracy" in entry}
+    assert len(evaluated) == 4
+    assert state["best_metric"] == max(evaluated.values()) == metrics["eval_accuracy"]

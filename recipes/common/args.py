@@ -39,6 +39,7 @@ GROUPS = [
 
 
 OPTIONAL = {"nargs": "?", "const": True}  # a yes-or-no flag whose default is neither
+HEADLINE = "headline"  # --metric_for_best_model: the metric that the task is usually judged by
 LOWER_IS_BETTER = {"mse", "mae", "cross_entropy", "loss"}
 
 
@@ -313,14 +314,14 @@ def _default_strategies(values: dict[str, Any]) -> None:
     """Losses that are not finite are shown; the best model is judged by --metric_name, early stopping evaluates."""
     values.setdefault("logging_nan_inf_filter", False)
     values.setdefault("disable_tqdm", False)
-    if values.get("metric_name"):
-        values.setdefault("metric_for_best_model", values["metric_name"])
-    if values.get("metric_for_best_model", "").removeprefix("eval_") in LOWER_IS_BETTER:
-        values.setdefault("greater_is_better", False)
     if values.get("early_stopping_patience"):
         values.setdefault("eval_strategy", "epoch")
         values.setdefault("save_strategy", values["eval_strategy"])
         values.setdefault("load_best_model_at_end", True)
+    if values.get("metric_name") or values.get("load_best_model_at_end"):
+        values.setdefault("metric_for_best_model", values.get("metric_name", HEADLINE))
+    if values.get("metric_for_best_model", "").removeprefix("eval_") in LOWER_IS_BETTER:
+        values.setdefault("greater_is_better", False)
 
 
 def _build(arguments_class: type, values: dict[str, Any]) -> Any:
