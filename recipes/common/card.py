@@ -21,6 +21,7 @@ def draw(folder: Path, history: list[dict], rows: list[dict], labels: Any, headl
     import matplotlib
 
     matplotlib.use("Agg")
+    _use_installed_fonts()
     folder.mkdir(exist_ok=True)
     plots = [_learning_curves(folder / "learning_curves.png", history, headline)]
     known = [row for row in rows if row.get("label") is not None]
@@ -66,23 +67,21 @@ def _confusion_matrix(path: Path, rows: list[dict], names: Sequence[str]) -> Pat
     for i, j in ((i, j) for i in range(len(names)) for j in range(len(names))):
         axes.text(j, i, counts[i, j], ha="center", va="center", color="white" if shares[i, j] > 0.5 else "black")
     ticks = range(len(names))
-    axes.set_xticks(ticks, [_latin(name) for name in names], rotation=45, ha="right")
-    axes.set_yticks(ticks, [_latin(name) for name in names])
+    axes.set_xticks(ticks, names, rotation=45, ha="right")
+    axes.set_yticks(ticks, names)
     axes.set(xlabel="prediction", ylabel="label")
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
     return path
 
 
-def _latin(name: str) -> str:
-    """matplotlib's own font has no Chinese: such names keep their characters where a font is there to draw them."""
+def _use_installed_fonts() -> None:
+    """matplotlib's own font has no Chinese: labels in it are drawn with the first font of the machine that has."""
     from matplotlib import font_manager, rcParams
 
     installed = {font.name for font in font_manager.fontManager.ttflist}
-    for family in ("Noto Sans CJK SC", "Microsoft YaHei", "PingFang SC", "WenQuanYi Zen Hei", "SimHei"):
-        if family in installed and family not in rcParams["font.sans-serif"]:
-            rcParams["font.sans-serif"] = [*rcParams["font.sans-serif"], family]
-    return name
+    wanted = ("Noto Sans CJK SC", "Microsoft YaHei", "PingFang SC", "WenQuanYi Zen Hei", "SimHei")
+    rcParams["font.family"] = ["DejaVu Sans", *(family for family in wanted if family in installed)]
 
 
 def score_table(scores: dict[str, float]) -> str:
