@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from recipes.common.errors import Refusal, nearest, note
+from recipes.common.errors import Refusal, nearest
 
 if TYPE_CHECKING:
     from transformers import HfArgumentParser, TrainingArguments
@@ -304,8 +304,6 @@ def _default_hardware(values: dict[str, Any]) -> None:
         has_bf16 = not torch.cuda.is_available() or torch.cuda.is_bf16_supported(including_emulation=False)
     if not {"bf16", "fp16"} & values.keys():
         values["bf16"] = bool(has_bf16)
-        if has_bf16:
-            note("bf16, because this hardware multiplies in it; --bf16 false trains in fp32")
     if values.get("fp16") and values.get("use_cpu"):
         raise Refusal("fp16 needs a GPU, and there is none", "--fp16", "leave it out: bf16 is chosen where it helps")
 

@@ -170,7 +170,7 @@ class Record:
         total, trained = parameters(self.trainer.model)
         share = "" if trained == total else f", {trained:,} trained"
         origin = self.arguments.model_name_or_path or "from scratch"
-        precision = "bf16" if arguments.bf16 else "fp16" if arguments.fp16 else "fp32"
+        precision = "bf16 (--bf16 false trains in fp32)" if arguments.bf16 else "fp16" if arguments.fp16 else "fp32"
         batch = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
         facts = {"model": f"{type(self.trainer.model).__name__}, {origin}, {total:,} parameters{share}"}
         if arguments.do_train and self.trainer.train_dataset is not None:
