@@ -17,7 +17,7 @@ from tqdm import tqdm
 from recipes.common import files, labels, sources
 from recipes.common.args import Arguments
 from recipes.common.errors import Refusal, nearest, note, warn
-from recipes.common.sources import Source
+from recipes.common.sources import Reading, Source
 
 LIMITS = {"train": "max_train_samples", "validation": "max_eval_samples", "test": "max_predict_samples"}
 HELD_OUT = "held out for validation"
@@ -42,14 +42,15 @@ class Columns:
 
 @dataclass
 class Splits:
-    """Checked rows: the column `row_id` (position as read, from 0), the texts, and `labels` where there are any."""
+    """Checked rows: the column `row_id` (position as read, from 0), the texts, and what the task has as its answer:
+    `labels`, or the text in the column `target`, or neither."""
 
     train: datasets.Dataset | datasets.IterableDataset | None
     validation: datasets.Dataset | None
     test: datasets.Dataset | None
     texts: tuple[str, ...]
     is_pair: bool
-    label: str
+    target: str
     labels: labels.Labels | None
     accounting: dict[str, dict[str, Any]]
     hashes: dict[str, str]
@@ -64,32 +65,35 @@ def load(
     arguments: Arguments,
     training_arguments: Any,
     texts: Columns,
-    label: Columns,
+    label: Columns | None = None,
+    target: Columns | None = None,
+    reading: Reading = sources.PLAIN,
     class_names: list[str] | None = None,
     do_regression: bool | None = None,
     trained: labels.Labels | None = None,
 ) -> Splits:
     """The checked splits that this run needs; warns of what was skipped, refuses what cannot be right.
 
-    `class_names` and `do_regression` say what the labels are where the data alone does not; `trained` are the labels
-    of a model that is only evaluated.
+    A task answers with a `label`, with a text (`target`), or is about the texts alone. `class_names` and
+    `do_regression` say what the labels are where the data alone does not; `trained` are the labels of a model that is
+    only evaluated.
     """
-    found = sources.find(arguments, training_arguments)
+    found = sources.find(arguments, training_arguments, reading)
     removed = set((arguments.remove_columns or "").split(","))
-    text_columns = choose(texts, found, removed)
-    (label_column,) = choose(label, found, removed, optional_in=("test",))
+    columns = _Chosen(choose(texts, found, removed))
+    if label:
+        (columns.label,) = choose(label, found, removed, optional_in=("test",))
+    if target:
+        (columns.target,) = choose(target, found, removed, optional_in=("test",), taken=columns.texts)
     holds_out = "validation" not in found and sources.needs_validation(training_arguments)
     tables = {}
     for name, source in found.items():
         streamed = arguments.streaming and name == "train"
         held_out = (arguments.validation_split_percentage, training_arguments.seed) if streamed and holds_out else None
-        tables[name] = _Table(source, text_columns, label_column, streamed, held_out)
+        tables[name] = _Table(source, columns, streamed, held_out)
         tables[name].read()
     _warn(tables)
-    _hide_unknown(tables)
-    names = class_names or next((s.class_names[label_column] for s in found.values() if s.class_names), None)
-    seen = {name: table.labels_seen for name, table in tables.items()}
-    decided = labels.decide(seen, label_column, names, do_regression, trained)
+    decided = _decide(tables, class_names, do_regression, trained) if label else None
     by_split = {name: table.dataset(decided) for name, table in tables.items()}
     accounting = {name: table.account for name, table in tables.items()}
     if holds_out:
@@ -97,13 +101,22 @@ def load(
         _move(accounting, len(by_split["validation"]))
     for name in by_split:
         by_split[name] = _limit(by_split[name], name, arguments, accounting[name])
-    if arguments.streaming and by_split.get("train") is not None:
+    if arguments.streaming and by_split.get("train") is not None and (label or target):
         _set_steps(training_arguments, accounting["train"]["used"])
         by_split["train"] = by_split["train"].shuffle(seed=training_arguments.seed, buffer_size=CHUNK)
     hashes = {str(path): files.content_hash(path) for source in found.values() for path in source.paths}
     data = [by_split.get(name) for name in LIMITS]
-    is_pair = bool(texts.second) or (not any(texts.wanted) and len(text_columns) == 2)
-    return Splits(*data, text_columns, is_pair, label_column, decided, accounting, hashes)
+    is_pair = bool(texts.second) or (not any(texts.wanted) and len(columns.texts) == 2)
+    return Splits(*data, columns.texts, is_pair, columns.target, decided, accounting, hashes)
+
+
+def _decide(tables: dict[str, "_Table"], names: list[str] | None, do_regression: bool | None, trained: Any) -> Any:
+    _hide_unknown(tables)
+    column = next(iter(tables.values())).columns.label
+    known = (table.source.class_names for table in tables.values())
+    names = names or next((classes[column] for classes in known if column in classes), None)
+    seen = {name: table.labels_seen for name, table in tables.items()}
+    return labels.decide(seen, column, names, do_regression, trained)
 
 
 def join(
@@ -116,9 +129,14 @@ def join(
 
 
 def choose(
-    columns: Columns, found: dict[str, Source], removed: set[str], optional_in: tuple[str, ...] = ()
+    columns: Columns,
+    found: dict[str, Source],
+    removed: set[str],
+    optional_in: tuple[str, ...] = (),
+    taken: tuple[str, ...] = (),
 ) -> tuple[str, ...]:
     """The columns to read, by the first row of every split; refuses missing ones with the name they may have."""
+    removed = removed | set(taken)
     wanted = [name for name in columns.wanted if name]
     if columns.second:
         wanted = [*(wanted or columns.known[0]), columns.second]
@@ -145,12 +163,24 @@ def _missing_column(missing: str, present: list[str], where: str, columns: Colum
 
 
 @dataclass
+class _Chosen:
+    """The columns that are read: the texts, and a label or a target text where the task has one."""
+
+    texts: tuple[str, ...]
+    label: str = ""
+    target: str = ""
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return tuple(name for name in (*self.texts, self.label, self.target) if name)
+
+
+@dataclass
 class _Table:
     """One split while it is read: texts in Arrow chunks, what is known of the labels, and the account of the rows."""
 
     source: Source
-    texts: tuple[str, ...]
-    label: str
+    columns: _Chosen
     streamed: bool
     held_out: tuple[int, int] | None = None  # of a stream: percentage and seed
     chunks: list[pyarrow.Table] = field(default_factory=list)
@@ -161,7 +191,7 @@ class _Table:
     duplicates: int = 0
     contradictions: int = 0
     rows_read: int = 0
-    columns: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
 
     @property
     def is_test(self) -> bool:
@@ -175,48 +205,55 @@ class _Table:
 
     def read(self) -> None:
         """One pass over the source: checks, counts and (unless streaming) keeps every usable row."""
-        buffer: dict[str, list] = {"row_id": [], **{name: [] for name in self.texts}}
-        for row, values, label in self.usable(count=True):
-            if self.streamed and not self._is_held_out(values):
+        names = [name for name in (*self.columns.texts, self.columns.target) if name]
+        buffer: dict[str, list] = {"row_id": [], **{name: [] for name in names}}
+        for row, texts, label in self.usable(count=True):
+            if self.streamed and not self._is_held_out(texts):
                 continue
             buffer["row_id"].append(row)
-            for name, value in zip(self.texts, values, strict=True):
-                buffer[name].append(value)
+            for name, text in zip(names, texts, strict=True):
+                buffer[name].append(text)
             self.label_values.append(label)
             if len(buffer["row_id"]) == CHUNK:
                 self._flush(buffer)
         self._flush(buffer)
         if not self.account["used"]:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.skipped.items())
-            raise Refusal(f"no usable row ({reasons})", self.source.place(1), "check the text and label columns")
+            fix = f"check the columns {', '.join(self.columns.all)}"
+            raise Refusal(f"no usable row ({reasons})", self.source.place(1), fix)
 
     def usable(self, count: bool = False) -> Iterator[tuple[int, list[str], Any]]:
-        """Triples of row number, texts and label as it stands; skips, or refuses, what cannot be used."""
+        """Triples of row number, texts (the target last) and label; skips, or refuses, what cannot be used."""
         rows = self.source.rows()
         progress = tqdm(rows, f"reading {self.source.name}", unit=" rows", delay=2, leave=False, disable=not count)
         for row, (number, values) in enumerate(progress):
             where = partial(self.source.place, number)
-            texts = [self._text(values, name, where) for name in self.texts]
-            label = values.get(self.label)
+            texts = [self._text(values, name, where) for name in self.columns.texts]
+            if self.columns.target:
+                texts.append(self._text({self.columns.target: None} | values, self.columns.target, where))
+            label = values.get(self.columns.label)
             label = None if labels.is_missing(label) else label
             reason = self._reason_to_skip(texts, label)
             if count:
-                self.rows_read += 1
-                self.skipped.update([reason] if reason else [])
-                self.columns = self.columns or tuple(values)
-            if reason:
-                continue
-            if count and label is not None:
-                self.labels_seen.add(label, where())
-            if count:
-                self._track(texts, label)
-            yield row, texts, label
+                self._count(values, texts, label, reason, where)
+            if not reason:
+                yield row, texts, label
+
+    def _count(self, values: dict, texts: list[str], label: Any, reason: str, where: Any) -> None:
+        self.rows_read += 1
+        if self.rows_read == 1:
+            self.unused = tuple(name for name in values if name not in self.columns.all)
+        if reason:
+            self.skipped.update([reason])
+            return
+        if label is not None:
+            self.labels_seen.add(label, where())
+        self._track(texts, label)
 
     def _text(self, values: dict, name: str, where: Any) -> str:
         if name not in values:
-            raise Refusal(
-                f"the row has no {name!r}", where(), f"give every row the same columns: {', '.join(self.texts)}"
-            )
+            fix = f"give every row the same columns: {', '.join(self.columns.all)}"
+            raise Refusal(f"the row has no {name!r}", where(), fix)
         text = values[name]
         if text is None:
             return ""
@@ -231,15 +268,18 @@ class _Table:
         return text
 
     def _reason_to_skip(self, texts: list[str], label: Any) -> str:
-        """Test rows are never skipped: each gets its prediction."""
+        """Test rows are never skipped: each gets its prediction. Blank lines are part of a text that runs on."""
         if self.is_test:
             return ""
+        if not (self.columns.label or self.columns.target):
+            return "" if texts[0].strip() or texts[0].endswith("\n") else "empty text"
         if not all(text.strip() for text in texts):
             return "empty text"
-        return "no label" if label is None else ""
+        return "no label" if self.columns.label and label is None else ""
 
     def _track(self, texts: list[str], label: Any) -> None:
-        if self.rows_read > TRACKED_ROWS or not any(texts):
+        """Remembers which texts there were; the lines of a text that runs on repeat as they like."""
+        if self.rows_read > TRACKED_ROWS or not any(texts) or texts[0].endswith("\n"):
             return
         digest = hashlib.blake2b("\0".join(texts).encode(), digest_size=8).digest()
         if digest in self.digests:
@@ -286,10 +326,11 @@ class _Table:
         return datasets.Dataset(table)
 
     def _stream(self, decided: labels.Labels | None) -> Iterator[dict[str, Any]]:
+        names = [name for name in (*self.columns.texts, self.columns.target) if name]
         for row, texts, label in self.usable():
             if not self._is_held_out(texts):
-                (encoded,) = decided.encode([label]) if decided else (None,)
-                yield {"row_id": row, **dict(zip(self.texts, texts, strict=True)), "labels": encoded}
+                labels_column = {"labels": decided.encode([label])[0]} if decided else {}
+                yield {"row_id": row, **dict(zip(names, texts, strict=True)), **labels_column}
 
 
 def _hide_unknown(tables: dict[str, _Table]) -> None:
@@ -353,9 +394,8 @@ def _warn(tables: dict[str, _Table]) -> None:
         if table.duplicates:
             differing = f", {table.contradictions} with another label" if table.contradictions else ""
             warn(f"{name}: {table.duplicates} rows repeat an earlier text{differing}")
-        unused = [column for column in table.columns if column not in (*table.texts, table.label)]
-        if unused:
-            note(f"{name}: columns not used: {', '.join(unused)}")
+        if table.unused:
+            note(f"{name}: columns not used: {', '.join(table.unused)}")
     names = list(tables)
     for first, second in ((a, b) for i, a in enumerate(names) for b in names[i + 1 :]):
         if tables[first].source.rows is tables[second].source.rows:

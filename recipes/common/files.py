@@ -8,7 +8,8 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from recipes.common.errors import Refusal, nearest
@@ -18,23 +19,53 @@ BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\
 QUOTED_CELL = re.compile(r'"(?:[^"]|"")*"')
 
 
-def expand(patterns: list[str], flag: str) -> list[Path]:
-    """The files that paths and globs name, in order, each once; refuses a pattern that names none."""
+def expand(patterns: list[str], flag: str, languages: Sequence[str] = ()) -> list[Path]:
+    """The files that paths and globs name, in order, each once; refuses a pattern that names none.
+
+    Names may end in a language where there are `languages`: train.en and train.de are parallel texts.
+    """
     paths: dict[Path, None] = {}
     for pattern in patterns:
         found = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern, recursive=True))
         if not found:
             raise Refusal(f"no such file: {pattern}", flag, _file_fix(pattern))
         for name in found:
-            _check_readable(Path(name), flag)
+            _check_readable(Path(name), flag, languages)
             paths[Path(name)] = None
     return list(paths)
 
 
-def read(path: Path) -> Iterator[tuple[int, Row]]:
-    """Pairs of (number, row): the number is the line for text formats, the row for parquet and JSON arrays."""
+def language(path: Path, languages: Sequence[str]) -> str:
+    """The language that a file name ends in (train.en, train.en.txt, train.en.gz), or an empty string."""
+    ending = path.name.lower().removesuffix(".gz").removesuffix(".txt").rpartition(".")[2]
+    return next((code for code in languages if code.lower() == ending), "")
+
+
+def read_parallel(paths: dict[str, Path]) -> Iterator[tuple[int, Row]]:
+    """Pairs of (line, row) of texts that translate each other line by line; refuses texts of different lengths."""
+    readers = [_guarded(_read_text, path) for path in paths.values()]
+    for number, found in enumerate(zip_longest(*readers), 1):
+        if None in found:
+            short = list(paths.values())[found.index(None)]
+            what = f"{short} ends before line {number}, the text beside it goes on"
+            raise Refusal(what, f"{short}:{number}", "give two files of which every line translates the other's")
+        yield number, {column: row["text"] for column, (_, row) in zip(paths, found, strict=True)}
+
+
+def read(path: Path, line_breaks: bool = False) -> Iterator[tuple[int, Row]]:
+    """Pairs of (number, row): the number is the line for text formats, the row for parquet and JSON arrays.
+
+    With `line_breaks` a line of a .txt file that another follows keeps its line break.
+    """
+    reader = READERS[_format(path)]
+    if line_breaks and reader is _read_text:
+        reader = _read_running_text
+    yield from _guarded(reader, path)
+
+
+def _guarded(reader: Callable[[Path], Iterator[tuple[int, Row]]], path: Path) -> Iterator[tuple[int, Row]]:
     try:
-        yield from READERS[_format(path)](path)
+        yield from reader(path)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise Refusal(f"the gzip data is broken: {error}", str(path), "compress or download the file again") from None
     except PermissionError:
@@ -45,7 +76,7 @@ def read(path: Path) -> Iterator[tuple[int, Row]]:
 
 def place(path: Path, number: int) -> str:
     """Where a row stands: `file:line`, or `file, row N` for formats without lines."""
-    return f"{path}:{number}" if _format(path) in ("txt", "csv", "tsv", "jsonl") else f"{path}, row {number}"
+    return f"{path}, row {number}" if _format(path) in ("json", "parquet") else f"{path}:{number}"
 
 
 def content_hash(path: Path) -> str:
@@ -70,10 +101,10 @@ def _file_fix(pattern: str) -> str:
     return f"did you mean {folder / close}?" if close else f"{folder} holds {', '.join(sorted(names)[:5])}"
 
 
-def _check_readable(path: Path, flag: str) -> None:
+def _check_readable(path: Path, flag: str, languages: Sequence[str]) -> None:
     if path.is_dir():
         raise Refusal(f"{path} is a folder", flag, f"name its files: {path}/*.jsonl")
-    if _format(path) not in READERS:
+    if _format(path) not in READERS and not language(path, languages):
         known = ", ".join(READERS)
         raise Refusal(f"{path.name}: unknown file type", flag, f"use one of {known}, each also with .gz")
     if path.stat().st_size == 0:
@@ -111,6 +142,16 @@ def _decode(path: Path, data: bytes, encoding: str, number: int = 1) -> str:
 def _read_text(path: Path) -> Iterator[tuple[int, Row]]:
     for number, line in enumerate(lines(path), 1):
         yield number, {"text": line.rstrip("\r\n")}
+
+
+def _read_running_text(path: Path) -> Iterator[tuple[int, Row]]:
+    """Lines with their breaks, so that the rows joined are the text; the last one has none: there the text ends."""
+    before = ""
+    for number, line in enumerate(lines(path)):
+        if number:
+            yield number, {"text": before}
+        before = line.replace("\r\n", "\n")
+    yield number + 1, {"text": before.removesuffix("\n")}
 
 
 def _read_csv(path: Path) -> Iterator[tuple[int, Row]]:

@@ -1,7 +1,7 @@
 """Files or Hub -> where the rows of each split come from; nothing is read but the names of columns and classes."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,15 @@ SPLIT_NAMES = {
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How a task reads its files beyond one row a line: what stands inside a row, beside a file, or across lines."""
+
+    nested: str = ""  # a column whose value is an object that holds the task's columns
+    languages: tuple[str, ...] = ()  # files that end in them are parallel texts
+    line_breaks: bool = False  # lines of .txt files keep their breaks: they go on in the next row
+
+
+@dataclass(frozen=True)
 class Source:
     """Where one split's rows come from: pairs of (number, row), and the place that a number stands for."""
 
@@ -31,11 +40,16 @@ class Source:
     paths: tuple[Path, ...] = ()
 
 
-def find(arguments: Arguments, training_arguments: Any) -> dict[str, Source]:
+PLAIN = Reading()
+
+
+def find(arguments: Arguments, training_arguments: Any, reading: Reading = PLAIN) -> dict[str, Source]:
     """The sources of the splits that this run uses; a missing one is refused unless it can be done without."""
     if arguments.dataset_name and arguments.train_file:
         raise Refusal("two sources of data", "--dataset_name and --train_file", "give one of the two")
-    available = _hub_sources(arguments) if arguments.dataset_name else _file_sources(arguments)
+    available = _hub_sources(arguments) if arguments.dataset_name else _file_sources(arguments, reading)
+    if reading.nested:
+        available = {name: _unnested(source, reading.nested) for name, source in available.items()}
     wanted = {
         "train": training_arguments.do_train,
         "validation": needs_validation(training_arguments),
@@ -61,21 +75,49 @@ def needs_validation(training_arguments: Any) -> bool:
     return training_arguments.do_eval or training_arguments.eval_strategy != "no"
 
 
-def _file_sources(arguments: Arguments) -> dict[str, Source]:
+def _unnested(source: Source, column: str) -> Source:
+    """The source with the object in `column` taken apart: {"translation": {"en": …, "de": …}} has columns en and de."""
+
+    def rows() -> Iterator[tuple[int, dict]]:
+        for number, row in source.rows():
+            inner = row.get(column)
+            yield number, {**row, **inner} if isinstance(inner, dict) else row
+
+    return replace(source, rows=rows)
+
+
+def _file_sources(arguments: Arguments, reading: Reading) -> dict[str, Source]:
     sources = {}
     for split in SPLIT_NAMES:
         flag = f"{split}_file"
         patterns = getattr(arguments, flag)
-        if patterns:
-            paths = files.expand([patterns] if isinstance(patterns, str) else patterns, f"--{flag}")
-            sources[split] = Source(split, partial(_file_rows, paths), partial(_file_place, paths), {}, tuple(paths))
+        if not patterns:
+            continue
+        paths = files.expand([patterns] if isinstance(patterns, str) else patterns, f"--{flag}", reading.languages)
+        if all(files.language(path, reading.languages) for path in paths):
+            rows = partial(_parallel_rows, paths, reading.languages, f"--{flag}")
+        else:
+            rows = partial(_file_rows, paths, reading.line_breaks)
+        sources[split] = Source(split, rows, partial(_file_place, paths), {}, tuple(paths))
     return sources
 
 
-def _file_rows(paths: list[Path]) -> Iterator[tuple[int, dict]]:
+def _file_rows(paths: list[Path], line_breaks: bool) -> Iterator[tuple[int, dict]]:
     """Rows of several files; the number also says which file: number * len(paths) + the file's position."""
     for position, path in enumerate(paths):
-        for number, row in files.read(path):
+        for number, row in files.read(path, line_breaks):
+            yield number * len(paths) + position, row
+
+
+def _parallel_rows(paths: list[Path], languages: tuple[str, ...], flag: str) -> Iterator[tuple[int, dict]]:
+    """Rows of files that translate each other, paired in the order in which each language's are named."""
+    of_language = {code: [path for path in paths if files.language(path, [code])] for code in languages}
+    if len({len(found) for found in of_language.values()}) > 1:
+        found = ", ".join(f"{len(found)} in {code}" for code, found in of_language.items())
+        raise Refusal(f"the files do not pair up: {found}", flag, "name one file of each language, for example a.en a.de")
+    for group in zip(*of_language.values(), strict=True):
+        position = paths.index(group[0])
+        for number, row in files.read_parallel(dict(zip(languages, group, strict=True))):
             yield number * len(paths) + position, row
 
 
