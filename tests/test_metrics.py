@@ -6,6 +6,7 @@ import numpy
 import pytest
 from scipy.stats import pearsonr, spearmanr
 from sklearn import metrics as scikit
+from transformers import EvalPrediction
 
 from recipes.common import metrics
 from recipes.common.errors import Refusal
@@ -26,7 +27,7 @@ def one_hot(predictions, classes):
 
 
 def score(labels, logits, references, name=None):
-    return metrics.for_labels(labels, name)((numpy.asarray(logits), numpy.asarray(references)))
+    return metrics.for_labels(labels, name)(EvalPrediction(numpy.asarray(logits), numpy.asarray(references)))
 
 
 # Eight rows of two classes: class 1 is hit 3 times, missed once, and given once too often.
@@ -304,4 +305,4 @@ def test_a_metric_of_another_kind_is_refused_before_anything_runs(kind, name, cl
 
 def test_the_scores_of_a_model_with_several_outputs_are_its_first():
     logits = one_hot(GIVEN, 2)
-    assert metrics.for_labels(TWO, None)(((logits, "hidden states"), numpy.array(TRUE))) == two()
+    assert metrics.for_labels(TWO, None)(EvalPrediction((logits, "hidden states"), numpy.array(TRUE))) == two()

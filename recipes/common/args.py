@@ -11,7 +11,7 @@ import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import yaml
 
@@ -40,7 +40,7 @@ GROUPS = [
 
 OPTIONAL = {"nargs": "?", "const": True}  # a yes-or-no flag whose default is neither
 HEADLINE = "headline"  # --metric_for_best_model: the metric that the task is usually judged by
-LOWER_IS_BETTER = {"mse", "mae", "cross_entropy", "loss"}
+LOWER_IS_BETTER = {"mse", "mae", "cross_entropy", "loss", "perplexity", "ter"}
 
 
 def setting(default: Any, help: str, **metadata: Any) -> Any:
@@ -89,7 +89,7 @@ class ModelArguments:
     config_name: str | None = setting(None, "A configuration, where it is not the checkpoint's.")
     tokenizer_name: str | None = setting(None, "A tokenizer, where it is not the checkpoint's.")
     tokenizer_algorithm: str = setting(
-        "wordpiece", "How to train one otherwise.", choices=["wordpiece", "bpe", "unigram"]
+        "wordpiece", "How to train one otherwise.", choices=["wordpiece", "bpe", "unigram", "char"]
     )
     vocab_size: int = setting(8000, "Vocabulary of a tokenizer that is trained on the training text.")
     cache_dir: str | None = setting(None, "Where downloads from the Hub are kept.")
@@ -98,6 +98,11 @@ class ModelArguments:
     token: str | None = setting(None, "Access token for the Hub (default: the one `hf auth login` stored).")
     trust_remote_code: bool = setting(False, "Run code that comes with a checkpoint. Read that code first.")
     ignore_mismatched_sizes: bool = setting(False, "Load a checkpoint whose head has another size, with a new head.")
+    dtype: str = setting(
+        "float32",
+        "Weights in memory: float32 trains best, bf16 only multiplies.",
+        choices=["auto", "bfloat16", "float16", "float32"],
+    )
     lora_rank: int = setting(0, "Train low-rank adapters of this rank instead of all weights (0: all weights).")
     lora_alpha: float | None = setting(None, "Scale of the adapters (default: twice the rank).")
     lora_dropout: float = setting(0.05, "Dropout of the adapters.")
@@ -119,17 +124,33 @@ class Arguments(DataArguments, ModelArguments, RunArguments):
     """What every recipe may set beside TrainingArguments."""
 
 
+@dataclass
+class GenerationArguments:
+    """What translation and summarization share; names and meanings are those of Hugging Face's examples."""
+
+    training_arguments: ClassVar[str] = "Seq2SeqTrainingArguments"
+
+    max_source_length: int = setting(1024, "Cut source texts to so many tokens.")
+    max_target_length: int = setting(128, "Cut target texts to so many tokens.")
+    val_max_target_length: int | None = setting(None, "Write at most so many tokens (default: bounded by the data).")
+    num_beams: int | None = setting(None, "Beams of the search that writes the answers (default: 1).")
+    ignore_pad_token_for_loss: bool = setting(True, "Leave padding out of the loss.")
+    source_prefix: str | None = setting(None, "Text before every source text (default: what the model family needs).")
+    forced_bos_token: str | None = setting(None, "Token that every answer begins with (default: the target language).")
+
+
 def parse(arguments_class: type, recipe: str, argv: list[str] | None = None) -> tuple[Any, "TrainingArguments"]:
     """The recipe's arguments and TrainingArguments, resolved from all layers; refuses what is unknown or repeated."""
-    from transformers import TrainingArguments
+    import transformers
 
+    training_class = getattr(transformers, getattr(arguments_class, "training_arguments", "TrainingArguments"))
     argv = list(sys.argv[1:] if argv is None else argv)
-    parser = _parser((arguments_class, TrainingArguments), recipe)
+    parser = _parser((arguments_class, training_class), recipe)
     values = _resolve(parser, Path(recipe), argv)
     _default_actions(values)
     _default_hardware(values)
     _default_strategies(values)
-    return _build(arguments_class, values), _build_training_arguments(TrainingArguments, values)
+    return _build(arguments_class, values), _build_training_arguments(training_class, values)
 
 
 def to_dict(arguments: Any, training_arguments: "TrainingArguments", recipe: str | None = None) -> dict[str, Any]:
@@ -312,6 +333,7 @@ def _default_strategies(values: dict[str, Any]) -> None:
     """Losses that are not finite are shown; the best model is judged by --metric_name, early stopping evaluates."""
     values.setdefault("logging_nan_inf_filter", False)
     values.setdefault("disable_tqdm", False)
+    values.setdefault("predict_with_generate", True)  # where the task writes texts
     if values.get("early_stopping_patience"):
         values.setdefault("eval_strategy", "epoch")
         values.setdefault("save_strategy", values["eval_strategy"])

@@ -5,28 +5,21 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from sklearn.metrics import confusion_matrix
 
 from recipes.common.errors import visible
-from recipes.common.labels import SINGLE
+from recipes.common.tasks import Task
 
 TITLES = {"eval": "validation", "predict": "test"}
-MAIN_SCORES = ("accuracy", "f1_macro", "f1_micro", "matthews_correlation", "roc_auc", "cross_entropy")
-NUMBER_SCORES = ("mse", "mae", "pearsonr", "spearmanr")
-MAX_CLASSES = 30  # a larger matrix cannot be read
 
 
-def draw(folder: Path, history: list[dict], rows: list[dict], labels: Any, headline: str) -> list[Path]:
-    """The plots that there is data for: learning_curves.png and confusion_matrix.png."""
+def draw(folder: Path, history: list[dict], rows: list[dict], task: Task) -> list[Path]:
+    """The plots that there is data for: learning_curves.png, and the task's own."""
     import matplotlib
 
     matplotlib.use("Agg")
     _use_installed_fonts()
     folder.mkdir(exist_ok=True)
-    plots = [_learning_curves(folder / "learning_curves.png", history, headline)]
-    known = [row for row in rows if row.get("label") is not None]
-    if labels is not None and labels.kind == SINGLE and known and len(labels.names) <= MAX_CLASSES:
-        plots.append(_confusion_matrix(folder / "confusion_matrix.png", known, labels.names))
+    plots = [_learning_curves(folder / "learning_curves.png", history, task.headline), *task.plot(folder, rows)]
     return [path for path in plots if path]
 
 
@@ -56,25 +49,6 @@ def _learning_curves(path: Path, history: list[dict], headline: str) -> Path | N
     return path
 
 
-def _confusion_matrix(path: Path, rows: list[dict], names: Sequence[str]) -> Path:
-    from matplotlib import pyplot
-
-    counts = confusion_matrix([row["label"] for row in rows], [row["prediction"] for row in rows], labels=list(names))
-    size = max(4.0, 0.5 * len(names) + 2)
-    figure, axes = pyplot.subplots(figsize=(size, size), layout="constrained")
-    shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for i, j in ((i, j) for i in range(len(names)) for j in range(len(names))):
-        axes.text(j, i, counts[i, j], ha="center", va="center", color="white" if shares[i, j] > 0.5 else "black")
-    ticks = range(len(names))
-    axes.set_xticks(ticks, names, rotation=45, ha="right")
-    axes.set_yticks(ticks, names)
-    axes.set(xlabel="prediction", ylabel="label")
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
-    return path
-
-
 def _use_installed_fonts() -> None:
     """matplotlib's own font has no Chinese: labels in it are drawn with the first font of the machine that has."""
     from matplotlib import font_manager, rcParams
@@ -84,12 +58,10 @@ def _use_installed_fonts() -> None:
     rcParams["font.family"] = ["DejaVu Sans", *(family for family in wanted if family in installed)]
 
 
-def score_table(scores: dict[str, float]) -> str:
+def score_table(scores: dict[str, float], shown: Sequence[str]) -> str:
     """The closing table: for each evaluated split its scores with their intervals, and the baseline's below them."""
     present = [prefix for prefix in TITLES if f"{prefix}_samples" in scores]
-    names = [name for name in (*MAIN_SCORES, *NUMBER_SCORES) if any(f"{prefix}_{name}" in scores for prefix in present)]
-    if any(f"{prefix}_matthews_correlation" in scores for prefix in present):
-        names.remove("f1_micro")  # with one label a row it is the accuracy
+    names = [name for name in shown if any(f"{prefix}_{name}" in scores for prefix in present)]
     if not names:
         return ""
     rows = [["", "rows", *names]]
@@ -114,21 +86,21 @@ def write(
     facts: dict[str, Any],
     flags: dict[str, Any],
     scores: dict[str, float],
+    task: Task,
     rows: list[dict],
     split: str,
-    labels: Any,
     plots: list[Path],
 ) -> str:
     """The model card in Markdown, with the Hub's header: data, settings, scores, errors, limits, how to repeat it."""
     title = Path(flags["output_dir"]).name
     sections = [
-        _header(flags, scores),
+        _header(flags, scores, task),
         f"# {title}\n",
-        _model_section(facts, flags, labels),
+        _model_section(facts, flags, task),
         "## Scores\n\n" + _score_section(scores),
         *(f"![{plot.stem.replace('_', ' ')}](plots/{plot.name})\n" for plot in plots),
         "## Data\n\n" + _data_section(facts, flags),
-        _error_section(rows, split),
+        task.examples(rows, split) if rows else "",
         "## Settings\n\n" + _settings_section(flags),
         "## Limits\n\n" + _limits(facts),
         "## Repeat it\n\n" + _repeat_section(facts, flags),
@@ -136,26 +108,22 @@ def write(
     return "\n".join(section for section in sections if section)
 
 
-def _header(flags: dict[str, Any], scores: dict[str, float]) -> str:
-    header: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-classification"}
+def _header(flags: dict[str, Any], scores: dict[str, float], task: Task) -> str:
+    header: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": task.tag}
     if flags.get("model_name_or_path") and not Path(flags["model_name_or_path"]).exists():
         header["base_model"] = flags["model_name_or_path"]
     if flags.get("dataset_name"):
         header["datasets"] = [flags["dataset_name"]]
-    header["metrics"] = sorted({name for name in MAIN_SCORES for prefix in TITLES if f"{prefix}_{name}" in scores})
+    header["metrics"] = sorted({name for name in task.shown for prefix in TITLES if f"{prefix}_{name}" in scores})
     return f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n"
 
 
-def _model_section(facts: dict[str, Any], flags: dict[str, Any], labels: Any) -> str:
+def _model_section(facts: dict[str, Any], flags: dict[str, Any], task: Task) -> str:
     origin = flags.get("model_name_or_path")
-    source = f"fine-tuned from `{origin}`" if origin else f"a `{flags.get('model_type')}` trained from scratch"
+    source = f"trained further from `{origin}`" if origin else f"a `{flags.get('model_type')}` trained from scratch"
     number = f"{facts['parameters']['all']:,} parameters"
-    answers = ""
-    if labels is not None:
-        answers = f" It answers with {', '.join(f'`{name}`' for name in labels.names[:20]) or 'a number'}."
-    folder = flags["output_dir"]
-    use = f'from transformers import pipeline\n\npipeline("text-classification", model="{folder}")("a text")'
-    return f"A text classifier: {source}, {number}.{answers}\n\n```python\n{use}\n```\n"
+    use = task.use.format(folder=flags["output_dir"])
+    return f"{task.what}: {source}, {number}. {task.answers}\n\n```python\n{use}\n```\n"
 
 
 def _score_section(scores: dict[str, float]) -> str:
@@ -165,7 +133,7 @@ def _score_section(scores: dict[str, float]) -> str:
     shown = [name for name in names if not name.endswith(unshown) and not name.startswith("baseline_")]
     lines = [f"| | {' | '.join(TITLES[prefix] for prefix in present)} |", "|---|" + "---|" * len(present)]
     lines += [f"| {name} | {' | '.join(_cell(scores, prefix, name) for prefix in present)} |" for name in shown]
-    return "\n".join(lines) + "\n\nIn brackets the 95 % bootstrap interval; the baseline ignores the text.\n"
+    return "\n".join(lines) + "\n\nIn brackets the 95 % bootstrap interval.\n"
 
 
 def _cell(scores: dict[str, float], prefix: str, name: str) -> str:
@@ -176,43 +144,47 @@ def _cell(scores: dict[str, float], prefix: str, name: str) -> str:
     return f"{text} (baseline {_number(scores, baseline)})" if baseline in scores else text
 
 
+def size(tokens: dict[str, Any] | None) -> str:
+    """What became of a split's text: tokens read, and how many were packed or cut off."""
+    if not tokens:
+        return "streamed"
+    parts = [f"{tokens['tokens']:,} tokens"]
+    if "packed" in tokens:
+        parts.append(f"{tokens['packed']:,} packed in {tokens['blocks']:,} blocks")
+    if "truncated_share" in tokens:
+        parts.append(f"{tokens['truncated_share']:.1%} truncated")
+    return ", ".join(parts)
+
+
 def _data_section(facts: dict[str, Any], flags: dict[str, Any]) -> str:
-    lines = ["| split | read | used | skipped | tokens | truncated |", "|---|---|---|---|---|---|"]
+    lines = ["| split | read | used | skipped | tokens |", "|---|---|---|---|---|"]
     for name, count in facts["rows"].items():
         skipped = ", ".join(f"{number} {reason}" for reason, number in count["skipped"].items()) or "none"
-        tokens = facts["tokens"].get(name)
-        size = f"{tokens['tokens']:,} | {tokens['truncated_share']:.1%}" if tokens else "streamed | –"
-        lines.append(f"| {name} | {count['read']:,} | {count['used']:,} | {skipped} | {size} |")
+        lines.append(
+            f"| {name} | {count['read']:,} | {count['used']:,} | {skipped} | {size(facts['tokens'].get(name))} |"
+        )
     if flags.get("dataset_name"):
         lines.append(f"\nFrom `{flags['dataset_name']}` {flags.get('dataset_config_name') or ''}")
     lines += [f"\n`{path}` (SHA-256 {digest[:16]}…)" for path, digest in facts["data_sha256"].items()]
     return "\n".join(lines) + "\n"
 
 
-def _error_section(rows: list[dict], split: str, most: int = 10) -> str:
-    wrong = [row for row in rows if row.get("label") is not None and row["prediction"] != row["label"]]
-    worst = sorted(wrong, key=lambda row: -row["loss"])[:most]
-    if not worst:
-        return ""
-    lines = [f"## Worst errors on {split} ({len(wrong):,} of {len(rows):,} rows are wrong)\n"]
-    lines += ["| row | text | label | prediction | loss |", "|---|---|---|---|---|"]
-    for row in worst:
-        known = ("row_id", "label", "prediction", "scores", "loss")
-        text = visible(" / ".join(str(value) for key, value in row.items() if key not in known), 160)
-        text = text.replace("|", "\\|")
-        lines.append(f"| {row['row_id']} | {text} | {row['label']} | {_short(row['prediction'])} | {row['loss']:.2f} |")
-    return "\n".join(lines) + "\n"
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
 def _settings_section(flags: dict[str, Any]) -> str:
     shown = ("model_type", "config_overrides", "tokenizer_algorithm", "vocab_size", "max_seq_length", "lora_rank")
     shown += ("learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "optim", "num_train_epochs")
     shown += ("max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "label_smoothing_factor")
-    shown += ("class_weights", "early_stopping_patience", "bf16", "fp16", "seed")
+    shown += ("block_size", "mlm_probability", "whole_word_mask", "packing_isolation", "source_lang", "target_lang")
+    shown += (
+        "max_source_length",
+        "max_target_length",
+        "num_beams",
+        "source_prefix",
+        "class_weights",
+        "early_stopping_patience",
+        "bf16",
+        "fp16",
+        "seed",
+    )
     lines = [f"- {name}: {flags[name]}" for name in shown if flags.get(name) not in (None, 0, 0.0, -1, False)]
     return "\n".join(lines) + "\n\nAll of them: run.yaml.\n"
 

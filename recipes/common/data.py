@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -38,6 +38,7 @@ class Columns:
     wanted: Sequence[str | None]
     known: Sequence[Sequence[str]]
     second: str | None = None  # the column of a second text, where the first ones are joined
+    like: Callable[[str, Sequence[str]], str] | None = None  # finds the column that a name means
 
 
 @dataclass
@@ -149,6 +150,8 @@ def choose(
         if not chosen:
             known = (tuple(names) for names in columns.known if set(names) <= set(present))
             chosen = next(known, tuple(columns.known[0]))
+        if columns.like:
+            chosen = tuple(columns.like(column, present) for column in chosen)
         missing = next((column for column in chosen if column not in present), None)
         if missing is not None and name not in optional_in:
             raise _missing_column(missing, present, source.place(number), columns)

@@ -34,6 +34,18 @@ def for_problem(kind: str, label_smoothing: float = 0.0, class_weights: Sequence
     return compute_loss
 
 
+def for_tokens(label_smoothing: float = 0.0, shift: bool = False) -> Loss:
+    """A compute_loss_func for Trainer: cross entropy over tokens; with `shift` each predicts the next one."""
+    loss = for_problem(SINGLE, label_smoothing)
+
+    def compute_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+        if not shift:
+            return loss(outputs, labels, num_items_in_batch)
+        return loss({"logits": outputs["logits"][:, :-1]}, labels[:, 1:], num_items_in_batch)
+
+    return compute_loss
+
+
 def class_weights(choice: str | None, labels: Labels) -> list[float] | None:
     """rows / (classes * rows of the class), scikit-learn's "balanced": 8 and 2 rows give 0.625 and 2.5."""
     if choice is None:

@@ -80,7 +80,7 @@ def for_labels(labels: Labels, metric_name: str | None) -> Callable[[Any], dict[
     _check_name(labels.kind, metric_name)
 
     def compute_metrics(prediction: Any) -> dict[str, float]:
-        logits, references = prediction
+        logits, references = prediction.predictions, prediction.label_ids
         logits = logits[0] if isinstance(logits, tuple) else logits
         present = _present(references, labels.kind)
         if not present.any():

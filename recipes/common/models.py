@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import Dataset
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -83,15 +84,16 @@ def _override(config: PretrainedConfig, overrides: str) -> None:
 def load_model(
     auto_class: Any, arguments: Arguments, tokenizer: PreTrainedTokenizerBase, **changes: Any
 ) -> torch.nn.Module:
-    """A model of `auto_class` in float32, from the checkpoint or with random weights, with LoRA or frozen as asked.
+    """A model of `auto_class`, from the checkpoint or with random weights, with LoRA or frozen as asked.
 
-    float32, because from_pretrained's default keeps a checkpoint's half precision, in which Adam loses small updates.
+    In float32 unless --dtype says otherwise: from_pretrained's default keeps a checkpoint's half precision, in which
+    Adam loses small updates.
     """
     config = load_config(arguments, tokenizer, **changes)
     if arguments.model_name_or_path:
         options = {
             "config": config,
-            "dtype": torch.float32,
+            "dtype": arguments.dtype if arguments.dtype == "auto" else getattr(torch, arguments.dtype),
             "ignore_mismatched_sizes": arguments.ignore_mismatched_sizes,
         }
         model = _from_hub(auto_class, arguments.model_name_or_path, "--model_name_or_path", arguments, **options)
@@ -149,6 +151,65 @@ def max_length(wanted: int, tokenizer: PreTrainedTokenizerBase, model: torch.nn.
     if possible < wanted:
         note(f"texts are cut to {possible} tokens, not {wanted}: the model has no more positions")
     return possible
+
+
+def end_of_text(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that ends a document: the end-of-sequence token, or the separator of BERT's kind."""
+    found = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
+    if found is None:
+        fix = "use another one, or leave --tokenizer_name out: one is trained on your text"
+        raise Refusal("the tokenizer has no token that ends a text", "--tokenizer_name", fix)
+    return found
+
+
+@torch.inference_mode()
+def check_isolation(model: torch.nn.Module, end: int) -> None:
+    """Refuses a model that sees one packed document from another: its second text must get the logits it gets alone.
+
+    Positions that begin anew tell transformers where a document begins, but not every architecture listens.
+    """
+    first, second = torch.tensor([[5, 6, 7, end]]), torch.tensor([[8, 6, 9, 5]])
+    positions = torch.arange(4).repeat(2)[None]
+    was_training = model.training
+    model.eval()
+    try:
+        alone = model(input_ids=second, use_cache=False).logits
+        packed = model(input_ids=torch.cat([first, second], 1), position_ids=positions, use_cache=False).logits[:, 4:]
+        isolated = torch.allclose(alone, packed, atol=1e-3)
+    except TypeError:  # it takes no position_ids
+        isolated = False
+    model.train(was_training)
+    if not isolated:
+        fix = "leave the flag out, or choose another architecture: gpt2 and llama keep documents apart"
+        raise Refusal(f"{model.config.model_type} does not keep packed documents apart", "--packing_isolation", fix)
+
+
+def bound_generation(model: torch.nn.Module, arguments: Any, training_arguments: Any, encoded: Any) -> None:
+    """Sets how long answers may grow: as asked, or a quarter longer than the longest answer of the training data.
+
+    Nothing bounds them by default: captions of 15 tokens were answered with up to 122.
+    """
+    generation = model.generation_config
+    asked = arguments.val_max_target_length or training_arguments.generation_max_length
+    if not asked and isinstance(encoded.train, Dataset):
+        longest = max(len(labels) for labels in encoded.train["labels"])
+        asked = longest + max(4, longest // 4)
+    limit = asked or generation.max_new_tokens or arguments.max_target_length
+    positions = getattr(model.config, "max_position_embeddings", None) or limit + 1
+    generation.max_length, generation.max_new_tokens = None, min(limit, positions - 1)
+    generation.num_beams = arguments.num_beams or training_arguments.generation_num_beams or generation.num_beams
+
+
+def resize_positions(model: torch.nn.Module, length: int, wanted: bool | None) -> None:
+    """Gives the model positions for `length` tokens if that was asked for; otherwise longer texts are cut."""
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if not wanted or not positions or positions >= length:
+        return
+    try:
+        model.resize_position_embeddings(length)
+    except NotImplementedError:
+        what = f"{model.config.model_type} cannot get more than its {positions} positions"
+        raise Refusal(what, "--resize_position_embeddings", f"--max_source_length {positions}") from None
 
 
 def trained_labels(arguments: Arguments, training_arguments: Any) -> Labels | None:

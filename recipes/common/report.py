@@ -7,20 +7,18 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy
 import torch
 import yaml
 
-from recipes.common import card, metrics
+from recipes.common import card
 from recipes.common.args import ROOT, SECRETS
 from recipes.common.data import Splits
 from recipes.common.errors import Refusal
-from recipes.common.labels import MULTI, REGRESSION
+from recipes.common.tasks import Task
 from recipes.common.tokens import Tokens
 from recipes.common.trainer import Trainer, parameters
 
@@ -97,55 +95,11 @@ def without_secrets(command: str) -> str:
     return " ".join(words)
 
 
-def labelled_rows(splits: Splits) -> Callable[[str, Any], list[dict[str, Any]]]:
-    """Makes the rows of predictions.jsonl for a classifier: id, texts, label, prediction, scores and loss of each."""
-
-    def describe(split: str, output: Any) -> list[dict[str, Any]]:
-        data, labels = dict(splits.items())[split], splits.labels
-        logits = output.predictions[0] if isinstance(output.predictions, tuple) else output.predictions
-        scores = metrics.probabilities(logits, labels.kind)
-        answers = [answer(labels, row) for row in logits]
-        references, losses = [None] * len(data), [None] * len(data)
-        if output.label_ids is not None:
-            references = [_reference(labels, row) for row in output.label_ids]
-            losses = metrics.row_losses(logits, numpy.nan_to_num(output.label_ids), labels.kind)
-        rows = []
-        for position, texts in enumerate(data.select_columns(["row_id", *splits.texts])):
-            row = {**texts, "label": references[position], "prediction": answers[position]}
-            if labels.kind != REGRESSION:
-                row["scores"] = {name: round(float(scores[position][i]), 6) for i, name in enumerate(labels.names)}
-            if references[position] is not None:
-                row["loss"] = round(float(losses[position]), 6)
-            rows.append(row)
-        return rows
-
-    return describe
-
-
-def answer(labels: Any, logits: numpy.ndarray) -> str | list[str] | float:
-    """What the model says: a class, the list of labels above one half, or a number."""
-    if labels.kind == REGRESSION:
-        return float(numpy.ravel(logits)[0])
-    decision = metrics.decisions(logits, labels.kind)
-    if labels.kind == MULTI:
-        return [name for name, chosen in zip(labels.names, decision, strict=True) if chosen]
-    return labels.names[int(decision)]
-
-
-def _reference(labels: Any, encoded: Any) -> str | list[str] | float | None:
-    if labels.kind == REGRESSION:
-        return None if numpy.isnan(encoded) else float(encoded)
-    if labels.kind == MULTI:
-        return None if min(encoded) < 0 else [name for name, one in zip(labels.names, encoded, strict=True) if one]
-    return labels.names[int(encoded)] if encoded >= 0 else None
-
-
 class Record:
     """Collects what a run's report needs while the run goes on, and writes it at the end."""
 
-    def __init__(self, trainer: Trainer, arguments: Any, splits: Splits, tokens: Tokens):
-        self.trainer, self.arguments, self.splits, self.tokens = trainer, arguments, splits, tokens
-        self.headline = arguments.metric_name or metrics.HEADLINE[splits.labels.kind]
+    def __init__(self, trainer: Trainer, arguments: Any, splits: Splits, tokens: Tokens, task: Task):
+        self.trainer, self.arguments, self.splits, self.tokens, self.task = trainer, arguments, splits, tokens, task
         self.output_dir = Path(trainer.args.output_dir)
         self.predictions: list[dict[str, Any]] = []
         self.predicted_split = ""
@@ -157,11 +111,8 @@ class Record:
             return
         for name, count in self.splits.accounting.items():
             skipped = "".join(f", {number} {reason}" for reason, number in count["skipped"].items())
-            tokens = self.tokens.counts.get(name, {})
-            size = (
-                f", {tokens['tokens']:,} tokens, {tokens['truncated_share']:.1%} truncated" if tokens else ", streamed"
-            )
-            print(f"{name:<11} {count['used']:,} of {count['read']:,} rows{skipped}{size}")
+            size = card.size(self.tokens.counts.get(name))
+            print(f"{name:<11} {count['used']:,} of {count['read']:,} rows{skipped}, {size}")
         for name, value in self._model_facts().items():
             print(f"{name:<11} {value}")
 
@@ -171,11 +122,12 @@ class Record:
         share = "" if trained == total else f", {trained:,} trained"
         origin = self.arguments.model_name_or_path or "from scratch"
         precision = "bf16 (--bf16 false trains in fp32)" if arguments.bf16 else "fp16" if arguments.fp16 else "fp32"
-        batch = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
+        batch = self.trainer.rows_a_step
         facts = {"model": f"{type(self.trainer.model).__name__}, {origin}, {total:,} parameters{share}"}
         if arguments.do_train and self.trainer.train_dataset is not None:
             steps = arguments.max_steps if arguments.max_steps > 0 else self._steps(batch)
-            facts["training"] = f"{steps:,} steps of {batch} rows, learning rate {arguments.learning_rate:g}"
+            rows = self.task.unit
+            facts["training"] = f"{steps:,} steps of {batch} {rows}, learning rate {arguments.learning_rate:g}"
         return facts | {"device": f"{hardware()}, {precision}", "output": str(self.output_dir)}
 
     def _steps(self, batch: int) -> int:
@@ -198,6 +150,9 @@ class Record:
             "seconds": round(time.time() - self.began, 1),
             "text_columns": self.splits.texts,
             "is_pair": self.splits.is_pair,
+            "target_column": self.splits.target,
+            "task": self.task.tag,
+            "shown": self.task.shown,
             "data_sha256": self.splits.hashes,
             "tokenizer_sha256": _hash(tokenizer_file) if tokenizer_file.exists() else None,
             "rows": self.splits.accounting,
@@ -205,12 +160,12 @@ class Record:
             "parameters": dict(zip(("all", "trained"), parameters(self.trainer.model), strict=True)),
         }
         history = self.trainer.state.log_history
-        plots = card.draw(self.output_dir / "plots", history, self.predictions, self.splits.labels, self.headline)
+        plots = card.draw(self.output_dir / "plots", history, self.predictions, self.task)
         flags = yaml.safe_load((self.output_dir / "run.yaml").read_text(encoding="utf-8"))
-        text = card.write(facts, flags, scores, self.predictions, self.predicted_split, self.splits.labels, plots)
+        text = card.write(facts, flags, scores, self.task, self.predictions, self.predicted_split, plots)
         (self.output_dir / "README.md").write_text(text, encoding="utf-8")
         _write_json(path, facts | {"status": "complete"})
-        print(f"\n{card.score_table(scores)}\n\nreport      {self.output_dir / 'README.md'}")
+        print(f"\n{card.score_table(scores, self.task.shown)}\n\nreport      {self.output_dir / 'README.md'}")
 
 
 def _git_commit() -> str | None:

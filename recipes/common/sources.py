@@ -114,7 +114,9 @@ def _parallel_rows(paths: list[Path], languages: tuple[str, ...], flag: str) -> 
     of_language = {code: [path for path in paths if files.language(path, [code])] for code in languages}
     if len({len(found) for found in of_language.values()}) > 1:
         found = ", ".join(f"{len(found)} in {code}" for code, found in of_language.items())
-        raise Refusal(f"the files do not pair up: {found}", flag, "name one file of each language, for example a.en a.de")
+        raise Refusal(
+            f"the files do not pair up: {found}", flag, "name one file of each language, for example a.en a.de"
+        )
     for group in zip(*of_language.values(), strict=True):
         position = paths.index(group[0])
         for number, row in files.read_parallel(dict(zip(languages, group, strict=True))):

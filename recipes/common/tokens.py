@@ -10,6 +10,8 @@ import datasets
 from recipes.common.args import Arguments
 from recipes.common.data import Splits
 from recipes.common.errors import is_main_process
+from recipes.common.labels import MISSING
+from recipes.common.models import max_length
 
 BATCH = 1000
 MANY_ROWS = 50_000  # take more than two seconds, and so get a bar
@@ -26,14 +28,14 @@ class Tokens:
 
 
 def encode(splits: Splits, encode_rows: Callable[[dict], Any], arguments: Arguments) -> Tokens:
-    """The splits with `encode_rows` (rows of a batch -> BatchEncoding) applied; row ids and labels are kept."""
+    """The splits with `encode_rows` (rows of a batch -> BatchEncoding) applied; the texts stay beside their tokens."""
     tokens = Tokens()
     rows = sum(len(split) for _, split in splits.items() if isinstance(split, datasets.Dataset))
     show = datasets.enable_progress_bars if rows > MANY_ROWS and is_main_process() else datasets.disable_progress_bars
     show()
     for name, split in splits.items():
         if isinstance(split, datasets.IterableDataset):
-            drop = [*splits.texts, "row_id"]
+            drop = [name for name in (*splits.texts, splits.target, "row_id") if name]
             tokens.train = split.map(partial(_batch, encode_rows, count=False), batched=True, remove_columns=drop)
             continue
         encoded = split.map(
@@ -41,16 +43,36 @@ def encode(splits: Splits, encode_rows: Callable[[dict], Any], arguments: Argume
             batched=True,
             batch_size=BATCH,
             num_proc=arguments.preprocessing_num_workers,
-            remove_columns=[column for column in split.column_names if column not in ("row_id", "labels")],
             desc=f"tokenising {name}",
         )
         tokens.counts[name] = {
             "rows": len(encoded),
             "tokens": sum(encoded["length"]),
-            "truncated_share": sum(encoded["truncated"]) / max(len(encoded), 1),
         }
+        if None not in encoded["truncated"]:
+            tokens.counts[name]["truncated_share"] = sum(encoded["truncated"]) / max(len(encoded), 1)
         setattr(tokens, name, encoded.remove_columns("truncated"))
     return tokens
+
+
+def pairs(tokenizer: Any, model: Any, arguments: Any) -> Callable[[list[str], list[str]], Any]:
+    """An encode function for (sources, targets): token ids with labels, both cut to their maximum.
+
+    A row without a target has the label -100 alone: it is answered, and counts in no score.
+    """
+    longest_source = max_length(arguments.max_source_length, tokenizer, model)
+    longest_target = max_length(arguments.max_target_length, tokenizer, model)
+    options = {"truncation": True, "padding": "max_length" if arguments.pad_to_max_length else False}
+
+    def encode_pairs(sources: list[str], targets: list[str]) -> Any:
+        encoded = tokenizer(sources, max_length=longest_source, **options)
+        labels = tokenizer(text_target=targets, max_length=longest_target, **options)["input_ids"]
+        if arguments.ignore_pad_token_for_loss:
+            labels = [[MISSING if token == tokenizer.pad_token_id else token for token in row] for row in labels]
+        encoded["labels"] = [row if text else [MISSING] for row, text in zip(labels, targets, strict=True)]
+        return encoded
+
+    return encode_pairs
 
 
 def _batch(encode_rows: Callable[[dict], Any], rows: dict, count: bool = True) -> dict[str, Any]:
@@ -60,5 +82,5 @@ def _batch(encode_rows: Callable[[dict], Any], rows: dict, count: bool = True) -
         return columns
     fast = getattr(encoded, "encodings", None) or []
     columns["length"] = [sum(mask) for mask in encoded["attention_mask"]]
-    columns["truncated"] = [bool(one.overflowing) for one in fast] or [False] * len(columns["length"])
+    columns["truncated"] = [bool(one.overflowing) for one in fast] or [None] * len(columns["length"])  # not known
     return columns

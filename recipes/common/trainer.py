@@ -2,6 +2,7 @@
 
 import math
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,21 +10,28 @@ import numpy
 import torch
 import transformers
 from torch.utils.data import Sampler
+from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_callback import ProgressCallback
-from transformers.trainer_utils import PredictionOutput, rotate_checkpoints
+from transformers.trainer_utils import EvalPrediction, PredictionOutput, rotate_checkpoints
 
 from recipes.common import checkpoints
 from recipes.common.errors import TrainingFailed
+from recipes.common.packing import Stream
+
+KEYS = ["row", "epoch", "context"]  # what collators read beside the model's own inputs
 
 
 class Trainer(transformers.Trainer):
     """transformers.Trainer with the defaults a run should be able to rely on."""
 
     _staging: Path | None = None
+    _evaluated: Any = None
 
     def __init__(self, *arguments: Any, **options: Any):
         super().__init__(*arguments, **options)
+        if self.compute_metrics is not None:
+            self.compute_metrics = partial(self._score, self.compute_metrics)
         if self.pop_callback(ProgressCallback):
             self.add_callback(Progress)
 
@@ -34,15 +42,39 @@ class Trainer(transformers.Trainer):
                 raise _not_finite(name, logs[name], self.state.global_step)
         super().log(logs, start_time)
 
+    def evaluate(self, eval_dataset: Any = None, *args: Any, **options: Any) -> dict[str, float]:
+        """The metrics, which see the predictions in the order of the data set."""
+        self._evaluated = self.eval_dataset if eval_dataset is None else eval_dataset
+        return super().evaluate(eval_dataset, *args, **options)
+
     def predict(self, test_dataset: Any, *args: Any, **options: Any) -> PredictionOutput:
         """Predictions in the order of the data set, although the rows run through the model sorted by length."""
+        self._evaluated = test_dataset
         output = super().predict(test_dataset, *args, **options)
-        order = _longest_first(test_dataset)
-        if order is None:
-            return output
-        back = numpy.argsort(order)
-        label_ids = None if output.label_ids is None else _take(output.label_ids, back)
-        return PredictionOutput(_take(output.predictions, back), label_ids, output.metrics)
+        return PredictionOutput(self._in_order(output.predictions), self._in_order(output.label_ids), output.metrics)
+
+    def prediction_step(self, model: Any, inputs: dict, prediction_loss_only: bool, ignore_keys: Any = None) -> Any:
+        """Loss, logits and labels of a batch; with --predict_with_generate the logits come with the generated ids."""
+        loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        logits = logits[0] if isinstance(logits, tuple) else logits
+        if prediction_loss_only or not getattr(self.args, "predict_with_generate", False):
+            return loss, logits, labels
+        prompts = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+        generated = self.model.generate(**self._prepare_inputs(prompts), synced_gpus=is_deepspeed_zero3_enabled())
+        return loss, (logits, generated), labels
+
+    def _score(self, compute_metrics: Any, prediction: EvalPrediction) -> dict[str, float]:
+        """Metrics get the rows in order, and as `inputs` the data set: its texts are the references."""
+        ordered = [self._in_order(arrays) for arrays in (prediction.predictions, prediction.label_ids)]
+        return compute_metrics(EvalPrediction(*ordered, inputs=self._evaluated))
+
+    def _in_order(self, arrays: Any) -> Any:
+        order = _longest_first(self._evaluated)
+        return arrays if order is None or arrays is None else _take(arrays, numpy.argsort(order))
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        self._signature_columns += KEYS
 
     def create_model_card(self, *args: Any, **options: Any) -> None:
         """Nothing: the report writes README.md, and push_to_hub would replace it by an empty form."""
@@ -82,6 +114,8 @@ class Trainer(transformers.Trainer):
             if self.args.should_save:
                 self._name_best(output_dir)
                 self.state.save_to_json(str(self._staging / name / TRAINER_STATE_NAME))
+                if isinstance(self.train_dataset, Stream):
+                    self.train_dataset.save(self._staging / name, self.state.global_step * self.rows_a_step)
                 checkpoints.publish(self._staging / name, output_dir / name)
                 self._staging.rmdir()
                 self._rotate(output_dir)
@@ -89,6 +123,11 @@ class Trainer(transformers.Trainer):
             self._name_best(output_dir)
         finally:
             self._staging = None
+
+    @property
+    def rows_a_step(self) -> int:
+        """Rows of one optimizer step, over all processes."""
+        return self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
 
     def _name_best(self, output_dir: Path) -> None:
         if self.state.best_global_step:

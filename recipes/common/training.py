@@ -5,7 +5,6 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,8 @@ from transformers import EarlyStoppingCallback, set_seed
 from recipes.common import args, card, checkpoints, report
 from recipes.common.data import Splits
 from recipes.common.errors import COMPLETE, Refusal, is_main_process, note
+from recipes.common.packing import Stream
+from recipes.common.tasks import Task
 from recipes.common.tokens import Tokens
 from recipes.common.trainer import Trainer
 
@@ -42,15 +43,12 @@ def run(
     arguments: Any,
     splits: Splits,
     tokens: Tokens,
-    describe: Callable[[str, Any], list[dict]],
+    task: Task,
 ) -> dict[str, float]:
-    """Trains, evaluates and predicts as the flags say, and leaves the output folder's whole contract; the metrics.
-
-    `describe` makes the rows of predictions.jsonl from a split's name and Trainer's PredictionOutput.
-    """
+    """Trains, evaluates and predicts as the flags say, and leaves the output folder's whole contract; the metrics."""
     training_arguments = trainer.args
-    record = report.Record(trainer, arguments, splits, tokens)
-    _judge_by(record.headline, trainer)
+    record = report.Record(trainer, arguments, splits, tokens, task)
+    _judge_by(task.headline, trainer)
     record.print_summary()
     if arguments.early_stopping_patience:
         trainer.add_callback(EarlyStoppingCallback(arguments.early_stopping_patience))
@@ -58,9 +56,9 @@ def run(
     if training_arguments.do_train:
         metrics |= _train(trainer, tokens)
     if training_arguments.do_eval:
-        metrics |= _measure(trainer, record, "validation", tokens.validation, "eval", describe)
+        metrics |= _measure(trainer, record, "validation", tokens.validation, "eval")
     if training_arguments.do_predict:
-        metrics |= _measure(trainer, record, "test", tokens.test, "predict", describe)
+        metrics |= _measure(trainer, record, "test", tokens.test, "predict")
     if trainer.is_world_process_zero():
         record.finish(metrics)
     if training_arguments.push_to_hub:
@@ -106,7 +104,10 @@ def _claim(output_dir: Path, arguments: Any, resolved: dict[str, Any]) -> None:
         fix = "another --output_dir keeps both; --overwrite_output_dir begins anew"
         raise Refusal(f"{output_dir} holds a run with other arguments: {shown}", "--output_dir", fix)
     if complete:
-        print(card.score_table(json.loads((output_dir / "all_results.json").read_text(encoding="utf-8"))), "\n")
+        scores, facts = (
+            json.loads((output_dir / name).read_text("utf-8")) for name in ("all_results.json", "run.json")
+        )
+        print(card.score_table(scores, facts.get("shown", ())), "\n")
         note(f"already complete: {output_dir / 'README.md'}; --overwrite_output_dir begins anew")
         sys.exit(COMPLETE)
 
@@ -122,23 +123,26 @@ def _train(trainer: Trainer, tokens: Tokens) -> dict[str, float]:
         chosen = None
     if chosen:
         note(f"resuming from {chosen}")
+        if isinstance(trainer.train_dataset, Stream):
+            trainer.train_dataset.load(Path(chosen))
+            trainer.args.ignore_data_skip = True
     result = trainer.train(resume_from_checkpoint=str(chosen) if chosen else None)
     metrics = dict(result.metrics)
-    if tokens.train is not None and "train" in tokens.counts:
-        metrics["train_samples"] = tokens.counts["train"]["rows"]
+    if hasattr(tokens.train, "__len__"):
+        metrics["train_samples"] = len(tokens.train)
     trainer.save_model()
     trainer.save_metrics("train", metrics)
     trainer.save_state()
     return metrics
 
 
-def _measure(
-    trainer: Trainer, record: "report.Record", split: str, dataset: Any, prefix: str, describe: Callable
-) -> dict[str, float]:
+def _measure(trainer: Trainer, record: "report.Record", split: str, dataset: Any, prefix: str) -> dict[str, float]:
     """One pass over a split: its metrics under Hugging Face's names, its predictions written for every row."""
     output = trainer.predict(dataset, metric_key_prefix=prefix)
     metrics = {**output.metrics, f"{prefix}_samples": len(dataset)}
+    if f"{prefix}_perplexity" in metrics and prefix == "eval":
+        metrics["perplexity"] = metrics["eval_perplexity"]  # its name in Hugging Face's all_results.json
     trainer.save_metrics(prefix, metrics)
     if trainer.is_world_process_zero():
-        record.add_predictions(split, describe(split, output))
+        record.add_predictions(split, record.task.describe(split, output))
     return metrics

@@ -1,11 +1,13 @@
 """Training text -> a tokenizer with the special tokens of the model's family, the same tokens at every run."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from recipes.common.errors import Refusal
 
@@ -15,8 +17,10 @@ BERT_TOKENS |= {"mask_token": "[MASK]"}
 ROBERTA_TOKENS = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
 ROBERTA_TOKENS |= {"mask_token": "<mask>", "cls_token": "<s>", "sep_token": "</s>"}
 GPT_TOKENS = {"eos_token": "<|endoftext|>", "bos_token": "<|endoftext|>", "pad_token": "<|pad|>", "unk_token": "<unk>"}
+T5_TOKENS = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+T5_LIKE = {"t5", "mt5", "umt5", "longt5", "switch_transformers", "marian", "pegasus"}
 ROBERTA_LIKE = {"roberta", "xlm-roberta", "camembert", "bart", "mbart", "longformer", "data2vec-text", "mpnet"}
-GPT_LIKE = {"gpt2", "gpt_neo", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "phi", "gemma", "opt", "bloom"}
+GPT_LIKE = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.keys() - MODEL_FOR_MASKED_LM_MAPPING_NAMES.keys()
 
 
 def train_tokenizer(texts: Iterable[str], algorithm: str, vocab_size: int, model_type: str) -> PreTrainedTokenizerFast:
@@ -41,6 +45,8 @@ def special_tokens(model_type: str) -> dict[str, str]:
     """The special tokens of a model type, by Hugging Face's names."""
     if model_type in ROBERTA_LIKE:
         return ROBERTA_TOKENS
+    if model_type in T5_LIKE:
+        return T5_TOKENS
     return GPT_TOKENS if model_type in GPT_LIKE else BERT_TOKENS
 
 
@@ -130,11 +136,28 @@ def _in_order(vocabulary: list[tuple[str, float]]) -> list[tuple[str, float]]:
     return sorted(rounded, key=lambda pair: (-pair[1], pair[0]))
 
 
-_ALGORITHMS: dict[str, Any] = {"wordpiece": _wordpiece, "bpe": _bpe, "unigram": _unigram}
+def _characters(texts: Iterable[str], vocab_size: int, tokens: list[str], unknown: str | None) -> Tokenizer:
+    """One token a character, line breaks and spaces too; the rarest go where the vocabulary ends."""
+    counts = Counter(character for text in texts for character in text)
+    kept = sorted(counts, key=lambda character: (-counts[character], character))[: vocab_size - len(tokens)]
+    vocabulary = {token: number for number, token in enumerate([*tokens, *sorted(kept)])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=unknown))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return tokenizer
+
+
+_ALGORITHMS: dict[str, Any] = {"wordpiece": _wordpiece, "bpe": _bpe, "unigram": _unigram, "char": _characters}
 
 
 def _add_template(tokenizer: Tokenizer, special: dict[str, str]) -> None:
-    """[CLS] a [SEP] b [SEP] for encoders; a decoder's texts stay as they are."""
+    """[CLS] a [SEP] b [SEP] for encoders, a </s> for T5's kind; a decoder's texts stay as they are."""
+    if special == T5_TOKENS:
+        end = special["eos_token"]
+        ids = [(end, tokenizer.token_to_id(end))]
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"$A {end}", pair=f"$A $B {end}", special_tokens=ids
+        )
     if "cls_token" not in special:
         return
     first, last = special["cls_token"], special["sep_token"]

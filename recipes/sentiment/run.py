@@ -16,7 +16,7 @@ sys.path.insert(0, next(str(path) for path in Path(__file__).resolve().parents i
 
 from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding
 
-from recipes.common import args, data, errors, losses, metrics, models, report, tokens, training
+from recipes.common import args, data, errors, losses, metrics, models, tasks, tokens, training
 from recipes.common.args import OPTIONAL, setting
 from recipes.common.trainer import Trainer
 
@@ -87,7 +87,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         compute_loss_func=losses.for_problem(splits.labels.kind, training_arguments.label_smoothing_factor, weights),
         compute_metrics=metrics.for_labels(splits.labels, arguments.metric_name),
     )
-    return training.run(trainer, arguments, splits, encoded, describe=report.labelled_rows(splits))
+    return training.run(trainer, arguments, splits, encoded, tasks.for_labels(splits, arguments.metric_name))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,76 @@
+"""Pretrain a causal language model (GPT-2, Llama, Qwen, …), from scratch or from a checkpoint.
+
+    python recipes/clm_pretrain/run.py
+    python recipes/clm_pretrain/run.py --train_file samples/text/train.txt --block_size 64 --output_dir outputs/lines
+    accelerate launch recipes/clm_pretrain/run.py --config recipes/clm_pretrain/wikitext_gpt2.yaml
+
+The output folder then holds the model (for from_pretrained, `cli.py generate` and pipeline("text-generation")), its
+scores, the loss of every evaluated block, plots, a model card with continuations, and run.yaml, which repeats the run.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, next(str(path) for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir()))
+
+from transformers import AutoModelForCausalLM
+
+from recipes.common import args, data, errors, losses, models, packing, tasks, token_metrics, training
+from recipes.common.args import setting
+from recipes.common.collators import CausalBlocks
+from recipes.common.sources import Reading
+from recipes.common.trainer import Trainer
+
+
+@dataclass
+class Arguments(args.Arguments):
+    """What this task adds."""
+
+    text_column_name: str | None = setting(None, "Column of the text (default: text).")
+    block_size: int = setting(1024, "Tokens a block, at most as many as the model has positions for.")
+    keep_linebreaks: bool = setting(True, "A .txt file is one text with its line breaks; false: every line is a text.")
+    packing_isolation: bool = setting(False, "No attention from one document to another in the same block.")
+    eval_stride: int = setting(0, "Evaluate in overlapping blocks, each moved by so many tokens (0: no overlap).")
+
+
+def main(argv: list[str] | None = None) -> dict[str, float]:
+    """Trains as the flags say; the metrics."""
+    arguments, training_arguments = training.start(Arguments, __file__, argv)
+
+    # 1. Data
+    texts = data.Columns("--text_column_name", [arguments.text_column_name], [("text",)])
+    splits = data.load(arguments, training_arguments, texts, reading=Reading(line_breaks=arguments.keep_linebreaks))
+
+    # 2. Model
+    tokenizer = models.load_tokenizer(arguments, models.Texts(splits.train, splits.texts))
+    model = models.load_model(AutoModelForCausalLM, arguments, tokenizer)
+
+    # 3. Tokens
+    layout = packing.Layout(
+        size=models.max_length(arguments.block_size, tokenizer, model),
+        end=models.end_of_text(tokenizer),
+        pad=tokenizer.pad_token_id,
+        stride=arguments.eval_stride,
+    )
+    blocks = packing.pack(splits, tokenizer, layout, arguments, training_arguments)
+    if arguments.packing_isolation:
+        models.check_isolation(model, layout.end)
+
+    # 4. Train
+    trainer = Trainer(
+        model=model,
+        args=training_arguments,
+        train_dataset=blocks.train,
+        eval_dataset=blocks.validation,
+        processing_class=tokenizer,
+        data_collator=CausalBlocks(layout.pad, layout.end, arguments.packing_isolation),
+        compute_loss_func=losses.for_tokens(training_arguments.label_smoothing_factor, shift=True),
+        compute_metrics=token_metrics.for_tokens(blocks.train, len(tokenizer), shift=True),
+        preprocess_logits_for_metrics=token_metrics.sums(shift=True),
+    )
+    return training.run(trainer, arguments, splits, blocks, tasks.for_continuations(blocks, tokenizer, model))
+
+
+if __name__ == "__main__":
+    errors.guard(main)

@@ -1,0 +1,131 @@
+"""One language pair -> each model family's own tags, prefix and forced first token, kept in the saved folder."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import langcodes
+import torch
+
+from recipes.common.errors import Refusal, note
+from recipes.common.sources import Reading
+
+# Families that were trained with an instruction in front of the text.
+PREFIXED = {"t5", "mt5", "umt5", "longt5", "switch_transformers"}
+TAG = re.compile(r"[a-z]{2,3}_[A-Za-z]{2,4}")
+# Families whose decoder begins with the target language instead of being forced to write it first.
+STARTS_WITH_LANGUAGE = {"MBartTokenizer", "MBartTokenizerFast"}
+
+
+def pair(arguments: Any) -> tuple[str, str]:
+    """--source_lang and --target_lang; refuses a missing one."""
+    for side in ("source", "target"):
+        if not getattr(arguments, f"{side}_lang"):
+            fix = "name it as the data does: --source_lang en --target_lang de"
+            raise Refusal(f"no {side} language", f"--{side}_lang", fix)
+    return arguments.source_lang, arguments.target_lang
+
+
+def reading(source: str, target: str) -> Reading:
+    """Rows hold both languages in an object `translation` or flat; train.en and train.de are parallel texts."""
+    return Reading(nested="translation", languages=(_short(source), _short(target)))
+
+
+def instruction(source: str, target: str) -> str:
+    """What T5 was trained to read before a text to translate: "translate English to German: "."""
+    names = [langcodes.get(code.replace("_", "-")).language_name() for code in (source, target)]
+    return "translate {} to {}: ".format(*names)
+
+
+def prepare(
+    tokenizer: Any, model: torch.nn.Module, arguments: Any, languages: tuple[str | None, str | None], instruction: str
+) -> str:
+    """Sets the languages of both sides in tokenizer and generation config; the prefix that every source text gets.
+
+    M2M100, NLLB and mBART-50 force the target's tag as first token, mBART begins the decoder with it, T5 and mT5 read
+    a prefix; Marian and models from scratch know one pair. `generate` on the saved folder needs no flags.
+    """
+    generation = model.generation_config
+    generation.prefix = _prefix(model, arguments, instruction)
+    source, target = (tag(tokenizer, language) for language in languages)
+    if source and target:
+        tokenizer.src_lang, tokenizer.tgt_lang = source, target
+        tokenizer.init_kwargs |= {"src_lang": source, "tgt_lang": target}
+        first = token_id(tokenizer, target)
+        if type(tokenizer).__name__ in STARTS_WITH_LANGUAGE:
+            generation.decoder_start_token_id = model.config.decoder_start_token_id = first
+        else:
+            generation.forced_bos_token_id = first
+    if arguments.forced_bos_token:
+        generation.forced_bos_token_id = _forced(tokenizer, arguments.forced_bos_token)
+    return generation.prefix
+
+
+def tag(tokenizer: Any, language: str | None) -> str:
+    """The tokenizer's own name of a language (de -> de, de_DE or deu_Latn), or "" for a tokenizer without tags."""
+    known = tags(tokenizer)
+    if not known or language in known:
+        return language if known else ""
+    found = match(language, known) if language else ""
+    if not found:
+        what = f"the tokenizer has no language {language!r}" if language else "the tokenizer needs to know the language"
+        raise Refusal(what, "--source_lang, --target_lang or --lang", f"use one of {', '.join(sorted(known))}")
+    note(f"the language {language} is {found} to this tokenizer")
+    return found
+
+
+def tags(tokenizer: Any) -> list[str]:
+    """The language tags of a multilingual tokenizer; none for any other."""
+    if hasattr(tokenizer, "lang_code_to_id"):
+        return list(tokenizer.lang_code_to_id)
+    return [token for token in tokenizer.all_special_tokens if TAG.fullmatch(token)]
+
+
+def token_id(tokenizer: Any, language_tag: str) -> int:
+    """The id of a language tag as it stands in a text."""
+    known = getattr(tokenizer, "lang_code_to_id", {})
+    return known.get(language_tag) or tokenizer.convert_tokens_to_ids(language_tag)
+
+
+def match(language: str, known: Iterable[str]) -> str:
+    """The tag of `known` that means the language, in its usual script: zh -> zho_Hans, zh-TW -> zho_Hant; else ""."""
+    by_standard = {name.replace("_", "-"): name for name in known}
+    wanted = language.replace("_", "-")
+    found = langcodes.closest_supported_match(wanted, list(by_standard), max_distance=10)
+    if not found and langcodes.tag_is_valid(wanted):
+        same = (name for name in by_standard if _macro(name) == _macro(wanted))
+        found = next(same, None)
+    return by_standard[found] if found else ""
+
+
+def column(language: str, present: Iterable[str]) -> str:
+    """The column that holds a language: its name as given, without region or script (en for en_XX), or a match."""
+    present = list(present)
+    short = _short(language)
+    exact = next((name for name in (language, short) if name in present), "")
+    valid = [name for name in present if langcodes.tag_is_valid(name.replace("_", "-"))]
+    return exact or match(language, valid) or short
+
+
+def _short(language: str) -> str:
+    return re.split("[_-]", language)[0]
+
+
+def _macro(name: str) -> str:
+    return langcodes.get(name).prefer_macrolanguage().language
+
+
+def _prefix(model: torch.nn.Module, arguments: Any, instruction: str) -> str:
+    if arguments.source_prefix is not None:
+        return arguments.source_prefix
+    if not arguments.model_name_or_path or model.config.model_type not in PREFIXED:
+        return ""
+    note(f"every source text gets the prefix {instruction!r} (--source_prefix changes it)")
+    return instruction
+
+
+def _forced(tokenizer: Any, token: str) -> int:
+    found = token_id(tokenizer, token)
+    if found in (None, tokenizer.unk_token_id):
+        raise Refusal(f"the tokenizer has no token {token!r}", "--forced_bos_token", "name a token of its vocabulary")
+    return found

@@ -1,0 +1,262 @@
+"""Texts -> blocks of tokens that lose nothing: every token of every document stands in exactly one block."""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from tqdm import tqdm
+
+from recipes.common.errors import Refusal, is_main_process, note
+from recipes.common.tokens import Tokens
+
+BATCH = 1000  # texts that are tokenised together
+WINDOW = 1000  # blocks of a stream that are shuffled together
+POSITION = "stream.json"
+Array = numpy.ndarray
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a block looks like: [prefix] tokens … end tokens … [pad]; a document ends with `end`."""
+
+    size: int  # tokens a block, with the prefix
+    end: int
+    pad: int
+    prefix: int | None = None  # stands at the front of every block: [CLS] for masked models
+    stride: int = 0  # blocks to evaluate overlap: each predicts its last `stride` tokens (0: all of them)
+
+    @property
+    def room(self) -> int:
+        """Tokens of the text that fit into a block."""
+        return self.size - (self.prefix is not None)
+
+
+class Blocks(torch.utils.data.Dataset):
+    """Blocks in memory. Row i is {"input_ids", "row": i, "epoch", "context"}: `context` tokens in front are only read,
+    and `epoch` is None for data that is evaluated, so that masks can be keyed by (seed, epoch, row)."""
+
+    def __init__(self, ids: Array, starts: Array, ends: Array, layout: Layout, trains: bool):
+        self.ids, self.starts, self.ends, self.layout = ids, starts, ends, layout
+        self.epoch = 0 if trains else None
+        self.tokens_per_byte = 0.0
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        start, end = self.starts[row], self.ends[row]
+        context = 0 if row == 0 or not self.layout.stride else int(self.ends[row - 1] - start)
+        ids = _framed(self.ids[start:end], self.layout)
+        return {"input_ids": ids, "row": row, "epoch": self.epoch, "context": context}
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the data loader before each pass over training data."""
+        if self.epoch is not None:
+            self.epoch = epoch
+
+    def select(self, rows: range) -> "Blocks":
+        """The blocks of these rows."""
+        chosen = numpy.asarray(rows)
+        return Blocks(self.ids, self.starts[chosen], self.ends[chosen], self.layout, self.epoch is not None)
+
+
+def pack(splits: Any, tokenizer: Any, layout: Layout, arguments: Any, training_arguments: Any) -> Tokens:
+    """The splits as Blocks, or the training split as a Stream; counts documents, tokens read and tokens packed."""
+    tokens = Tokens()
+    encode = encoder(tokenizer, layout)
+    for name, split in splits.items():
+        if name == "train" and arguments.streaming:
+            tokens.train = Stream(split, splits.texts[0], encode, layout, training_arguments.seed)
+            tokens.counts[name] = _set_steps(tokens.train, training_arguments)
+            continue
+        ids, counts = _tokenise(split, splits.texts[0], encode, layout, name)
+        evaluated = layout if name != "train" else Layout(layout.size, layout.end, layout.pad, layout.prefix)
+        starts, ends = _cut(len(ids), evaluated)
+        blocks = Blocks(ids, starts, ends, evaluated, trains=name == "train")
+        step = numpy.diff(ends, prepend=0) if evaluated.stride else ends - starts
+        tokens.counts[name] = counts | {"packed": int(step.sum()), "blocks": len(blocks)}
+        blocks.tokens_per_byte = counts["tokens"] / counts["bytes"]
+        setattr(tokens, name, blocks)
+    return tokens
+
+
+def lines(splits: Any, tokenizer: Any, layout: Layout, arguments: Any, training_arguments: Any) -> Tokens:
+    """Every text in a block of its own, cut to the block's size."""
+    if arguments.streaming:
+        raise Refusal("a stream is packed, not taken line by line", "--line_by_line", "leave out one of the two flags")
+    tokens = Tokens()
+    encode = encoder(tokenizer, layout, ends_all=True)
+    for name, split in splits.items():
+        ids, counts, lengths = [], _no_counts(), []
+        for texts in _batches(split, splits.texts[0], name):
+            for text, found in zip(texts, encode(texts), strict=True):
+                kept = found if len(found) <= layout.room else [*found[: layout.room - 1], layout.end]
+                ids.append(numpy.asarray(kept, dtype=numpy.int32))
+                lengths.append(len(kept))
+                _count(counts, text, found, len(found) > layout.room)
+        ends = numpy.cumsum(lengths)
+        blocks = Blocks(numpy.concatenate(ids), ends - lengths, ends, layout, trains=name == "train")
+        blocks.tokens_per_byte = counts["tokens"] / counts["bytes"]
+        counts["truncated_share"] = counts.pop("truncated") / counts["rows"]
+        tokens.counts[name] = counts | {"packed": int(ends[-1]), "blocks": len(blocks)}
+        setattr(tokens, name, blocks)
+    return tokens
+
+
+def encoder(tokenizer: Any, layout: Layout, ends_all: bool = False) -> Callable[[list[str]], list[list[int]]]:
+    """Texts -> ids without special tokens but the end token; a text that ends in a line break goes on in the next one
+    and gets none (`ends_all`: every text does)."""
+
+    def encode(texts: list[str]) -> list[list[int]]:
+        found = tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+        goes_on = [text.endswith("\n") and not ends_all for text in texts]
+        return [ids if open else [*ids, layout.end] for ids, open in zip(found, goes_on, strict=True)]
+
+    return encode
+
+
+def _tokenise(split: Any, column: str, encode: Any, layout: Layout, name: str) -> tuple[Array, dict[str, Any]]:
+    """All ids of a split, one document after the other, and what was read."""
+    chunks, counts = [], _no_counts()
+    for texts in _batches(split, column, name):
+        found = encode(texts)
+        for text, ids in zip(texts, found, strict=True):
+            _count(counts, text, ids)
+        chunks += [numpy.asarray(ids, dtype=numpy.int32) for ids in found]
+    ids = numpy.concatenate(chunks)
+    if ids[-1] != layout.end:
+        ids = numpy.append(ids, numpy.int32(layout.end))
+        counts["tokens"] += 1
+    counts.pop("truncated")
+    return ids, counts
+
+
+def _no_counts() -> dict[str, Any]:
+    return {"rows": 0, "tokens": 0, "bytes": 0, "truncated": 0}
+
+
+def _count(counts: dict[str, Any], text: str, ids: list[int], truncated: bool = False) -> None:
+    counts["rows"] += 1
+    counts["tokens"] += len(ids)
+    counts["bytes"] += len(text.encode())
+    counts["truncated"] += truncated
+
+
+def _batches(split: Iterable[dict], column: str, name: str) -> Iterator[list[str]]:
+    total = len(split) if hasattr(split, "__len__") else None
+    bar = tqdm(
+        total=total, desc=f"tokenising {name}", unit=" texts", delay=2, leave=False, disable=not is_main_process()
+    )
+    rows = iter(split)
+    while texts := [row[column] for row in islice(rows, BATCH)]:
+        yield texts
+        bar.update(len(texts))
+    bar.close()
+
+
+def _cut(length: int, layout: Layout) -> tuple[Array, Array]:
+    """First and last (exclusive) positions of the blocks; with a stride each block ends `stride` after the one before
+    and begins `room` before its end."""
+    if not layout.stride:
+        starts = numpy.arange(0, length, layout.room)
+        return starts, numpy.minimum(starts + layout.room, length)
+    steps = max(0, math.ceil((length - layout.room) / layout.stride))
+    ends = numpy.minimum(layout.room + layout.stride * numpy.arange(steps + 1), length)
+    return numpy.maximum(ends - layout.room, 0), ends
+
+
+def _framed(ids: Array, layout: Layout) -> Array:
+    return ids if layout.prefix is None else numpy.concatenate([[layout.prefix], ids])
+
+
+class Stream(torch.utils.data.IterableDataset):
+    """Blocks of a data set that is read while it is trained on, without end: epoch after epoch, in one order.
+
+    The blocks of each window of 1,000 are shuffled by (seed, window). What is left of the last document when a pass
+    ends begins the next one. `position` after a number of blocks is small, and `go_to` it costs no tokenising.
+    """
+
+    def __init__(self, rows: Any, column: str, encode: Any, layout: Layout, seed: int):
+        self.rows, self.column, self.encode, self.layout, self.seed = rows, column, encode, layout, seed
+        self.marks: dict[int, dict[str, Any]] = {0: {"epoch": 0, "row": 0, "carried": []}}  # where windows begin
+        self.first = 0  # the block to begin with
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        window, skip = divmod(self.first, WINDOW)
+        blocks = self._blocks(self.marks[window], window)
+        while chunk := list(islice(blocks, WINDOW)):
+            order = numpy.random.default_rng([self.seed, window]).permutation(len(chunk))
+            for position in order[skip:]:
+                yield chunk[position]
+            window, skip = window + 1, 0
+
+    def _blocks(self, mark: dict[str, Any], window: int) -> Iterator[dict[str, Any]]:
+        number, ids = window * WINDOW, list(mark["carried"])
+        room, epoch, row = self.layout.room, mark["epoch"], mark["row"]
+        while True:
+            for texts in self._texts(row):
+                for found in self.encode(texts):
+                    row += 1
+                    ids += found
+                    while len(ids) >= room:
+                        block, ids = numpy.asarray(ids[:room], dtype=numpy.int32), ids[room:]
+                        yield {"input_ids": _framed(block, self.layout), "row": number, "epoch": epoch, "context": 0}
+                        number += 1
+                        if number % WINDOW == 0:
+                            self._mark(number // WINDOW, {"epoch": epoch, "row": row, "carried": list(ids)})
+            epoch, row = epoch + 1, 0
+
+    def _mark(self, window: int, mark: dict[str, Any]) -> None:
+        self.marks[window] = mark
+
+    def _texts(self, row: int) -> Iterator[list[str]]:
+        rows = islice(iter(self.rows), row, None)
+        while texts := [found[self.column] for found in islice(rows, BATCH)]:
+            yield texts
+
+    def count(self) -> dict[str, Any]:
+        """Rows, tokens and bytes of one pass."""
+        counts = _no_counts()
+        for texts in _batches(self.rows, self.column, "train"):
+            for text, ids in zip(texts, self.encode(texts), strict=True):
+                _count(counts, text, ids)
+        counts.pop("truncated")
+        return counts
+
+    def position(self, blocks: int) -> dict[str, Any]:
+        """Where the stream goes on after so many blocks were trained on."""
+        return {"blocks": blocks, "mark": self.marks[blocks // WINDOW]}
+
+    def go_to(self, position: dict[str, Any]) -> None:
+        """Begins the next pass at a `position`."""
+        self.first = position["blocks"]
+        self.marks[self.first // WINDOW] = position["mark"]
+
+    def save(self, folder: Path, blocks: int) -> None:
+        """Writes the position into a checkpoint."""
+        (folder / POSITION).write_text(json.dumps(self.position(blocks)), encoding="utf-8")
+
+    def load(self, folder: Path) -> None:
+        """Goes to the position that a checkpoint holds."""
+        self.go_to(json.loads((folder / POSITION).read_text(encoding="utf-8")))
+
+
+def _set_steps(stream: Stream, training_arguments: Any) -> dict[str, Any]:
+    """--max_steps of a stream follows from one pass that counts its tokens, unless the user gave it."""
+    if training_arguments.max_steps > 0:
+        return {}
+    note("counting the tokens of the training data for the number of steps: --max_steps saves this pass")
+    counts = stream.count()
+    batch = training_arguments.train_batch_size * training_arguments.world_size
+    batch *= training_arguments.gradient_accumulation_steps
+    blocks = counts["tokens"] * training_arguments.num_train_epochs / stream.layout.room
+    if blocks < 1:
+        raise Refusal("the training data does not fill one block", "--train_file", "give more text, or smaller blocks")
+    training_arguments.max_steps = max(1, math.ceil(blocks / batch))
+    return counts

@@ -1,0 +1,179 @@
+"""How good generated texts are: BLEU, chrF and TER by sacreBLEU, ROUGE by rouge_score, right for Chinese too."""
+
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import numpy
+from rouge_score import rouge_scorer
+from rouge_score.tokenizers import DefaultTokenizer
+from sacrebleu.metrics import BLEU, CHRF, TER
+
+from recipes.common import token_metrics
+from recipes.common.errors import note
+from recipes.common.metrics import bootstrap
+
+DRAWS = 1000  # of the bootstrap
+ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+# Scripts that write no spaces between words: their characters are compared.
+UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u0e00-\u0e7f\U00020000-\U0002ffff]")
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*")
+Decode = Callable[[Any], list[str]]
+
+
+def for_translation(source: str, target: str, language: str, decode: Decode) -> Callable[[Any], dict[str, float]]:
+    """A compute_metrics for Trainer: sacreBLEU's scores of the generated texts and of the copied sources.
+
+    Rows without a reference are left out. `language` is the target's code: it chooses BLEU's tokeniser.
+    """
+    tokeniser = bleu_tokeniser(language)
+
+    def compute(hypotheses: list[str], rows: Any) -> dict[str, float]:
+        found = translation_scores(hypotheses, rows[target], tokeniser)
+        copied = translation_scores(rows[source], rows[target], tokeniser, interval=False)
+        return found | {f"baseline_{name}": copied[name] for name in ("bleu", "chrf", "ter")}
+
+    return _for_generated(target, decode, compute)
+
+
+def for_summaries(source: str, target: str, decode: Decode) -> Callable[[Any], dict[str, float]]:
+    """A compute_metrics for Trainer: ROUGE F1 in percent with intervals, and the better of the two lead baselines."""
+
+    def compute(hypotheses: list[str], rows: Any) -> dict[str, float]:
+        found = rouge_scores(hypotheses, rows[target])
+        leads = {count: [lead(text, count) for text in rows[source]] for count in (1, 3)}
+        baselines = {count: rouge_scores(texts, rows[target], interval=False) for count, texts in leads.items()}
+        found |= {f"lead{count}_{name}": value for count, scores in baselines.items() for name, value in scores.items()}
+        return found | {f"baseline_{name}": max(scores[name] for scores in baselines.values()) for name in ROUGE}
+
+    return _for_generated(target, decode, compute)
+
+
+def _for_generated(target: str, decode: Decode, compute: Callable) -> Callable[[Any], dict[str, float]]:
+    def compute_metrics(prediction: Any) -> dict[str, float]:
+        predictions, rows = prediction.predictions, prediction.inputs
+        if not isinstance(predictions, tuple):  # nothing was generated
+            return token_metrics.scores(numpy.asarray(predictions, dtype=numpy.float64))
+        totals, generated = predictions
+        hypotheses = decode(generated)
+        known = [position for position, text in enumerate(rows[target]) if text]
+        if not known:
+            return {}
+        answered = rows.select(known)
+        found = compute([hypotheses[position] for position in known], answered)
+        tokens = token_metrics.scores(numpy.asarray(totals, dtype=numpy.float64)[known])
+        lengths = {"gen_len": numpy.mean([len(units(text)) for text in hypotheses])}
+        lengths["ref_len"] = numpy.mean([len(units(text)) for text in answered[target]])
+        kept = {name: tokens[name] for name in ("loss", "cross_entropy", "perplexity")}
+        return found | {name: float(value) for name, value in lengths.items()} | kept
+
+    return compute_metrics
+
+
+def decoder(tokenizer: Any) -> Decode:
+    """Ids [rows, length], padded with -100 -> texts without special tokens."""
+
+    def decode(ids: Any) -> list[str]:
+        ids = numpy.where(numpy.asarray(ids) < 0, tokenizer.pad_token_id, ids)
+        return [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
+
+    return decode
+
+
+def bleu_tokeniser(language: str) -> str:
+    """sacreBLEU's tokeniser for a language: zh, ja-mecab, ko-mecab (char where they are not installed), else 13a."""
+    code = re.split("[-_]", language.lower())[0]
+    wanted = {"zh": "zh", "zho": "zh", "ja": "ja-mecab", "jpn": "ja-mecab", "ko": "ko-mecab", "kor": "ko-mecab"}
+    tokeniser = wanted.get(code, "13a")
+    needed = {"ja-mecab": "MeCab", "ko-mecab": "mecab_ko"}.get(tokeniser)
+    if needed and not find_spec(needed):
+        note(f"BLEU compares characters: for words install sacrebleu[{code[:2]}]")
+        return "char"
+    return tokeniser
+
+
+def translation_scores(
+    hypotheses: Sequence[str], references: Sequence[str], tokeniser: str, interval: bool = True
+) -> dict[str, Any]:
+    """bleu, chrf, ter (0 to 100), BLEU's signature, and the 95 % bootstrap interval of BLEU."""
+    bleu, references = BLEU(tokenize=tokeniser), [list(references)]
+    score = bleu.corpus_score(hypotheses, references)
+    found = {
+        "bleu": score.score,
+        "chrf": CHRF().corpus_score(hypotheses, references).score,
+        "ter": TER(asian_support=tokeniser != "13a").corpus_score(hypotheses, references).score,
+    }
+    if interval:
+        found["bleu_low"], found["bleu_high"] = _bleu_interval(bleu, hypotheses, references)
+    return {name: float(value) for name, value in found.items()}
+
+
+def signature(tokeniser: str) -> str:
+    """sacreBLEU's signature of the BLEU that is reported."""
+    bleu = BLEU(tokenize=tokeniser)
+    bleu.corpus_score(["a"], [["a"]])
+    return str(bleu.get_signature())
+
+
+def _bleu_interval(bleu: BLEU, hypotheses: Sequence[str], references: list[list[str]]) -> tuple[float, float]:
+    """Rows drawn with replacement; BLEU is a function of the rows' summed counts (Koehn 2004)."""
+    rows = numpy.asarray(bleu._extract_corpus_statistics(hypotheses, references), dtype=numpy.float64)
+
+    def statistic(sums: numpy.ndarray) -> numpy.ndarray:
+        return numpy.asarray([bleu._compute_score_from_stats([int(value) for value in row]).score for row in sums])
+
+    return bootstrap(rows, statistic, DRAWS)
+
+
+class UnspacedTokenizer(DefaultTokenizer):
+    """rouge_score's words, but every character of a script without spaces counts as one: rouge_score drops them all."""
+
+    def __init__(self):
+        super().__init__(use_stemmer=False)
+
+    def tokenize(self, text: str) -> list[str]:
+        """Words and characters in order."""
+        return units(text)
+
+
+def units(text: str) -> list[str]:
+    """Lower-case words; each character of Chinese, Japanese and Thai alone; no punctuation."""
+    spaced = UNSPACED.sub(lambda match: f" {match[0]} ", unicodedata.normalize("NFKC", text).lower())
+    return re.findall(r"\w+", spaced)
+
+
+def rouge_tokenizer(references: Sequence[str]) -> Any:
+    """rouge_score's default with stemming, as Hugging Face's script has it; for unspaced scripts characters."""
+    if any(UNSPACED.search(text) for text in references):
+        return UnspacedTokenizer()
+    return DefaultTokenizer(use_stemmer=True)
+
+
+def rouge_scores(hypotheses: Sequence[str], references: Sequence[str], interval: bool = True) -> dict[str, float]:
+    """rouge1, rouge2, rougeL and rougeLsum: mean F1 in percent, and their 95 % bootstrap intervals."""
+    scorer = rouge_scorer.RougeScorer(list(ROUGE), tokenizer=rouge_tokenizer(references))
+    rows = [
+        scorer.score("\n".join(sentences(reference)), "\n".join(sentences(hypothesis)))
+        for reference, hypothesis in zip(references, hypotheses, strict=True)
+    ]
+    found = {}
+    for name in ROUGE:
+        values = 100 * numpy.asarray([[row[name].fmeasure] for row in rows])
+        found[name] = float(values.mean())
+        if interval:
+            found[f"{name}_low"], found[f"{name}_high"] = bootstrap(values, lambda sums: sums[:, 0] / len(rows))
+    return found
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of a text: split after . ! ? and a space, after 。！？, and at line breaks."""
+    parts = (part.strip() for line in text.splitlines() for part in SENTENCE_END.split(line))
+    return [part for part in parts if part]
+
+
+def lead(text: str, count: int) -> str:
+    """The first sentences of a text."""
+    found = sentences(text)[:count]
+    return ("" if found and UNSPACED.search(found[0]) else " ").join(found)

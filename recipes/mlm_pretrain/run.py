@@ -1,0 +1,85 @@
+"""Pretrain a masked language model (BERT, RoBERTa, ModernBERT, …), from scratch or from a checkpoint.
+
+    python recipes/mlm_pretrain/run.py
+    python recipes/mlm_pretrain/run.py --train_file samples/text/train.txt --line_by_line --output_dir outputs/lines
+    accelerate launch recipes/mlm_pretrain/run.py --config recipes/mlm_pretrain/wikipedia_bert.yaml
+
+The output folder then holds the model (for from_pretrained, fine-tuning and pipeline("fill-mask")), its scores, the
+loss of every evaluated block, plots, a model card (README.md), and run.yaml, which repeats the run.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, next(str(path) for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir()))
+
+from transformers import AutoModelForMaskedLM
+
+from recipes.common import args, data, errors, losses, models, packing, tasks, token_metrics, training
+from recipes.common.args import setting
+from recipes.common.collators import MaskedBlocks
+from recipes.common.trainer import Trainer
+
+
+@dataclass
+class Arguments(args.Arguments):
+    """What this task adds."""
+
+    text_column_name: str | None = setting(None, "Column of the text (default: text).")
+    max_seq_length: int = setting(512, "Tokens a block.")
+    line_by_line: bool = setting(False, "Every text a block of its own, instead of all texts packed without a gap.")
+    mlm_probability: float = setting(0.15, "Share of the tokens to predict.")
+    mask_replace_prob: float = setting(0.8, "Share of those that become the mask token.")
+    random_replace_prob: float = setting(0.1, "Share of those that become a random token; the rest stay.")
+    whole_word_mask: bool = setting(False, "Mask all pieces of a word together.")
+
+
+def main(argv: list[str] | None = None) -> dict[str, float]:
+    """Trains as the flags say; the metrics."""
+    arguments, training_arguments = training.start(Arguments, __file__, argv)
+
+    # 1. Data
+    texts = data.Columns("--text_column_name", [arguments.text_column_name], [("text",)])
+    splits = data.load(arguments, training_arguments, texts)
+
+    # 2. Model
+    tokenizer = models.load_tokenizer(arguments, models.Texts(splits.train, splits.texts))
+    model = models.load_model(AutoModelForMaskedLM, arguments, tokenizer)
+
+    # 3. Tokens
+    collator = MaskedBlocks(
+        tokenizer,
+        seed=training_arguments.seed,
+        probability=arguments.mlm_probability,
+        mask_share=arguments.mask_replace_prob,
+        random_share=arguments.random_replace_prob,
+        whole_words=arguments.whole_word_mask,
+        pad_to=arguments.max_seq_length if arguments.pad_to_max_length else None,
+    )
+    layout = packing.Layout(
+        size=models.max_length(arguments.max_seq_length, tokenizer, model),
+        end=models.end_of_text(tokenizer),
+        pad=tokenizer.pad_token_id,
+        prefix=tokenizer.cls_token_id,
+    )
+    prepare = packing.lines if arguments.line_by_line else packing.pack
+    blocks = prepare(splits, tokenizer, layout, arguments, training_arguments)
+
+    # 4. Train
+    trainer = Trainer(
+        model=model,
+        args=training_arguments,
+        train_dataset=blocks.train,
+        eval_dataset=blocks.validation,
+        processing_class=tokenizer,
+        data_collator=collator,
+        compute_loss_func=losses.for_tokens(training_arguments.label_smoothing_factor),
+        compute_metrics=token_metrics.for_tokens(blocks.train, len(tokenizer), shift=False),
+        preprocess_logits_for_metrics=token_metrics.sums(shift=False),
+    )
+    return training.run(trainer, arguments, splits, blocks, tasks.for_masks(blocks, tokenizer))
+
+
+if __name__ == "__main__":
+    errors.guard(main)

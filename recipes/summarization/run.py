@@ -1,0 +1,97 @@
+"""Train a model that summarizes: T5, mT5, BART, Pegasus, … from a checkpoint, or one from scratch.
+
+    python recipes/summarization/run.py
+    python recipes/summarization/run.py --train_file samples/summarization_zh/train.jsonl --test_file \
+        samples/summarization_zh/test.jsonl --output_dir outputs/summarization_zh
+    accelerate launch recipes/summarization/run.py --config recipes/summarization/xsum_t5.yaml
+
+The output folder then holds the model (`generate` needs no flags), its scores, its summary of every row, plots, a
+model card (README.md), and run.yaml, which repeats the run.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, next(str(path) for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir()))
+
+from transformers import AutoModelForSeq2SeqLM, DataCollatorForSeq2Seq
+
+from recipes.common import (
+    args,
+    data,
+    errors,
+    languages,
+    losses,
+    models,
+    tasks,
+    text_metrics,
+    token_metrics,
+    tokens,
+    training,
+)
+from recipes.common.args import OPTIONAL, setting
+from recipes.common.trainer import Trainer
+
+# The columns of well-known data sets.
+TEXTS = ["document", "article", "text", "dialogue", "content", "source", "Articles"]
+SUMMARIES = ["summary", "highlights", "target", "title", "abstract", "Summaries"]
+
+
+@dataclass
+class Arguments(args.GenerationArguments, args.Arguments):
+    """What this task adds."""
+
+    text_column: str | None = setting(None, "Column of the full texts (default: document, article, text, …).")
+    summary_column: str | None = setting(None, "Column of the summaries (default: summary, highlights, …).")
+    lang: str | None = setting(None, "Language, for models that have tags: en_XX, zh, zho_Hans.")
+    resize_position_embeddings: bool | None = setting(None, "Give the model positions it lacks.", **OPTIONAL)
+
+
+def main(argv: list[str] | None = None) -> dict[str, float]:
+    """Trains as the flags say; the metrics."""
+    arguments, training_arguments = training.start(Arguments, __file__, argv)
+
+    # 1. Data
+    splits = data.load(
+        arguments,
+        training_arguments,
+        texts=data.Columns("--text_column", [arguments.text_column], [(name,) for name in TEXTS]),
+        target=data.Columns("--summary_column", [arguments.summary_column], [(name,) for name in SUMMARIES]),
+    )
+
+    # 2. Model
+    tokenizer = models.load_tokenizer(arguments, models.Texts(splits.train, [*splits.texts, splits.target]))
+    model = models.load_model(AutoModelForSeq2SeqLM, arguments, tokenizer)
+    models.resize_positions(model, arguments.max_source_length, arguments.resize_position_embeddings)
+    prefix = languages.prepare(tokenizer, model, arguments, (arguments.lang, arguments.lang), "summarize: ")
+
+    # 3. Tokens
+    encode_pairs = tokens.pairs(tokenizer, model, arguments)
+
+    def encode(rows: dict) -> dict:
+        return encode_pairs([prefix + text for text in rows[splits.texts[0]]], rows[splits.target])
+
+    encoded = tokens.encode(splits, encode, arguments)
+    models.bound_generation(model, arguments, training_arguments, encoded)
+
+    # 4. Train
+    decode = text_metrics.decoder(tokenizer)
+    trainer = Trainer(
+        model=model,
+        args=training_arguments,
+        train_dataset=encoded.train,
+        eval_dataset=encoded.validation,
+        processing_class=tokenizer,
+        data_collator=DataCollatorForSeq2Seq(tokenizer, model=model),
+        compute_loss_func=losses.for_tokens(training_arguments.label_smoothing_factor),
+        compute_metrics=text_metrics.for_summaries(splits.texts[0], splits.target, decode),
+        preprocess_logits_for_metrics=token_metrics.sums(shift=False),
+    )
+    shown = (*text_metrics.ROUGE, "gen_len", "ref_len")
+    task = tasks.for_texts(splits, decode, "summarization", "rougeL", shown)
+    return training.run(trainer, arguments, splits, encoded, task)
+
+
+if __name__ == "__main__":
+    errors.guard(main)
