@@ -73,21 +73,72 @@ def predict(
     batch_size: Annotated[int, typer.Option("--batch_size", "--batch-size", min=1)] = 32,
     trust_remote_code: Annotated[bool, typer.Option("--trust_remote_code")] = False,
 ) -> None:
-    """Answer new texts with a trained model."""
+    """Answer new texts with a trained model: label, rate, fill masks, translate or summarize."""
     from tqdm import tqdm
 
     from recipes.common import files
-    from recipes.common.predict import Classifier
+    from recipes.common.predict import open_folder
 
     path = files.expand([str(file)], "--file")[0] if file else None
-    classifier = Classifier(folder, trust_remote_code)
-    asked = classifier.texts(path) if path else texts or (line.rstrip("\r\n") for line in sys.stdin)
+    model = open_folder(folder, trust_remote_code)
+    asked = model.texts(path) if path else texts or (line.rstrip("\r\n") for line in sys.stdin)
     stream = output.open("w", encoding="utf-8") if output else sys.stdout
-    for answer in tqdm(classifier.answers(asked, batch_size), "predicting", unit=" texts", delay=2, leave=False):
+    for answer in tqdm(model.answers(asked, batch_size), "predicting", unit=" texts", delay=2, leave=False):
         if output:
             stream.write(json.dumps(answer, ensure_ascii=False) + "\n")
         else:
             print(describe_answer(answer), errors.visible(str(answer["text"]), 100), sep="\t")
+
+
+@app.command()
+def generate(
+    folder: Annotated[str, typer.Argument(help="The folder of a causal language model.")],
+    prompt: Annotated[list[str] | None, typer.Option(help="How the text begins; repeatable.")] = None,
+    file: Annotated[Path | None, typer.Option(help="Read the prompts from a file, column text.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Write the texts there as jsonl.")] = None,
+    max_new_tokens: Annotated[int, typer.Option("--max_new_tokens", min=1)] = 100,
+    min_new_tokens: Annotated[int, typer.Option("--min_new_tokens", min=0)] = 0,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0: always the most probable token.")] = 1.0,
+    top_k: Annotated[int, typer.Option("--top_k", min=0, help="Draw among so many tokens (0: all).")] = 50,
+    top_p: Annotated[float, typer.Option("--top_p", min=0.0, max=1.0, help="Draw among this probability.")] = 0.95,
+    num_beams: Annotated[int, typer.Option("--num_beams", min=1)] = 1,
+    repetition_penalty: Annotated[float, typer.Option("--repetition_penalty", min=0.1)] = 1.0,
+    no_repeat_ngram_size: Annotated[int, typer.Option("--no_repeat_ngram_size", min=0)] = 0,
+    num_return_sequences: Annotated[int, typer.Option("--num_return_sequences", min=1, help="Texts a prompt.")] = 1,
+    forbidden_words: Annotated[Path | None, typer.Option("--forbidden_words", help="A file, one word a line.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed writes the same texts.")] = 42,
+    trust_remote_code: Annotated[bool, typer.Option("--trust_remote_code")] = False,
+) -> None:
+    """Write texts that go on from prompts."""
+    from tools.generate import Settings, run
+
+    drawn = {"temperature": temperature, "top_k": top_k, "top_p": top_p} if temperature > 0 else {}
+    settings = {
+        **{"max_new_tokens": max_new_tokens, "min_new_tokens": min_new_tokens, "do_sample": temperature > 0, **drawn},
+        **{"num_beams": num_beams, "repetition_penalty": repetition_penalty},
+        **{"no_repeat_ngram_size": no_repeat_ngram_size, "num_return_sequences": num_return_sequences},
+    }
+    run(Settings(folder, prompt or [], file, output, forbidden_words, seed, trust_remote_code, settings))
+
+
+tokenizers = typer.Typer(help="Train tokenizers.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(tokenizers, name="tokenizer")
+
+
+@tokenizers.command("train")
+def train_tokenizer(
+    paths: Annotated[list[str], typer.Argument(metavar="FILES", help="Texts (txt csv tsv json jsonl parquet, .gz).")],
+    algorithm: Annotated[str, typer.Option(help="wordpiece, bpe, unigram or char.")] = "bpe",
+    vocab_size: Annotated[int, typer.Option("--vocab_size", min=1)] = 8000,
+    model_type: Annotated[str, typer.Option("--model_type", help="Whose special tokens: bert, gpt2, t5, …")] = "gpt2",
+    text_column_name: Annotated[str, typer.Option("--text_column_name")] = "text",
+    output_dir: Annotated[Path, typer.Option("--output_dir")] = Path("outputs/tokenizer"),
+) -> None:
+    """Train a tokenizer on texts and report how well it fits them."""
+    from tools import tokenizer
+
+    found = tokenizer.train(paths, algorithm, vocab_size, model_type, text_column_name, output_dir)
+    print(tokenizer.render(found, output_dir))
 
 
 @app.command()
@@ -113,7 +164,9 @@ def describe_answer(answer: dict) -> str:
     prediction = answer["prediction"]
     if isinstance(prediction, float):
         return f"{prediction:.4f}"
-    return f"{prediction}\t{answer['score']:.4f}" if "score" in answer else ", ".join(prediction) or "none"
+    if isinstance(prediction, list):
+        return ", ".join(prediction) or "none"
+    return f"{prediction}\t{answer['score']:.4f}" if "score" in answer else prediction
 
 
 if __name__ == "__main__":

@@ -27,9 +27,11 @@ SECRETS = {"token", "hub_token"}
 # no pretrained model is trained with a learning rate meant for random weights.
 DATA_FILES = ("train_file", "validation_file", "test_file")
 DATA_KEYS = {*DATA_FILES, "task_name", "dataset_name", "dataset_config_name", "dataset_revision"}
+DATA_KEYS |= {"source_lang", "target_lang"}
 MODEL_KEYS = {
     *("model_name_or_path", "model_type", "config_name", "config_overrides"),
     *("tokenizer_name", "tokenizer_algorithm", "vocab_size", "per_device_train_batch_size", "learning_rate"),
+    *("block_size", "max_seq_length", "max_source_length", "max_target_length"),
     *("num_train_epochs", "max_steps", "lr_scheduler_type", "warmup_steps", "weight_decay", "max_grad_norm"),
 }
 GROUPS = [

@@ -1,61 +1,102 @@
-"""A trained folder + new texts -> answers: the same labels and scores as transformers.pipeline()."""
+"""A trained folder + new texts -> answers: labels and scores as transformers.pipeline() gives them, or texts."""
 
 import itertools
+import json
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy
 import torch
+import transformers
 import yaml
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from recipes.common import data, files, metrics
 from recipes.common.errors import Refusal
 from recipes.common.labels import MULTI, REGRESSION, SINGLE
+from recipes.common.trainer import ADAPTED
 
 CHUNK = 4096  # rows that are sorted by length together
 Text = str | tuple[str, str]
 
 
-class Classifier:
-    """A trained text classifier, ready to answer."""
+class Folder:
+    """A trained folder: its model (with its adapter, if it is one), its tokenizer, and how it was trained."""
+
+    auto_class = ""
 
     def __init__(self, folder: str, trust_remote_code: bool = False):
-        path = Path(folder)
-        if not (path / "config.json").is_file():
-            raise Refusal(f"{folder} holds no trained model", "the folder", "name a run's --output_dir")
         disable_progress_bar()
-        self.flags, self.record = _read(path / "run.yaml"), _read(path / "run.json")
-        self.is_pair = self.record.get("is_pair", False)
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-        self.model = _load(path, config, trust_remote_code)
-        self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        self.path, self.options = Path(folder), {"trust_remote_code": trust_remote_code}
+        self.flags, self.record = _read(self.path / "run.yaml"), _read(self.path / "run.json")
+        self.config = config_of(self.path, trust_remote_code)
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, **self.options)
         self.device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-        self.model.to(self.device).eval()
-        self.names = [config.id2label[number] for number in range(config.num_labels)]
-        self.kind = config.problem_type or (SINGLE if config.num_labels > 1 else REGRESSION)
-        self.max_length = min(self.tokenizer.model_max_length, self.flags.get("max_seq_length", 512))
+        self.model = self._load().to(self.device).eval()
+
+    def _load(self) -> torch.nn.Module:
+        auto_class = getattr(transformers, self.auto_class)
+        options = {"config": self.config, "dtype": torch.float32, **self.options}
+        model = auto_class.from_pretrained(self.path, **options)
+        if (self.path / ADAPTED / "generation_config.json").exists():
+            model.generation_config = transformers.GenerationConfig.from_pretrained(self.path / ADAPTED)
+        return model
 
     def answers(self, texts: Iterable[Text], batch_size: int = 32) -> Iterator[dict[str, Any]]:
-        """One row a text, in order: prediction and scores; a number for regression, a list for several labels."""
+        """One row a text, in order; texts of like length run through the model together."""
         iterator = iter(texts)
         while chunk := list(itertools.islice(iterator, CHUNK)):
-            for text, logits in zip(chunk, self._logits(chunk, batch_size), strict=True):
-                yield {"text": text, **self._answer(logits)}
+            order = sorted(range(len(chunk)), key=lambda position: -len("".join(chunk[position])))
+            rows: dict[int, dict[str, Any]] = {}
+            for start in range(0, len(order), batch_size):
+                positions = order[start : start + batch_size]
+                rows |= dict(zip(positions, self.answer([chunk[position] for position in positions]), strict=True))
+            yield from ({"text": text, **rows[position]} for position, text in enumerate(chunk))
+
+    def answer(self, texts: list[Text]) -> list[dict[str, Any]]:
+        """The answers to one batch."""
+        raise NotImplementedError
+
+    def encode(self, texts: list[Text], max_length: int) -> Any:
+        """Token ids of a batch on the model's device."""
+        options = {"truncation": True, "max_length": max_length, "padding": True, "return_tensors": "pt"}
+        return self.tokenizer(texts, **options).to(self.device)
+
+    def texts(self, path: Path) -> Iterator[Text]:
+        """The texts of a file, from the columns that the model was trained on; a .txt file has one text a line."""
+        columns = self.record.get("text_columns", ["text"])
+        columns = ["text"] if path.name.removesuffix(".gz").endswith(".txt") else columns
+        for number, row in files.read(path):
+            row |= row["translation"] if isinstance(row.get("translation"), dict) else {}
+            missing = next((name for name in columns if name not in row), None)
+            if missing:
+                what = f"no column {missing!r}; columns: {', '.join(row)}"
+                raise Refusal(what, files.place(path, number), "name the columns as in the training data")
+            one = {name: [str(row[name] or "")] for name in columns}
+            delimiter, is_pair = self.flags.get("text_column_delimiter", " "), self.record.get("is_pair", False)
+            first, second = data.join(one, columns, delimiter, is_pair)
+            yield (first[0], second[0]) if second else first[0]
+
+
+class Classifier(Folder):
+    """Labels or rates texts."""
+
+    auto_class = "AutoModelForSequenceClassification"
+
+    def __init__(self, folder: str, trust_remote_code: bool = False):
+        super().__init__(folder, trust_remote_code)
+        self.names = [self.config.id2label[number] for number in range(self.config.num_labels)]
+        self.kind = self.config.problem_type or (SINGLE if self.config.num_labels > 1 else REGRESSION)
+        self.max_length = min(self.tokenizer.model_max_length, self.flags.get("max_seq_length", 512))
 
     @torch.inference_mode()
-    def _logits(self, texts: list[Text], batch_size: int) -> numpy.ndarray:
-        order = sorted(range(len(texts)), key=lambda position: -len("".join(texts[position])))
-        rows: dict[int, numpy.ndarray] = {}
-        for start in range(0, len(order), batch_size):
-            positions = order[start : start + batch_size]
-            batch = [texts[position] for position in positions]
-            options = {"truncation": True, "max_length": self.max_length, "padding": True, "return_tensors": "pt"}
-            logits = self.model(**self.tokenizer(batch, **options).to(self.device)).logits
-            rows |= dict(zip(positions, logits.float().cpu().numpy(), strict=True))
-        return numpy.stack([rows[position] for position in range(len(texts))])
+    def answer(self, texts: list[Text]) -> list[dict[str, Any]]:
+        """Prediction and scores; a number for regression, a list for several labels."""
+        logits = self.model(**self.encode(texts, self.max_length)).logits
+        return [self._answer(row) for row in logits.float().cpu().numpy()]
 
     def _answer(self, logits: numpy.ndarray) -> dict[str, Any]:
         if self.kind == REGRESSION:
@@ -66,24 +107,103 @@ class Classifier:
         best = max(scores, key=scores.get)
         return {"prediction": best, "score": scores[best], "scores": scores}
 
-    def texts(self, path: Path) -> Iterator[Text]:
-        """The texts of a file, from the columns that the model was trained on; a .txt file has one text a line."""
-        columns = self.record.get("text_columns", ["text"])
-        columns = ["text"] if path.name.removesuffix(".gz").endswith(".txt") else columns
-        for number, row in files.read(path):
-            missing = next((name for name in columns if name not in row), None)
-            if missing:
-                what = f"no column {missing!r}; columns: {', '.join(row)}"
-                raise Refusal(what, files.place(path, number), "name the columns as in the training data")
-            one = {name: [str(row[name] or "")] for name in columns}
-            first, second = data.join(one, columns, self.flags.get("text_column_delimiter", " "), self.is_pair)
-            yield (first[0], second[0]) if second else first[0]
+
+class MaskFiller(Folder):
+    """Fills the first mask of a text, as pipeline("fill-mask") does."""
+
+    auto_class = "AutoModelForMaskedLM"
+    best = 5
+
+    @torch.inference_mode()
+    def answer(self, texts: list[Text]) -> list[dict[str, Any]]:
+        """The text with its mask filled, the word's score, and the five best words."""
+        mask = self.tokenizer.mask_token
+        missing = next((text for text in texts if mask not in text), None)
+        if missing is not None:
+            raise Refusal(f"no {mask} in {missing!r}", "the text", f"write {mask} where a word is to be filled in")
+        batch = self.encode(texts, self.tokenizer.model_max_length)
+        logits = self.model(**batch).logits
+        return [self._answer(*row) for row in zip(texts, batch["input_ids"], logits, strict=True)]
+
+    def _answer(self, text: str, ids: torch.Tensor, logits: torch.Tensor) -> dict[str, Any]:
+        place = ids.eq(self.tokenizer.mask_token_id).nonzero()[0, 0]
+        scores, tokens = logits[place].float().softmax(-1).topk(self.best)
+        words = [self.tokenizer.decode([token]).strip() for token in tokens]
+        named = dict(zip(words, scores.tolist(), strict=True))
+        filled = text.replace(self.tokenizer.mask_token, words[0], 1)
+        return {"prediction": filled, "score": scores[0].item(), "scores": named}
+
+
+class Writer(Folder):
+    """Translates or summarizes, with the languages, prefix and length that the folder was trained with."""
+
+    auto_class = "AutoModelForSeq2SeqLM"
+
+    @torch.inference_mode()
+    def answer(self, texts: list[Text]) -> list[dict[str, Any]]:
+        """The text that the model writes."""
+        prefix = getattr(self.model.generation_config, "prefix", None) or ""
+        longest = min(self.tokenizer.model_max_length, self.flags.get("max_source_length", 1024))
+        written = self.model.generate(**self.encode([prefix + text for text in texts], longest))
+        decoded = self.tokenizer.batch_decode(written, skip_special_tokens=True)
+        return [{"prediction": text.strip()} for text in decoded]
+
+
+class Continuer(Folder):
+    """Goes on from a prompt."""
+
+    auto_class = "AutoModelForCausalLM"
+
+    @cached_property
+    def start(self) -> list[int]:
+        """What an empty prompt begins with: the token that ends a text, for there the next one begins."""
+        return [self.tokenizer.eos_token_id]
+
+    @torch.inference_mode()
+    def write(self, prompt: str, settings: dict[str, Any], streamer: Any = None) -> list[str]:
+        """The prompt with its continuation, `num_return_sequences` times; `settings` are those of `generate`."""
+        ids = self.tokenizer(prompt, add_special_tokens=False)["input_ids"] or self.start
+        batch = torch.tensor([ids], device=self.device)
+        room = getattr(self.config, "max_position_embeddings", None) or 10**9
+        if len(ids) + settings["max_new_tokens"] > room:
+            what = f"{len(ids)} tokens of prompt and {settings['max_new_tokens']} new ones exceed {room} positions"
+            raise Refusal(what, "--max_new_tokens", f"--max_new_tokens {max(room - len(ids), 1)}, or a shorter prompt")
+        written = self.model.generate(batch, attention_mask=torch.ones_like(batch), streamer=streamer, **settings)
+        return [self.tokenizer.decode(row, skip_special_tokens=True) for row in written]
+
+    def forbidden(self, path: Path) -> list[list[int]]:
+        """Token ids of the words of a file, one a line, as they stand at a text's begin and after a space."""
+        words = [row["text"].strip() for _, row in files.read(path) if row["text"].strip()]
+        forms = [form for word in words for form in (word, f" {word}")]
+        found = [self.tokenizer(form, add_special_tokens=False)["input_ids"] for form in forms]
+        return [list(ids) for ids in dict.fromkeys(map(tuple, found)) if ids]
+
+
+def open_folder(folder: str, trust_remote_code: bool = False) -> Folder:
+    """The folder's model, ready to answer; refuses what is no trained folder."""
+    config = config_of(Path(folder), trust_remote_code)
+    kind = (config.architectures or [""])[0]
+    if kind.endswith("ForSequenceClassification"):
+        return Classifier(folder, trust_remote_code)
+    if kind.endswith("ForMaskedLM"):
+        return MaskFiller(folder, trust_remote_code)
+    if config.is_encoder_decoder:
+        return Writer(folder, trust_remote_code)
+    raise Refusal(
+        f"{folder} holds a causal language model", "the folder", f"python cli.py generate {folder} --prompt …"
+    )
+
+
+def config_of(path: Path, trust_remote_code: bool = False) -> Any:
+    """The configuration of a trained folder; an adapter's is that of the model under it."""
+    folder = path / ADAPTED if (path / "adapter_config.json").is_file() else path
+    if not (folder / "config.json").is_file():
+        raise Refusal(f"{path} holds no trained model", "the folder", "name a run's --output_dir")
+    return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
-def _load(folder: Path, config: Any, trust_remote_code: bool) -> torch.nn.Module:
-    options = {"config": config, "dtype": torch.float32, "trust_remote_code": trust_remote_code}
-    return AutoModelForSequenceClassification.from_pretrained(folder, **options)
+    if not path.exists():
+        return {}
+    text = path.read_text(encoding="utf-8")
+    return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)

@@ -20,7 +20,7 @@ from recipes.common.data import Splits
 from recipes.common.errors import Refusal
 from recipes.common.tasks import Task
 from recipes.common.tokens import Tokens
-from recipes.common.trainer import Trainer, parameters
+from recipes.common.trainer import ADAPTED, Trainer, parameters
 
 PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "accelerate", "peft", "evaluate", "scikit-learn")
 RESULTS = ("all_results.json", "train_results.json", "eval_results.json", "predict_results.json")
@@ -70,7 +70,8 @@ def remove(output_dir: Path) -> None:
         return
     for name in (*RESULTS, *MODEL, *ADAPTER, *TOKENIZER, *OTHERS):
         (output_dir / name).unlink(missing_ok=True)
-    for folder in [*output_dir.glob("checkpoint-*"), *output_dir.glob(".saving-*"), output_dir / "plots"]:
+    folders = (path for pattern in ("checkpoint-*", ".saving-*") for path in output_dir.glob(pattern))
+    for folder in [*folders, output_dir / "plots", output_dir / ADAPTED]:
         shutil.rmtree(folder, ignore_errors=True)
 
 

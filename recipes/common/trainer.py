@@ -9,6 +9,7 @@ from typing import Any
 import numpy
 import torch
 import transformers
+from peft import PeftModel
 from torch.utils.data import Sampler
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
@@ -19,6 +20,7 @@ from recipes.common import checkpoints
 from recipes.common.errors import TrainingFailed
 from recipes.common.packing import Stream
 
+ADAPTED = "config"  # the folder, beside an adapter, with the configuration (labels, …) of the model under it
 KEYS = ["row", "epoch", "context"]  # what collators read beside the model's own inputs
 
 
@@ -95,8 +97,14 @@ class Trainer(transformers.Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         super()._save(output_dir, state_dict)
+        folder = Path(output_dir or self.args.output_dir)
+        if isinstance(self.model, PeftModel):  # an adapter's folder says nothing of the model that it belongs to
+            base = self.model.get_base_model()
+            base.config.save_pretrained(folder / ADAPTED)
+            if base.can_generate():
+                base.generation_config.save_pretrained(folder / ADAPTED)
         with suppress(FileNotFoundError):  # a pickle, with the Hub token in clear
-            (Path(output_dir or self.args.output_dir) / TRAINING_ARGS_NAME).unlink()
+            (folder / TRAINING_ARGS_NAME).unlink()
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Writes aside, then renames: whoever kills the run in between finds the previous checkpoint as it was.

@@ -2,7 +2,7 @@
 
     python recipes/translation/run.py
     python recipes/translation/run.py --train_file samples/translation_en_zh/train.jsonl --test_file \
-        samples/translation_en_zh/test.jsonl --target_lang zh --output_dir outputs/translation_zh
+        samples/translation_en_zh/test.jsonl --source_lang en --target_lang zh --output_dir outputs/translation_zh
     accelerate launch recipes/translation/run.py --config recipes/translation/opus_marian.yaml
 
 The output folder then holds the model with its language pair (`generate` needs no flags), its scores, its translation

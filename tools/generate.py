@@ -1,0 +1,72 @@
+"""Prompts -> texts of a causal language model, shown as they are written, or a file of them."""
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from recipes.common import files
+from recipes.common.errors import Refusal
+
+
+ZERO_IS_UNSET = ("min_new_tokens", "no_repeat_ngram_size")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `generate` was asked for; `model` are the settings of transformers' generate()."""
+
+    folder: str
+    prompts: list[str]
+    file: Path | None
+    output: Path | None
+    forbidden_words: Path | None
+    seed: int
+    trust_remote_code: bool
+    model: dict[str, Any]
+
+
+def run(settings: Settings) -> None:
+    """Writes every prompt's texts: to the screen token by token where there is one text, or to a jsonl file."""
+    if settings.model["num_return_sequences"] > max(1, settings.model["num_beams"]) and not settings.model["do_sample"]:
+        fix = "set --temperature above 0, or --num_beams to as many"
+        raise Refusal("several texts of a prompt without drawing would be the same", "--num_return_sequences", fix)
+    prompts = list(_prompts(settings))
+    from transformers import TextStreamer, set_seed
+
+    from recipes.common.predict import Continuer
+
+    model = Continuer(settings.folder, settings.trust_remote_code)
+    options = {name: value for name, value in settings.model.items() if value or name not in ZERO_IS_UNSET}
+    if settings.forbidden_words:
+        options["bad_words_ids"] = model.forbidden(settings.forbidden_words)
+    set_seed(settings.seed)
+    streams = not settings.output and options["num_beams"] == 1 and options["num_return_sequences"] == 1
+    rows = []
+    for number, prompt in enumerate(tqdm(prompts, "writing", delay=2, leave=False, disable=not settings.output)):
+        streamer = TextStreamer(model.tokenizer, skip_special_tokens=True) if streams else None
+        for sample, text in enumerate(model.write(prompt, options, streamer)):
+            rows.append({"prompt_id": number, "sample": sample, "prompt": prompt, "text": text})
+            if not settings.output and not streams:
+                print(f"--- prompt {number}, text {sample}\n{text}")
+    if settings.output:
+        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+        settings.output.write_text("".join(lines), encoding="utf-8")
+
+
+def _prompts(settings: Settings) -> Iterator[str]:
+    yield from settings.prompts
+    if settings.file:
+        (path,) = files.expand([str(settings.file)], "--file")
+        for number, row in files.read(path):
+            text = row.get("prompt", row.get("text"))
+            if not isinstance(text, str):
+                what = f"no column prompt or text; columns: {', '.join(row)}"
+                raise Refusal(what, files.place(path, number), "name the column prompt")
+            yield text
+    elif not settings.prompts:
+        yield from (line.rstrip("\r\n") for line in sys.stdin)
