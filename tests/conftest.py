@@ -1,7 +1,9 @@
 """Tests run without network, on tiny data and models that they make themselves."""
 
 import importlib.util
+import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -15,6 +17,32 @@ TINY = "hidden_size=16,num_hidden_layers=1,num_attention_heads=2,intermediate_si
 SCRATCH = ["--model_type", "bert", "--config_overrides", TINY, "--vocab_size", "300", "--max_seq_length", "32"]
 SHORT = ["--max_steps", "2", "--per_device_train_batch_size", "4", "--logging_steps", "1", "--eval_strategy", "steps"]
 SHORT += ["--save_strategy", "steps", "--save_steps", "2", "--eval_steps", "2"]
+
+
+def merged(*words):
+    """A command line of these words in which the last value of a repeated flag wins."""
+    values = {}
+    for word in words:
+        if word.startswith("--"):
+            current = values[word] = []
+        else:
+            current.append(word)
+    return [word for flag, found in values.items() for word in (flag, *found)]
+
+
+def as_if_killed(folder, kept):
+    """Makes of a complete run's folder one that was killed after the checkpoint `kept`."""
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    (folder / "run.json").write_text(json.dumps(record | {"status": "unfinished"}), encoding="utf-8")
+    for path in folder.glob("checkpoint-*"):
+        if path.name != kept:
+            shutil.rmtree(path)
+
+
+def predictions(folder="out"):
+    """The rows of a run's predictions.jsonl."""
+    with open(f"{folder}/predictions.jsonl", encoding="utf-8") as stream:
+        return [json.loads(line) for line in stream]
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +70,16 @@ def load_recipe(name):
 def sentiment():
     """The sentiment recipe's module."""
     return load_recipe("sentiment")
+
+
+@pytest.fixture
+def texts(in_tmp_path):
+    """text.txt and more.txt with 60 and 20 lines."""
+    things, words = ["soup", "room", "film", "shop"], ["good", "cold", "warm", "bad", "fine"]
+    for name, count in (("text", 60), ("more", 20)):
+        lines = [f"the {things[n % 4]} number {n} was {words[n % 5]} and {words[n % 3]}" for n in range(count)]
+        (in_tmp_path / f"{name}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return in_tmp_path
 
 
 @pytest.fixture

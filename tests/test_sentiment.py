@@ -5,8 +5,10 @@ import json
 import numpy
 import pytest
 import yaml
-from conftest import ROOT, SCRATCH, SHORT, load_recipe
-from transformers import pipeline
+from conftest import ROOT, SCRATCH, SHORT, load_recipe, predictions
+from transformers import AutoModel, AutoTokenizer, pipeline
+
+from recipes.common.predict import Classifier
 
 RECIPE = "sentiment"
 FILES = ["--train_file", "train.csv", "--test_file", "test.csv", "--output_dir", "out"]
@@ -17,11 +19,6 @@ LEFT |= {"all_results.json", "train_results.json", "eval_results.json", "predict
 @pytest.fixture(scope="module")
 def recipe():
     return load_recipe(RECIPE)
-
-
-def predictions(folder="out"):
-    with open(f"{folder}/predictions.jsonl", encoding="utf-8") as stream:
-        return [json.loads(line) for line in stream]
 
 
 def test_a_run_leaves_the_whole_contract(recipe, reviews):
@@ -146,3 +143,16 @@ def test_a_trained_model_predicts_rows_that_have_no_labels(recipe, reviews):
     recipe.main([*flags, "--output_dir", "only_predict"])
     assert [row["text"] for row in predictions("only_predict")] == ["good soup", "", "cold room"]
     assert {row["prediction"] for row in predictions("only_predict")} <= {"negative", "positive"}
+
+
+def test_an_adapter_on_an_unlabelled_encoder_keeps_the_names_of_its_labels(recipe, reviews):
+    recipe.main([*FILES, *SCRATCH, *SHORT])
+    AutoModel.from_pretrained("out").save_pretrained("encoder")
+    AutoTokenizer.from_pretrained("out").save_pretrained("encoder")
+    files = [*FILES[:4], "--output_dir", "lora", "--max_seq_length", "32"]
+    recipe.main([*files, "--model_name_or_path", "encoder", "--lora_rank", "2", *SHORT])
+    rows = predictions("lora")
+    ours = list(Classifier("lora").answers(row["text"] for row in rows))
+    theirs = pipeline("text-classification", model="lora", config="lora/config", device="cpu")
+    assert {row["prediction"] for row in ours} <= {"positive", "negative"}
+    assert [row["label"] for row in theirs([row["text"] for row in rows])] == [row["prediction"] for row in ours]

@@ -12,7 +12,6 @@ from tqdm import tqdm
 from recipes.common import files
 from recipes.common.errors import Refusal
 
-
 ZERO_IS_UNSET = ("min_new_tokens", "no_repeat_ngram_size")
 
 

@@ -27,6 +27,7 @@ SYNONYMS = {
     "text": ("review", "sentence", "content", "body", "comment", "document", "tweet"),
     "label": ("labels", "class", "sentiment", "category", "rating", "stars", "score", "target"),
 }
+STREAMED_EVALUATION = 1000  # rows of a remote stream that are held out, unless --max_eval_samples says otherwise
 TRACKED_ROWS = 5_000_000  # duplicates are looked for among so many rows: about 0.5 GB
 
 
@@ -79,6 +80,10 @@ def load(
     `do_regression` say what the labels are where the data alone does not; `trained` are the labels of a model that is
     only evaluated.
     """
+    remote = bool(arguments.streaming and arguments.dataset_name and not label)
+    if remote and training_arguments.do_train and training_arguments.max_steps <= 0:
+        fix = "say how long to train: --max_steps 10000"
+        raise Refusal("nobody knows how long a stream from the Hub is", "--streaming", fix)
     found = sources.find(arguments, training_arguments, reading)
     removed = set((arguments.remove_columns or "").split(","))
     columns = _Chosen(choose(texts, found, removed))
@@ -92,7 +97,7 @@ def load(
         streamed = arguments.streaming and name == "train"
         held_out = (arguments.validation_split_percentage, training_arguments.seed) if streamed and holds_out else None
         tables[name] = _Table(source, columns, streamed, held_out)
-        tables[name].read()
+        tables[name].read(arguments.max_eval_samples or STREAMED_EVALUATION if remote and streamed else None)
     _warn(tables)
     decided = _decide(tables, class_names, do_regression, trained) if label else None
     by_split = {name: table.dataset(decided) for name, table in tables.items()}
@@ -206,11 +211,16 @@ class _Table:
         used = self.rows_read - sum(self.skipped.values())
         return {"read": self.rows_read, "used": used, "skipped": dict(self.skipped)}
 
-    def read(self) -> None:
-        """One pass over the source: checks, counts and (unless streaming) keeps every usable row."""
+    def read(self, most: int | None = None) -> None:
+        """One pass over the source: checks, counts and (unless streaming) keeps every usable row.
+
+        Of a remote stream only as much is read as holds `most` rows to evaluate on; the rest is checked in training.
+        """
         names = [name for name in (*self.columns.texts, self.columns.target) if name]
         buffer: dict[str, list] = {"row_id": [], **{name: [] for name in names}}
         for row, texts, label in self.usable(count=True):
+            if most and (len(self.label_values) >= most or self.rows_read >= 100 * most):
+                break
             if self.streamed and not self._is_held_out(texts):
                 continue
             buffer["row_id"].append(row)

@@ -1,6 +1,7 @@
 """Tokenizer and model: from a checkpoint, or trained on the training text and built from a configuration."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from recipes.common.args import Arguments
 from recipes.common.errors import Refusal, nearest, note
 from recipes.common.labels import MULTI, REGRESSION, SINGLE, Labels
-from recipes.common.vocabularies import ROBERTA_LIKE, train_tokenizer
+from recipes.common.vocabularies import ROBERTA_LIKE, T5_LIKE, train_tokenizer
 
 
 class Texts:
@@ -46,10 +47,12 @@ def load_config(arguments: Arguments, tokenizer: PreTrainedTokenizerBase, **chan
     if name:
         flag = "--config_name" if arguments.config_name else "--model_name_or_path"
         config = _from_hub(AutoConfig, name, flag, arguments, **changes)
+        if arguments.config_overrides:
+            _override(config, arguments.config_overrides)
     else:
         config = _new_config(arguments, tokenizer, changes)
-    if arguments.config_overrides:
-        _override(config, arguments.config_overrides)
+        if config.is_encoder_decoder:
+            _set_ends(config, tokenizer)
     if config.pad_token_id is None:
         config.pad_token_id = tokenizer.pad_token_id
     return config
@@ -65,20 +68,42 @@ def _new_config(arguments: Arguments, tokenizer: PreTrainedTokenizerBase, change
         raise Refusal(f"unknown architecture {arguments.model_type!r}", "--model_type", fix)
     special = ("pad", "bos", "eos", "cls", "sep")
     ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in special}
-    return CONFIG_MAPPING[arguments.model_type](vocab_size=len(tokenizer), **ids, **changes)
+    build = partial(CONFIG_MAPPING[arguments.model_type], vocab_size=len(tokenizer), **ids, **changes)
+    if not arguments.config_overrides:
+        return build()
+    typed = build()
+    keys = _override(typed, arguments.config_overrides)
+    try:
+        return build(**{key: getattr(typed, key) for key in keys})  # anew, for some settings follow from others
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise Refusal(reason, "--config_overrides", "choose values that fit each other") from None
 
 
-def _override(config: PretrainedConfig, overrides: str) -> None:
+def _set_ends(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    """The new tokenizer's ids for what an answer begins and ends with: a configuration's defaults are those of the
+    published checkpoints (Marian's are 58100 and 0)."""
+    starts_with_padding = config.model_type in T5_LIKE
+    config.decoder_start_token_id = tokenizer.pad_token_id if starts_with_padding else tokenizer.eos_token_id
+    if getattr(config, "forced_eos_token_id", None) is not None:
+        config.forced_eos_token_id = tokenizer.eos_token_id
+
+
+def _override(config: PretrainedConfig, overrides: str) -> list[str]:
+    """Changes the configuration in place; the names of what was changed."""
+    keys = []
     for item in overrides.split(","):
         key, equals, _ = item.strip().partition("=")
         if not equals or not hasattr(config, key):
             close = nearest(key, vars(config))
             fix = f"did you mean {close}=…?" if close else "write name=value,name=value"
             raise Refusal(f"{config.model_type} has no setting {key!r}", "--config_overrides", fix)
+        keys.append(key)
     try:
         config.update_from_string(overrides)
     except ValueError as error:
         raise Refusal(str(error), "--config_overrides", "write name=value,name=value") from None
+    return keys
 
 
 def load_model(

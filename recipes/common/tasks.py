@@ -93,7 +93,9 @@ def for_continuations(tokens: Tokens, tokenizer: Any, model: torch.nn.Module) ->
     )
 
 
-def for_texts(splits: Splits, decode: Callable, tag: str, headline: str, shown: Sequence[str]) -> Task:
+def for_texts(
+    splits: Splits, decode: Callable, tag: str, headline: str, shown: Sequence[str], answers: str = ""
+) -> Task:
     """A model that answers a text with a text: every answer beside its reference, first and worst ones shown."""
     return Task(
         tag=tag,
@@ -103,6 +105,7 @@ def for_texts(splits: Splits, decode: Callable, tag: str, headline: str, shown: 
         + 'print(tokenizer.batch_decode(model.generate(**tokenizer(prompt, return_tensors="pt")))[0])',
         headline=headline,
         shown=tuple(shown),
+        answers=answers,
         describe=_answered_rows(splits, decode),
         examples=_answers,
         plot=lambda folder, rows: _lengths(folder / "lengths.png", rows),

@@ -110,9 +110,9 @@ def translation_scores(
     return {name: float(value) for name, value in found.items()}
 
 
-def signature(tokeniser: str) -> str:
-    """sacreBLEU's signature of the BLEU that is reported."""
-    bleu = BLEU(tokenize=tokeniser)
+def signature(language: str) -> str:
+    """sacreBLEU's signature of the BLEU that is reported for a target language."""
+    bleu = BLEU(tokenize=bleu_tokeniser(language))
     bleu.corpus_score(["a"], [["a"]])
     return str(bleu.get_signature())
 

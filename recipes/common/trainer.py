@@ -163,7 +163,8 @@ class Progress(ProgressCallback):
             return
         if "loss" in logs:
             self.training_bar.set_postfix_str(f"loss {logs['loss']:.4f}", refresh=False)
-        scores = {name: value for name, value in logs.items() if name.startswith("eval_")}
+        unshown = ("_low", "_high", "cross_entropy")
+        scores = {name: value for name, value in logs.items() if name.startswith("eval_") and not name.endswith(unshown)}
         shown = [f"{name[5:]} {scores[name]:.4f}" for name in list(scores)[:3]]
         if shown:
             self.training_bar.write(

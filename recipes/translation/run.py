@@ -83,7 +83,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         compute_metrics=text_metrics.for_translation(splits.texts[0], splits.target, target, decode),
         preprocess_logits_for_metrics=token_metrics.sums(shift=False),
     )
-    task = tasks.for_texts(splits, decode, "translation", "bleu", ("bleu", "chrf", "ter", "gen_len", "ref_len"))
+    shown, signature = ("bleu", "chrf", "ter", "gen_len", "ref_len"), text_metrics.signature(target)
+    task = tasks.for_texts(splits, decode, "translation", "bleu", shown, f"BLEU is `{signature}`.")
     return training.run(trainer, arguments, splits, encoded, task)
 
 

@@ -1,0 +1,140 @@
+"""The recipe from end to end, on tiny data: scores that do not depend on the batch, documents apart, streams."""
+
+import json
+
+import numpy
+import pytest
+import torch
+from conftest import SHORT, as_if_killed, load_recipe, merged, predictions
+from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModelForCausalLM, pipeline
+
+from recipes.common import models
+from recipes.common.collators import CausalBlocks
+from recipes.common.errors import Refusal
+
+RECIPE = "clm_pretrain"
+FILES = ["--train_file", "text.txt", "--validation_file", "more.txt", "--output_dir", "out"]
+TINY = ["--model_type", "gpt2", "--config_overrides", "n_embd=16,n_layer=1,n_head=2,n_positions=64"]
+TINY += ["--tokenizer_algorithm", "bpe", "--vocab_size", "300", "--block_size", "32"]
+LEFT = {"README.md", "run.yaml", "run.json", "predictions.jsonl", "config.json", "model.safetensors", "tokenizer.json"}
+LEFT |= {"all_results.json", "train_results.json", "eval_results.json", "plots", "checkpoint-2"}
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    return load_recipe(RECIPE)
+
+
+def test_a_run_leaves_the_whole_contract(recipe, texts):
+    metrics = recipe.main([*FILES, *TINY, *SHORT])
+    assert {path.name for path in (texts / "out").iterdir()} >= LEFT
+    assert metrics["perplexity"] == pytest.approx(numpy.exp(metrics["eval_loss"]))
+    assert "## Continuations" in (texts / "out/README.md").read_text(encoding="utf-8")
+    counts = json.loads((texts / "out/run.json").read_text())["tokens"]["train"]
+    assert counts["tokens"] == counts["packed"]
+    assert counts["bytes"] == (texts / "text.txt").stat().st_size - 1  # its last line break became the end token
+
+
+def test_the_blocks_are_the_text(recipe, texts):
+    recipe.main([*FILES, *TINY, *SHORT])
+    text = (texts / "more.txt").read_text()
+    assert "".join(row["text"] for row in predictions()) == text.removesuffix("\n")
+
+
+def test_perplexity_is_the_same_for_every_batch_size_and_seed(recipe, texts):
+    recipe.main([*FILES, *TINY, *SHORT])
+    flags = ["--model_name_or_path", "out", "--do_eval", "--validation_file", "more.txt", "--block_size", "16"]
+    scores = [
+        recipe.main([*flags, "--per_device_eval_batch_size", size, "--seed", seed, "--output_dir", f"e{size}"])
+        for size, seed in (("1", "1"), ("4", "2"), ("8", "3"), ("23", "4"))
+    ]
+    perplexities = [score["perplexity"] for score in scores]
+    assert max(perplexities) - min(perplexities) < 1e-6 * max(perplexities)
+
+
+def test_an_overlapping_window_predicts_all_tokens_but_the_first(recipe, texts):
+    recipe.main([*FILES, *TINY, *SHORT])
+    flags = ["--model_name_or_path", "out", "--do_eval", "--validation_file", "more.txt", "--block_size", "16"]
+    recipe.main([*flags, "--eval_stride", "4", "--output_dir", "stride"])
+    counts = json.loads((texts / "stride/run.json").read_text())["tokens"]["validation"]
+    assert sum(row["tokens"] for row in predictions("stride")) == counts["tokens"] - 1
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "llama", "qwen2", "gpt_neox"])
+def test_packed_documents_have_the_loss_of_the_same_documents_alone(model_type):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    config = AutoConfig.for_model(model_type, **sizes, vocab_size=40, num_key_value_heads=2, use_cache=False)
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    models.check_isolation(model, end=1)
+    documents = [[5, 6, 7, 8, 1], [9, 10, 1], [11, 12, 13, 14, 15, 16, 1]]
+    packed = CausalBlocks(0, 1, isolate=True)([{"input_ids": sum(documents, []), "context": 0}])
+    labels = packed.pop("labels")
+    with torch.inference_mode():
+        logits = model(**packed).logits
+        alone = [model(input_ids=torch.tensor([ids])).logits for ids in documents]
+    assert losses(logits, labels).sum().item() == pytest.approx(
+        sum(losses(found, torch.tensor([ids])).sum().item() for found, ids in zip(alone, documents, strict=True)),
+        abs=1e-5,
+    )
+
+
+def losses(logits, labels):
+    return torch.nn.functional.cross_entropy(logits[0, :-1], labels[0, 1:], reduction="none", ignore_index=-100)
+
+
+def test_an_architecture_that_mixes_documents_is_refused():
+    config = AutoConfig.for_model("bloom", hidden_size=16, n_layer=1, n_head=2, vocab_size=40)
+    with pytest.raises(Refusal, match="bloom does not keep"):
+        models.check_isolation(AutoModelForCausalLM.from_config(config), end=1)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--packing_isolation", "--keep_linebreaks", "false"],
+        ["--tokenizer_algorithm", "char"],
+        ["--tokenizer_algorithm", "unigram", "--vocab_size", "70", "--model_type", "llama", "--config_overrides"]
+        + ["hidden_size=16,num_hidden_layers=1,num_attention_heads=2,intermediate_size=32,num_key_value_heads=2"],
+        ["--streaming", "--max_steps", "2"],
+    ],
+    ids=lambda flags: flags[0] + flags[1],
+)
+def test_other_ways_to_train(flags, recipe, texts):
+    assert 1 < recipe.main(merged(*FILES, *TINY, *SHORT, *flags))["perplexity"] < 1000
+
+
+def test_a_stream_killed_in_mid_epoch_goes_on_bit_for_bit(recipe, texts):
+    flags = merged(*FILES, *TINY, *SHORT, "--streaming", "--max_steps", "8", "--save_steps", "3")
+    whole = recipe.main(merged(*flags, "--output_dir", "whole"))
+    recipe.main(flags)
+    as_if_killed(texts / "out", "checkpoint-3")
+    assert (texts / "out/checkpoint-3/stream.json").exists()
+    assert recipe.main(flags)["eval_loss"] == whole["eval_loss"]
+    first, second = (load_file(f"{folder}/model.safetensors") for folder in ("whole", "out"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_stream_holds_out_the_same_rows_at_every_pass(recipe, texts):
+    flags = ["--train_file", "text.txt", "--output_dir", "out", "--streaming", "--keep_linebreaks", "false"]
+    recipe.main(merged(*flags, *TINY, *SHORT, "--validation_split_percentage", "20"))
+    account = json.loads((texts / "out/run.json").read_text())["rows"]
+    assert account["train"]["used"] + account["validation"]["used"] == 60
+    assert 4 <= account["validation"]["used"] <= 20
+
+
+def test_a_stream_from_the_hub_needs_the_number_of_steps(recipe, texts):
+    (texts / "hub").mkdir()
+    (texts / "text.txt").rename(texts / "hub/train.txt")
+    flags = merged("--dataset_name", "hub", "--streaming", "--output_dir", "out", *TINY)
+    with pytest.raises(Refusal, match="nobody knows how long"):
+        recipe.main([*flags, "--do_train", "--do_eval"])
+    metrics = recipe.main(merged(*flags, *SHORT, "--do_train", "--do_eval", "--validation_split_percentage", "20"))
+    assert metrics["perplexity"] > 1
+
+
+def test_pipeline_goes_on_from_a_text(recipe, texts):
+    recipe.main([*FILES, *TINY, *SHORT])
+    (answer,) = pipeline("text-generation", model="out", device="cpu")("the soup", max_new_tokens=4)
+    assert answer["generated_text"].startswith("the soup")

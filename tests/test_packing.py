@@ -1,0 +1,159 @@
+"""Blocks: every token in exactly one of them, in order; streams that go on where a checkpoint was written."""
+
+from types import SimpleNamespace
+
+import datasets
+import numpy
+import pytest
+
+from recipes.common import packing
+from recipes.common.errors import Refusal
+
+END, PAD, CLS = 1, 0, 2
+
+
+class Letters:
+    """A tokenizer of one token a letter: a is 10, b is 11, …; a line break is 9."""
+
+    def __call__(self, texts, **options):
+        return {"input_ids": [[9 if letter == "\n" else ord(letter) - 87 for letter in text] for text in texts]}
+
+
+def splits(train, validation=("aaaa",)):
+    named = {"train": train, "validation": list(validation)}
+    data = {name: datasets.Dataset.from_dict({"text": list(texts)}) for name, texts in named.items()}
+    return SimpleNamespace(texts=("text",), items=data.items)
+
+
+def arguments(streaming=False):
+    return SimpleNamespace(streaming=streaming)
+
+
+def training(max_steps=-1, epochs=1):
+    return SimpleNamespace(
+        seed=1,
+        max_steps=max_steps,
+        train_batch_size=2,
+        world_size=1,
+        gradient_accumulation_steps=1,
+        num_train_epochs=epochs,
+    )
+
+
+def pack(texts, size=4, **options):
+    layout = packing.Layout(size, END, PAD, **options)
+    return packing.pack(splits(texts), Letters(), layout, arguments(), training())
+
+
+def ids(blocks):
+    return [row["input_ids"].tolist() for row in blocks]
+
+
+def test_documents_end_with_the_end_token_and_the_tail_is_kept():
+    tokens = pack(["abc", "de"])
+    assert ids(tokens.train) == [[10, 11, 12, END], [13, 14, END]]
+    counts = tokens.counts["train"]
+    assert (counts["tokens"], counts["packed"], counts["bytes"], counts["blocks"]) == (7, 7, 5, 2)
+
+
+def test_a_text_that_ends_in_a_line_break_goes_on_in_the_next():
+    assert ids(pack(["a\n", "b\n", "c"], size=9).train) == [[10, 9, 11, 9, 12, END]]
+    assert ids(pack(["a\n"], size=9).train) == [[10, 9, END]]
+
+
+def test_a_prefix_stands_before_every_block_and_is_no_token_of_the_text():
+    tokens = pack(["abcd"], prefix=CLS)
+    assert ids(tokens.train) == [[CLS, 10, 11, 12], [CLS, 13, END]]
+    assert tokens.counts["train"]["tokens"] == tokens.counts["train"]["packed"] == 5
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 4])
+def test_overlapping_blocks_predict_every_token_once(stride):
+    layout = packing.Layout(4, END, PAD, stride=stride)
+    rows = list(packing.pack(splits(["x"], ["abcdefghij"]), Letters(), layout, arguments(), training()).validation)
+    predicted = [token for row in rows for token in row["input_ids"][row["context"] :].tolist()]
+    assert predicted == [*range(10, 20), END]
+
+
+def test_blocks_say_their_row_and_epoch_and_evaluation_has_none():
+    tokens = pack(["abcdefg"])
+    tokens.train.set_epoch(3)
+    tokens.validation.set_epoch(3)
+    assert [(row["row"], row["epoch"]) for row in tokens.train] == [(0, 3), (1, 3)]
+    assert [row["epoch"] for row in tokens.validation] == [None, None]
+
+
+def test_line_by_line_cuts_each_text_to_the_block():
+    layout = packing.Layout(5, END, PAD, prefix=CLS)
+    tokens = packing.lines(splits(["ab", "abcdefg"]), Letters(), layout, arguments(), training())
+    assert ids(tokens.train) == [[CLS, 10, 11, END], [CLS, 10, 11, 12, END]]
+    assert tokens.counts["train"]["truncated_share"] == 0.5
+
+
+def test_line_by_line_and_streaming_exclude_each_other():
+    with pytest.raises(Refusal, match="line by line"):
+        packing.lines(splits(["a"]), Letters(), packing.Layout(4, END, PAD), arguments(True), training())
+
+
+TEXTS = ["abcdefgh"[: 1 + number % 8] for number in range(3000)]  # 3,000 texts, 16,500 tokens with their end tokens
+
+
+def stream(texts=TEXTS, seed=1):
+    found = splits(texts)
+    layout = packing.Layout(4, END, PAD)
+    rows = dict(found.items())["train"].to_iterable_dataset()
+    return packing.Stream(rows, "text", packing.encoder(Letters(), layout), layout, seed)
+
+
+def take(blocks, count):
+    return [
+        (row["row"], row["epoch"], *row["input_ids"].tolist()) for row, _ in zip(blocks, range(count), strict=False)
+    ]
+
+
+def test_an_epoch_of_a_stream_has_every_token_once():
+    in_memory = pack(TEXTS)
+    rows = take(stream(), 5000)  # five windows: the first epoch and the begin of the second
+    ordered = [list(row[2:]) for row in sorted(rows) if row[1] == 0]
+    assert ordered == ids(in_memory.train)[: len(ordered)]
+    assert len(ordered) == 16_500 // 4
+
+
+def test_a_stream_is_shuffled_by_its_seed():
+    assert take(stream(seed=1), 50) != take(stream(seed=2), 50)
+    assert take(stream(seed=1), 50) == take(stream(seed=1), 50)
+
+
+@pytest.mark.parametrize("blocks", [0, 7, 999, 1000, 2345, 5000])
+def test_a_resumed_stream_goes_on_with_no_block_lost_or_seen_twice(blocks, tmp_path):
+    whole = take(stream(), 6000)
+    first = stream()
+    assert take(first, blocks + 30) == whole[: blocks + 30]  # read ahead, as data loaders do
+    first.save(tmp_path, blocks)
+    again = stream()
+    again.load(tmp_path)
+    assert take(again, 500) == whole[blocks : blocks + 500]
+
+
+def test_the_steps_of_a_stream_follow_from_its_tokens():
+    found = splits(["abc"] * 8, ["a"])  # 8 documents of 4 tokens: 8 blocks, 4 steps of 2
+    settings = training(epochs=3)
+    packing.pack(found, Letters(), packing.Layout(4, END, PAD), arguments(streaming=True), settings)
+    assert settings.max_steps == 12
+
+
+def test_given_steps_are_kept():
+    settings = training(max_steps=5)
+    packing.pack(splits(["abc"]), Letters(), packing.Layout(4, END, PAD), arguments(streaming=True), settings)
+    assert settings.max_steps == 5
+
+
+def test_a_stream_that_fills_no_block_is_refused():
+    with pytest.raises(Refusal, match="does not fill one block"):
+        packing.pack(splits(["a"]), Letters(), packing.Layout(99, END, PAD), arguments(streaming=True), training())
+
+
+def test_blocks_can_be_selected():
+    tokens = pack(["abcdefghi"])
+    assert ids(tokens.train.select(range(1, 2))) == ids(tokens.train)[1:2]
+    assert numpy.all(tokens.train.ids == numpy.array([*range(10, 19), END]))

@@ -1,0 +1,102 @@
+"""Scores of generated texts: those of sacreBLEU and rouge_score themselves, Chinese included."""
+
+import datasets
+import numpy
+import pytest
+import sacrebleu
+from rouge_score import rouge_scorer
+from transformers import EvalPrediction
+
+from recipes.common import text_metrics
+
+GERMAN = ["Das Haus ist klein.", "Ein Hund läuft über die Wiese.", "Wir waren im Kino."]
+ANSWERS = ["Das Haus ist klein.", "Ein Hund rennt über eine Wiese.", "Wir gehen ins Kino."]
+CHINESE = ["这家餐厅很好。", "我们明天去看电影。"]
+
+
+def test_bleu_chrf_and_ter_are_sacrebleus():
+    found = text_metrics.translation_scores(ANSWERS, GERMAN, "13a")
+    assert found["bleu"] == sacrebleu.corpus_bleu(ANSWERS, [GERMAN]).score
+    assert found["chrf"] == sacrebleu.corpus_chrf(ANSWERS, [GERMAN]).score
+    assert found["ter"] == sacrebleu.corpus_ter(ANSWERS, [GERMAN]).score
+    assert found["bleu_low"] <= found["bleu"] <= found["bleu_high"]
+
+
+@pytest.mark.parametrize(
+    ("language", "tokeniser"), [("de", "13a"), ("zh", "zh"), ("zh_CN", "zh"), ("zho_Hans", "zh"), ("en_XX", "13a")]
+)
+def test_the_tokeniser_follows_the_language(language, tokeniser):
+    assert text_metrics.bleu_tokeniser(language) == tokeniser
+
+
+def test_japanese_compares_characters_where_no_dictionary_is_installed():
+    assert text_metrics.bleu_tokeniser("ja") in ("char", "ja-mecab")
+
+
+def test_the_signature_names_tokeniser_and_version():
+    assert f"tok:zh|smooth:exp|version:{sacrebleu.__version__}" in text_metrics.signature("zh")
+
+
+def test_rouge_is_rouge_scores_for_english():
+    references, answers = ["the cat sat on the mat. it slept."], ["a cat sat there. it was sleeping."]
+    scorer = rouge_scorer.RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
+    expected = scorer.score(references[0], answers[0])
+    found = text_metrics.rouge_scores(answers, references)
+    for name in ("rouge1", "rouge2", "rougeL"):
+        assert found[name] == pytest.approx(100 * expected[name].fmeasure)
+
+
+def test_chinese_rouge_counts_characters():
+    assert text_metrics.rouge_scores(CHINESE, CHINESE)["rougeL"] == pytest.approx(100)
+    # 这家餐厅很好 and 这家酒店很好 share 4 of 6 characters
+    assert text_metrics.rouge_scores(["这家酒店很好。"], CHINESE[:1])["rouge1"] == pytest.approx(100 * 4 / 6)
+
+
+def test_units_are_words_and_single_characters():
+    assert text_metrics.units("Das iPhone 15 很好!") == ["das", "iphone", "15", "很", "好"]
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "expected"),
+    [
+        ("One. Two! Three? Four.", 1, "One."),
+        ("One. Two! Three? Four.", 3, "One. Two! Three?"),
+        ("一。二！三？", 2, "一。二！"),
+        ("no end", 3, "no end"),
+        ("", 1, ""),
+    ],
+)
+def test_the_lead_of_a_text(text, count, expected):
+    assert text_metrics.lead(text, count) == expected
+
+
+ROWS = datasets.Dataset.from_dict({"en": ["a", "b", "c"], "de": ["Das Haus ist klein.", "", "Wir waren im Kino."]})
+
+
+def answers(texts):
+    return (numpy.array([[1.0, 1, 2], [0.0, 0, 0], [3.0, 1, 2]]), texts)
+
+
+def test_rows_without_a_reference_count_in_no_score():
+    compute = text_metrics.for_translation("en", "de", "de", decode=list)
+    texts = ["Das Haus ist klein.", "anything", "Wir waren im Kino."]
+    found = compute(EvalPrediction(answers(texts), None, inputs=ROWS))
+    assert found["bleu"] == pytest.approx(100)
+    assert found["loss"] == 1.0
+    assert found["gen_len"] == pytest.approx((4 + 1 + 4) / 3)
+    assert found["baseline_bleu"] == 0
+
+
+def test_nothing_is_scored_where_no_row_has_a_reference():
+    rows = datasets.Dataset.from_dict({"en": ["a"], "de": [""]})
+    compute = text_metrics.for_translation("en", "de", "de", decode=list)
+    assert compute(EvalPrediction((numpy.zeros((1, 3)), ["x"]), None, inputs=rows)) == {}
+
+
+def test_the_better_lead_is_the_baseline():
+    rows = datasets.Dataset.from_dict({"document": ["One two. Three four. Five six. Seven."], "summary": ["One two."]})
+    compute = text_metrics.for_summaries("document", "summary", decode=list)
+    found = compute(EvalPrediction((numpy.array([[1.0, 1, 2]]), ["One two."]), None, inputs=rows))
+    assert found["lead1_rougeL"] == pytest.approx(100)
+    assert found["lead3_rougeL"] == pytest.approx(50)
+    assert found["baseline_rougeL"] == found["lead1_rougeL"]

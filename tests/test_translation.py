@@ -1,0 +1,108 @@
+"""The recipe from end to end, on tiny data, and every model family with its own tags, prefix and first token."""
+
+import json
+
+import pytest
+import sacrebleu
+from conftest import SHORT, load_recipe, merged, predictions
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+from recipes.common.predict import open_folder
+
+RECIPE = "translation"
+LANGUAGES = ["--source_lang", "en", "--target_lang", "de"]
+FILES = ["--train_file", "train.jsonl", "--test_file", "test.jsonl", "--output_dir", "out", *LANGUAGES]
+TINY = ["--model_type", "t5", "--config_overrides", "d_model=16,d_kv=8,num_heads=2,d_ff=32,num_layers=1"]
+TINY += ["--tokenizer_algorithm", "bpe", "--vocab_size", "300"]
+LEFT = {"README.md", "run.yaml", "run.json", "predictions.jsonl", "config.json", "model.safetensors", "tokenizer.json"}
+LEFT |= {"all_results.json", "train_results.json", "eval_results.json", "predict_results.json", "plots"}
+PAIRS = [
+    (f"the soup {n} is {a}", f"die Suppe {n} ist {b}")
+    for n in range(20)
+    for a, b in [("good", "gut"), ("bad", "schlecht")]
+]
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    return load_recipe(RECIPE)
+
+
+@pytest.fixture
+def pairs(in_tmp_path):
+    """train.jsonl and test.jsonl with 36 and 4 pairs."""
+    for name, rows in (("train", PAIRS[:36]), ("test", PAIRS[36:])):
+        lines = [json.dumps({"translation": {"en": source, "de": target}}) + "\n" for source, target in rows]
+        (in_tmp_path / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+    return in_tmp_path
+
+
+def test_a_run_leaves_the_whole_contract(recipe, pairs):
+    metrics = recipe.main([*FILES, *TINY, *SHORT])
+    assert {path.name for path in (pairs / "out").iterdir()} >= LEFT
+    assert {path.name for path in (pairs / "out/plots").iterdir()} == {"learning_curves.png", "lengths.png"}
+    rows = predictions()
+    assert [(row["source"], row["reference"]) for row in rows] == PAIRS[36:]
+    bleu = sacrebleu.corpus_bleu([row["prediction"] for row in rows], [[row["reference"] for row in rows]])
+    assert metrics["predict_bleu"] == bleu.score
+
+
+def test_every_row_is_answered_without_reference_and_with_an_empty_side(recipe, pairs):
+    (pairs / "bare.jsonl").write_text('{"en": "good soup"}\n{"en": ""}\n{"en": "bad soup"}\n', encoding="utf-8")
+    metrics = recipe.main(merged(*FILES, *TINY, *SHORT, "--test_file", "bare.jsonl"))
+    assert "predict_bleu" not in metrics
+    assert [row["source"] for row in predictions()] == ["good soup", "", "bad soup"]
+    assert all(isinstance(row["prediction"], str) and row["reference"] is None for row in predictions())
+
+
+@pytest.mark.parametrize("form", ["flat.csv", "flat.tsv", "parallel"])
+def test_other_forms_of_the_data(form, recipe, pairs):
+    if form == "parallel":
+        for column, code in enumerate(("en", "de")):
+            (pairs / f"corpus.{code}").write_text("".join(pair[column] + "\n" for pair in PAIRS), encoding="utf-8")
+        files = ["--train_file", "corpus.en", "corpus.de"]
+    else:
+        separator = "\t" if form.endswith("tsv") else ","
+        lines = [separator.join(pair) + "\n" for pair in [("en", "de"), *PAIRS]]
+        (pairs / form).write_text("".join(lines), encoding="utf-8")
+        files = ["--train_file", form]
+    recipe.main(merged(*FILES, *TINY, *SHORT, *files))
+    assert json.loads((pairs / "out/run.json").read_text())["rows"]["train"]["read"] == 40
+
+
+def test_the_length_of_answers_is_bounded_by_the_training_data(recipe, pairs):
+    recipe.main([*FILES, *TINY, *SHORT])
+    config = json.loads((pairs / "out/generation_config.json").read_text())
+    tokenizer = AutoTokenizer.from_pretrained("out")
+    longest = max(len(tokenizer(text_target=target)["input_ids"]) for _, target in PAIRS[:36])
+    assert longest < config["max_new_tokens"] <= longest + max(4, longest // 4)
+
+
+@pytest.mark.parametrize("model_type", ["marian", "bart"])
+def test_other_architectures_from_scratch(model_type, recipe, pairs):
+    sizes = "d_model=16,encoder_layers=1,decoder_layers=1,encoder_attention_heads=2,decoder_attention_heads=2"
+    sizes += ",encoder_ffn_dim=32,decoder_ffn_dim=32,max_position_embeddings=64"
+    recipe.main(merged(*FILES, *TINY, *SHORT, "--model_type", model_type, "--config_overrides", sizes))
+    assert len(predictions()) == 4
+
+
+def test_predict_translates_as_the_run_did(recipe, pairs):
+    recipe.main([*FILES, *TINY, *SHORT, "--bf16", "false"])
+    answers = list(open_folder("out").answers(source for source, _ in PAIRS[36:]))
+    assert [row["prediction"] for row in answers] == [row["prediction"] for row in predictions()]
+
+
+def test_a_run_with_early_stopping_and_the_best_model(recipe, pairs):
+    flags = ["--early_stopping_patience", "1", "--load_best_model_at_end", "--max_steps", "4", "--num_beams", "2"]
+    metrics = recipe.main(merged(*FILES, *TINY, *SHORT, *flags))
+    assert json.loads((pairs / "out/generation_config.json").read_text())["num_beams"] == 2
+    assert "eval_bleu" in metrics
+
+
+def test_adapters(recipe, pairs):
+    recipe.main([*FILES, *TINY, *SHORT])
+    flags = merged(*FILES, *SHORT, "--model_name_or_path", "out", "--lora_rank", "2", "--output_dir", "lora")
+    recipe.main([*flags, "--bf16", "false"])
+    answers = list(open_folder("lora").answers(source for source, _ in PAIRS[36:]))
+    assert [row["prediction"] for row in answers] == [row["prediction"] for row in predictions("lora")]
+    assert AutoModelForSeq2SeqLM.from_pretrained("lora") is not None
