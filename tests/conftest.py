@@ -32,6 +32,7 @@ def merged(*words):
 
 def as_if_killed(folder, kept):
     """Makes of a complete run's folder one that was killed after the checkpoint `kept`."""
+    assert (folder / kept).is_dir()
     record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     (folder / "run.json").write_text(json.dumps(record | {"status": "unfinished"}), encoding="utf-8")
     for path in folder.glob("checkpoint-*"):

@@ -106,7 +106,9 @@ def test_other_ways_to_train(flags, recipe, texts):
 
 
 def test_a_stream_killed_in_mid_epoch_goes_on_bit_for_bit(recipe, texts):
-    flags = merged(*FILES, *TINY, *SHORT, "--streaming", "--max_steps", "8", "--save_steps", "3")
+    flags = merged(
+        *FILES, *TINY, *SHORT, "--streaming", "--max_steps", "8", "--save_steps", "3", "--save_total_limit", "9"
+    )
     whole = recipe.main(merged(*flags, "--output_dir", "whole"))
     recipe.main(flags)
     as_if_killed(texts / "out", "checkpoint-3")
@@ -130,7 +132,8 @@ def test_a_stream_from_the_hub_needs_the_number_of_steps(recipe, texts):
     flags = merged("--dataset_name", "hub", "--streaming", "--output_dir", "out", *TINY)
     with pytest.raises(Refusal, match="nobody knows how long"):
         recipe.main([*flags, "--do_train", "--do_eval"])
-    metrics = recipe.main(merged(*flags, *SHORT, "--do_train", "--do_eval", "--validation_split_percentage", "20"))
+    steps = merged(*flags, *SHORT, "--do_train", "--do_eval", "--validation_split_percentage", "20")
+    metrics = recipe.main([*steps, "--overwrite_output_dir"])
     assert metrics["perplexity"] > 1
 
 

@@ -82,7 +82,7 @@ def test_the_encoder_can_be_fine_tuned(recipe, texts, sentiment):
 
 
 def test_a_run_killed_in_mid_epoch_goes_on_bit_for_bit(recipe, texts):
-    flags = merged(*FILES, *SCRATCH, *SHORT, "--max_steps", "8", "--save_steps", "3")
+    flags = merged(*FILES, *SCRATCH, *SHORT, "--max_steps", "8", "--save_steps", "3", "--save_total_limit", "9")
     whole = recipe.main(merged(*flags, "--output_dir", "whole"))
     recipe.main(flags)
     as_if_killed(texts / "out", "checkpoint-3")

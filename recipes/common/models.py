@@ -199,8 +199,10 @@ def check_isolation(model: torch.nn.Module, end: int) -> None:
     model.eval()
     try:
         alone = model(input_ids=second, use_cache=False).logits
-        packed = model(input_ids=torch.cat([first, second], 1), position_ids=positions, use_cache=False).logits[:, 4:]
-        isolated = torch.allclose(alone, packed, atol=1e-3)
+        both = torch.cat([first, second], 1)
+        packed = model(input_ids=both, position_ids=positions, use_cache=False).logits[:, 4:]
+        mixed = model(input_ids=both, use_cache=False).logits[:, 4:]
+        isolated = (packed - alone).abs().max() < 0.01 * (mixed - alone).abs().max()
     except TypeError:  # it takes no position_ids
         isolated = False
     model.train(was_training)

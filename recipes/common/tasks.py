@@ -220,11 +220,15 @@ def _continuations(blocks: Any, tokenizer: Any, model: torch.nn.Module, split: s
     """How the model goes on from the first tokens of some blocks, by its most probable token each time."""
     lines = [f"## Continuations of {split} texts\n", "| text | model | text as it goes on |", "|---|---|---|"]
     model.eval()
+    positions = getattr(model.config, "max_position_embeddings", None) or PROMPT + CONTINUATION
     for block in islice(blocks, CONTINUATIONS):
         ids = torch.as_tensor(block["input_ids"], dtype=torch.int64)
         prompt = ids[None, : min(PROMPT, len(ids) // 2 or 1)].to(model.device)
         written = model.generate(
-            prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=CONTINUATION, do_sample=False
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            max_new_tokens=min(CONTINUATION, positions - prompt.shape[1]),
+            do_sample=False,
         )
         start = prompt.shape[1]
         parts = (prompt[0], written[0, start:], ids[start : start + CONTINUATION])

@@ -29,6 +29,7 @@ class Trainer(transformers.Trainer):
 
     _staging: Path | None = None
     _evaluated: Any = None
+    _random_from: str | None = None  # the checkpoint whose random state is still to be restored
 
     def __init__(self, *arguments: Any, **options: Any):
         super().__init__(*arguments, **options)
@@ -43,6 +44,25 @@ class Trainer(transformers.Trainer):
             if not math.isfinite(logs.get(name, 0.0)):
                 raise _not_finite(name, logs[name], self.state.global_step)
         super().log(logs, start_time)
+
+    def train(self, resume_from_checkpoint: str | None = None, **options: Any) -> Any:
+        """Trains; a stream goes on at the position that the checkpoint holds, without reading all that came before."""
+        if resume_from_checkpoint and isinstance(self.train_dataset, Stream):
+            self.train_dataset.load(Path(resume_from_checkpoint))
+            self.args.ignore_data_skip = True
+            self._random_from = resume_from_checkpoint
+        return super().train(resume_from_checkpoint, **options)
+
+    def get_batch_samples(self, *args: Any) -> Any:
+        """The batches of a step; after a stream's first ones the random state, which reading them changed, is restored.
+
+        Trainer restores it only where it skipped batches itself.
+        """
+        samples = super().get_batch_samples(*args)
+        if self._random_from:
+            self._load_rng_state(self._random_from)
+            self._random_from = None
+        return samples
 
     def evaluate(self, eval_dataset: Any = None, *args: Any, **options: Any) -> dict[str, float]:
         """The metrics, which see the predictions in the order of the data set."""
@@ -164,7 +184,7 @@ class Progress(ProgressCallback):
         if "loss" in logs:
             self.training_bar.set_postfix_str(f"loss {logs['loss']:.4f}", refresh=False)
         unshown = ("_low", "_high", "cross_entropy")
-        scores = {name: value for name, value in logs.items() if name.startswith("eval_") and not name.endswith(unshown)}
+        scores = {name: logs[name] for name in logs if name.startswith("eval_") and not name.endswith(unshown)}
         shown = [f"{name[5:]} {scores[name]:.4f}" for name in list(scores)[:3]]
         if shown:
             self.training_bar.write(

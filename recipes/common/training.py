@@ -15,7 +15,6 @@ from transformers import EarlyStoppingCallback, set_seed
 from recipes.common import args, card, checkpoints, report
 from recipes.common.data import Splits
 from recipes.common.errors import COMPLETE, Refusal, is_main_process, note
-from recipes.common.packing import Stream
 from recipes.common.tasks import Task
 from recipes.common.tokens import Tokens
 from recipes.common.trainer import Trainer
@@ -123,9 +122,6 @@ def _train(trainer: Trainer, tokens: Tokens) -> dict[str, float]:
         chosen = None
     if chosen:
         note(f"resuming from {chosen}")
-        if isinstance(trainer.train_dataset, Stream):
-            trainer.train_dataset.load(Path(chosen))
-            trainer.args.ignore_data_skip = True
     result = trainer.train(resume_from_checkpoint=str(chosen) if chosen else None)
     metrics = dict(result.metrics)
     if hasattr(tokens.train, "__len__"):
