@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy
 import torch
+from transformers import DataCollatorForSeq2Seq
 
 from recipes.common.errors import Refusal
 from recipes.common.labels import MISSING
@@ -103,6 +104,29 @@ class CausalBlocks:
                 row[place == 0] = MISSING
             batch["position_ids"] = _padded(positions, 0, self.pad_to)
         return batch | {"labels": _padded(labels, MISSING, self.pad_to)}
+
+
+@dataclass
+class Pairs:
+    """Rows of input_ids, attention_mask and labels -> padded batches with decoder_input_ids, the labels shifted right.
+
+    The labels go to the loss, not to the model, so that it cannot shift them itself; M2M100 and NLLB offer no method
+    to do so, and DataCollatorForSeq2Seq then leaves the decoder without input.
+    """
+
+    tokenizer: Any
+    model: torch.nn.Module
+    ignore_padding: bool = True
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        value = MISSING if self.ignore_padding else self.tokenizer.pad_token_id
+        batch = DataCollatorForSeq2Seq(self.tokenizer, model=self.model, label_pad_token_id=value)(rows)
+        if "decoder_input_ids" not in batch:
+            config = self.model.config
+            start = torch.full_like(batch["labels"][:, :1], config.decoder_start_token_id)
+            shifted = torch.cat([start, batch["labels"][:, :-1]], dim=1)
+            batch["decoder_input_ids"] = shifted.masked_fill(shifted == MISSING, config.pad_token_id)
+        return batch
 
 
 def positions_in_documents(ids: Array, end: int) -> Array:

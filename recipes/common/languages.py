@@ -46,6 +46,7 @@ def prepare(
     a prefix; Marian and models from scratch know one pair. `generate` on the saved folder needs no flags.
     """
     generation = model.generation_config
+    generation._from_model_config = False  # or from_pretrained makes another one, without the prefix
     generation.prefix = _prefix(model, arguments, instruction)
     source, target = (tag(tokenizer, language) for language in languages)
     if source and target:
@@ -91,8 +92,10 @@ def match(language: str, known: Iterable[str]) -> str:
     """The tag of `known` that means the language, in its usual script: zh -> zho_Hans, zh-TW -> zho_Hant; else ""."""
     by_standard = {name.replace("_", "-"): name for name in known}
     wanted = language.replace("_", "-")
+    if not langcodes.tag_is_valid(wanted):
+        return ""
     found = langcodes.closest_supported_match(wanted, list(by_standard), max_distance=10)
-    if not found and langcodes.tag_is_valid(wanted):
+    if not found:
         same = (name for name in by_standard if _macro(name) == _macro(wanted))
         found = next(same, None)
     return by_standard[found] if found else ""

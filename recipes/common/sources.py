@@ -81,7 +81,8 @@ def _unnested(source: Source, column: str) -> Source:
     def rows() -> Iterator[tuple[int, dict]]:
         for number, row in source.rows():
             inner = row.get(column)
-            yield number, {**row, **inner} if isinstance(inner, dict) else row
+            others = {name: value for name, value in row.items() if name != column}
+            yield number, {**others, **inner} if isinstance(inner, dict) else row
 
     return replace(source, rows=rows)
 

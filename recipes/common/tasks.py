@@ -101,7 +101,7 @@ def for_texts(
         tag=tag,
         what=f"A model for {tag}",
         use=LOAD.format("AutoModelForSeq2SeqLM")
-        + 'prompt = (model.generation_config.prefix or "") + "a text"\n'
+        + 'prompt = getattr(model.generation_config, "prefix", "") + "a text"\n'
         + 'print(tokenizer.batch_decode(model.generate(**tokenizer(prompt, return_tensors="pt")))[0])',
         headline=headline,
         shown=tuple(shown),

@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, next(str(path) for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir()))
 
-from transformers import AutoModelForSeq2SeqLM, DataCollatorForSeq2Seq
+from transformers import AutoModelForSeq2SeqLM
 
 from recipes.common import (
     args,
@@ -31,6 +31,7 @@ from recipes.common import (
     training,
 )
 from recipes.common.args import OPTIONAL, setting
+from recipes.common.collators import Pairs
 from recipes.common.trainer import Trainer
 
 # The columns of well-known data sets.
@@ -83,7 +84,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         train_dataset=encoded.train,
         eval_dataset=encoded.validation,
         processing_class=tokenizer,
-        data_collator=DataCollatorForSeq2Seq(tokenizer, model=model),
+        data_collator=Pairs(tokenizer, model, arguments.ignore_pad_token_for_loss),
         compute_loss_func=losses.for_tokens(training_arguments.label_smoothing_factor),
         compute_metrics=text_metrics.for_summaries(splits.texts[0], splits.target, decode),
         preprocess_logits_for_metrics=token_metrics.sums(shift=False),
