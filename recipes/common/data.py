@@ -159,15 +159,15 @@ def choose(
             chosen = tuple(columns.like(column, present) for column in chosen)
         missing = next((column for column in chosen if column not in present), None)
         if missing is not None and name not in optional_in:
-            raise _missing_column(missing, present, source.place(number), columns)
+            raise _missing_column(missing, present, list(first), source.place(number), columns)
     return chosen
 
 
-def _missing_column(missing: str, present: list[str], where: str, columns: Columns) -> Refusal:
+def _missing_column(missing: str, present: list[str], all_columns: list[str], where: str, columns: Columns) -> Refusal:
     synonym = next((name for name in SYNONYMS.get(missing, ()) if name in present), "")
     close = nearest(missing, present) or synonym
     fix = f"did you mean {close!r}? Say {columns.flag} {close}" if close else f"say which it is: {columns.flag} NAME"
-    return Refusal(f"no column {missing!r}; columns: {', '.join(present)}", where, fix)
+    return Refusal(f"no column {missing!r}; columns: {', '.join(all_columns)}", where, fix)
 
 
 @dataclass

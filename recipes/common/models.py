@@ -135,6 +135,9 @@ def load_model(
 
 
 def _from_config(auto_class: Any, config: PretrainedConfig) -> torch.nn.Module:
+    if type(config) not in auto_class._model_mapping:
+        what = f"{config.model_type} has no model for this task ({auto_class.__name__})"
+        raise Refusal(what, "--model_type", "choose another architecture, or another recipe")
     try:
         return auto_class.from_config(config)
     except (ValueError, RuntimeError, KeyError) as error:

@@ -33,6 +33,8 @@ class Trainer(transformers.Trainer):
 
     def __init__(self, *arguments: Any, **options: Any):
         super().__init__(*arguments, **options)
+        if self.preprocess_logits_for_metrics is not None:
+            self.args.prediction_loss_only = False  # sums of tokens are as small as the loss, and they are right
         if self.compute_metrics is not None:
             self.compute_metrics = partial(self._score, self.compute_metrics)
         if self.pop_callback(ProgressCallback):

@@ -139,6 +139,6 @@ def _measure(trainer: Trainer, record: "report.Record", split: str, dataset: Any
     if f"{prefix}_perplexity" in metrics and prefix == "eval":
         metrics["perplexity"] = metrics["eval_perplexity"]  # its name in Hugging Face's all_results.json
     trainer.save_metrics(prefix, metrics)
-    if trainer.is_world_process_zero():
+    if trainer.is_world_process_zero() and output.predictions is not None:
         record.add_predictions(split, record.task.describe(split, output))
     return metrics

@@ -1,0 +1,83 @@
+"""Texts that go on from prompts: the settings of generation, files of prompts, forbidden words."""
+
+import json
+
+import pytest
+from conftest import merged
+from test_clm_pretrain import FILES, SHORT, TINY
+
+from recipes.common.errors import Refusal
+from tools.generate import Settings, run
+
+GREEDY = {"max_new_tokens": 6, "do_sample": False, "num_beams": 1, "num_return_sequences": 1}
+DRAWN = GREEDY | {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
+
+
+@pytest.fixture
+def trained(texts):
+    from conftest import load_recipe
+
+    load_recipe("clm_pretrain").main(merged(*FILES, *TINY, *SHORT))
+    return texts
+
+
+def write(folder, model=GREEDY, prompts=("the soup",), seed=1, file=None, forbidden=None):
+    output = folder / "written.jsonl"
+    run(Settings("out", list(prompts), file, output, forbidden, seed, False, model))
+    return [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_text_goes_on_from_its_prompt(trained):
+    (row,) = write(trained)
+    assert row["text"].startswith("the soup") and len(row["text"]) > len("the soup")
+
+
+def test_several_texts_of_several_prompts_by_seed(trained):
+    settings = DRAWN | {"num_return_sequences": 3}
+    rows = write(trained, settings, ["the soup", "the film"])
+    assert [(row["prompt_id"], row["sample"]) for row in rows] == [(p, s) for p in (0, 1) for s in (0, 1, 2)]
+    assert len({row["text"] for row in rows}) > 2
+    assert write(trained, settings, ["the soup", "the film"]) == rows
+    assert write(trained, settings, ["the soup", "the film"], seed=2) != rows
+
+
+def test_prompts_from_a_file(trained):
+    (trained / "prompts.jsonl").write_text('{"prompt": "the room"}\n{"prompt": ""}\n', encoding="utf-8")
+    rows = write(trained, prompts=(), file=trained / "prompts.jsonl")
+    assert [row["prompt"] for row in rows] == ["the room", ""]
+
+
+def test_the_limits_of_length_and_repetition(trained):
+    lengths = {"max_new_tokens": 20, "min_new_tokens": 20}
+    (row,) = write(trained, GREEDY | lengths)
+    (varied,) = write(trained, GREEDY | lengths | {"no_repeat_ngram_size": 1})
+    (penalised,) = write(trained, GREEDY | lengths | {"repetition_penalty": 1.5})
+    assert len({row["text"], varied["text"], penalised["text"]}) > 1
+    (short,) = write(trained, GREEDY | {"max_new_tokens": 1})
+    assert row["text"].startswith(short["text"]) and len(row["text"]) > len(short["text"])
+
+
+def test_forbidden_words_are_not_written(trained):
+    (row,) = write(trained, GREEDY | {"max_new_tokens": 1})
+    written = row["text"].removeprefix("the soup")
+    (trained / "forbidden.txt").write_text(written.strip() + "\n", encoding="utf-8")
+    (again,) = write(trained, GREEDY | {"max_new_tokens": 1}, forbidden=trained / "forbidden.txt")
+    assert again["text"] != row["text"]
+
+
+def test_tokens_are_shown_as_they_come(trained, capsys):
+    run(Settings("out", ["the soup"], None, None, None, 1, False, GREEDY))
+    assert capsys.readouterr().out.startswith("the soup")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": GREEDY | {"num_return_sequences": 2}}, "would be the same"),
+        ({"model": GREEDY | {"max_new_tokens": 500}}, "exceed 64 positions"),
+        ({"prompts": (), "file": "absent.txt"}, "no such file"),
+    ],
+)
+def test_what_cannot_be_written_is_refused(options, message, trained):
+    with pytest.raises(Refusal, match=message):
+        write(trained, **options)
