@@ -9,6 +9,9 @@ from conftest import SCRATCH, SHORT, as_if_killed, load_recipe, merged, predicti
 from safetensors.torch import load_file
 from transformers import pipeline
 
+from recipes.common.errors import Refusal
+from recipes.common.predict import open_folder
+
 RECIPE = "mlm_pretrain"
 FILES = ["--train_file", "text.txt", "--validation_file", "more.txt", "--output_dir", "out"]
 LEFT = {"README.md", "run.yaml", "run.json", "predictions.jsonl", "config.json", "model.safetensors", "tokenizer.json"}
@@ -52,8 +55,13 @@ def test_perplexity_is_the_same_for_every_batch_size_and_seed(recipe, texts):
 
 def test_pipeline_fills_masks(recipe, texts):
     recipe.main([*FILES, *SCRATCH, *SHORT])
-    answers = pipeline("fill-mask", model="out", device="cpu")("the [MASK] was good")
-    assert len(answers) == 5
+    theirs = pipeline("fill-mask", model="out", device="cpu")("the [MASK] was good")
+    (ours,) = open_folder("out").answers(["the [MASK] was good"])
+    assert list(ours["scores"]) == [answer["token_str"] for answer in theirs]
+    assert ours["score"] == pytest.approx(theirs[0]["score"], abs=1e-5)
+    assert ours["prediction"] == f"the {theirs[0]['token_str']} was good"
+    with pytest.raises(Refusal, match=r"no \[MASK\]"):
+        list(open_folder("out").answers(["nothing to fill"]))
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,9 @@ def flags(run: Path) -> dict[str, list[Flag]]:
     """The recipe's flags by group: the task's own, those shared by all recipes, the usual TrainingArguments."""
     shared = _classes(ROOT / "recipes/common/args.py")
     groups = {"This task": _classes(run).get("Arguments", [])}
-    groups |= {name.removesuffix("Arguments"): found for name, found in shared.items() if name != "Arguments" and found}
+    writes_texts = "GenerationArguments" in run.read_text(encoding="utf-8")
+    unused = {"Arguments"} | (set() if writes_texts else {"GenerationArguments"})
+    groups |= {name.removesuffix("Arguments"): found for name, found in shared.items() if name not in unused and found}
     spec = importlib.util.find_spec("transformers")
     if spec and spec.submodule_search_locations:
         training = _classes(Path(spec.submodule_search_locations[0]) / "training_args.py")["TrainingArguments"]

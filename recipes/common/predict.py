@@ -17,6 +17,7 @@ from transformers.utils.logging import disable_progress_bar
 from recipes.common import data, files, metrics
 from recipes.common.errors import Refusal
 from recipes.common.labels import MULTI, REGRESSION, SINGLE
+from recipes.common.models import max_length
 from recipes.common.trainer import ADAPTED
 
 CHUNK = 4096  # rows that are sorted by length together
@@ -121,7 +122,7 @@ class MaskFiller(Folder):
         missing = next((text for text in texts if mask not in text), None)
         if missing is not None:
             raise Refusal(f"no {mask} in {missing!r}", "the text", f"write {mask} where a word is to be filled in")
-        batch = self.encode(texts, self.tokenizer.model_max_length)
+        batch = self.encode(texts, max_length(self.flags.get("max_seq_length", 512), self.tokenizer, self.model))
         logits = self.model(**batch).logits
         return [self._answer(*row) for row in zip(texts, batch["input_ids"], logits, strict=True)]
 
@@ -143,7 +144,7 @@ class Writer(Folder):
     def answer(self, texts: list[Text]) -> list[dict[str, Any]]:
         """The text that the model writes."""
         prefix = getattr(self.model.generation_config, "prefix", None) or ""
-        longest = min(self.tokenizer.model_max_length, self.flags.get("max_source_length", 1024))
+        longest = max_length(self.flags.get("max_source_length", 1024), self.tokenizer, self.model)
         written = self.model.generate(**self.encode([prefix + text for text in texts], longest))
         decoded = self.tokenizer.batch_decode(written, skip_special_tokens=True)
         return [{"prediction": text.strip()} for text in decoded]
