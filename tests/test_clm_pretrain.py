@@ -44,7 +44,17 @@ def test_the_blocks_are_the_text(recipe, texts):
 
 def test_perplexity_is_the_same_for_every_batch_size_and_seed(recipe, texts):
     recipe.main([*FILES, *TINY, *SHORT])
-    flags = ["--model_name_or_path", "out", "--do_eval", "--validation_file", "more.txt", "--block_size", "16"]
+    flags = [
+        "--model_name_or_path",
+        "out",
+        "--do_eval",
+        "--bf16",
+        "false",
+        "--validation_file",
+        "more.txt",
+        "--block_size",
+        "16",
+    ]
     scores = [
         recipe.main([*flags, "--per_device_eval_batch_size", size, "--seed", seed, "--output_dir", f"e{size}"])
         for size, seed in (("1", "1"), ("4", "2"), ("8", "3"), ("23", "4"))
@@ -55,7 +65,17 @@ def test_perplexity_is_the_same_for_every_batch_size_and_seed(recipe, texts):
 
 def test_an_overlapping_window_predicts_all_tokens_but_the_first(recipe, texts):
     recipe.main([*FILES, *TINY, *SHORT])
-    flags = ["--model_name_or_path", "out", "--do_eval", "--validation_file", "more.txt", "--block_size", "16"]
+    flags = [
+        "--model_name_or_path",
+        "out",
+        "--do_eval",
+        "--bf16",
+        "false",
+        "--validation_file",
+        "more.txt",
+        "--block_size",
+        "16",
+    ]
     recipe.main([*flags, "--eval_stride", "4", "--output_dir", "stride"])
     counts = json.loads((texts / "stride/run.json").read_text())["tokens"]["validation"]
     assert sum(row["tokens"] for row in predictions("stride")) == counts["tokens"] - 1

@@ -43,7 +43,17 @@ def test_the_rows_sum_to_the_score(recipe, texts):
 
 def test_perplexity_is_the_same_for_every_batch_size_and_seed(recipe, texts):
     recipe.main([*FILES, *SCRATCH, *SHORT])
-    flags = ["--model_name_or_path", "out", "--do_eval", "--validation_file", "more.txt", "--max_seq_length", "32"]
+    flags = [
+        "--model_name_or_path",
+        "out",
+        "--do_eval",
+        "--bf16",
+        "false",
+        "--validation_file",
+        "more.txt",
+        "--max_seq_length",
+        "32",
+    ]
     scores = {
         recipe.main([*flags, "--per_device_eval_batch_size", size, "--seed", seed, "--output_dir", f"e{size}_{seed}"])[
             "perplexity"

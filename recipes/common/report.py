@@ -26,7 +26,8 @@ PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "accelerate", "pe
 RESULTS = ("all_results.json", "train_results.json", "eval_results.json", "predict_results.json")
 MODEL = ("config.json", "generation_config.json", "model.safetensors", "model.safetensors.index.json")
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
-TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json")
+TOKENIZER += ("merges.txt", "source.spm", "target.spm", "sentencepiece.bpe.model", "spiece.model")
 OTHERS = ("README.md", "run.yaml", "run.json", "predictions.jsonl", "trainer_state.json")
 
 

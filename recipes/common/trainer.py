@@ -97,8 +97,9 @@ class Trainer(transformers.Trainer):
         return arrays if order is None or arrays is None else _take(arrays, numpy.argsort(order))
 
     def _set_signature_columns_if_needed(self) -> None:
-        super()._set_signature_columns_if_needed()
-        self._signature_columns += KEYS
+        if self._signature_columns is None:
+            super()._set_signature_columns_if_needed()
+            self._signature_columns += KEYS
 
     def create_model_card(self, *args: Any, **options: Any) -> None:
         """Nothing: the report writes README.md, and push_to_hub would replace it by an empty form."""
