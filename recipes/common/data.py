@@ -85,19 +85,11 @@ def load(
         fix = "say how long to train: --max_steps 10000"
         raise Refusal("nobody knows how long a stream from the Hub is", "--streaming", fix)
     found = sources.find(arguments, training_arguments, reading)
-    removed = set((arguments.remove_columns or "").split(","))
-    columns = _Chosen(choose(texts, found, removed))
-    if label:
-        (columns.label,) = choose(label, found, removed, optional_in=("test",))
-    if target:
-        (columns.target,) = choose(target, found, removed, optional_in=("test",), taken=columns.texts)
+    columns = _columns(texts, label, target, found, set((arguments.remove_columns or "").split(",")))
     holds_out = "validation" not in found and sources.needs_validation(training_arguments)
-    tables = {}
-    for name, source in found.items():
-        streamed = arguments.streaming and name == "train"
-        held_out = (arguments.validation_split_percentage, training_arguments.seed) if streamed and holds_out else None
-        tables[name] = _Table(source, columns, streamed, held_out)
-        tables[name].read(arguments.max_eval_samples or STREAMED_EVALUATION if remote and streamed else None)
+    held_out = (arguments.validation_split_percentage, training_arguments.seed) if holds_out else None
+    most = arguments.max_eval_samples or STREAMED_EVALUATION if remote else None
+    tables = {name: _read(source, columns, arguments.streaming, held_out, most) for name, source in found.items()}
     _warn(tables)
     decided = _decide(tables, class_names, do_regression, trained) if label else None
     by_split = {name: table.dataset(decided) for name, table in tables.items()}
@@ -114,6 +106,22 @@ def load(
     data = [by_split.get(name) for name in LIMITS]
     is_pair = bool(texts.second) or (not any(texts.wanted) and len(columns.texts) == 2)
     return Splits(*data, columns.texts, is_pair, columns.target, decided, accounting, hashes)
+
+
+def _columns(texts: Columns, label: Columns | None, target: Columns | None, found: dict, removed: set) -> "_Chosen":
+    columns = _Chosen(choose(texts, found, removed))
+    if label:
+        (columns.label,) = choose(label, found, removed, optional_in=("test",))
+    if target:
+        (columns.target,) = choose(target, found, removed, optional_in=("test",), taken=columns.texts)
+    return columns
+
+
+def _read(source: Source, columns: "_Chosen", streaming: bool, held_out: Any, most: int | None) -> "_Table":
+    streamed = streaming and source.name == "train"
+    table = _Table(source, columns, streamed, held_out if streamed else None)
+    table.read(most if streamed else None)
+    return table
 
 
 def _decide(tables: dict[str, "_Table"], names: list[str] | None, do_regression: bool | None, trained: Any) -> Any:
