@@ -8,6 +8,7 @@ from rouge_score import rouge_scorer
 from transformers import EvalPrediction
 
 from recipes.common import text_metrics
+from recipes.common.vocabularies import train_tokenizer
 
 GERMAN = ["Das Haus ist klein.", "Ein Hund läuft über die Wiese.", "Wir waren im Kino."]
 ANSWERS = ["Das Haus ist klein.", "Ein Hund rennt über eine Wiese.", "Wir gehen ins Kino."]
@@ -70,6 +71,18 @@ def test_the_lead_of_a_text(text, count, expected):
     assert text_metrics.lead(text, count) == expected
 
 
+class Plain:
+    """A decoder of answers that are texts already: a word is a token."""
+
+    def __call__(self, texts):
+        return list(texts)
+
+    def lengths(self, texts):
+        return numpy.array([len(text.split()) for text in texts])
+
+
+PLAIN = Plain()
+LABELS = numpy.array([[5, 6, 7, 8], [-100] * 4, [5, 6, -100, -100]])
 ROWS = datasets.Dataset.from_dict({"en": ["a", "b", "c"], "de": ["Das Haus ist klein.", "", "Wir waren im Kino."]})
 
 
@@ -78,25 +91,34 @@ def answers(texts):
 
 
 def test_rows_without_a_reference_count_in_no_score():
-    compute = text_metrics.for_translation("en", "de", "de", decode=list)
+    compute = text_metrics.for_translation("en", "de", "de", PLAIN)
     texts = ["Das Haus ist klein.", "anything", "Wir waren im Kino."]
-    found = compute(EvalPrediction(answers(texts), None, inputs=ROWS))
+    found = compute(EvalPrediction(answers(texts), LABELS, inputs=ROWS))
     assert found["bleu"] == pytest.approx(100)
     assert found["loss"] == 1.0
     assert found["gen_len"] == pytest.approx((4 + 1 + 4) / 3)
+    assert found["ref_len"] == 3
     assert found["baseline_bleu"] == 0
 
 
 def test_nothing_is_scored_where_no_row_has_a_reference():
     rows = datasets.Dataset.from_dict({"en": ["a"], "de": [""]})
-    compute = text_metrics.for_translation("en", "de", "de", decode=list)
+    compute = text_metrics.for_translation("en", "de", "de", PLAIN)
     assert compute(EvalPrediction((numpy.zeros((1, 3)), ["x"]), None, inputs=rows)) == {}
 
 
 def test_the_better_lead_is_the_baseline():
     rows = datasets.Dataset.from_dict({"document": ["One two. Three four. Five six. Seven."], "summary": ["One two."]})
-    compute = text_metrics.for_summaries("document", "summary", decode=list)
-    found = compute(EvalPrediction((numpy.array([[1.0, 1, 2]]), ["One two."]), None, inputs=rows))
+    compute = text_metrics.for_summaries("document", "summary", PLAIN)
+    found = compute(EvalPrediction((numpy.array([[1.0, 1, 2]]), ["One two."]), LABELS[:1], inputs=rows))
     assert found["lead1_rougeL"] == pytest.approx(100)
     assert found["lead3_rougeL"] == pytest.approx(50)
     assert found["baseline_rougeL"] == found["lead1_rougeL"]
+
+
+def test_decoded_answers_have_no_padding_and_no_special_tokens():
+    tokenizer = train_tokenizer(GERMAN, "bpe", 300, "t5")
+    ids = tokenizer(GERMAN[0])["input_ids"]
+    rows = numpy.array([[0, *ids, -100, -100]])
+    assert text_metrics.Decoder(tokenizer)(rows) == GERMAN[:1]
+    assert text_metrics.Decoder(tokenizer).lengths(rows).tolist() == [len(ids)]

@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
@@ -13,6 +14,7 @@ from sacrebleu.metrics import BLEU, CHRF, TER
 
 from recipes.common import token_metrics
 from recipes.common.errors import note
+from recipes.common.labels import MISSING
 from recipes.common.metrics import bootstrap
 
 DRAWS = 1000  # of the bootstrap
@@ -20,10 +22,25 @@ ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 # Scripts that write no spaces between words: their characters are compared.
 UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u0e00-\u0e7f\U00020000-\U0002ffff]")
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*")
-Decode = Callable[[Any], list[str]]
 
 
-def for_translation(source: str, target: str, language: str, decode: Decode) -> Callable[[Any], dict[str, float]]:
+@dataclass(frozen=True)
+class Decoder:
+    """Ids [rows, length], padded with -100 -> texts without special tokens."""
+
+    tokenizer: Any
+
+    def __call__(self, ids: Any) -> list[str]:
+        ids = numpy.where(numpy.asarray(ids) < 0, self.tokenizer.pad_token_id, ids)
+        return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+
+    def lengths(self, ids: Any) -> numpy.ndarray:
+        """Tokens of every row without padding: Hugging Face's gen_len is their mean."""
+        ids = numpy.asarray(ids)
+        return ((ids >= 0) & (ids != self.tokenizer.pad_token_id)).sum(axis=1)
+
+
+def for_translation(source: str, target: str, language: str, decode: Decoder) -> Callable[[Any], dict[str, float]]:
     """A compute_metrics for Trainer: sacreBLEU's scores of the generated texts and of the copied sources.
 
     Rows without a reference are left out. `language` is the target's code: it chooses BLEU's tokeniser.
@@ -38,7 +55,7 @@ def for_translation(source: str, target: str, language: str, decode: Decode) -> 
     return _for_generated(target, decode, compute)
 
 
-def for_summaries(source: str, target: str, decode: Decode) -> Callable[[Any], dict[str, float]]:
+def for_summaries(source: str, target: str, decode: Decoder) -> Callable[[Any], dict[str, float]]:
     """A compute_metrics for Trainer: ROUGE F1 in percent with intervals, and the better of the two lead baselines."""
 
     def compute(hypotheses: list[str], rows: Any) -> dict[str, float]:
@@ -51,7 +68,7 @@ def for_summaries(source: str, target: str, decode: Decode) -> Callable[[Any], d
     return _for_generated(target, decode, compute)
 
 
-def _for_generated(target: str, decode: Decode, compute: Callable) -> Callable[[Any], dict[str, float]]:
+def _for_generated(target: str, decode: Decoder, compute: Callable) -> Callable[[Any], dict[str, float]]:
     def compute_metrics(prediction: Any) -> dict[str, float]:
         predictions, rows = prediction.predictions, prediction.inputs
         if not isinstance(predictions, tuple):  # nothing was generated
@@ -64,22 +81,12 @@ def _for_generated(target: str, decode: Decode, compute: Callable) -> Callable[[
         answered = rows.select(known)
         found = compute([hypotheses[position] for position in known], answered)
         tokens = token_metrics.scores(numpy.asarray(totals, dtype=numpy.float64)[known])
-        lengths = {"gen_len": numpy.mean([len(units(text)) for text in hypotheses])}
-        lengths["ref_len"] = numpy.mean([len(units(text)) for text in answered[target]])
+        lengths = {"gen_len": decode.lengths(generated).mean()}
+        lengths["ref_len"] = (prediction.label_ids[known] != MISSING).sum(axis=1).mean()
         kept = {name: tokens[name] for name in ("loss", "cross_entropy", "perplexity")}
         return found | {name: float(value) for name, value in lengths.items()} | kept
 
     return compute_metrics
-
-
-def decoder(tokenizer: Any) -> Decode:
-    """Ids [rows, length], padded with -100 -> texts without special tokens."""
-
-    def decode(ids: Any) -> list[str]:
-        ids = numpy.where(numpy.asarray(ids) < 0, tokenizer.pad_token_id, ids)
-        return [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
-
-    return decode
 
 
 def bleu_tokeniser(language: str) -> str:

@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     models.bound_generation(model, arguments, training_arguments, encoded)
 
     # 4. Train
-    decode = text_metrics.decoder(tokenizer)
+    decode = text_metrics.Decoder(tokenizer)
     trainer = Trainer(
         model=model,
         args=training_arguments,
