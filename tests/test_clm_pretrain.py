@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, pipeline
 from recipes.common import models
 from recipes.common.collators import CausalBlocks
 from recipes.common.errors import Refusal
+from recipes.common.predict import open_folder
 
 RECIPE = "clm_pretrain"
 FILES = ["--train_file", "text.txt", "--validation_file", "more.txt", "--output_dir", "out"]
@@ -161,3 +162,5 @@ def test_pipeline_goes_on_from_a_text(recipe, texts):
     recipe.main([*FILES, *TINY, *SHORT])
     (answer,) = pipeline("text-generation", model="out", device="cpu")("the soup", max_new_tokens=4)
     assert answer["generated_text"].startswith("the soup")
+    with pytest.raises(Refusal, match="causal language model"):
+        open_folder("out")

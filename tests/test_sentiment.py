@@ -8,7 +8,7 @@ import yaml
 from conftest import ROOT, SCRATCH, SHORT, load_recipe, predictions
 from transformers import AutoModel, AutoTokenizer, pipeline
 
-from recipes.common.predict import Classifier
+from recipes.common.predict import open_folder
 
 RECIPE = "sentiment"
 FILES = ["--train_file", "train.csv", "--test_file", "test.csv", "--output_dir", "out"]
@@ -152,7 +152,7 @@ def test_an_adapter_on_an_unlabelled_encoder_keeps_the_names_of_its_labels(recip
     files = [*FILES[:4], "--output_dir", "lora", "--max_seq_length", "32"]
     recipe.main([*files, "--model_name_or_path", "encoder", "--lora_rank", "2", *SHORT])
     rows = predictions("lora")
-    ours = list(Classifier("lora").answers(row["text"] for row in rows))
+    ours = list(open_folder("lora").answers(row["text"] for row in rows))
     theirs = pipeline("text-classification", model="lora", config="lora/config", device="cpu")
     assert {row["prediction"] for row in ours} <= {"positive", "negative"}
     assert [row["label"] for row in theirs([row["text"] for row in rows])] == [row["prediction"] for row in ours]

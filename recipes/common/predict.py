@@ -3,7 +3,6 @@
 import itertools
 import json
 from collections.abc import Iterable, Iterator
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -155,15 +154,13 @@ class Continuer(Folder):
 
     auto_class = "AutoModelForCausalLM"
 
-    @cached_property
-    def start(self) -> list[int]:
-        """What an empty prompt begins with: the token that ends a text, for there the next one begins."""
-        return [self.tokenizer.eos_token_id]
-
     @torch.inference_mode()
     def write(self, prompt: str, settings: dict[str, Any], streamer: Any = None) -> list[str]:
-        """The prompt with its continuation, `num_return_sequences` times; `settings` are those of `generate`."""
-        ids = self.tokenizer(prompt, add_special_tokens=False)["input_ids"] or self.start
+        """The prompt with its continuation, `num_return_sequences` times; `settings` are those of `generate`.
+
+        An empty prompt is the token that ends a text: there the next one begins.
+        """
+        ids = self.tokenizer(prompt, add_special_tokens=False)["input_ids"] or [self.tokenizer.eos_token_id]
         batch = torch.tensor([ids], device=self.device)
         room = getattr(self.config, "max_position_embeddings", None) or 10**9
         if len(ids) + settings["max_new_tokens"] > room:
@@ -190,8 +187,11 @@ def open_folder(folder: str, trust_remote_code: bool = False) -> Folder:
         return MaskFiller(folder, trust_remote_code)
     if config.is_encoder_decoder:
         return Writer(folder, trust_remote_code)
+    if kind.endswith(("ForCausalLM", "LMHeadModel")):
+        what, fix = f"{folder} holds a causal language model", f"python cli.py generate {folder} --prompt …"
+        raise Refusal(what, "the folder", fix)
     raise Refusal(
-        f"{folder} holds a causal language model", "the folder", f"python cli.py generate {folder} --prompt …"
+        f"{folder} holds a {kind or config.model_type}, which answers nothing", "the folder", "train it first"
     )
 
 

@@ -123,6 +123,7 @@ class Trainer(transformers.Trainer):
         folder = Path(output_dir or self.args.output_dir)
         if isinstance(self.model, PeftModel):  # an adapter's folder says nothing of the model that it belongs to
             base = self.model.get_base_model()
+            base.config.architectures = [type(base).__name__]
             base.config.save_pretrained(folder / ADAPTED)
             if base.can_generate():
                 base.generation_config.save_pretrained(folder / ADAPTED)
