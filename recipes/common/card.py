@@ -1,4 +1,4 @@
-"""The report a person reads: learning curves, confusion matrix, the table of scores and the model card."""
+"""The report a person reads: learning curves, the table of scores and the model card."""
 
 from collections.abc import Sequence
 from pathlib import Path

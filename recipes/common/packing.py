@@ -209,11 +209,8 @@ class Stream(torch.utils.data.IterableDataset):
                         yield {"input_ids": _framed(block, self.layout), "row": number, "epoch": epoch, "context": 0}
                         number += 1
                         if number % WINDOW == 0:
-                            self._mark(number // WINDOW, {"epoch": epoch, "row": row, "carried": list(ids)})
+                            self.marks[number // WINDOW] = {"epoch": epoch, "row": row, "carried": list(ids)}
             epoch, row = epoch + 1, 0
-
-    def _mark(self, window: int, mark: dict[str, Any]) -> None:
-        self.marks[window] = mark
 
     def _texts(self, row: int) -> Iterator[list[str]]:
         rows = islice(iter(self.rows), row, None)
