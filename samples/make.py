@@ -12,8 +12,8 @@ from pathlib import Path
 import world
 
 GOOD, BAD, UNDECIDED = 0, 1, None
-# how often a clause reverses the polarity of its words, is a comparison, is on the whole
-TURNED, COMPARED, CONCLUDED = 0.25, 0.12, 0.5
+# how often a clause reverses the polarity of its words, is a comparison, is on the whole, is all that a guest writes
+TURNED, COMPARED, CONCLUDED, BARE = 0.25, 0.12, 0.5, 0.6
 LABELS = {GOOD: "positive", UNDECIDED: "neutral", BAD: "negative"}
 SPLITS = ("train", "validation", "test")
 # rows of train, validation and test; all files together stay below 3 MB
@@ -25,8 +25,8 @@ SIZES = {
     "translation_en_zh": (2400, 150, 150),
     "summarization_en": (1300, 100, 100),
     "summarization_zh": (800, 100, 100),
-    "text": (270, 30),
-    "corpus": (280, 30),
+    "text": (300, 30),
+    "corpus": (400, 40),
 }
 
 
@@ -54,9 +54,13 @@ class Reviewer:
 
     def visit(self):
         """Choose the place or product that the next sentences are about and which of its aspects are good."""
-        domain = world.DOMAINS[pick(self.rng, sorted(world.DOMAINS))]
-        self.thing = pick(self.rng, domain["things"])[self.language]
-        aspects = shuffled(self.rng, domain["aspects"])
+        self.domain = world.DOMAINS[pick(self.rng, sorted(world.DOMAINS))]
+        self.thing = pick(self.rng, self.domain["things"])[self.language]
+        self.experience()
+
+    def experience(self):
+        """Choose which aspects of the place or product are good."""
+        aspects = shuffled(self.rng, self.domain["aspects"])
         self.aspects = {GOOD: aspects[: len(aspects) // 2], BAD: aspects[len(aspects) // 2 :]}
 
     def say(self, table):
@@ -187,21 +191,23 @@ class Reviewer:
         """Return what stands between two sentences."""
         return {"en": " ", "zh": ""}[self.language]
 
-    def paragraph(self, verdict, length, held_out):
-        """Return sentences of one verdict, each with what follows from it."""
-        sentences = []
-        while len(sentences) < 2 * length:
-            text = self.review(verdict)
-            if text not in held_out:
-                sentences += [text, pick(self.rng, world.CONSEQUENCES[self.language][verdict])]
-        return self.space().join(sentences)
+    def entry(self, held_out):
+        """Return what one guest wrote: a sentence and the stars of its verdict, which nothing else gives away."""
+        self.experience()
+        verdict = pick(self.rng, [GOOD, BAD])
+        bare = self.rng.random() < BARE
+        plain = world.PLAIN[self.language][0]
+        text = sentence(plain.format(clause=self.clause(verdict))) if bare else self.review(verdict)
+        return self.entry(held_out) if text in held_out else f"{text} {world.STARS[verdict]}"
+
+    def paragraph(self, held_out):
+        """Return a page of a guest book."""
+        return " ".join(self.entry(held_out) for _ in range(3 + int(self.rng.random() * 3)))
 
     def document(self, held_out):
-        """Return a long review that keeps one subject and one verdict through all its paragraphs."""
+        """Return the guest book of one place or product, in which every guest has another opinion."""
         self.visit()
-        verdict = pick(self.rng, [GOOD, BAD])
-        lengths = [3 + int(self.rng.random() * 3) for _ in range(3 + int(self.rng.random() * 3))]
-        return "\n".join(self.paragraph(verdict, length, held_out) for length in lengths)
+        return "\n".join(self.paragraph(held_out) for _ in range(3 + int(self.rng.random() * 3)))
 
 
 def german_forms(noun, word, mark):
@@ -263,14 +269,14 @@ def articles(rng, language):
 
 
 def documents(rng, held_out):
-    """Yield long reviews without end, in both languages and without the sentences in `held_out`."""
+    """Yield guest books without end, in both languages and without the sentences in `held_out`."""
     writers = [Reviewer(language, rng) for language in ["en", "zh"]]
     while True:
         yield (pick(rng, writers).document(held_out),)
 
 
 def paragraphs(rng, held_out):
-    """Yield the paragraphs of long reviews without end."""
+    """Yield the pages of guest books without end."""
     for (text,) in documents(rng, held_out):
         yield from ((line,) for line in text.split("\n"))
 

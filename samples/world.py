@@ -433,50 +433,5 @@ ARTICLES = {
     },
 }
 
-# what follows from a good experience and from a bad one
-CONSEQUENCES = {
-    "en": (
-        [
-            "We will come back.",
-            "Five stars.",
-            "I told all my friends to try it.",
-            "The next visit is already booked.",
-            "It was worth every penny.",
-            "We thanked them twice.",
-            "What a happy day.",
-            "I can recommend it to everybody.",
-        ],
-        [
-            "Never again.",
-            "One star.",
-            "I told all my friends to avoid it.",
-            "The next visit is already cancelled.",
-            "It was a waste of money.",
-            "We asked for our money back.",
-            "What a sad day.",
-            "I have to warn everybody.",
-        ],
-    ),
-    "zh": (
-        [
-            "我们还会再来。",
-            "五颗星。",
-            "我让朋友们都去试试。",
-            "下次已经预订了。",
-            "每分钱都花得值。",
-            "我们谢了两次。",
-            "真是开心的一天。",
-            "推荐给大家。",
-        ],
-        [
-            "再也不来了。",
-            "一颗星。",
-            "我让朋友们都避开它。",
-            "下次已经取消了。",
-            "白白浪费了钱。",
-            "我们要求退款。",
-            "真是难过的一天。",
-            "提醒大家小心。",
-        ],
-    ),
-}
+# what a guest gives for a good experience and for a bad one
+STARS = ("★★★★★", "★")

@@ -108,6 +108,12 @@ CASES = {
         ["--train_file", "s.txt", "--validation_file", "text.txt", "--streaming", "--max_steps", "-1"],
         ["does not fill one block"],
     ),
+    "causal: a stream cut to blocks": (
+        "clm_pretrain",
+        {},
+        ["--streaming", "--max_train_samples", "5"],
+        ["--max_train_samples", "say --max_steps N"],
+    ),
     "translation: no language": ("translation", {}, ["--source_lang"], ["--source_lang"]),
     "translation: a language that is not there": (
         "translation",

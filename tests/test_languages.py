@@ -49,6 +49,7 @@ SIZES |= {"decoder_attention_heads": 2, "encoder_ffn_dim": 32, "decoder_ffn_dim"
         ("ko", NLLB, "kor_Hang"),
         ("sw", NLLB, "swh_Latn"),
         ("no", NLLB, "nob_Latn"),
+        ("ps", NLLB, "pbt_Arab"),
         ("en", MBART, "en_XX"),
         ("de", MBART, "de_DE"),
         ("zh", MBART, "zh_CN"),

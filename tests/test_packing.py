@@ -25,8 +25,9 @@ def splits(train, validation=("aaaa",)):
     return SimpleNamespace(texts=("text",), items=data.items)
 
 
-def arguments(streaming=False):
-    return SimpleNamespace(streaming=streaming)
+def arguments(streaming=False, **limits):
+    none = dict.fromkeys(("max_train_samples", "max_eval_samples", "max_predict_samples"))
+    return SimpleNamespace(streaming=streaming, **none | limits)
 
 
 def training(max_steps=-1, epochs=1):
@@ -151,6 +152,28 @@ def test_given_steps_are_kept():
 def test_a_stream_that_fills_no_block_is_refused():
     with pytest.raises(Refusal, match="does not fill one block"):
         packing.pack(splits(["a"]), Letters(), packing.Layout(99, END, PAD), arguments(streaming=True), training())
+
+
+def test_limits_count_blocks_not_texts():
+    layout, limits = packing.Layout(4, END, PAD), arguments(max_train_samples=2, max_eval_samples=9)
+    tokens = packing.pack(splits(["abcdefghijk", "l"]), Letters(), layout, limits, training())
+    assert ids(tokens.train) == [[10, 11, 12, 13], [14, 15, 16, 17]]
+    assert (tokens.counts["train"]["blocks"], tokens.counts["train"]["used"]) == (4, 2)
+    assert len(tokens.validation) == 2 and "used" not in tokens.counts["validation"]
+    one = packing.lines(splits(["a", "b"]), Letters(), layout, arguments(max_train_samples=1), training())
+    assert ids(one.train) == [[10, END]]
+
+
+def test_selected_blocks_still_know_the_bytes_of_their_tokens():
+    blocks = pack(["abc"]).train  # 4 tokens with the end token, 3 bytes
+    assert blocks.select(range(1)).tokens_per_byte == blocks.tokens_per_byte == 4 / 3
+
+
+@pytest.mark.parametrize(("limit", "streaming", "message"), [(0, False, "is 0"), (5, True, "stream's blocks")])
+def test_limits_that_cannot_be_kept_are_refused(limit, streaming, message):
+    limits = arguments(streaming, max_train_samples=limit)
+    with pytest.raises(Refusal, match=message):
+        packing.pack(splits(["abc"]), Letters(), packing.Layout(4, END, PAD), limits, training())
 
 
 def test_blocks_can_be_selected():

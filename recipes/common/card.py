@@ -151,6 +151,8 @@ def size(tokens: dict[str, Any] | None) -> str:
     parts = [f"{tokens['tokens']:,} tokens"]
     if "packed" in tokens:
         parts.append(f"{tokens['packed']:,} packed in {tokens['blocks']:,} blocks")
+    if "used" in tokens:
+        parts.append(f"the first {tokens['used']:,} used")
     if "truncated_share" in tokens:
         parts.append(f"{tokens['truncated_share']:.1%} truncated")
     return ", ".join(parts)

@@ -97,8 +97,11 @@ def load(
     if holds_out:
         by_split |= _hold_out(tables["train"], by_split["train"], arguments, training_arguments.seed, decided)
         _move(accounting, len(by_split["validation"]))
-    for name in by_split:
-        by_split[name] = _limit(by_split[name], name, arguments, accounting[name])
+    if arguments.shuffle_train_dataset and "train" in by_split:
+        by_split["train"] = by_split["train"].shuffle(seed=arguments.shuffle_seed)
+    if label or target:  # texts alone are packed: there the limits count blocks, as in Hugging Face's scripts
+        for name in by_split:
+            by_split[name] = _limit(by_split[name], name, arguments, accounting[name])
     if arguments.streaming and by_split.get("train") is not None and (label or target):
         _set_steps(training_arguments, accounting["train"]["used"])
         by_split["train"] = by_split["train"].shuffle(seed=training_arguments.seed, buffer_size=CHUNK)
@@ -385,15 +388,19 @@ def _move(accounting: dict[str, dict[str, Any]], count: int) -> None:
     accounting["validation"] = {"read": count, "used": count, "skipped": {}}
 
 
-def _limit(split: Any, name: str, arguments: Arguments, account: dict[str, Any]) -> Any:
-    """The split, shuffled and cut to --max_*_samples where that was asked for; the account says how many were cut."""
-    if name == "train" and arguments.shuffle_train_dataset:
-        split = split.shuffle(seed=arguments.shuffle_seed)
+def limit_of(name: str, arguments: Arguments) -> int | None:
+    """--max_train_samples, --max_eval_samples or --max_predict_samples, by the split's name; refuses less than 1."""
     limit = getattr(arguments, LIMITS[name])
+    if limit is not None and limit < 1:
+        raise Refusal(f"--{LIMITS[name]} is {limit}", f"--{LIMITS[name]}", "give a number of at least 1")
+    return limit
+
+
+def _limit(split: Any, name: str, arguments: Arguments, account: dict[str, Any]) -> Any:
+    """The split, cut to --max_*_samples where that was asked for; the account says how many were cut."""
+    limit = limit_of(name, arguments)
     if limit is None or account["used"] <= limit:
         return split
-    if limit < 1:
-        raise Refusal(f"--{LIMITS[name]} is {limit}", f"--{LIMITS[name]}", "give a number of at least 1")
     account["skipped"][f"over --{LIMITS[name]}"] = account["used"] - limit
     account["used"] = limit
     return split.select(range(limit)) if isinstance(split, datasets.Dataset) else split.take(limit)

@@ -13,6 +13,8 @@ from recipes.common.sources import Reading
 # Families that were trained with an instruction in front of the text.
 PREFIXED = {"t5", "mt5", "umt5", "longt5", "switch_transformers"}
 TAG = re.compile(r"[a-z]{2,3}_[A-Za-z]{2,4}")
+# NLLB's tags for members of macrolanguages (ISO 639-3) that langcodes does not know as such: Fula, Pashto, Quechua.
+MEMBERS = {"fuv": "ff", "pbt": "ps", "quy": "qu"}
 # Families whose decoder begins with the target language instead of being forced to write it first.
 STARTS_WITH_LANGUAGE = {"MBartTokenizer", "MBartTokenizerFast"}
 
@@ -115,7 +117,8 @@ def _short(language: str) -> str:
 
 
 def _macro(name: str) -> str:
-    return langcodes.get(name).prefer_macrolanguage().language
+    language = langcodes.get(name).prefer_macrolanguage().language
+    return MEMBERS.get(language, language)
 
 
 def _prefix(model: torch.nn.Module, arguments: Any, instruction: str) -> str:

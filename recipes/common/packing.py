@@ -1,5 +1,6 @@
 """Texts -> blocks of tokens that lose nothing: every token of every document stands in exactly one block."""
 
+import copy
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +13,7 @@ import numpy
 import torch
 from tqdm import tqdm
 
+from recipes.common.data import LIMITS, limit_of
 from recipes.common.errors import Refusal, is_main_process, note
 from recipes.common.tokens import Tokens
 
@@ -62,8 +64,9 @@ class Blocks(torch.utils.data.Dataset):
 
     def select(self, rows: range) -> "Blocks":
         """The blocks of these rows."""
-        chosen = numpy.asarray(rows)
-        return Blocks(self.ids, self.starts[chosen], self.ends[chosen], self.layout, self.epoch is not None)
+        blocks, chosen = copy.copy(self), numpy.asarray(rows)
+        blocks.starts, blocks.ends = self.starts[chosen], self.ends[chosen]
+        return blocks
 
 
 def pack(splits: Any, tokenizer: Any, layout: Layout, arguments: Any, training_arguments: Any) -> Tokens:
@@ -72,6 +75,7 @@ def pack(splits: Any, tokenizer: Any, layout: Layout, arguments: Any, training_a
     encode = encoder(tokenizer, layout)
     for name, split in splits.items():
         if name == "train" and arguments.streaming:
+            _refuse_limit(arguments)
             tokens.train = Stream(split, splits.texts[0], encode, layout, training_arguments.seed)
             tokens.counts[name] = _set_steps(tokens.train, training_arguments)
             continue
@@ -82,7 +86,7 @@ def pack(splits: Any, tokenizer: Any, layout: Layout, arguments: Any, training_a
         step = numpy.diff(ends, prepend=0) if evaluated.stride else ends - starts
         tokens.counts[name] = counts | {"packed": int(step.sum()), "blocks": len(blocks)}
         blocks.tokens_per_byte = counts["tokens"] / counts["bytes"]
-        setattr(tokens, name, blocks)
+        setattr(tokens, name, _limited(blocks, name, arguments, tokens.counts[name]))
     return tokens
 
 
@@ -105,8 +109,23 @@ def lines(splits: Any, tokenizer: Any, layout: Layout, arguments: Any, training_
         blocks.tokens_per_byte = counts["tokens"] / counts["bytes"]
         counts["truncated_share"] = counts.pop("truncated") / counts["rows"]
         tokens.counts[name] = counts | {"packed": int(ends[-1]), "blocks": len(blocks)}
-        setattr(tokens, name, blocks)
+        setattr(tokens, name, _limited(blocks, name, arguments, tokens.counts[name]))
     return tokens
+
+
+def _limited(blocks: Blocks, name: str, arguments: Any, counts: dict[str, Any]) -> Blocks:
+    """The first --max_*_samples blocks, where that was asked for; `counts` says so."""
+    limit = limit_of(name, arguments)
+    if limit is None or len(blocks) <= limit:
+        return blocks
+    counts["used"] = limit
+    return blocks.select(range(limit))
+
+
+def _refuse_limit(arguments: Any) -> None:
+    if arguments.max_train_samples:
+        fix = "say --max_steps N: a step takes as many blocks as the batch"
+        raise Refusal("nobody knows a stream's blocks before they are read", f"--{LIMITS['train']}", fix)
 
 
 def encoder(tokenizer: Any, layout: Layout, ends_all: bool = False) -> Callable[[list[str]], list[list[int]]]:
