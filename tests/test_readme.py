@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, load_recipe
+from conftest import ROOT, load_recipe, merged
 
 from recipes.common import args, launch
 
@@ -31,7 +31,7 @@ def in_folder(command, folder):
     words = shlex.split(command.replace("outputs/", f"{folder}/"))
     if command in TRAINING and "--output_dir" not in words:
         words += ["--output_dir", f"{folder}/{find(command).parent.name}"]
-    return [*words, *SHORT] if command in TRAINING else words
+    return [*words[:4], *merged(*words[4:], *SHORT)] if command in TRAINING else words
 
 
 def find(command):

@@ -69,15 +69,15 @@ class DataArguments:
     validation_split_percentage: int = setting(10, "Share of the training data held out where no validation is given.")
     remove_splits: str | None = setting(None, "Splits of the data set to leave out, separated by commas.")
     remove_columns: str | None = setting(None, "Columns to leave out, separated by commas.")
-    max_train_samples: int | None = setting(None, "Use at most so many training rows.")
-    max_eval_samples: int | None = setting(None, "Use at most so many validation rows.")
-    max_predict_samples: int | None = setting(None, "Use at most so many test rows.")
+    max_train_samples: int | None = setting(None, "Use at most so many training rows (blocks, where texts are packed).")
+    max_eval_samples: int | None = setting(None, "Use at most so many validation rows (or blocks).")
+    max_predict_samples: int | None = setting(None, "Use at most so many test rows (or blocks).")
     shuffle_train_dataset: bool = setting(
         False, "Shuffle the training rows before --max_train_samples takes the first."
     )
     shuffle_seed: int = setting(42, "Seed of that shuffle.")
     streaming: bool = setting(False, "Read the training data while training instead of holding it in memory.")
-    preprocessing_num_workers: int | None = setting(None, "Processes that tokenise.")
+    preprocessing_num_workers: int | None = setting(None, "Processes that tokenise; packing takes every core by itself.")
     overwrite_cache: bool = setting(False, "Download a Hub data set again instead of using the copy on disk.")
 
 
