@@ -77,7 +77,7 @@ class DataArguments:
     )
     shuffle_seed: int = setting(42, "Seed of that shuffle.")
     streaming: bool = setting(False, "Read the training data while training instead of holding it in memory.")
-    preprocessing_num_workers: int | None = setting(None, "Processes that tokenise; packing takes every core by itself.")
+    preprocessing_num_workers: int | None = setting(None, "Processes that tokenise; packing takes all cores anyway.")
     overwrite_cache: bool = setting(False, "Download a Hub data set again instead of using the copy on disk.")
 
 
