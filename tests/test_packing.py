@@ -169,7 +169,9 @@ def test_selected_blocks_still_know_the_bytes_of_their_tokens():
     assert blocks.select(range(1)).tokens_per_byte == blocks.tokens_per_byte == 4 / 3
 
 
-@pytest.mark.parametrize(("limit", "streaming", "message"), [(0, False, "is 0"), (5, True, "stream's blocks")])
+@pytest.mark.parametrize(
+    ("limit", "streaming", "message"), [(0, False, "is 0"), (0, True, "is 0"), (5, True, "stream's blocks")]
+)
 def test_limits_that_cannot_be_kept_are_refused(limit, streaming, message):
     limits = arguments(streaming, max_train_samples=limit)
     with pytest.raises(Refusal, match=message):

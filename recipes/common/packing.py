@@ -123,7 +123,7 @@ def _limited(blocks: Blocks, name: str, arguments: Any, counts: dict[str, Any]) 
 
 
 def _refuse_limit(arguments: Any) -> None:
-    if arguments.max_train_samples:
+    if limit_of("train", arguments) is not None:
         fix = "say --max_steps N: a step takes as many blocks as the batch"
         raise Refusal("nobody knows a stream's blocks before they are read", f"--{LIMITS['train']}", fix)
 
