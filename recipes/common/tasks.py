@@ -21,6 +21,7 @@ NUMBER_SCORES = ("mse", "mae", "pearsonr", "spearmanr")
 TOKEN_SCORES = ("perplexity", "cross_entropy", "bits_per_byte", "accuracy")
 MAX_CLASSES = 30  # a larger matrix cannot be read
 CONTINUATIONS, PROMPT, CONTINUATION = 3, 32, 64  # how many samples, and their lengths in tokens
+TEMPERATURE = 0.8
 LOAD = "from transformers import AutoTokenizer, {0}\n\n"
 LOAD += 'tokenizer, model = AutoTokenizer.from_pretrained("{{folder}}"), {0}.from_pretrained("{{folder}}")\n'
 
@@ -217,22 +218,29 @@ def _hardest_blocks(rows: list[dict], split: str, most: int = 5) -> str:
 
 @torch.inference_mode()
 def _continuations(blocks: Any, tokenizer: Any, model: torch.nn.Module, split: str) -> str:
-    """How the model goes on from the first tokens of some blocks, by its most probable token each time."""
+    """How the model goes on from the first tokens of some blocks, drawn with a fixed seed.
+
+    The most probable token each time would loop: a model of some minutes ends in "and the door, and the door, …".
+    """
     lines = [f"## Continuations of {split} texts\n", "| text | model | text as it goes on |", "|---|---|---|"]
     model.eval()
     positions = getattr(model.config, "max_position_embeddings", None) or PROMPT + CONTINUATION
-    for block in islice(blocks, CONTINUATIONS):
-        ids = torch.as_tensor(block["input_ids"], dtype=torch.int64)
-        prompt = ids[None, : min(PROMPT, len(ids) // 2 or 1)].to(model.device)
-        written = model.generate(
-            prompt,
-            attention_mask=torch.ones_like(prompt),
-            max_new_tokens=min(CONTINUATION, positions - prompt.shape[1]),
-            do_sample=False,
-        )
-        start = prompt.shape[1]
-        parts = (prompt[0], written[0, start:], ids[start : start + CONTINUATION])
-        lines.append(f"| {' | '.join(_cell(tokenizer.decode(part, skip_special_tokens=True)) for part in parts)} |")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for block in islice(blocks, CONTINUATIONS):
+            ids = torch.as_tensor(block["input_ids"], dtype=torch.int64)
+            prompt = ids[None, : min(PROMPT, len(ids) // 2 or 1)].to(model.device)
+            written = model.generate(
+                prompt,
+                attention_mask=torch.ones_like(prompt),
+                max_new_tokens=min(CONTINUATION, positions - prompt.shape[1]),
+                do_sample=True,
+                temperature=TEMPERATURE,
+                top_k=50,
+            )
+            start = prompt.shape[1]
+            parts = (prompt[0], written[0, start:], ids[start : start + CONTINUATION])
+            lines.append(f"| {' | '.join(_cell(tokenizer.decode(part, skip_special_tokens=True)) for part in parts)} |")
     return "\n".join(lines) + "\n"
 
 
