@@ -41,25 +41,27 @@ def show(name: Name) -> None:
 
 @app.command(context_settings=PASS_ON)
 def finetune(context: typer.Context, name: Name = "", dry_run: DryRun = False) -> None:
-    """Fine-tune: `finetune sentiment --train_file reviews.csv …`; every flag goes on to the recipe's run.py."""
+    """Fine-tune: `finetune sentiment --train_file reviews.csv …`; flags that are not of the launch go to run.py."""
     _train(context, name, "", dry_run)
 
 
 @app.command(context_settings=PASS_ON)
 def pretrain(context: typer.Context, name: Name = "", dry_run: DryRun = False) -> None:
-    """Pretrain: `pretrain mlm …`; every flag goes on to the recipe's run.py."""
+    """Pretrain: `pretrain mlm …`; flags that are not of the launch go to run.py."""
     _train(context, name, "_pretrain", dry_run)
 
 
 def _train(context: typer.Context, name: str, suffix: str, dry_run: bool) -> None:
-    asks_help = bool({"--help", "-h"} & {name, *context.args})
     if name in ("", "--help", "-h"):
         print(f"{context.command.help}\n\nUsage: python cli.py {context.info_name} NAME [--dry-run] [FLAGS]\n")
-        list_recipes()
-    elif asks_help:
-        print(describe.render(launch.find(name, suffix)))
-    else:
-        raise typer.Exit(launch.run(launch.command(launch.find(name, suffix), context.args), dry_run))
+        return list_recipes()
+    recipe = launch.find(name, suffix)
+    if {"--help", "-h"} & set(context.args):
+        return print(describe.render(recipe))
+    world, flags = launch.split(context.args)
+    if world.slurm:
+        return launch.write_slurm(recipe, flags, world)
+    raise typer.Exit(launch.run(launch.command(recipe, flags, world), dry_run))
 
 
 @app.command()

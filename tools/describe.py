@@ -48,7 +48,7 @@ def flags(run: Path) -> dict[str, list[Flag]]:
         known = {flag.name: flag for flag in training}
         title = f"Training (the most used of TrainingArguments' {len(training)}; the others work too)"
         groups[title] = [known[name] for name in USUAL if name in known]
-    return groups
+    return groups | {"Launch (of python cli.py)": _classes(ROOT / "recipes/common/launch.py")["World"]}
 
 
 def render(run: Path, width: int = 110) -> str:
@@ -87,7 +87,7 @@ def _flag(field: ast.AnnAssign) -> Flag | None:
     keywords = {keyword.arg: keyword.value for keyword in field.value.keywords}
     arguments = field.value.args
     if len(arguments) > 1:
-        default, sentence = arguments[0], arguments[1]
+        default, sentence = arguments[0], arguments[-1]
     elif isinstance(keywords.get("metadata"), ast.Dict):
         metadata = keywords["metadata"]
         names = [key.value for key in metadata.keys if isinstance(key, ast.Constant)]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import yaml
 
+from recipes.common import engines
 from recipes.common.errors import Refusal, nearest
 
 if TYPE_CHECKING:
@@ -117,6 +118,8 @@ class RunArguments:
     """How the run goes, beside TrainingArguments."""
 
     early_stopping_patience: int = setting(0, "Stop after so many evaluations without a better score (0: never).")
+    num_processes: int | None = setting(None, "Refuse to run in another number of processes.")
+    global_batch_size: int | None = setting(None, "Rows of a step over all processes; the accumulation follows.")
     pad_to_max_length: bool = setting(False, "Pad every row to the maximum instead of the batch's longest.")
     overwrite_output_dir: bool = setting(False, "Remove what an earlier run left in --output_dir and begin anew.")
 
@@ -152,6 +155,7 @@ def parse(arguments_class: type, recipe: str, argv: list[str] | None = None) -> 
     _default_actions(values)
     _default_hardware(values)
     _default_strategies(values)
+    engines.choose(values)
     return _build(arguments_class, values), _build_training_arguments(training_class, values)
 
 

@@ -14,7 +14,7 @@ import pyarrow
 from sklearn.model_selection import train_test_split
 from tqdm import tqdm
 
-from recipes.common import files, labels, sources
+from recipes.common import files, labels, sources, world
 from recipes.common.args import Arguments
 from recipes.common.errors import Refusal, nearest, note, warn
 from recipes.common.sources import Reading, Source
@@ -63,6 +63,7 @@ class Splits:
         return ((name, split) for name, split in named.items() if split is not None)
 
 
+@world.once_per_node
 def load(
     arguments: Arguments,
     training_arguments: Any,

@@ -4,6 +4,7 @@ import difflib
 import errno
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -67,11 +68,19 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return folded[matches[0]] if matches else ""
 
 
+def _let_main_process_speak() -> None:
+    """What went wrong in every process is said once: the launcher ends the others as soon as the first has ended. What
+    went wrong in another process alone is said three seconds later."""
+    if not is_main_process():
+        time.sleep(3)
+
+
 def guard(main: Callable[[], Any]) -> None:
     """Runs a recipe's `main` and leaves the process with the exit code that belongs to how it ended."""
     try:
         main()
     except Stop as stop:
+        _let_main_process_speak()
         print(stop, file=sys.stderr)
         sys.exit(stop.exit_code)
     except KeyboardInterrupt:
@@ -88,6 +97,7 @@ def guard(main: Callable[[], Any]) -> None:
 
 
 def _internal() -> None:
+    _let_main_process_speak()
     traceback.print_exc()
     print("error: this is a bug in the recipe, not in your input; please report the lines above", file=sys.stderr)
     sys.exit(INTERNAL)

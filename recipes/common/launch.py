@@ -1,14 +1,49 @@
-"""Recipe + flags -> the exact command line; the standard library and errors only, so that it answers at once."""
+"""Recipe + launcher + flags -> the exact command line; the standard library and errors only, so it answers at once."""
 
+import argparse
 import os
 import shlex
+import socket
 import subprocess
 import sys
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any, NoReturn
 
-from recipes.common.errors import Refusal, nearest
+from recipes.common.errors import Refusal, nearest, note
 
 ROOT = Path(__file__).resolve().parents[2]
+# What each launcher adds to the recipe's flags; every one of them starts its processes with torchrun.
+LAUNCHERS = {"ddp": [], "fsdp2": ["--fsdp"]}
+LAUNCHERS |= {name: ["--deepspeed", name] for name in ("zero1", "zero2", "zero2_offload", "zero3", "zero3_offload")}
+PORT = 29500  # torchrun's own default
+
+
+def _flag(default: str | int | None, kind: type, help: str) -> Any:
+    return field(default=default, metadata={"help": help, "type": kind})
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes to start; each field is a flag of `finetune` and `pretrain`, named as accelerate's."""
+
+    launcher: str = _flag("", str, "ddp, fsdp2, zero1, zero2, zero2_offload, zero3 or zero3_offload.")
+    num_processes: int | None = _flag(None, int, "Processes over all machines: one a GPU.")
+    num_machines: int = _flag(1, int, "Machines.")
+    machine_rank: int | None = _flag(None, int, "Which machine this is, from 0.")
+    main_process_ip: str = _flag("", str, "The address of machine 0.")
+    main_process_port: int | None = _flag(None, int, "A free port of machine 0 (default: 29500).")
+    slurm: str = _flag("", str, "Write a SLURM script to this file instead of running.")
+
+    @property
+    def is_one_process(self) -> bool:
+        """Nothing to launch: the recipe is started as it is."""
+        return not self.launcher and (self.num_processes or 1) == 1 and self.num_machines == 1
+
+    @property
+    def on_each_machine(self) -> int:
+        """Processes a machine."""
+        return (self.num_processes or 1) // self.num_machines
 
 
 def recipes() -> dict[str, Path]:
@@ -27,17 +62,113 @@ def find(name: str, suffix: str = "") -> Path:
     return path
 
 
-def command(recipe: Path, flags: list[str]) -> list[str]:
-    """The words of the command line that runs the recipe with these flags."""
-    script = recipe.relative_to(Path.cwd()) if recipe.is_relative_to(Path.cwd()) else recipe
-    return [sys.executable, str(script), *flags]
+def split(flags: list[str]) -> tuple[World, list[str]]:
+    """The processes to start, and the flags that are left for the recipe, untouched."""
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    for item in fields(World):
+        parser.add_argument(f"--{item.name}", type=item.metadata["type"], default=item.default)
+    namespace, left = parser.parse_known_args(flags)
+    return World(**vars(namespace)), left
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise Refusal(message.removeprefix("argument "), "the command line", "see python cli.py show NAME")
+
+
+def command(recipe: Path, flags: list[str], world: World | None = None) -> list[str]:
+    """The words of the command line that runs the recipe with these flags, on as many processes as `world` says."""
+    script = str(recipe.relative_to(Path.cwd()) if recipe.is_relative_to(Path.cwd()) else recipe)
+    if world is None or world.is_one_process:
+        return ["python", script, *flags]
+    check(world)
+    where = ["--standalone"]
+    if world.num_machines > 1:
+        where = ["--nnodes", str(world.num_machines), "--node_rank", str(world.machine_rank)]
+        where += ["--master_addr", world.main_process_ip, "--master_port", str(world.main_process_port or PORT)]
+    elif world.main_process_port:
+        where = ["--master_addr", "127.0.0.1", "--master_port", str(world.main_process_port)]
+    return [*_torchrun(world, where), script, *_flags(world, flags)]
+
+
+def _torchrun(world: World, where: list[str]) -> list[str]:
+    return ["python", "-m", "torch.distributed.run", *where, "--nproc_per_node", str(world.on_each_machine)]
+
+
+def _flags(world: World, flags: list[str]) -> list[str]:
+    return [*flags, *LAUNCHERS[world.launcher or "ddp"], "--num_processes", str(world.num_processes)]
+
+
+def check(world: World) -> None:
+    """Refuses what cannot be started: an unknown launcher, sums that do not come out even, a machine without a rank."""
+    if world.launcher and world.launcher not in LAUNCHERS:
+        close = nearest(world.launcher, LAUNCHERS)
+        fix = f"did you mean {close}?" if close else f"launchers: {', '.join(LAUNCHERS)}"
+        raise Refusal(f"no launcher {world.launcher!r}", "--launcher", fix)
+    if not world.num_processes or world.num_processes < 1 or world.num_machines < 1:
+        raise Refusal("how many processes?", "--num_processes", "say --num_processes N: one a GPU, over all machines")
+    if world.num_processes % world.num_machines:
+        what = f"{world.num_processes} processes cannot be shared by {world.num_machines} machines"
+        raise Refusal(what, "--num_processes", f"give a multiple of {world.num_machines}: it counts all machines")
+    if world.slurm:
+        return
+    if world.num_machines > 1:
+        _check_machine(world)
+    if world.main_process_port and not world.machine_rank and not _is_free(world.main_process_port):
+        what = f"port {world.main_process_port} is taken on this machine"
+        raise Refusal(what, "--main_process_port", "choose another one; on several machines the same everywhere")
+
+
+def _check_machine(world: World) -> None:
+    if world.machine_rank is None or not 0 <= world.machine_rank < world.num_machines:
+        what = "which machine is this?" if world.machine_rank is None else f"no machine {world.machine_rank}"
+        fix = f"--machine_rank 0 on the first machine, … {world.num_machines - 1} on the last"
+        raise Refusal(what, "--machine_rank", fix)
+    if not world.main_process_ip:
+        fix = "give the address of machine 0, on every machine"
+        raise Refusal("where is machine 0?", "--main_process_ip", fix)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+    return True
+
+
+def write_slurm(recipe: Path, flags: list[str], world: World) -> None:
+    """Writes a SLURM script: ds_configs/slurm.sh with the command and the sizes filled in."""
+    check(world)
+    where = ["--nnodes", str(world.num_machines), "--node_rank", "$SLURM_NODEID"]
+    where += ["--master_addr", "$MASTER_ADDR", "--master_port", "$MASTER_PORT"]
+    words = [*_torchrun(world, where), str(recipe.relative_to(ROOT)), *_flags(world, flags)]
+    line = " ".join(word if word.startswith("$") else shlex.quote(word) for word in words)
+    filled = {"NAME": recipe.parent.name, "MACHINES": world.num_machines, "PROCESSES": world.on_each_machine}
+    text = (ROOT / "ds_configs/slurm.sh").read_text(encoding="utf-8")
+    for key, value in (filled | {"FOLDER": shlex.quote(str(ROOT)), "COMMAND": shlex.quote(line)}).items():
+        text = text.replace(f"@{key}@", str(value))
+    Path(world.slurm).write_text(text, encoding="utf-8")
+    note(f"wrote {world.slurm}: read it, then sbatch {world.slurm}")
 
 
 def run(words: list[str], dry_run: bool = False) -> int:
     """Prints the command and becomes it, so that signals and the exit code are its own; a dry run only prints."""
-    print("$", shlex.join(["python", *words[1:]]), flush=True)
+    threads = _threads(words)
+    print("$", *(f"{name}={value}" for name, value in threads.items()), shlex.join(words), flush=True)
     if dry_run:
         return 0
+    words, environment = [sys.executable, *words[1:]], os.environ | threads
     if os.name == "posix":
-        os.execv(words[0], words)
-    return subprocess.call(words)
+        os.execve(words[0], words, environment)
+    return subprocess.call(words, env=environment)
+
+
+def _threads(words: list[str]) -> dict[str, str]:
+    """Several processes share the cores; torchrun would give one thread to each."""
+    if "--nproc_per_node" not in words or "OMP_NUM_THREADS" in os.environ:
+        return {}
+    processes = int(words[words.index("--nproc_per_node") + 1])
+    return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes))}

@@ -28,7 +28,7 @@ def for_problem(kind: str, label_smoothing: float = 0.0, class_weights: Sequence
         logits = outputs["logits"].float()
         weights = None if class_weights is None else torch.tensor(class_weights, device=logits.device)
         total = summed(logits, labels, label_smoothing, weights)
-        number = (labels.ne(MISSING) & ~labels.isnan()).sum() if num_items_in_batch is None else num_items_in_batch
+        number = count(labels) if num_items_in_batch is None else num_items_in_batch
         return total / torch.clamp(torch.as_tensor(number, device=logits.device), min=1)
 
     return compute_loss
@@ -44,6 +44,11 @@ def for_tokens(label_smoothing: float = 0.0, shift: bool = False) -> Loss:
         return loss({"logits": outputs["logits"][:, :-1]}, labels[:, 1:], num_items_in_batch)
 
     return compute_loss
+
+
+def count(labels: torch.Tensor) -> torch.Tensor:
+    """The number of labels that count: neither -100 nor, among ratings, not a number."""
+    return (labels.ne(MISSING) & ~labels.isnan()).sum()
 
 
 def class_weights(choice: str | None, labels: Labels) -> list[float] | None:

@@ -10,6 +10,7 @@ from datasets import Dataset
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+from recipes.common import engines, world
 from recipes.common.args import Arguments
 from recipes.common.errors import Refusal, nearest, note
 from recipes.common.labels import MULTI, REGRESSION, SINGLE, Labels
@@ -26,6 +27,7 @@ class Texts:
         return (row[column] for row in self.dataset for column in self.columns)
 
 
+@world.once_per_node
 def load_tokenizer(arguments: Arguments, texts: Iterable[str]) -> PreTrainedTokenizerBase:
     """The checkpoint's tokenizer; without a checkpoint one that is trained on `texts`, which are read only then."""
     name = arguments.tokenizer_name or arguments.model_name_or_path
@@ -139,7 +141,8 @@ def _from_config(auto_class: Any, config: PretrainedConfig) -> torch.nn.Module:
         what = f"{config.model_type} has no model for this task ({auto_class.__name__})"
         raise Refusal(what, "--model_type", "choose another architecture, or another recipe")
     try:
-        return auto_class.from_config(config)
+        with engines.whole_model():
+            return auto_class.from_config(config)
     except (ValueError, RuntimeError, KeyError) as error:
         reason = str(error).splitlines()[0]
         what = f"{config.model_type} cannot be built this way: {reason}"

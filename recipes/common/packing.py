@@ -13,6 +13,7 @@ import numpy
 import torch
 from tqdm import tqdm
 
+from recipes.common import world
 from recipes.common.data import LIMITS, limit_of
 from recipes.common.errors import Refusal, is_main_process, note
 from recipes.common.tokens import Tokens
@@ -69,6 +70,7 @@ class Blocks(torch.utils.data.Dataset):
         return blocks
 
 
+@world.once_per_node
 def pack(splits: Any, tokenizer: Any, layout: Layout, arguments: Any, training_arguments: Any) -> Tokens:
     """The splits as Blocks, or the training split as a Stream; counts documents, tokens read and tokens packed."""
     tokens = Tokens()
@@ -90,6 +92,7 @@ def pack(splits: Any, tokenizer: Any, layout: Layout, arguments: Any, training_a
     return tokens
 
 
+@world.once_per_node
 def lines(splits: Any, tokenizer: Any, layout: Layout, arguments: Any, training_arguments: Any) -> Tokens:
     """Every text in a block of its own, cut to the block's size."""
     if arguments.streaming:

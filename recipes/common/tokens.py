@@ -7,6 +7,7 @@ from typing import Any
 
 import datasets
 
+from recipes.common import world
 from recipes.common.args import Arguments
 from recipes.common.data import Splits
 from recipes.common.errors import is_main_process
@@ -27,6 +28,7 @@ class Tokens:
     counts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
+@world.once_per_node
 def encode(splits: Splits, encode_rows: Callable[[dict], Any], arguments: Arguments) -> Tokens:
     """The splits with `encode_rows` (rows of a batch -> BatchEncoding) applied; the texts stay beside their tokens."""
     tokens = Tokens()

@@ -16,8 +16,10 @@ from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_callback import ProgressCallback
 from transformers.trainer_utils import EvalPrediction, PredictionOutput, rotate_checkpoints
 
-from recipes.common import checkpoints
+from recipes.common import checkpoints, losses
+from recipes.common.collators import Shuffled
 from recipes.common.errors import TrainingFailed
+from recipes.common.labels import MISSING
 from recipes.common.packing import Stream
 
 ADAPTED = "config"  # the folder, beside an adapter, with the configuration (labels, …) of the model under it
@@ -60,11 +62,29 @@ class Trainer(transformers.Trainer):
 
         Trainer restores it only where it skipped batches itself.
         """
-        samples = super().get_batch_samples(*args)
+        batches, *rest = args
+        samples = super().get_batch_samples(map(self._without_repeats, batches), *rest)
         if self._random_from:
             self._load_rng_state(self._random_from)
             self._random_from = None
         return samples
+
+    def _without_repeats(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """An epoch's last batches are filled with rows of its beginning where processes would get fewer than others:
+        those rows lose their labels, so that every row of an epoch counts once."""
+        state = self.accelerator.gradient_state
+        if self.args.world_size > 1 and state.end_of_dataloader and state.remainder > 0 and "labels" in batch:
+            own = state.remainder - self.args.process_index * self.args.train_batch_size
+            labels = batch["labels"]
+            labels[max(0, own) :] = float("nan") if labels.is_floating_point() else MISSING
+        return batch
+
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | None:
+        """The labels that count in the whole step, over all processes; Trainer counts ratings that are missing, too."""
+        if self.compute_loss_func is None or not batch_samples or not self.args.average_tokens_across_devices:
+            return super()._get_num_items_in_batch(batch_samples, device)
+        number = torch.stack([losses.count(batch["labels"]) for batch in batch_samples]).sum()
+        return self.accelerator.gather(number.to(device)).sum()
 
     def evaluate(self, eval_dataset: Any = None, *args: Any, **options: Any) -> dict[str, float]:
         """The metrics, which see the predictions in the order of the data set."""
@@ -105,7 +125,8 @@ class Trainer(transformers.Trainer):
         """Nothing: the report writes README.md, and push_to_hub would replace it by an empty form."""
 
     def _get_dataloader(self, dataset: Any, *args: Any, is_training: bool = False, **options: Any) -> Any:
-        """Evaluation takes rows of like length together: less padding, and the order that `predict` takes back.
+        """Training draws its order from (seed, epoch) alone; evaluation takes rows of like length together: less
+        padding, and the order that `predict` takes back.
 
         Decided here, because Trainer drops the length column before it asks for a sampler, and because its own
         sampler for group_by_length would draw a random order.
@@ -113,6 +134,12 @@ class Trainer(transformers.Trainer):
         order = None if is_training else _longest_first(dataset)
         if order is not None:
             options["sampler_fn"] = lambda _: _Fixed(order)
+        strategy = self.args.train_sampling_strategy
+        if is_training and strategy in ("random", "group_by_length") and hasattr(dataset, "__len__"):
+            grouped = strategy == "group_by_length" and "length" in (getattr(dataset, "column_names", None) or [])
+            lengths = dataset["length"] if grouped else None
+            seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+            options["sampler_fn"] = lambda kept: Shuffled(kept, seed, lengths, self.rows_a_step)
         return super()._get_dataloader(dataset, *args, is_training=is_training, **options)
 
     def _get_output_dir(self, trial: Any) -> str:

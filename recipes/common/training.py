@@ -12,7 +12,7 @@ import datasets
 import transformers
 from transformers import EarlyStoppingCallback, set_seed
 
-from recipes.common import args, card, checkpoints, report
+from recipes.common import args, card, checkpoints, engines, report, world
 from recipes.common.data import Splits
 from recipes.common.errors import COMPLETE, Refusal, is_main_process, note
 from recipes.common.tasks import Task
@@ -21,16 +21,21 @@ from recipes.common.trainer import Trainer
 
 # Flags that change what is shown or where a run goes on, not what is learned.
 FREE_TO_CHANGE = {"logging_steps", "disable_tqdm", "report_to", "run_name", "save_total_limit", "log_level", "use_cpu"}
+FREE_TO_CHANGE |= {"num_processes"}
 
 
 def start(arguments_class: type, recipe: str, argv: list[str] | None = None) -> tuple[Any, Any]:
     """The run's arguments, its output folder claimed: complete runs end here, foreign folders are refused."""
     arguments, training_arguments = args.parse(arguments_class, recipe, argv)
     _quiet(training_arguments)
+    engines.check(training_arguments)
+    world.join(training_arguments, arguments.num_processes)
     set_seed(training_arguments.seed)
     output_dir = Path(training_arguments.output_dir)
     resolved = args.to_dict(arguments, training_arguments, recipe)
-    _claim(output_dir, arguments, resolved)
+    complete = is_main_process() and _claim(output_dir, arguments, resolved)
+    if world.exchange(complete)[0]:
+        sys.exit(COMPLETE)
     if is_main_process():
         command = ["python", *map(shlex.quote, [os.path.relpath(recipe), *(sys.argv[1:] if argv is None else argv)])]
         report.begin(output_dir, resolved, " ".join(command))
@@ -49,6 +54,7 @@ def run(
     record = report.Record(trainer, arguments, splits, tokens, task)
     _judge_by(task.headline, trainer)
     record.print_summary()
+    world.check_equal(trainer.model)
     if arguments.early_stopping_patience:
         trainer.add_callback(EarlyStoppingCallback(arguments.early_stopping_patience))
     metrics: dict[str, float] = {}
@@ -81,17 +87,18 @@ def _quiet(training_arguments: Any) -> None:
     transformers.utils.logging.disable_progress_bar()  # of loading and saving; training has its own bar
 
 
-def _claim(output_dir: Path, arguments: Any, resolved: dict[str, Any]) -> None:
+def _claim(output_dir: Path, arguments: Any, resolved: dict[str, Any]) -> bool:
+    """Whether the run that was asked for is complete; refuses a folder that holds another one."""
     if output_dir.exists() and not output_dir.is_dir():
         raise Refusal(f"{output_dir} is a file", "--output_dir", "name a folder")
-    if arguments.overwrite_output_dir and is_main_process():
+    if arguments.overwrite_output_dir:
         report.remove(output_dir)
     earlier = report.earlier(output_dir)
     if earlier is None:
         if (output_dir / "config.json").exists():
             fix = "choose another --output_dir, or move that model away"
             raise Refusal(f"{output_dir} holds a model that is not from this recipe", "--output_dir", fix)
-        return
+        return False
     flags, complete = earlier
     changed = {
         key: (flags.get(key), resolved.get(key))
@@ -108,7 +115,7 @@ def _claim(output_dir: Path, arguments: Any, resolved: dict[str, Any]) -> None:
         )
         print(card.score_table(scores, facts.get("shown", ())), "\n")
         note(f"already complete: {output_dir / 'README.md'}; --overwrite_output_dir begins anew")
-        sys.exit(COMPLETE)
+    return complete
 
 
 def _train(trainer: Trainer, tokens: Tokens) -> dict[str, float]:

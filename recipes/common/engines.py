@@ -1,0 +1,93 @@
+"""What DeepSpeed's JSON says agrees with the flags, and the sizes of batches come out even."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from recipes.common.errors import Refusal, nearest, note
+
+CONFIGS = Path(__file__).resolve().parents[2] / "ds_configs"
+ROWS = 8  # TrainingArguments' default for --per_device_train_batch_size
+SIZES = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
+
+
+def choose(values: dict[str, Any]) -> None:
+    """Flags that follow from others: `--deepspeed zero3` names ds_configs/zero3.json, and --global_batch_size sets the
+    accumulation, so that one command takes the same steps on any number of processes."""
+    name = values.get("deepspeed")
+    if name and not name.lstrip().startswith("{") and not Path(name).suffix:
+        path = CONFIGS / f"{name}.json"
+        if not path.is_file():
+            known = [path.stem for path in sorted(CONFIGS.glob("*.json"))]
+            fix = f"did you mean {nearest(name, known)}?" if nearest(name, known) else f"known: {', '.join(known)}"
+            raise Refusal(f"no DeepSpeed configuration {name!r}", "--deepspeed", fix)
+        values["deepspeed"] = str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    if values.get("global_batch_size"):
+        values["gradient_accumulation_steps"] = _accumulation(values)
+
+
+def _accumulation(values: dict[str, Any]) -> int:
+    total, rows = values["global_batch_size"], values.get("per_device_train_batch_size", ROWS)
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    accumulated = values.get("gradient_accumulation_steps")
+    together = rows * processes
+    if accumulated and total != together * accumulated:
+        sums = f"{rows} rows x {accumulated} accumulated x {processes} processes = {together * accumulated}"
+        raise Refusal(
+            f"{sums}, not {total}", "--global_batch_size", "leave out --gradient_accumulation_steps: it follows"
+        )
+    if total < 1 or total % together:
+        below = max(1, total // together) * together
+        what = f"a step of {total} rows cannot be taken by {processes} processes x {rows} rows = {together}"
+        fix = f"--global_batch_size {below} or {below + together}, or another --per_device_train_batch_size"
+        raise Refusal(what, "--global_batch_size", fix)
+    return total // together
+
+
+def check(training_arguments: Any) -> None:
+    """Refuses a DeepSpeed configuration that says otherwise than the flags, saves no weights, or cannot be built."""
+    if training_arguments.fsdp and "WORLD_SIZE" not in os.environ:
+        fix = "--launcher fsdp2 --num_processes 2, or torchrun --nproc_per_node 2"
+        raise Refusal("one process has nobody to share a model with", "--fsdp", fix)
+    if not training_arguments.deepspeed:
+        return
+    config, where = training_arguments.hf_deepspeed_config, f"--deepspeed {training_arguments.deepspeed}"
+    for mismatch in config.mismatches:
+        key, found, flag, wanted = re.fullmatch(r"- ds (\S+)=(.*) vs hf (.*?)=(.*)", mismatch).groups()
+        raise Refusal(_contradiction(key, found, flag, wanted, training_arguments), where, f'write "{key}": "auto"')
+    for block in ("optimizer", "scheduler"):
+        if config.config.get(block):
+            note(f"DeepSpeed's own {block} replaces Trainer's: the curve will differ from that of other launchers")
+    if config.is_zero3() and not config.is_true("zero_optimization.stage3_gather_16bit_weights_on_model_save"):
+        fix = 'write "stage3_gather_16bit_weights_on_model_save": true'
+        raise Refusal("this configuration would save a model without weights", where, fix)
+    compiler = os.environ.get("CXX", "g++")
+    if training_arguments.use_cpu and int(os.environ.get("WORLD_SIZE", "1")) > 1 and not shutil.which(compiler):
+        fix = "install it (Debian: apt install g++), or train with --launcher ddp or fsdp2"
+        raise Refusal(f"DeepSpeed compiles its communication on CPU, and there is no {compiler}", where, fix)
+
+
+@contextmanager
+def whole_model() -> Iterator[None]:
+    """A model that is built here is whole on every process, and DeepSpeed shares it out later: built in parts
+    (ZeRO-3), it would get other random weights than under any other engine."""
+    from transformers.integrations import deepspeed
+
+    known, deepspeed._hf_deepspeed_config_weak_ref = deepspeed._hf_deepspeed_config_weak_ref, None
+    try:
+        yield
+    finally:
+        deepspeed._hf_deepspeed_config_weak_ref = known
+
+
+def _contradiction(key: str, found: str, flag: str, wanted: str, training_arguments: Any) -> str:
+    if key not in SIZES:
+        return f"{key} is {found}, but --{flag} is {wanted}"
+    rows, accumulated = training_arguments.per_device_train_batch_size, training_arguments.gradient_accumulation_steps
+    processes = training_arguments.world_size
+    total = rows * accumulated * processes
+    return f"{key} is {found}, but {rows} rows x {accumulated} accumulated x {processes} processes = {total}"

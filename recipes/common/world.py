@@ -1,0 +1,150 @@
+"""The processes of a run: as many as were asked for, one of each node prepares the data, all begin with one model."""
+
+import os
+import pickle
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from torch import distributed
+
+from recipes.common.errors import Refusal, note
+
+# How launchers that start every process themselves say how many there are.
+MPI_SIZES = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
+PATIENCE = timedelta(days=7)  # how long processes wait for the one that prepares the data; collectives wait 30 minutes
+_waiting: Any = None  # the process group that waits so long
+
+
+def join(training_arguments: Any, asked: int | None) -> None:
+    """Begins to work with the other processes; refuses a world of another size than was asked for, or a silent one."""
+    global _waiting
+    _refuse_a_lone_process(training_arguments, asked)
+    try:
+        size = training_arguments.world_size  # starts the process group
+        if size > 1 and training_arguments.deepspeed:
+            import deepspeed
+
+            deepspeed.init_distributed(auto_mpi_discovery=False)  # or ZeRO-3 builds the model for a world of one
+        if distributed.is_initialized():
+            _waiting = distributed.new_group(backend="gloo", timeout=PATIENCE)
+            count = torch.ones(1, device=training_arguments.device)
+            distributed.all_reduce(count)
+            if int(count) != size:
+                raise RuntimeError(f"{int(count)} of {size} processes answered")
+    except (RuntimeError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        where = f"{os.environ.get('MASTER_ADDR', 'this machine')}:{os.environ.get('MASTER_PORT', '')}"
+        fix = "check that all were started, with one --main_process_ip and a free --main_process_port"
+        raise Refusal(f"the processes do not find each other: {reason}", where, fix) from None
+
+
+def _refuse_a_lone_process(training_arguments: Any, asked: int | None) -> None:
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if training_arguments.n_gpu > 1 and not distributed.is_initialized():
+        note(f"{training_arguments.n_gpu} GPUs, one process: only the first is used; --launcher ddp uses all")
+        training_arguments._n_gpu = 1  # or torch.nn.DataParallel splits every batch
+    expected = asked or _asked_of_accelerate() or next((int(os.environ[k]) for k in MPI_SIZES if k in os.environ), 1)
+    if asked and size != asked or size < expected:
+        fix = f"--launcher ddp --num_processes {expected}, or torchrun --nproc_per_node {expected} run.py"
+        raise Refusal(f"asked for {expected} processes, got {size}", "--num_processes", fix)
+
+
+def _asked_of_accelerate() -> int | None:
+    """The number of processes in the command line or configuration of the `accelerate launch` that started this one:
+    on CPU it starts one, whatever was asked for, and says nothing."""
+    import psutil
+
+    words = psutil.Process().parent().cmdline()
+    if "launch" not in words or not any(Path(word).name.startswith("accelerate") for word in words[:3]):
+        return None
+    if "--num_processes" in words:
+        return int(words[words.index("--num_processes") + 1])
+    from accelerate.commands.config.config_args import default_config_file, load_config_from_file
+
+    file = words[words.index("--config_file") + 1] if "--config_file" in words else default_config_file
+    return load_config_from_file(file).num_processes if Path(file).is_file() else None
+
+
+def rank() -> int:
+    """This process's number in the world, from 0."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def exchange(value: Any) -> list[Any]:
+    """What every process gave, by rank; waits as long as it takes."""
+    if _waiting is None:
+        return [value]
+    values = [None] * distributed.get_world_size()
+    distributed.all_gather_object(values, value, group=_waiting)
+    return values
+
+
+def once_per_node(prepare: Callable) -> Callable:
+    """A function whose work one process of each node does; the others read its result, large arrays by memory map.
+
+    Not for streams: every process reads those itself.
+    """
+
+    @wraps(prepare)
+    def prepared(*arguments: Any, **options: Any) -> Any:
+        given = (*arguments, *options.values())
+        if _waiting is None or any(getattr(value, "streaming", False) for value in given):
+            return prepare(*arguments, **options)
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        result = prepare(*arguments, **options) if local == 0 else None
+        with _folder(local == 0) as folder:
+            if local == 0:
+                _write(result, folder)
+            folders = exchange(folder)
+            result = result if local == 0 else _read(folders[rank() - local])
+            exchange(None)
+        return result
+
+    return prepared
+
+
+@contextmanager
+def _folder(wanted: bool) -> Iterator[Path | None]:
+    """A folder that only this user can read, removed at the end: what is mapped from it stays readable."""
+    folder = Path(tempfile.mkdtemp(prefix="prepared-")) if wanted else None
+    try:
+        yield folder
+    finally:
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write(value: Any, folder: Path) -> None:
+    buffers: list[pickle.PickleBuffer] = []
+    (folder / "value").write_bytes(pickle.dumps(value, protocol=5, buffer_callback=buffers.append))
+    for number, buffer in enumerate(buffers):
+        (folder / str(number)).write_bytes(buffer.raw())
+
+
+def _read(folder: Path) -> Any:
+    paths = sorted((path for path in folder.iterdir() if path.name != "value"), key=lambda path: int(path.name))
+    buffers = [numpy.memmap(path, mode="c") if path.stat().st_size else b"" for path in paths]
+    return pickle.loads((folder / "value").read_bytes(), buffers=buffers)
+
+
+def check_equal(model: torch.nn.Module) -> None:
+    """Refuses to train models that differ between processes; ZeRO-3's parts differ by design and are passed over."""
+    if _waiting is None:
+        return
+    whole = {name: value for name, value in model.named_parameters() if not hasattr(value, "ds_id")}
+    sums = {name: float(value.detach().double().sum()) for name, value in whole.items()}
+    first, *others = exchange(sums)
+    for number, found in enumerate(others, 1):
+        names = (name for name in first if not numpy.isclose(found.get(name, numpy.nan), first[name], 1e-6))
+        name = next(names, None)
+        if name:
+            fix = "give all of them the same --model_name_or_path, --seed and library versions"
+            raise Refusal(f"the models of processes 0 and {number} differ", name, fix)
