@@ -124,6 +124,8 @@ def _macro(name: str) -> str:
 def _prefix(model: torch.nn.Module, arguments: Any, instruction: str) -> str:
     if arguments.source_prefix is not None:
         return arguments.source_prefix
+    if hasattr(model.generation_config, "prefix"):  # trained here: the model knows its texts with that one
+        return model.generation_config.prefix
     if not arguments.model_name_or_path or model.config.model_type not in PREFIXED:
         return ""
     note(f"every source text gets the prefix {instruction!r} (--source_prefix changes it)")
