@@ -92,6 +92,12 @@ def test_predict_translates_as_the_run_did(recipe, pairs):
     assert [row["prediction"] for row in answers] == [row["prediction"] for row in predictions()]
 
 
+def test_a_saved_model_is_evaluated_with_the_prefix_that_it_was_trained_with(recipe, pairs):
+    trained = recipe.main([*FILES, *TINY, *SHORT, "--max_eval_samples", "4"])
+    again = [*FILES[:4], *LANGUAGES, "--model_name_or_path", "out", "--output_dir", "again", "--do_predict"]
+    assert recipe.main(again)["predict_perplexity"] == pytest.approx(trained["predict_perplexity"], 1e-6)
+
+
 def test_a_run_with_early_stopping_and_the_best_model(recipe, pairs):
     flags = ["--early_stopping_patience", "1", "--load_best_model_at_end", "--max_steps", "4", "--num_beams", "2"]
     metrics = recipe.main(merged(*FILES, *TINY, *SHORT, *flags))

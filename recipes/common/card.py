@@ -87,8 +87,7 @@ def write(
     flags: dict[str, Any],
     scores: dict[str, float],
     task: Task,
-    rows: list[dict],
-    split: str,
+    examples: str,
     plots: list[Path],
 ) -> str:
     """The model card in Markdown, with the Hub's header: data, settings, scores, errors, limits, how to repeat it."""
@@ -100,7 +99,7 @@ def write(
         "## Scores\n\n" + _score_section(scores),
         *(f"![{plot.stem.replace('_', ' ')}](plots/{plot.name})\n" for plot in plots),
         "## Data\n\n" + _data_section(facts, flags),
-        task.examples(rows, split) if rows else "",
+        examples,
         "## Settings\n\n" + _settings_section(flags),
         "## Limits\n\n" + _limits(facts),
         "## Repeat it\n\n" + _repeat_section(facts, flags),

@@ -139,10 +139,12 @@ class Record:
     def add_predictions(self, split: str, rows: list[dict[str, Any]]) -> None:
         """Writes predictions.jsonl: the test set's where it is predicted, otherwise the validation set's."""
         self.predictions, self.predicted_split = rows, split
+        if not self.trainer.is_world_process_zero():
+            return
         with (self.output_dir / "predictions.jsonl").open("w", encoding="utf-8") as stream:
             stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
-    def finish(self, scores: dict[str, float]) -> None:
+    def finish(self, scores: dict[str, float], examples: str) -> None:
         """run.json completed, plots, the model card, the closing table; the run counts as complete only now."""
         path = self.output_dir / "run.json"
         facts = json.loads(path.read_text(encoding="utf-8"))
@@ -164,7 +166,7 @@ class Record:
         history = self.trainer.state.log_history
         plots = card.draw(self.output_dir / "plots", history, self.predictions, self.task)
         flags = yaml.safe_load((self.output_dir / "run.yaml").read_text(encoding="utf-8"))
-        text = card.write(facts, flags, scores, self.task, self.predictions, self.predicted_split, plots)
+        text = card.write(facts, flags, scores, self.task, examples, plots)
         (self.output_dir / "README.md").write_text(text, encoding="utf-8")
         _write_json(path, facts | {"status": "complete"})
         print(f"\n{card.score_table(scores, self.task.shown)}\n\nreport      {self.output_dir / 'README.md'}")

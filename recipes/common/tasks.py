@@ -40,7 +40,7 @@ class Task:
     headline: str  # the metric that chooses the best model
     shown: tuple[str, ...]  # the metrics of the closing table, best first
     describe: Callable[[str, Any], list[dict[str, Any]]]  # split and PredictionOutput -> rows of predictions.jsonl
-    examples: Callable[[list[dict[str, Any]], str], str]  # those rows -> a section of the model card
+    examples: Callable[[list[dict[str, Any]], str], str]  # those rows (in other processes none) -> a part of the card
     plot: Callable[[Path, list[dict[str, Any]]], list[Path]] = _no_plots  # draws the task's own plots
     answers: str = ""  # what it answers with
     unit: str = "rows"  # what a batch is made of

@@ -104,7 +104,8 @@ class Trainer(transformers.Trainer):
         if prediction_loss_only or not getattr(self.args, "predict_with_generate", False):
             return loss, logits, labels
         prompts = {name: inputs[name] for name in ("input_ids", "attention_mask")}
-        generated = self.model.generate(**self._prepare_inputs(prompts), synced_gpus=is_deepspeed_zero3_enabled())
+        shared_out = self.args.world_size > 1 and (is_deepspeed_zero3_enabled() or self.is_fsdp_enabled)
+        generated = self.model.generate(**self._prepare_inputs(prompts), synced_gpus=shared_out)
         return loss, (logits, generated), labels
 
     def _score(self, compute_metrics: Any, prediction: EvalPrediction) -> dict[str, float]:
@@ -251,5 +252,6 @@ def _take(arrays: Any, order: numpy.ndarray) -> Any:
 
 def parameters(model: torch.nn.Module) -> tuple[int, int]:
     """Numbers of all parameters and of those that are trained."""
-    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    # Of a parameter that ZeRO-3 shares out, this process may hold nothing.
+    sizes = [(getattr(value, "ds_numel", value.numel()), value.requires_grad) for value in model.parameters()]
     return sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)

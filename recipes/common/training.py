@@ -64,8 +64,10 @@ def run(
         metrics |= _measure(trainer, record, "validation", tokens.validation, "eval")
     if training_arguments.do_predict:
         metrics |= _measure(trainer, record, "test", tokens.test, "predict")
+    # By every process: a model that is shared out (ZeRO-3, FSDP2) writes texts only together.
+    examples = task.examples(record.predictions, record.predicted_split) if record.predicted_split else ""
     if trainer.is_world_process_zero():
-        record.finish(metrics)
+        record.finish(metrics, examples)
     if training_arguments.push_to_hub:
         trainer.push_to_hub()
     return metrics
@@ -146,6 +148,6 @@ def _measure(trainer: Trainer, record: "report.Record", split: str, dataset: Any
     if f"{prefix}_perplexity" in metrics and prefix == "eval":
         metrics["perplexity"] = metrics["eval_perplexity"]  # its name in Hugging Face's all_results.json
     trainer.save_metrics(prefix, metrics)
-    if trainer.is_world_process_zero() and output.predictions is not None:
-        record.add_predictions(split, record.task.describe(split, output))
+    if output.predictions is not None:
+        record.add_predictions(split, record.task.describe(split, output) if trainer.is_world_process_zero() else [])
     return metrics

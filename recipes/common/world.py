@@ -63,7 +63,8 @@ def _asked_of_accelerate() -> int | None:
     import psutil
 
     words = psutil.Process().parent().cmdline()
-    if "launch" not in words or not any(Path(word).name.startswith("accelerate") for word in words[:3]):
+    begin = " ".join(words[:4])  # python …/accelerate launch, or python -m accelerate.commands.launch
+    if "accelerate" not in begin or "launch" not in begin:
         return None
     if "--num_processes" in words:
         return int(words[words.index("--num_processes") + 1])

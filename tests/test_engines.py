@@ -1,0 +1,93 @@
+"""DeepSpeed's JSON agrees with the flags, and batches come out even; otherwise the run is refused with the sums."""
+
+import json
+
+import pytest
+from conftest import ROOT, SCRATCH, SHORT, merged
+
+from recipes.common import engines
+from recipes.common.errors import Refusal
+
+FILES = ["--train_file", "train.csv", "--output_dir", "out"]
+AUTO = json.loads((ROOT / "ds_configs/zero2.json").read_text(encoding="utf-8"))
+REFUSED = {  # flags, changes to the configuration, words of the message
+    "another batch": ([], {"train_batch_size": 100}, "is 100, but 4 rows x 1 accumulated x 1 processes = 4"),
+    "another micro-batch": ([], {"train_micro_batch_size_per_gpu": 3}, "is 3, but 4 rows x 1 accumulated"),
+    "another accumulation": ([], {"gradient_accumulation_steps": 2}, "is 2, but 4 rows x 1 accumulated"),
+    "another clipping": (["--max_grad_norm", "1.0"], {"gradient_clipping": 0.5}, "is 0.5, but --max_grad_norm is 1.0"),
+    "another precision": (["--bf16", "false"], {"bf16": {"enabled": True}}, "bf16.enabled is True, but --bf16"),
+    "no weights": ([], {"zero_optimization": {"stage": 3}}, "would save a model without weights"),
+}
+
+
+@pytest.fixture
+def refuse(sentiment, reviews):
+    """What a command is refused with."""
+
+    def run(*flags):
+        with pytest.raises(Refusal) as caught:
+            sentiment.main(merged(*FILES, *SCRATCH, *SHORT, *flags))
+        assert len(str(caught.value).splitlines()) == 3
+        return str(caught.value)
+
+    return run
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_configuration_that_contradicts_a_flag_is_refused(case, refuse, reviews):
+    flags, changes, message = REFUSED[case]
+    (reviews / "ds.json").write_text(json.dumps(AUTO | changes), encoding="utf-8")
+    assert message in refuse("--deepspeed", "ds.json", *flags)
+
+
+def test_an_unknown_configuration_is_refused_with_the_nearest(refuse):
+    assert "did you mean zero2?" in refuse("--deepspeed", "zer2")
+
+
+def test_a_model_cannot_be_shared_by_one_process(refuse):
+    assert "one process has nobody to share a model with" in refuse("--fsdp")
+
+
+def test_without_a_compiler_deepspeed_is_refused_on_cpu(refuse, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr("recipes.common.engines.shutil.which", lambda name: None)
+    arguments = type(
+        "Arguments", (), {"fsdp": None, "deepspeed": "zero2", "use_cpu": True, "hf_deepspeed_config": None}
+    )
+    arguments.hf_deepspeed_config = type("C", (), {"mismatches": [], "config": {}, "is_zero3": lambda self: False})()
+    with pytest.raises(Refusal, match="there is no no-such-compiler"):
+        engines.check(arguments)
+
+
+def test_the_accumulation_follows_from_the_global_batch(monkeypatch):
+    for processes, rows, accumulated in ((1, 16, 2), (2, 8, 2), (4, 8, 1), (1, 4, 8)):
+        monkeypatch.setenv("WORLD_SIZE", str(processes))
+        values = {"global_batch_size": 32, "per_device_train_batch_size": rows}
+        engines.choose(values)
+        assert values["gradient_accumulation_steps"] == accumulated
+
+
+def test_a_global_batch_that_does_not_come_out_even_is_refused_with_the_sums(refuse, monkeypatch):
+    assert "a step of 30 rows cannot be taken by 1 processes x 4 rows = 4" in refuse("--global_batch_size", "30")
+    assert "4 rows x 3 accumulated x 1 processes = 12, not 16" in refuse(
+        "--global_batch_size", "16", "--gradient_accumulation_steps", "3"
+    )
+
+
+def test_a_global_batch_takes_as_many_rows_a_step_as_asked(sentiment, reviews):
+    sentiment.main(merged(*FILES, *SCRATCH, *SHORT, "--global_batch_size", "12", "--num_train_epochs", "1"))
+    flags = (reviews / "out/run.yaml").read_text(encoding="utf-8")
+    assert "gradient_accumulation_steps: 3\n" in flags
+    assert "global_batch_size: 12\n" in flags
+
+
+def test_every_shipped_configuration_leaves_all_sizes_to_the_flags():
+    paths = sorted((ROOT / "ds_configs").glob("*.json"))
+    assert len(paths) == 5
+    for path in paths:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        assert {config[name] for name in engines.SIZES} == {"auto"}
+        assert not {"optimizer", "scheduler"} & set(config)
+        if config["zero_optimization"]["stage"] == 3:
+            assert config["zero_optimization"]["stage3_gather_16bit_weights_on_model_save"] is True
