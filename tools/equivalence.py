@@ -57,6 +57,11 @@ def curve(recipe: str, engine: str, split: tuple[int, int, int], folder: Path) -
     ended = subprocess.run(words, capture_output=True, text=True, cwd=launch.ROOT, env=environment, check=False)
     if ended.returncode:
         raise RuntimeError(f"{recipe} under {engine} {split}:\n{ended.stderr[-3000:]}")
+    return read(folder)
+
+
+def read(folder: Path) -> Curve:
+    """The curve of a run that logged every step, by its output folder."""
     history = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
     return [(log["loss"], log["grad_norm"]) for log in history if "loss" in log]
 

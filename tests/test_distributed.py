@@ -1,0 +1,177 @@
+"""Real engines on two processes: the curve, the scores and the saved model are those of one process."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import ROOT, load_recipe, predictions
+from safetensors import safe_open
+from test_world import torchrun
+
+from tools import equivalence
+
+pytestmark = pytest.mark.slow
+WORDS = ["good", "bad", "warm", "cold", "nice", "poor", "great", "rude", "soup", "room", "film", "the", "was", "and"]
+ENGINES = {"ddp": [], "zero3": ["--deepspeed", "zero3"], "fsdp2": ["--fsdp"]}
+FILES = {name: ["--validation_file", f"{name}.jsonl"] for name in equivalence.MODELS}
+FILES["translation"] += ["--source_lang", "en", "--target_lang", "de"]
+RUN = ["--bf16", "false", "--eval_strategy", "no", "--save_strategy", "no", "--load_best_model_at_end", "false"]
+RUN += ["--vocab_size", "400", "--learning_rate", "1e-2", "--per_device_eval_batch_size", "7"]
+
+
+def text(number, length):
+    return " ".join(WORDS[(number * 7 + place * place) % len(WORDS)] for place in range(3 + number % length))
+
+
+def row(recipe, number):
+    if recipe == "translation":
+        return {"translation": {"en": text(number, 9), "de": text(number, 9).upper()}}
+    if recipe == "summarization":
+        return {"document": text(number, 20), "summary": text(number, 4)}
+    return {"text": text(number, 12), "label": ("negative", "positive")[number % 3 % 2]}
+
+
+@pytest.fixture
+def files(in_tmp_path):
+    """A file of 101 rows for every recipe: 101 is no multiple of two processes or of a batch of 7."""
+    for recipe in FILES:
+        lines = [json.dumps(row(recipe, number)) + "\n" for number in range(101)]
+        (in_tmp_path / f"{recipe}.jsonl").write_text("".join(lines), encoding="utf-8")
+    return in_tmp_path
+
+
+def scratch(recipe):
+    model_type, overrides, algorithm, *own = equivalence.MODELS[recipe]
+    return ["--model_type", model_type, "--config_overrides", overrides, "--tokenizer_algorithm", algorithm, *own]
+
+
+def train(recipe, *flags):
+    """Four steps in this process."""
+    files = ["--train_file", f"{recipe}.jsonl", *FILES[recipe], "--max_steps", "4"]
+    load_recipe(recipe).main([*files, *scratch(recipe), *RUN, *flags])
+
+
+def on_two(recipe, *flags, folder):
+    script = str(ROOT / f"recipes/{recipe}/run.py")
+    ended = torchrun(script, *FILES[recipe], *RUN, *flags, "--num_processes", "2", folder=folder)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+
+
+def scores(folder):
+    found = json.loads((folder / "all_results.json").read_text(encoding="utf-8"))
+    timing = ("runtime", "per_second", "preparation_time")
+    return {name: value for name, value in found.items() if name.startswith("eval_") and not name.endswith(timing)}
+
+
+@pytest.mark.parametrize("recipe", FILES)
+def test_scores_do_not_depend_on_the_number_of_processes(recipe, files):
+    train(recipe, "--do_train", "--output_dir", "model")
+    flags = ["--model_name_or_path", "model", "--do_eval", "--train_file", f"{recipe}.jsonl"]
+    load_recipe(recipe).main([*FILES[recipe], *RUN, *flags, "--output_dir", "one"])
+    on_two(recipe, *flags, "--output_dir", "two", folder=files)
+    one, two = scores(files / "one"), scores(files / "two")
+    assert len(one) >= 5
+    assert two == pytest.approx(one, rel=1e-6)
+    assert len(predictions("one")) == len(predictions("two"))
+    for first, second in zip(predictions("one"), predictions("two"), strict=True):
+        assert first | {"loss": 0, "scores": 0} == second | {"loss": 0, "scores": 0}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_saved_model_is_whole_and_answers_as_it_did_in_training(engine, files):
+    flags = ["--train_file", "sentiment.jsonl", "--test_file", "sentiment.jsonl", "--max_steps", "4"]
+    on_two("sentiment", *flags, *scratch("sentiment"), *ENGINES[engine], "--output_dir", "out", folder=files)
+    with safe_open(files / "out/model.safetensors", "pt") as weights:
+        names = list(weights.keys())
+        assert names
+        assert all(weights.get_tensor(name).numel() for name in names)
+    compare_with_reloaded("out")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_saved_adapters_are_whole(engine, files):
+    train("sentiment", "--do_train", "--output_dir", "base")
+    flags = ["--train_file", "sentiment.jsonl", "--test_file", "sentiment.jsonl", "--max_steps", "4"]
+    flags += ["--model_name_or_path", "base", "--lora_rank", "2", "--output_dir", "out"]
+    on_two("sentiment", *flags, *ENGINES[engine], folder=files)
+    compare_with_reloaded("out")
+
+
+def compare_with_reloaded(folder):
+    """The probabilities that the training processes wrote are those of the reloaded model, to 1e-5."""
+    from recipes.common.predict import open_folder
+
+    rows = predictions(folder)
+    answers = list(open_folder(folder).answers([row["text"] for row in rows], 32))
+    assert len(rows) == 101
+    for found, written in zip(answers, rows, strict=True):
+        assert found["scores"] == pytest.approx(written["scores"], abs=1e-5)
+
+
+def test_gradient_checkpointing_and_compile_leave_the_curve_as_it_is(files):
+    for name, flags in {"plain": [], "again": ["--gradient_checkpointing"], "compiled": ["--torch_compile"]}.items():
+        train("clm_pretrain", "--do_train", "--logging_steps", "1", "--output_dir", name, *flags)
+        torch._dynamo.reset()
+    curves = [json.loads((files / name / "trainer_state.json").read_text("utf-8"))["log_history"] for name in
+              ("plain", "again", "compiled")]  # fmt: skip
+    losses = [[log["loss"] for log in curve if "loss" in log] for curve in curves]
+    assert len(losses[0]) == 4
+    assert losses[1] == pytest.approx(losses[0], abs=1e-4)
+    assert losses[2] == pytest.approx(losses[0], abs=1e-4)
+
+
+@pytest.fixture
+def hosts():
+    """Two hosts: network namespaces of their own, joined by a cable; the words that run a command in each."""
+    ip = shutil.which("ip")
+    if os.geteuid() or not ip or subprocess.run([ip, "netns", "add", "host0"], check=False).returncode:
+        pytest.skip("network namespaces need iproute2 and root")
+    commands = ["netns add host1", "link add eth0 netns host0 type veth peer name eth1 netns host1"]
+    for host in "01":
+        commands += [
+            f"-n host{host} addr add 10.77.0.{int(host) + 1}/24 dev eth{host}",
+            f"-n host{host} link set lo up",
+        ]
+        commands += [f"-n host{host} link set eth{host} up"]
+    try:
+        for command in commands:
+            subprocess.run([ip, *command.split()], check=True)
+        yield [[ip, "netns", "exec", f"host{host}", "env", f"GLOO_SOCKET_IFNAME=eth{host}"] for host in "01"]
+    finally:
+        for host in "01":
+            subprocess.run([ip, "netns", "del", f"host{host}"], check=False)
+
+
+@pytest.mark.parametrize("launcher", ["ddp", "zero2"])
+def test_two_hosts_train_as_one(launcher, hosts, files):
+    flags = ["--train_file", "sentiment.jsonl", *FILES["sentiment"], *scratch("sentiment"), *RUN, "--max_steps", "8"]
+    flags += ["--logging_steps", "1", "--do_train"]
+    load_recipe("sentiment").main([*flags, "--per_device_train_batch_size", "16", "--output_dir", "one"])
+    flags += ["--per_device_train_batch_size", "8", "--output_dir", "two", "--launcher", launcher]
+    flags += ["--num_processes", "2", "--num_machines", "2", "--main_process_ip", "10.77.0.1"]
+    command = [sys.executable, str(ROOT / "cli.py"), "finetune", "sentiment", *flags, "--machine_rank"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    running = [
+        subprocess.Popen([*host, *command, str(rank)], cwd=files, env=environment) for rank, host in enumerate(hosts)
+    ]
+    assert [process.wait(timeout=300) for process in running] == [0, 0]
+    curves = [equivalence.read(files / name) for name in ("one", "two")]
+    assert len(curves[0]) == 8
+    assert equivalence.difference(*curves) < equivalence.TOLERANCE
+
+
+@pytest.mark.parametrize("recipe", equivalence.MODELS)
+def test_one_curve_under_every_engine(recipe, tmp_path):
+    """The split that is furthest from one process under every engine, and every split under torchrun; the whole table
+    is `python tools/equivalence.py`."""
+    reference = equivalence.curve(recipe, "python", equivalence.SPLITS[0], tmp_path / "reference")
+    assert len(reference) == 8
+    assert all(norm > equivalence.CLIPPED_AT for _, norm in reference)
+    assert max(equivalence.distances(recipe, "python", reference, tmp_path)) < equivalence.TOLERANCE
+    for engine in equivalence.ENGINES[1:]:
+        found = equivalence.curve(recipe, engine, equivalence.SPLITS[-1], tmp_path / engine)
+        assert equivalence.difference(found, reference) < equivalence.TOLERANCE, engine
