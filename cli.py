@@ -143,6 +143,23 @@ def train_tokenizer(
     print(tokenizer.render(found, output_dir))
 
 
+estimates = typer.Typer(
+    help="What a training needs, before it is started.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(estimates, name="estimate")
+
+
+@estimates.command("memory")
+def estimate_memory(
+    parameters: Annotated[list[float], typer.Argument(min=1, help="Sizes of the model: 125e6 1e9 7e9.")],
+    num_processes: Annotated[int, typer.Option("--num_processes", "--num-processes", min=1)] = 8,
+) -> None:
+    """Print the memory that weights, gradients and Adam take under each launcher."""
+    from tools import estimate
+
+    print(estimate.memory_table(parameters, num_processes))
+
+
 @app.command()
 def new(
     name: Annotated[str, typer.Argument(help="The new recipe's name.")],

@@ -10,12 +10,14 @@ from conftest import ROOT, load_recipe, merged
 
 from recipes.common import args, launch
 
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("recipes/*/README.md"))]
+PAGES = [ROOT / "README.md", ROOT / "ds_configs/README.md", *sorted(ROOT.glob("recipes/*/README.md"))]
 BLOCK = re.compile(r"```bash\n(.*?)```", re.S)
 COMMANDS = [
     line for page in PAGES for block in BLOCK.findall(page.read_text(encoding="utf-8")) for line in block.splitlines()
 ]
-TRAINING = [c for c in COMMANDS if re.search(" (finetune|pretrain) ", c) and "--help" not in c]
+LAUNCHED = [command for command in COMMANDS if "--launcher" in command]  # dry runs, and SLURM scripts
+ESTIMATES = [command for command in COMMANDS if " estimate " in command]
+TRAINING = [c for c in COMMANDS if re.search(" (finetune|pretrain) ", c) and "--help" not in c and c not in LAUNCHED]
 OFFLINE = [command for command in TRAINING if "--config" not in command]
 USING = [command for command in COMMANDS if re.search(" (predict|generate|tokenizer train) ", command)]
 SHORT = ["--max_steps", "2", "--eval_strategy", "no", "--save_strategy", "no", "--load_best_model_at_end", "false"]
@@ -43,6 +45,8 @@ def test_there_are_commands():
     assert len(COMMANDS) >= 10
     assert len(TRAINING) >= 6
     assert len(OFFLINE) >= 3
+    assert len(LAUNCHED) >= 3
+    assert ESTIMATES
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("make ")])
@@ -62,6 +66,20 @@ def test_training_commands_parse(command, monkeypatch):
 @pytest.mark.parametrize("command", [command for command in COMMANDS if "--help" in command])
 def test_help_runs(command):
     assert run(shlex.split(command)).returncode == 0
+
+
+@pytest.mark.parametrize("command", [*LAUNCHED, *ESTIMATES])
+def test_launches_and_estimates_run(command, tmp_path):
+    ended = run(in_folder(command, tmp_path))
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith("| GB") or "--dry-run" in command or (tmp_path / "job.sh").is_file()
+
+
+def test_the_printed_command_is_the_one_that_is_shown():
+    command, shown = re.search(
+        r"```bash\n(.*--dry-run)\n```\n\n```text\n\$ \S+ (.*)\n```", PAGES[1].read_text("utf-8")
+    ).groups()
+    assert run(shlex.split(command)).stdout.endswith(f"{shown}\n")
 
 
 @pytest.mark.slow

@@ -150,6 +150,7 @@ def write_slurm(recipe: Path, flags: list[str], world: World) -> None:
     text = (ROOT / "ds_configs/slurm.sh").read_text(encoding="utf-8")
     for key, value in (filled | {"FOLDER": shlex.quote(str(ROOT)), "COMMAND": shlex.quote(line)}).items():
         text = text.replace(f"@{key}@", str(value))
+    Path(world.slurm).parent.mkdir(parents=True, exist_ok=True)
     Path(world.slurm).write_text(text, encoding="utf-8")
     note(f"wrote {world.slurm}: read it, then sbatch {world.slurm}")
 
