@@ -5,6 +5,7 @@ import logging
 import os
 import shlex
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,7 @@ def _quiet(training_arguments: Any) -> None:
     level = training_arguments.get_process_log_level() if training_arguments.log_level != "passive" else logging.ERROR
     transformers.utils.logging.set_verbosity(level)
     datasets.utils.logging.set_verbosity(level)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")  # DeepSpeed's use of it
     transformers.utils.logging.disable_progress_bar()  # of loading and saving; training has its own bar
 
 

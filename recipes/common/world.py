@@ -62,7 +62,11 @@ def _asked_of_accelerate() -> int | None:
     on CPU it starts one, whatever was asked for, and says nothing."""
     import psutil
 
-    words = psutil.Process().parent().cmdline()
+    try:
+        parent = psutil.Process().parent()
+        words = parent.cmdline() if parent else []
+    except psutil.Error:  # it has ended, or is another user's
+        return None
     begin = " ".join(words[:4])  # python …/accelerate launch, or python -m accelerate.commands.launch
     if "accelerate" not in begin or "launch" not in begin:
         return None
