@@ -85,8 +85,11 @@ def for_labels(labels: Labels, metric_name: str | None) -> Callable[[Any], dict[
         present = _present(references, labels.kind)
         if not present.any():
             return {}
-        scores = _scores(labels, logits[present], references[present], metric_name)
-        return scores | _baseline_scores(labels, references[present])
+        logits, references = logits[present], references[present]
+        scores = _scores(labels, logits, references, metric_name)
+        # Trainer's own is a mean over batches, in which rows that fill up the last ones count twice.
+        scores["loss"] = float(row_losses(logits, references, labels.kind).mean())
+        return scores | _baseline_scores(labels, references)
 
     return compute_metrics
 
