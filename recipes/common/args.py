@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import yaml
 
 from recipes.common import engines
-from recipes.common.errors import Refusal, nearest
+from recipes.common.errors import Refusal, did_you_mean, nearest
 
 if TYPE_CHECKING:
     from transformers import HfArgumentParser, TrainingArguments
@@ -281,8 +281,7 @@ def _parse_config(parser: "HfArgumentParser", path: Path) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for key, placed in from_yaml(path).items():
         if key not in _names(parser) or key in ("help", "config"):
-            close = nearest(key, _names(parser))
-            fix = f"did you mean {close}?" if close else f"see {parser.prog} --help"
+            fix = did_you_mean(key, _names(parser), f"see {parser.prog} --help")
             raise Refusal(f"unknown key {key}", placed.where, fix)
         values[key] = None if placed.value is None else _typed(parser, key, placed)
     if path.resolve().is_relative_to(ROOT / "recipes"):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from recipes.common.errors import Refusal, nearest, note
+from recipes.common.errors import Refusal, did_you_mean, note
 
 CONFIGS = Path(__file__).resolve().parents[2] / "ds_configs"
 ROWS = 8  # TrainingArguments' default for --per_device_train_batch_size
@@ -23,7 +23,7 @@ def choose(values: dict[str, Any]) -> None:
         path = CONFIGS / f"{name}.json"
         if not path.is_file():
             known = [path.stem for path in sorted(CONFIGS.glob("*.json"))]
-            fix = f"did you mean {nearest(name, known)}?" if nearest(name, known) else f"known: {', '.join(known)}"
+            fix = did_you_mean(name, known, f"known: {', '.join(known)}")
             raise Refusal(f"no DeepSpeed configuration {name!r}", "--deepspeed", fix)
         values["deepspeed"] = str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
     if values.get("global_batch_size"):
@@ -37,9 +37,8 @@ def _accumulation(values: dict[str, Any]) -> int:
     together = rows * processes
     if accumulated and total != together * accumulated:
         sums = f"{rows} rows x {accumulated} accumulated x {processes} processes = {together * accumulated}"
-        raise Refusal(
-            f"{sums}, not {total}", "--global_batch_size", "leave out --gradient_accumulation_steps: it follows"
-        )
+        fix = "leave out --gradient_accumulation_steps: it follows"
+        raise Refusal(f"{sums}, not {total}", "--global_batch_size", fix)
     if total < 1 or total % together:
         below = max(1, total // together) * together
         what = f"a step of {total} rows cannot be taken by {processes} processes x {rows} rows = {together}"

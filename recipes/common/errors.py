@@ -68,6 +68,12 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return folded[matches[0]] if matches else ""
 
 
+def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
+    """The way out of a wrong name: the known one that looks most like it, or what is said otherwise."""
+    close = nearest(word, known)
+    return f"did you mean {close}?" if close else otherwise
+
+
 def _let_main_process_speak() -> None:
     """What went wrong in every process is said once: the launcher ends the others as soon as the first has ended. What
     went wrong in another process alone is said three seconds later."""

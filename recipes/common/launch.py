@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from recipes.common.errors import Refusal, nearest, note
+from recipes.common.errors import Refusal, did_you_mean, note
 
 ROOT = Path(__file__).resolve().parents[2]
 # What each launcher adds to the recipe's flags; every one of them starts its processes with torchrun.
@@ -56,8 +56,7 @@ def find(name: str, suffix: str = "") -> Path:
     known = recipes()
     path = known.get(name) or known.get(name + suffix)
     if path is None:
-        close = nearest(name, known)
-        fix = f"did you mean {close}?" if close else f"recipes: {', '.join(known)}"
+        fix = did_you_mean(name, known, f"recipes: {', '.join(known)}")
         raise Refusal(f"no recipe {name!r}", "recipes/", fix)
     return path
 
@@ -102,8 +101,7 @@ def _flags(world: World, flags: list[str]) -> list[str]:
 def check(world: World) -> None:
     """Refuses what cannot be started: an unknown launcher, sums that do not come out even, a machine without a rank."""
     if world.launcher and world.launcher not in LAUNCHERS:
-        close = nearest(world.launcher, LAUNCHERS)
-        fix = f"did you mean {close}?" if close else f"launchers: {', '.join(LAUNCHERS)}"
+        fix = did_you_mean(world.launcher, LAUNCHERS, f"launchers: {', '.join(LAUNCHERS)}")
         raise Refusal(f"no launcher {world.launcher!r}", "--launcher", fix)
     if not world.num_processes or world.num_processes < 1 or world.num_machines < 1:
         raise Refusal("how many processes?", "--num_processes", "say --num_processes N: one a GPU, over all machines")

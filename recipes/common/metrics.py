@@ -15,7 +15,7 @@ from scipy.special import expit, softmax
 from scipy.stats import pearsonr, spearmanr
 from sklearn import metrics as scikit
 
-from recipes.common.errors import Refusal, nearest
+from recipes.common.errors import Refusal, did_you_mean
 from recipes.common.labels import MISSING, MULTI, REGRESSION, SINGLE, Labels
 
 Array = numpy.ndarray
@@ -138,8 +138,7 @@ def bootstrap(
 def _check_name(kind: str, metric_name: str | None) -> None:
     allowed = {name for name, (compares, _) in FUNCTIONS.items() if (compares == NUMBERS) == (kind == REGRESSION)}
     if metric_name and metric_name not in allowed:
-        close = nearest(metric_name, allowed)
-        fix = f"did you mean {close}?" if close else f"use one of {', '.join(sorted(allowed))}"
+        fix = did_you_mean(metric_name, allowed, f"use one of {', '.join(sorted(allowed))}")
         raise Refusal(f"no metric {metric_name!r} for {kind.replace('_', ' ')}", "--metric_name", fix)
 
 

@@ -12,7 +12,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from recipes.common import engines, world
 from recipes.common.args import Arguments
-from recipes.common.errors import Refusal, nearest, note
+from recipes.common.errors import Refusal, did_you_mean, nearest, note
 from recipes.common.labels import MULTI, REGRESSION, SINGLE, Labels
 from recipes.common.vocabularies import ROBERTA_LIKE, T5_LIKE, train_tokenizer
 
@@ -65,8 +65,7 @@ def _new_config(arguments: Arguments, tokenizer: PreTrainedTokenizerBase, change
         fix = "name a checkpoint: --model_name_or_path NAME, or an architecture: --model_type bert"
         raise Refusal("no model", "--model_name_or_path", fix)
     if arguments.model_type not in CONFIG_MAPPING:
-        close = nearest(arguments.model_type, CONFIG_MAPPING)
-        fix = f"did you mean {close}?" if close else "for example bert, roberta, modernbert, gpt2, llama"
+        fix = did_you_mean(arguments.model_type, CONFIG_MAPPING, "for example bert, roberta, modernbert, gpt2, llama")
         raise Refusal(f"unknown architecture {arguments.model_type!r}", "--model_type", fix)
     special = ("pad", "bos", "eos", "cls", "sep")
     ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in special}

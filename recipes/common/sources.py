@@ -10,7 +10,7 @@ import datasets
 
 from recipes.common import files
 from recipes.common.args import Arguments
-from recipes.common.errors import Refusal, nearest, note
+from recipes.common.errors import Refusal, did_you_mean, note
 
 # A split's usual names on the Hub; the first one found is taken.
 SPLIT_NAMES = {
@@ -140,8 +140,7 @@ def _hub_sources(arguments: Arguments) -> dict[str, Source]:
         chosen = getattr(arguments, f"{split}_split_name")
         name = chosen or next((name for name in usual if name in data), None)
         if chosen and chosen not in data:
-            close = nearest(chosen, data)
-            fix = f"did you mean {close}?" if close else f"splits: {', '.join(data)}"
+            fix = did_you_mean(chosen, data, f"splits: {', '.join(data)}")
             raise Refusal(f"the data set has no split {chosen!r}", f"--{split}_split_name", fix)
         if name:
             place = partial("{}, {}, row {}".format, arguments.dataset_name, name)

@@ -2,13 +2,11 @@
 
 import os
 import pickle
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import timedelta
 from functools import wraps
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy
@@ -104,27 +102,18 @@ def once_per_node(prepare: Callable) -> Callable:
         if _waiting is None or any(getattr(value, "streaming", False) for value in given):
             return prepare(*arguments, **options)
         local = int(os.environ.get("LOCAL_RANK", "0"))
-        result = prepare(*arguments, **options) if local == 0 else None
-        with _folder(local == 0) as folder:
-            if local == 0:
-                _write(result, folder)
-            folders = exchange(folder)
-            result = result if local == 0 else _read(folders[rank() - local])
+        if local:
+            result = _read(exchange(None)[rank() - local])
             exchange(None)
+            return result
+        result = prepare(*arguments, **options)
+        with TemporaryDirectory(prefix="prepared-") as folder:  # what is mapped from it stays readable
+            _write(result, Path(folder))
+            exchange(Path(folder))
+            exchange(None)  # all have read it
         return result
 
     return prepared
-
-
-@contextmanager
-def _folder(wanted: bool) -> Iterator[Path | None]:
-    """A folder that only this user can read, removed at the end: what is mapped from it stays readable."""
-    folder = Path(tempfile.mkdtemp(prefix="prepared-")) if wanted else None
-    try:
-        yield folder
-    finally:
-        if folder:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write(value: Any, folder: Path) -> None:
@@ -148,8 +137,7 @@ def check_equal(model: torch.nn.Module) -> None:
     sums = {name: float(value.detach().double().sum()) for name, value in whole.items()}
     first, *others = exchange(sums)
     for number, found in enumerate(others, 1):
-        names = (name for name in first if not numpy.isclose(found.get(name, numpy.nan), first[name], 1e-6))
-        name = next(names, None)
-        if name:
+        differing = [name for name in first if not numpy.isclose(found.get(name, numpy.nan), first[name], 1e-6)]
+        if differing:
             fix = "give all of them the same --model_name_or_path, --seed and library versions"
-            raise Refusal(f"the models of processes 0 and {number} differ", name, fix)
+            raise Refusal(f"the models of processes 0 and {number} differ", differing[0], fix)
