@@ -340,6 +340,32 @@ def test_early_stopping_evaluates_saves_and_keeps_the_best(parse):
     assert training_arguments.load_best_model_at_end
 
 
+WITHOUT_EFFECT = {
+    "adapters that nobody asked for": (["--lora_alpha", "4"], "--lora_alpha", "without --lora_rank"),
+    "four bits for nothing": (["--load_in_4bit"], "--load_in_4bit", "without --lora_rank"),
+    "a name nobody pushes to": (["--hub_model_id", "me/mine"], "--hub_model_id", "without --push_to_hub"),
+    "what the recipe decides": (["--remove_unused_columns", "false"], "--remove_unused_columns", "itself decides"),
+    "frozen twice": (["--lora_rank", "4", "--freeze_encoder"], "--freeze_encoder", "freeze the encoder anyway"),
+    "no evaluation to stop by": (
+        ["--early_stopping_patience", "2", "--eval_strategy", "no"],
+        "--early_stopping_patience",
+        "without evaluations",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WITHOUT_EFFECT)
+def test_a_flag_without_effect_is_refused(case, parse):
+    flags, where, what = WITHOUT_EFFECT[case]
+    with pytest.raises(Refusal, match=what) as caught:
+        parse(*flags)
+    assert caught.value.where == where
+
+
+def test_a_flag_that_says_its_default_is_accepted(parse):
+    assert parse("--lora_dropout", "0.05", "--remove_unused_columns", "true")[0].lora_rank == 0
+
+
 def test_losses_that_are_not_finite_are_shown(parse):
     assert parse()[1].logging_nan_inf_filter is False
 

@@ -1,6 +1,7 @@
 """DeepSpeed's JSON agrees with the flags, and batches come out even; otherwise the run is refused with the sums."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT, SCRATCH, SHORT, merged
@@ -52,12 +53,28 @@ def test_without_a_compiler_deepspeed_is_refused_on_cpu(refuse, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr("recipes.common.engines.shutil.which", lambda name: None)
-    arguments = type(
-        "Arguments", (), {"fsdp": None, "deepspeed": "zero2", "use_cpu": True, "hf_deepspeed_config": None}
-    )
-    arguments.hf_deepspeed_config = type("C", (), {"mismatches": [], "config": {}, "is_zero3": lambda self: False})()
-    with pytest.raises(Refusal, match="there is no no-such-compiler"):
-        engines.check(arguments)
+    config = SimpleNamespace(mismatches=[], config={}, is_zero3=lambda: False)
+    arguments = SimpleNamespace(deepspeed="zero2", use_cpu=True, hf_deepspeed_config=config)
+    with pytest.raises(Refusal, match="there is no C.. compiler"):
+        engines._check_deepspeed(arguments)
+
+
+def test_without_a_compiler_torch_compile_is_refused_on_cpu(refuse, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert "torch.compile needs a C++ compiler on CPU" in refuse("--torch_compile")
+
+
+def test_an_unknown_backend_of_torch_compile_is_refused_with_the_nearest(refuse):
+    assert "did you mean inductor?" in refuse("--torch_compile_backend", "inducter")
+
+
+def test_batches_that_are_split_between_processes_are_refused(refuse):
+    assert "another meaning" in refuse("--accelerator_config", '{"split_batches": true}')
+
+
+def test_weights_of_four_bits_are_not_shared_out(refuse):
+    flags = ["--load_in_4bit", "--lora_rank", "2", "--model_name_or_path", "base"]
+    assert "weights of four bits cannot be shared out" in refuse("--deepspeed", "zero3", *flags)
 
 
 def test_the_accumulation_follows_from_the_global_batch(monkeypatch):

@@ -106,6 +106,13 @@ def test_only_an_internal_error_shows_a_traceback(capsys):
     assert "a bug in the recipe" in printed.splitlines()[-1]
 
 
+def test_a_package_that_is_missing_is_refused_in_the_words_of_who_needs_it(capsys):
+    assert ends(raiser(ImportError("You need liger-kernel. Install it with `pip install liger-kernel`"))) == 2
+    found = capsys.readouterr().err
+    assert found.startswith("error: You need liger-kernel. Install it with `pip install liger-kernel`\n")
+    assert "Traceback" not in found
+
+
 def test_a_full_disk_names_the_file(capsys):
     ends(raiser(OSError(errno.ENOSPC, "No space left on device", "model.safetensors")))
     printed = capsys.readouterr().err

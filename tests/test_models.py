@@ -4,8 +4,9 @@ import json
 
 import pytest
 import torch
+import transformers
 from conftest import TINY
-from transformers import AutoModelForSequenceClassification, BertConfig, RobertaConfig
+from transformers import AutoConfig, AutoModelForSequenceClassification, BertConfig, RobertaConfig
 
 from recipes.common import models
 from recipes.common.args import Arguments
@@ -136,6 +137,39 @@ def test_new_adapters_change_no_answer(checkpoint):
     ids = {"input_ids": torch.tensor([[2, 7, 8, 3]])}
     plain, adapted = load(checkpoint).eval(), load(checkpoint, lora_rank=4).eval()
     assert torch.equal(plain(**ids).logits, adapted(**ids).logits)
+
+
+def test_under_adapters_the_weights_are_held_in_four_bits_and_the_head_stays_whole(checkpoint):
+    model = load(checkpoint, lora_rank=2, load_in_4bit=True)
+    kinds = {name: type(part).__name__ for name, part in model.named_modules()}
+    packed = [name for name, kind in kinds.items() if kind == "Linear4bit"]
+    assert any(name.endswith("layer.0.attention.self.query.base_layer") for name in packed)
+    assert not any("classifier" in name for name in packed)
+    whole = load(checkpoint, lora_rank=2)
+    ids = torch.arange(5, 15)[None]
+    with torch.no_grad():
+        difference = (model.eval()(input_ids=ids).logits - whole.eval()(input_ids=ids).logits).abs().max()
+    assert 0 < difference < 0.05
+    model.train()(input_ids=ids, labels=torch.tensor([1])).loss.backward()
+    assert all(value.grad is not None for value in model.parameters() if value.requires_grad)
+
+
+def test_without_bitsandbytes_four_bits_are_refused(checkpoint, monkeypatch):
+    monkeypatch.setattr(models, "is_bitsandbytes_available", lambda: False)
+    with pytest.raises(Refusal, match="bitsandbytes is not installed"):
+        load(checkpoint, lora_rank=2, load_in_4bit=True)
+
+
+HEADS = [("roberta", "SequenceClassification", "classifier"), ("gpt2", "SequenceClassification", "score")]
+HEADS += [("t5", "Seq2SeqLM", "lm_head"), ("llama", "CausalLM", "lm_head"), ("bert", "MaskedLM", "cls")]
+
+
+@pytest.mark.parametrize(("model_type", "task", "head"), HEADS)
+def test_heads_are_never_held_in_four_bits(model_type, task, head):
+    config = AutoConfig.for_model(model_type)
+    skipped = models._in_4_bit(getattr(transformers, f"AutoModelFor{task}"), config).llm_int8_skip_modules
+    assert head in skipped
+    assert not {"bert", "roberta", "transformer", "model", "encoder", "decoder"} & set(skipped)
 
 
 @pytest.mark.parametrize(("alpha", "expected"), [(None, 8), (3.0, 3.0)])

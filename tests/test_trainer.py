@@ -5,12 +5,13 @@ import json
 import numpy
 import pytest
 import torch
+import transformers
 from datasets import Dataset
 from transformers import BertConfig, BertForSequenceClassification, DataCollatorWithPadding, TrainingArguments
 from transformers.utils import logging
 
 from recipes.common import checkpoints, losses
-from recipes.common.errors import TrainingFailed
+from recipes.common.errors import Refusal, TrainingFailed
 from recipes.common.labels import SINGLE
 from recipes.common.trainer import Trainer, parameters
 from recipes.common.vocabularies import train_tokenizer
@@ -268,6 +269,34 @@ def test_the_first_logged_loss_is_the_mean_over_the_rows(trainer, model, tokeniz
     built = trainer(dataset, per_device_train_batch_size=2, gradient_accumulation_steps=4, max_steps=1)
     built.train()
     assert losses_of(built)[0] == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_schedule_with_unknown_settings_is_refused(trainer):
+    with pytest.raises(Refusal, match="unexpected keyword argument 'foo'"):
+        trainer(lr_scheduler_kwargs={"foo": 1}).train()
+
+
+def test_a_best_model_by_an_unknown_metric_is_refused_with_the_nearest(trainer):
+    strategies = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1}
+    flags = {"load_best_model_at_end": True, "metric_for_best_model": "los", **strategies}
+    with pytest.raises(Refusal, match="no metric 'los'") as caught:
+        trainer(**flags).train()
+    assert caught.value.fix == "did you mean loss?"
+
+
+def test_a_model_without_gradient_checkpointing_is_refused(trainer, model):
+    model.supports_gradient_checkpointing = False
+    with pytest.raises(Refusal, match="cannot compute its activations again"):
+        trainer(gradient_checkpointing=True)
+
+
+def test_every_process_draws_other_random_numbers(trainer, monkeypatch):
+    monkeypatch.setattr(transformers.Trainer, "train", lambda *_, **__: torch.rand(1).item())
+    drawn = set()
+    for rank in range(3):
+        monkeypatch.setattr(TrainingArguments, "process_index", rank)
+        drawn.add(trainer().train())
+    assert len(drawn) == 3
 
 
 def test_parameters_are_counted_with_those_that_are_trained():

@@ -115,6 +115,25 @@ def test_what_is_wrong_in_every_process_is_said_once_and_at_once(reviews):
     assert "absent.csv" in ended.stderr
 
 
+def test_a_refusal_on_two_processes_ends_as_on_one(reviews):
+    flags = ["--train_file", "absent.csv", "--output_dir", "out", *SCRATCH, *SHORT, "--num_processes", "2"]
+    command = [sys.executable, str(ROOT / "cli.py"), "finetune", "sentiment", *flags]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert len(ended.stderr.splitlines()) == 3
+    assert "absent.csv" in ended.stderr
+
+
+def test_a_process_that_is_killed_is_named(tmp_path):
+    (tmp_path / "run.py").write_text(
+        "import os, time\nos.kill(os.getpid(), 9) if os.environ['RANK'] == '1' else time.sleep(60)"
+    )
+    command = [sys.executable, str(ROOT / "tools/torchrun.py"), "--standalone", "--nproc_per_node", "2"]
+    ended = subprocess.run([*command, str(tmp_path / "run.py")], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[0] == "error: process 1 was killed by SIGKILL"
+
+
 def test_two_processes_print_and_write_once(reviews):
     flags = ["--train_file", "train.csv", "--test_file", "test.csv", "--output_dir", "out", *SCRATCH, *SHORT]
     ended = torchrun(str(ROOT / "recipes/sentiment/run.py"), *flags, "--num_processes", "2", folder=reviews)

@@ -39,7 +39,13 @@ GROUPS = [
     ({"train_file", "dataset_name", "task_name"}, DATA_KEYS),
     ({"model_name_or_path", "model_type"}, MODEL_KEYS),
 ]
-
+# What a flag needs to have an effect, and what the recipes decide by themselves.
+NEEDS = dict.fromkeys(("lora_alpha", "lora_dropout", "lora_target_modules", "load_in_4bit"), "lora_rank")
+NEEDS |= dict.fromkeys(("hub_model_id", "hub_strategy", "hub_private_repo", "hub_revision"), "push_to_hub")
+NEEDS |= {"fsdp_config": "fsdp", "gradient_checkpointing_kwargs": "gradient_checkpointing"}
+NEEDS |= {"liger_kernel_config": "use_liger_kernel"}
+DECIDED = {"batch_eval_metrics", "eval_do_concat_batches", "remove_unused_columns", "label_names", "length_column_name"}
+DECIDED |= {"include_for_metrics"}
 
 OPTIONAL = {"nargs": "?", "const": True}  # a yes-or-no flag whose default is neither
 HEADLINE = "headline"  # --metric_for_best_model: the metric that the task is usually judged by
@@ -110,6 +116,7 @@ class ModelArguments:
     lora_alpha: float | None = setting(None, "Scale of the adapters (default: twice the rank).")
     lora_dropout: float = setting(0.05, "Dropout of the adapters.")
     lora_target_modules: str = setting("all-linear", "Modules that get adapters, separated by commas.")
+    load_in_4bit: bool = setting(False, "Hold the weights under the adapters in four bits (QLoRA; bitsandbytes).")
     freeze_encoder: bool = setting(False, "Train the head only.")
 
 
@@ -156,6 +163,7 @@ def parse(arguments_class: type, recipe: str, argv: list[str] | None = None) -> 
     _default_hardware(values)
     _default_strategies(values)
     engines.choose(values)
+    _refuse_without_effect(values, (arguments_class, training_class))
     return _build(arguments_class, values), _build_training_arguments(training_class, values)
 
 
@@ -340,13 +348,29 @@ def _default_strategies(values: dict[str, Any]) -> None:
     values.setdefault("disable_tqdm", False)
     values.setdefault("predict_with_generate", True)  # where the task writes texts
     if values.get("early_stopping_patience"):
-        values.setdefault("eval_strategy", "epoch")
+        if values.setdefault("eval_strategy", "epoch") == "no":
+            fix = "--eval_strategy epoch, or leave out --early_stopping_patience"
+            raise Refusal("without evaluations nothing can stop early", "--early_stopping_patience", fix)
         values.setdefault("save_strategy", values["eval_strategy"])
         values.setdefault("load_best_model_at_end", True)
-    if values.get("metric_name") or values.get("load_best_model_at_end"):
+    if any(values.get(name) for name in ("metric_name", "load_best_model_at_end", "early_stopping_patience")):
         values.setdefault("metric_for_best_model", values.get("metric_name", HEADLINE))
     if values.get("metric_for_best_model", "").removeprefix("eval_") in LOWER_IS_BETTER:
         values.setdefault("greater_is_better", False)
+
+
+def _refuse_without_effect(values: dict[str, Any], classes: tuple[type, ...]) -> None:
+    """Refuses what would be passed over in silence; a value that is the default anyway is none."""
+    defaults = {item.name: item.default for one in classes for item in dataclasses.fields(one)}
+    for flag in [flag for flag, value in values.items() if value not in (defaults.get(flag), [])]:
+        if flag in NEEDS and not values.get(NEEDS[flag]):
+            raise Refusal(f"--{flag} has no effect without --{NEEDS[flag]}", f"--{flag}", "give both, or neither")
+        if flag in DECIDED:
+            fix = "leave it out; a task that needs it is a recipe of its own: python cli.py new NAME --from RECIPE"
+            raise Refusal(f"the recipe itself decides about {flag}", f"--{flag}", fix)
+    if values.get("lora_rank") and values.get("freeze_encoder"):
+        fix = "leave one of the two out"
+        raise Refusal("adapters freeze the encoder anyway, but for themselves", "--freeze_encoder", fix)
 
 
 def _build(arguments_class: type, values: dict[str, Any]) -> Any:

@@ -1,4 +1,4 @@
-"""What DeepSpeed's JSON says agrees with the flags, and the sizes of batches come out even."""
+"""What DeepSpeed, FSDP and torch.compile are told agrees with the flags, and the sizes of batches come out even."""
 
 import os
 import re
@@ -12,6 +12,7 @@ from recipes.common.errors import Refusal, did_you_mean, note
 
 CONFIGS = Path(__file__).resolve().parents[2] / "ds_configs"
 ROWS = 8  # TrainingArguments' default for --per_device_train_batch_size
+INSTALL = "install g++ (Debian: apt install g++)"
 SIZES = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
 
 
@@ -47,13 +48,43 @@ def _accumulation(values: dict[str, Any]) -> int:
     return total // together
 
 
-def check(training_arguments: Any) -> None:
-    """Refuses a DeepSpeed configuration that says otherwise than the flags, saves no weights, or cannot be built."""
+def check(arguments: Any, training_arguments: Any) -> None:
+    """Refuses an engine that cannot do what the flags say, and a configuration that says otherwise than they do."""
     if training_arguments.fsdp and "WORLD_SIZE" not in os.environ:
         fix = "--launcher fsdp2 --num_processes 2, or torchrun --nproc_per_node 2"
         raise Refusal("one process has nobody to share a model with", "--fsdp", fix)
-    if not training_arguments.deepspeed:
-        return
+    if training_arguments.accelerator_config.split_batches:
+        fix = "leave it out: --global_batch_size N says how many rows a step takes in all"
+        raise Refusal("split_batches gives --per_device_train_batch_size another meaning", "--accelerator_config", fix)
+    if training_arguments.torch_compile:
+        _check_compiler(training_arguments)
+    if training_arguments.deepspeed:
+        _check_deepspeed(training_arguments)
+    shared_out = training_arguments.fsdp or (
+        training_arguments.deepspeed and training_arguments.hf_deepspeed_config.is_zero3()
+    )
+    if arguments.load_in_4bit and shared_out:
+        fix = "--launcher ddp or zero2: every process then holds all of the four-bit weights"
+        raise Refusal("weights of four bits cannot be shared out", "--load_in_4bit", fix)
+
+
+def _check_compiler(training_arguments: Any) -> None:
+    from accelerate.utils import DynamoBackend
+
+    known, backend = [name.lower() for name in DynamoBackend.__members__], training_arguments.torch_compile_backend
+    if backend.lower() not in known:
+        fix = did_you_mean(backend, known, f"one of {', '.join(known)}")
+        raise Refusal(f"torch.compile has no backend {backend!r}", "--torch_compile_backend", fix)
+    if training_arguments.use_cpu and not _compiler():
+        raise Refusal("torch.compile needs a C++ compiler on CPU", "--torch_compile", INSTALL)
+
+
+def _compiler() -> str | None:
+    return shutil.which(os.environ.get("CXX", "g++"))
+
+
+def _check_deepspeed(training_arguments: Any) -> None:
+    """Refuses a configuration that says otherwise than the flags, saves no weights, or cannot be built."""
     config, where = training_arguments.hf_deepspeed_config, f"--deepspeed {training_arguments.deepspeed}"
     for mismatch in config.mismatches:
         key, found, flag, wanted = re.fullmatch(r"- ds (\S+)=(.*) vs hf (.*?)=(.*)", mismatch).groups()
@@ -64,10 +95,9 @@ def check(training_arguments: Any) -> None:
     if config.is_zero3() and not config.is_true("zero_optimization.stage3_gather_16bit_weights_on_model_save"):
         fix = 'write "stage3_gather_16bit_weights_on_model_save": true'
         raise Refusal("this configuration would save a model without weights", where, fix)
-    compiler = os.environ.get("CXX", "g++")
-    if training_arguments.use_cpu and int(os.environ.get("WORLD_SIZE", "1")) > 1 and not shutil.which(compiler):
-        fix = "install it (Debian: apt install g++), or train with --launcher ddp or fsdp2"
-        raise Refusal(f"DeepSpeed compiles its communication on CPU, and there is no {compiler}", where, fix)
+    if training_arguments.use_cpu and int(os.environ.get("WORLD_SIZE", "1")) > 1 and not _compiler():
+        fix = f"{INSTALL}; or train with --launcher ddp or fsdp2"
+        raise Refusal("DeepSpeed compiles its communication on CPU, and there is no C++ compiler", where, fix)
 
 
 @contextmanager

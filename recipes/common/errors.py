@@ -7,7 +7,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 COMPLETE, FAILED, REFUSED, INTERNAL, DISK, INTERRUPTED = 0, 1, 2, 70, 74, 130
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
@@ -86,9 +86,7 @@ def guard(main: Callable[[], Any]) -> None:
     try:
         main()
     except Stop as stop:
-        _let_main_process_speak()
-        print(stop, file=sys.stderr)
-        sys.exit(stop.exit_code)
+        _end(stop)
     except KeyboardInterrupt:
         print("\nstopped by Ctrl-C; the same command goes on from the last checkpoint", file=sys.stderr)
         sys.exit(INTERRUPTED)
@@ -98,11 +96,19 @@ def guard(main: Callable[[], Any]) -> None:
         where = f"  where: {error.filename}\n" if error.filename else ""
         print(f"error: {error.strerror}\n{where}  fix: free some space, then run the same command", file=sys.stderr)
         sys.exit(DISK)
-    except Exception:
+    except Exception as error:
+        if "pip install" in str(error):  # a package that only some flag needs, in the words of the library that asks
+            _end(Refusal(" ".join(str(error).split()), "this environment", "install it, or leave the flag out"))
         _internal()
 
 
-def _internal() -> None:
+def _end(stop: Stop) -> NoReturn:
+    _let_main_process_speak()
+    print(stop, file=sys.stderr)
+    sys.exit(stop.exit_code)
+
+
+def _internal() -> NoReturn:
     _let_main_process_speak()
     traceback.print_exc()
     print("error: this is a bug in the recipe, not in your input; please report the lines above", file=sys.stderr)

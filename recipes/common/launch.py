@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from recipes.common.errors import Refusal, did_you_mean, note
 
 ROOT = Path(__file__).resolve().parents[2]
+TORCHRUN = ROOT / "tools/torchrun.py"
 # What each launcher adds to the recipe's flags; every one of them starts its processes with torchrun.
 LAUNCHERS = {"ddp": [], "fsdp2": ["--fsdp"]}
 LAUNCHERS |= {name: ["--deepspeed", name] for name in ("zero1", "zero2", "zero2_offload", "zero3", "zero3_offload")}
@@ -77,9 +78,8 @@ class _Parser(argparse.ArgumentParser):
 
 def command(recipe: Path, flags: list[str], world: World | None = None) -> list[str]:
     """The words of the command line that runs the recipe with these flags, on as many processes as `world` says."""
-    script = str(recipe.relative_to(Path.cwd()) if recipe.is_relative_to(Path.cwd()) else recipe)
     if world is None or world.is_one_process:
-        return ["python", script, *flags]
+        return ["python", _from(Path.cwd(), recipe), *flags]
     check(world)
     where = ["--standalone"]
     if world.num_machines > 1:
@@ -87,15 +87,17 @@ def command(recipe: Path, flags: list[str], world: World | None = None) -> list[
         where += ["--master_addr", world.main_process_ip, "--master_port", str(world.main_process_port or PORT)]
     elif world.main_process_port:
         where = ["--master_addr", "127.0.0.1", "--master_port", str(world.main_process_port)]
-    return [*_torchrun(world, where), script, *_flags(world, flags)]
+    return _torchrun(recipe, flags, world, where, Path.cwd())
 
 
-def _torchrun(world: World, where: list[str]) -> list[str]:
-    return ["python", "-m", "torch.distributed.run", *where, "--nproc_per_node", str(world.on_each_machine)]
+def _torchrun(recipe: Path, flags: list[str], world: World, where: list[str], folder: Path) -> list[str]:
+    words = ["python", _from(folder, TORCHRUN), *where, "--nproc_per_node", str(world.on_each_machine)]
+    added = [*LAUNCHERS[world.launcher or "ddp"], "--num_processes", str(world.num_processes)]
+    return [*words, _from(folder, recipe), *flags, *added]
 
 
-def _flags(world: World, flags: list[str]) -> list[str]:
-    return [*flags, *LAUNCHERS[world.launcher or "ddp"], "--num_processes", str(world.num_processes)]
+def _from(folder: Path, path: Path) -> str:
+    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
 
 def check(world: World) -> None:
@@ -142,7 +144,7 @@ def write_slurm(recipe: Path, flags: list[str], world: World) -> None:
     check(world)
     where = ["--nnodes", str(world.num_machines), "--node_rank", "$SLURM_NODEID"]
     where += ["--master_addr", "$MASTER_ADDR", "--master_port", "$MASTER_PORT"]
-    words = [*_torchrun(world, where), str(recipe.relative_to(ROOT)), *_flags(world, flags)]
+    words = _torchrun(recipe, flags, world, where, ROOT)
     line = " ".join(word if word.startswith("$") else shlex.quote(word) for word in words)
     filled = {"NAME": recipe.parent.name, "MACHINES": world.num_machines, "PROCESSES": world.on_each_machine}
     text = (ROOT / "ds_configs/slurm.sh").read_text(encoding="utf-8")

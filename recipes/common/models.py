@@ -7,14 +7,17 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig, PretrainedConfig, PreTrainedTokenizerBase
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.utils import is_bitsandbytes_available
 
 from recipes.common import engines, world
 from recipes.common.args import Arguments
 from recipes.common.errors import Refusal, did_you_mean, nearest, note
 from recipes.common.labels import MULTI, REGRESSION, SINGLE, Labels
 from recipes.common.vocabularies import ROBERTA_LIKE, T5_LIKE, train_tokenizer
+
+BODY = (torch.nn.Embedding, torch.nn.ModuleList)  # what a model's head has none of
 
 
 class Texts:
@@ -122,6 +125,8 @@ def load_model(
             "dtype": arguments.dtype if arguments.dtype == "auto" else getattr(torch, arguments.dtype),
             "ignore_mismatched_sizes": arguments.ignore_mismatched_sizes,
         }
+        if arguments.load_in_4bit:
+            options["quantization_config"] = _in_4_bit(auto_class, config)
         model = _from_hub(auto_class, arguments.model_name_or_path, "--model_name_or_path", arguments, **options)
     else:
         model = _from_config(auto_class, config)
@@ -133,6 +138,27 @@ def load_model(
     if arguments.freeze_encoder:
         model.base_model.requires_grad_(False)
     return model
+
+
+def _in_4_bit(auto_class: Any, config: PretrainedConfig) -> BitsAndBytesConfig:
+    """QLoRA's way to hold frozen weights: 4-bit NormalFloat, its constants quantized again (Dettmers et al. 2023).
+
+    Heads stay whole: a classifier's is new, and is trained beside the adapters.
+    """
+    if not is_bitsandbytes_available():
+        raise Refusal("bitsandbytes is not installed", "--load_in_4bit", "pip install bitsandbytes==0.50.2")
+    if not torch.accelerator.is_available():
+        note("no GPU: weights of four bits save memory here, but no time")
+    with torch.device("meta"):
+        children = auto_class.from_config(config).named_children()
+    heads = [name for name, child in children if not any(isinstance(part, BODY) for part in child.modules())]
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16 if torch.cuda.is_available() else torch.float32,
+        llm_int8_skip_modules=heads,
+    )
 
 
 def _from_config(auto_class: Any, config: PretrainedConfig) -> torch.nn.Module:
@@ -149,7 +175,7 @@ def _from_config(auto_class: Any, config: PretrainedConfig) -> torch.nn.Module:
 
 
 def _with_adapters(model: torch.nn.Module, arguments: Arguments) -> torch.nn.Module:
-    from peft import LoraConfig, TaskType, get_peft_model
+    from peft import LoraConfig, TaskType, get_peft_model, prepare_model_for_kbit_training
 
     if not arguments.model_name_or_path:
         fix = "name a checkpoint with --model_name_or_path, or leave --lora_rank out"
@@ -165,6 +191,8 @@ def _with_adapters(model: torch.nn.Module, arguments: Arguments) -> torch.nn.Mod
         target_modules=modules if modules == "all-linear" else modules.split(","),
         task_type=task,
     )
+    if arguments.load_in_4bit:
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     try:
         return get_peft_model(model, config)
     except ValueError as error:

@@ -1,5 +1,6 @@
 """The one Trainer subclass: whole checkpoints, predictions in order, a loss that stays finite."""
 
+import copy
 import math
 from contextlib import suppress
 from functools import partial
@@ -18,7 +19,7 @@ from transformers.trainer_utils import EvalPrediction, PredictionOutput, rotate_
 
 from recipes.common import checkpoints, losses
 from recipes.common.collators import Shuffled
-from recipes.common.errors import TrainingFailed
+from recipes.common.errors import Refusal, TrainingFailed, did_you_mean
 from recipes.common.labels import MISSING
 from recipes.common.packing import Stream
 
@@ -35,6 +36,9 @@ class Trainer(transformers.Trainer):
 
     def __init__(self, *arguments: Any, **options: Any):
         super().__init__(*arguments, **options)
+        if self.args.gradient_checkpointing and not self.model.supports_gradient_checkpointing:
+            what = f"{type(self.model).__name__} cannot compute its activations again"
+            raise Refusal(what, "--gradient_checkpointing", "leave it out, or choose another architecture")
         if self.preprocess_logits_for_metrics is not None:
             self.args.prediction_loss_only = False  # sums of tokens are as small as the loss, and they are right
         if self.compute_metrics is not None:
@@ -55,7 +59,25 @@ class Trainer(transformers.Trainer):
             self.train_dataset.load(Path(resume_from_checkpoint))
             self.args.ignore_data_skip = True
             self._random_from = resume_from_checkpoint
+        if self.args.process_index:  # or all processes would drop out the same
+            torch.manual_seed(self.args.seed + self.args.process_index)
         return super().train(resume_from_checkpoint, **options)
+
+    def create_scheduler(self, *args: Any, **options: Any) -> Any:
+        """The learning rate's schedule."""
+        try:
+            return super().create_scheduler(*args, **options)
+        except (TypeError, ValueError) as error:
+            fix = f"give what {self.args.lr_scheduler_type} takes, as JSON"
+            raise Refusal(str(error), "--lr_scheduler_kwargs", fix) from None
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        try:
+            return super()._determine_best_metric(metrics, trial)
+        except KeyError:
+            name, known = self.args.metric_for_best_model, [key.removeprefix("eval_") for key in metrics]
+            fix = did_you_mean(name, known, f"one of {', '.join(known)}")
+            raise Refusal(f"no metric {name!r}", "--metric_for_best_model", fix) from None
 
     def get_batch_samples(self, *args: Any) -> Any:
         """The batches of a step; after a stream's first ones the random state, which reading them changed, is restored.
@@ -151,8 +173,10 @@ class Trainer(transformers.Trainer):
         folder = Path(output_dir or self.args.output_dir)
         if isinstance(self.model, PeftModel):  # an adapter's folder says nothing of the model that it belongs to
             base = self.model.get_base_model()
-            base.config.architectures = [type(base).__name__]
-            base.config.save_pretrained(folder / ADAPTED)
+            config = copy.deepcopy(base.config)
+            config.architectures = [type(base).__name__]
+            vars(config).pop("quantization_config", None)  # or the base's weights would count as quantized already
+            config.save_pretrained(folder / ADAPTED)
             if base.can_generate():
                 base.generation_config.save_pretrained(folder / ADAPTED)
         with suppress(FileNotFoundError):  # a pickle, with the Hub token in clear

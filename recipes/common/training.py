@@ -29,7 +29,7 @@ def start(arguments_class: type, recipe: str, argv: list[str] | None = None) -> 
     """The run's arguments, its output folder claimed: complete runs end here, foreign folders are refused."""
     arguments, training_arguments = args.parse(arguments_class, recipe, argv)
     _quiet(training_arguments)
-    engines.check(training_arguments)
+    engines.check(arguments, training_arguments)
     world.join(training_arguments, arguments.num_processes)
     set_seed(training_arguments.seed)
     output_dir = Path(training_arguments.output_dir)
