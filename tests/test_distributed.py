@@ -164,6 +164,19 @@ def test_two_hosts_train_as_one(launcher, hosts, files):
     assert equivalence.difference(*curves) < equivalence.TOLERANCE
 
 
+@pytest.mark.parametrize("recipe", ["clm_pretrain", "sentiment"])
+def test_a_stream_trains_as_on_one_process(recipe, files):
+    flags = ["--train_file", f"{recipe}.jsonl", *FILES[recipe], *scratch(recipe), *RUN, "--streaming", "--do_train"]
+    flags += ["--max_steps", "14", "--logging_steps", "1"]
+    load_recipe(recipe).main([*flags, "--per_device_train_batch_size", "16", "--output_dir", "one"])
+    flags += ["--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "2", "--num_processes", "2"]
+    ended = torchrun(str(ROOT / f"recipes/{recipe}/run.py"), *flags, "--output_dir", "two", folder=files)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    curves = [equivalence.read(files / name) for name in ("one", "two")]
+    assert len(curves[0]) == 14
+    assert equivalence.difference(*curves) < equivalence.TOLERANCE
+
+
 @pytest.mark.parametrize("recipe", equivalence.MODELS)
 def test_one_curve_under_every_engine(recipe, tmp_path):
     """The split that is furthest from one process under every engine, and every split under torchrun; the whole table

@@ -1,5 +1,7 @@
 """Text -> tokens: what was cut off is counted exactly, and labels and row ids stay with their rows."""
 
+import itertools
+
 import datasets
 import pytest
 from transformers import PreTrainedTokenizerFast
@@ -116,6 +118,14 @@ def test_a_stream_is_tokenised_while_it_is_read(tokenizer):
     held = split(1, 10, 2)
     encoded = encode(tokenizer, splits(held.to_iterable_dataset(), held))
     columns = ["input_ids", "attention_mask", "labels"]
-    streamed = [{name: row[name] for name in columns} for row in encoded.train]
+    streamed = [{name: row[name] for name in columns} for row in itertools.islice(encoded.train, 3)]
     assert streamed == [{name: row[name] for name in columns} for row in encoded.validation]
     assert list(encoded.counts) == ["validation"]
+
+
+def test_a_stream_gives_every_row_once_an_epoch_without_end():
+    rows = datasets.Dataset.from_dict({"number": range(20)}).to_iterable_dataset().shuffle(seed=1, buffer_size=20)
+    found = [row["number"] for row in itertools.islice(tokens.Endless(rows), 60)]
+    epochs = [found[:20], found[20:40], found[40:]]
+    assert [sorted(epoch) for epoch in epochs] == [list(range(20))] * 3
+    assert len({tuple(epoch) for epoch in epochs}) == 3

@@ -1,11 +1,13 @@
 """Text -> tokens: runs a recipe's encode function over every split and counts what was cut off."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import datasets
+import torch
 
 from recipes.common import world
 from recipes.common.args import Arguments
@@ -22,10 +24,25 @@ MANY_ROWS = 50_000  # take more than two seconds, and so get a bar
 class Tokens:
     """The splits as token ids, ready for Trainer, and for each its rows, tokens and the share of truncated rows."""
 
-    train: datasets.Dataset | datasets.IterableDataset | None = None
+    train: datasets.Dataset | torch.utils.data.Dataset | None = None
     validation: datasets.Dataset | None = None
     test: datasets.Dataset | None = None
     counts: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+class Endless(torch.utils.data.IterableDataset):
+    """The rows of a stream, epoch after epoch, each in an order of its own.
+
+    Without an end no process gets fewer rows than another, and a run goes on after its first epoch where it stopped.
+    """
+
+    def __init__(self, rows: datasets.IterableDataset):
+        self.rows = rows
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for epoch in itertools.count():
+            self.rows.set_epoch(epoch)
+            yield from self.rows
 
 
 @world.once_per_node
@@ -38,7 +55,9 @@ def encode(splits: Splits, encode_rows: Callable[[dict], Any], arguments: Argume
     for name, split in splits.items():
         if isinstance(split, datasets.IterableDataset):
             drop = [name for name in (*splits.texts, splits.target, "row_id") if name]
-            tokens.train = split.map(partial(_batch, encode_rows, count=False), batched=True, remove_columns=drop)
+            tokens.train = Endless(
+                split.map(partial(_batch, encode_rows, count=False), batched=True, remove_columns=drop)
+            )
             continue
         encoded = split.map(
             partial(_batch, encode_rows),

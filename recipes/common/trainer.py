@@ -22,6 +22,7 @@ from recipes.common.collators import Shuffled
 from recipes.common.errors import Refusal, TrainingFailed, did_you_mean
 from recipes.common.labels import MISSING
 from recipes.common.packing import Stream
+from recipes.common.tokens import Endless
 
 ADAPTED = "config"  # the folder, beside an adapter, with the configuration (labels, …) of the model under it
 KEYS = ["row", "epoch", "context"]  # what collators read beside the model's own inputs
@@ -35,6 +36,8 @@ class Trainer(transformers.Trainer):
     _random_from: str | None = None  # the checkpoint whose random state is still to be restored
 
     def __init__(self, *arguments: Any, **options: Any):
+        if isinstance(options.get("train_dataset"), Endless):  # accelerate would join batches of different lengths
+            options["args"].accelerator_config.dispatch_batches = False
         super().__init__(*arguments, **options)
         if self.args.gradient_checkpointing and not self.model.supports_gradient_checkpointing:
             what = f"{type(self.model).__name__} cannot compute its activations again"
