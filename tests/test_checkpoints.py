@@ -79,10 +79,10 @@ def test_a_folder_without_a_manifest_is_not_whole(tmp_path):
     assert not checkpoints.intact(tmp_path / "checkpoint-6")
 
 
-def test_a_file_that_was_added_later_does_no_harm(tmp_path):
+def test_a_file_that_was_added_later_is_found(tmp_path):
     final = save(tmp_path, 5)
     (final / "notes.txt").write_text("mine")
-    assert checkpoints.intact(final)
+    assert checkpoints.damage(final) == "notes.txt is extra"
 
 
 def test_a_checkpoint_can_be_moved(tmp_path):
@@ -104,8 +104,8 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_note(tmp_path, capsys):
     assert checkpoints.newest(tmp_path) == tmp_path / "checkpoint-9"
     noted = capsys.readouterr().err.splitlines()
     assert [line.split("checkpoint-")[1] for line in noted] == [
-        "11 is damaged or incomplete: passed over",
-        "10 is damaged or incomplete: passed over",
+        "11 is passed over: optimizer.pt has another content than when it was written",
+        "10 is passed over: manifest.json is missing",
     ]
 
 

@@ -10,39 +10,90 @@ from recipes.common.errors import note
 
 MANIFEST = "manifest.json"
 STAGING = ".saving-"
+OUTGOING = ".removing-"
+CHUNK = 1 << 20
 
 
 def publish(staged: Path, final: Path) -> None:
-    """Writes the manifest, forces all to disk, and renames `staged` to `final`: to be called by one process only."""
+    """Writes the manifest, forces all to disk, and renames `staged` to `final`: to be called by one process only.
+
+    Whoever stops it in between finds the earlier `final`, or the whole new one: `newest` puts that in its place.
+    """
     files = sorted(path for path in staged.rglob("*") if path.is_file())
     entries = {str(path.relative_to(staged)): _entry(path) for path in files}
-    (staged / MANIFEST).write_text(json.dumps({"files": entries}, indent=2), encoding="utf-8")
-    for path in [*files, staged / MANIFEST, staged]:
+    for path in [*files, *(path for path in staged.rglob("*") if path.is_dir())]:
         _sync(path)
-    if final.exists():
-        shutil.rmtree(final)
+    unfinished = staged / f"{MANIFEST}.new"
+    unfinished.write_text(json.dumps({"files": entries}, indent=2), encoding="utf-8")
+    _sync(unfinished)
+    unfinished.rename(staged / MANIFEST)
+    _sync(staged)
+    remove(final)
     staged.rename(final)
     _sync(final.parent)
 
 
-def intact(folder: Path) -> bool:
-    """Whether every file of the manifest is there with its size and SHA-256."""
+def remove(folder: Path) -> None:
+    """Deletes a checkpoint: its name is gone at once, its files follow."""
+    if folder.exists():
+        outgoing = folder.with_name(f"{OUTGOING}{step(folder)}")
+        shutil.rmtree(outgoing, ignore_errors=True)
+        folder.rename(outgoing)
+        shutil.rmtree(outgoing, ignore_errors=True)
+
+
+def damage(folder: Path) -> str:
+    """What is wrong with a checkpoint, in words; empty where every file is the one that the manifest lists."""
     try:
         entries = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-        return bool(entries) and all(_entry(folder / name) == entry for name, entry in entries.items())
+        listed = {name: (entry["bytes"], entry["sha256"]) for name, entry in entries.items()}
+    except FileNotFoundError:
+        return f"{MANIFEST} is missing"
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False
+        return f"{MANIFEST} is damaged"
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()} - {MANIFEST}
+    if not listed or found != set(listed):
+        differing = sorted(found ^ set(listed))
+        return f"{differing[0]} is {'extra' if differing[0] in found else 'missing'}" if differing else "it is empty"
+    for name, entry in listed.items():
+        path = folder / name
+        if path.is_symlink() or path.stat().st_size != entry[0] or _entry(path)["sha256"] != entry[1]:
+            return f"{name} has another content than when it was written"
+    return ""
+
+
+def intact(folder: Path) -> bool:
+    """Whether every file of the manifest is there with its size and SHA-256, and no other."""
+    return folder.is_dir() and not damage(folder)
 
 
 def newest(output_dir: Path) -> Path | None:
     """The intact checkpoint of the highest step; damaged ones are passed over, half-written ones removed."""
-    for folder in output_dir.glob(f"{STAGING}*"):
+    for folder in output_dir.glob(f"{STAGING}*/checkpoint-*"):
+        if intact(folder) and not (output_dir / folder.name).exists():  # stopped before its renaming
+            folder.rename(output_dir / folder.name)
+    for folder in [*output_dir.glob(f"{STAGING}*"), *output_dir.glob(f"{OUTGOING}*")]:
         shutil.rmtree(folder, ignore_errors=True)
     for folder in sorted(all_of(output_dir), key=step, reverse=True):
-        if intact(folder):
+        found = damage(folder)
+        if not found:
             return folder
-        note(f"{folder} is damaged or incomplete: passed over")
+        note(f"{folder} is passed over: {found}")
     return None
+
+
+def rotate(output_dir: Path, limit: int | None, best: str | None) -> None:
+    """Keeps the newest `limit` checkpoints and the best one; folders without a manifest are not ours."""
+    if not limit:
+        return
+    ours = sorted((folder for folder in all_of(output_dir) if (folder / MANIFEST).exists()), key=step)
+    kept = {folder.name for folder in ours[-1:]} | ({Path(best).name} if best else set())
+    for folder in reversed(ours):
+        if len(kept) < limit:
+            kept.add(folder.name)
+    for folder in ours:
+        if folder.name not in kept:
+            remove(folder)
 
 
 def all_of(output_dir: Path) -> list[Path]:
@@ -58,7 +109,7 @@ def step(folder: Path) -> int:
 def _entry(path: Path) -> dict[str, int | str]:
     with path.open("rb") as stream:
         digest = hashlib.sha256()
-        while chunk := stream.read(1 << 20):
+        while chunk := stream.read(CHUNK):
             digest.update(chunk)
     return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
 

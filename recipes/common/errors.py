@@ -9,6 +9,8 @@ import traceback
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
+from recipes.common import signals
+
 COMPLETE, FAILED, REFUSED, INTERNAL, DISK, INTERRUPTED = 0, 1, 2, 70, 74, 130
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
 
@@ -90,6 +92,10 @@ def guard(main: Callable[[], Any]) -> None:
     except KeyboardInterrupt:
         print("\nstopped by Ctrl-C; the same command goes on from the last checkpoint", file=sys.stderr)
         sys.exit(INTERRUPTED)
+    except signals.Stopped as stopped:
+        if is_main_process():
+            print(f"\n{stopped}", file=sys.stderr)
+        sys.exit(stopped.exit_code)
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             _internal()

@@ -208,8 +208,12 @@ class Stream(torch.utils.data.IterableDataset):
         self.rows, self.column, self.encode, self.layout, self.seed = rows, column, encode, layout, seed
         self.marks: dict[int, dict[str, Any]] = {0: {"epoch": 0, "row": 0, "carried": []}}  # where windows begin
         self.first = 0  # the block to begin with
+        self._reported = torch.multiprocessing.SimpleQueue()  # marks that a loader's worker came by
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
+        worker = torch.utils.data.get_worker_info()
+        if worker and worker.id:  # one worker reads, in order; the others would repeat it
+            return
         window, skip = divmod(self.first, WINDOW)
         blocks = self._blocks(self.marks[window], window)
         while chunk := list(islice(blocks, WINDOW)):
@@ -231,8 +235,19 @@ class Stream(torch.utils.data.IterableDataset):
                         yield {"input_ids": _framed(block, self.layout), "row": number, "epoch": epoch, "context": 0}
                         number += 1
                         if number % WINDOW == 0:
-                            self.marks[number // WINDOW] = {"epoch": epoch, "row": row, "carried": list(ids)}
+                            self._mark(number // WINDOW, {"epoch": epoch, "row": row, "carried": list(ids)})
             epoch, row = epoch + 1, 0
+
+    def _mark(self, window: int, mark: dict[str, Any]) -> None:
+        self.marks[window] = mark
+        if torch.utils.data.get_worker_info():
+            self._reported.put((window, mark))
+
+    def collect(self) -> None:
+        """Takes over what a loader's worker, which reads in a process of its own, reported."""
+        while not self._reported.empty():
+            window, mark = self._reported.get()
+            self.marks[window] = mark
 
     def _texts(self, row: int) -> Iterator[list[str]]:
         rows = islice(iter(self.rows), row, None)

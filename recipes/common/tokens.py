@@ -42,7 +42,12 @@ class Endless(torch.utils.data.IterableDataset):
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for epoch in itertools.count():
             self.rows.set_epoch(epoch)
-            yield from self.rows
+            rows = iter(self.rows)
+            first = next(rows, None)
+            if first is None:  # a loader's worker that no part of the stream is left for
+                return
+            yield first
+            yield from rows
 
 
 @world.once_per_node

@@ -1,7 +1,9 @@
 """The one Trainer subclass: whole checkpoints, predictions in order, a loss that stays finite."""
 
 import copy
+import json
 import math
+import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -10,14 +12,15 @@ from typing import Any
 import numpy
 import torch
 import transformers
+from accelerate.utils import DistributedType, load_fsdp_optimizer
 from peft import PeftModel
 from torch.utils.data import Sampler
 from transformers.integrations import is_deepspeed_zero3_enabled
-from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
-from transformers.trainer_callback import ProgressCallback
-from transformers.trainer_utils import EvalPrediction, PredictionOutput, rotate_checkpoints
+from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME, TRAINING_ARGS_NAME, get_fsdp_ckpt_kwargs
+from transformers.trainer_callback import ProgressCallback, TrainerCallback
+from transformers.trainer_utils import EvalPrediction, PredictionOutput
 
-from recipes.common import checkpoints, losses
+from recipes.common import checkpoints, losses, signals, states
 from recipes.common.collators import Shuffled
 from recipes.common.errors import Refusal, TrainingFailed, did_you_mean
 from recipes.common.labels import MISSING
@@ -25,15 +28,23 @@ from recipes.common.packing import Stream
 from recipes.common.tokens import Endless
 
 ADAPTED = "config"  # the folder, beside an adapter, with the configuration (labels, …) of the model under it
+OPTIMIZER, SCHEDULER, PROCESS = "optimizer.safetensors", "scheduler.safetensors", "process_{}.safetensors"
+FINGERPRINT, NOT_FINITE = "fingerprint.json", "not_finite.json"
 KEYS = ["row", "epoch", "context"]  # what collators read beside the model's own inputs
 
 
 class Trainer(transformers.Trainer):
     """transformers.Trainer with the defaults a run should be able to rely on."""
 
+    fingerprint: dict[str, Any] | None = None  # what a checkpoint belongs to: data, tokenizer, model, versions
     _staging: Path | None = None
     _evaluated: Any = None
+    _order: Shuffled | None = None
     _random_from: str | None = None  # the checkpoint whose random state is still to be restored
+    _resumed: Path | None = None  # the checkpoint whose place in the run is still to be taken up
+    _saved_step = -1
+    _ended_early = False  # by early stopping, before the checkpoint was written
+    _pending: dict[str, bool] | None = None  # what a signal kept from being done after the last step
 
     def __init__(self, *arguments: Any, **options: Any):
         if isinstance(options.get("train_dataset"), Endless):  # accelerate would join batches of different lengths
@@ -48,23 +59,79 @@ class Trainer(transformers.Trainer):
             self.compute_metrics = partial(self._score, self.compute_metrics)
         if self.pop_callback(ProgressCallback):
             self.add_callback(Progress)
+        self.add_callback(SaveLast)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Stops the run at the first logged loss or gradient norm that is not finite."""
         for name in ("loss", "grad_norm", "eval_loss", "train_loss"):
             if not math.isfinite(logs.get(name, 0.0)):
-                raise _not_finite(name, logs[name], self.state.global_step)
+                raise self._not_finite(name, logs[name])
         super().log(logs, start_time)
 
     def train(self, resume_from_checkpoint: str | None = None, **options: Any) -> Any:
         """Trains; a stream goes on at the position that the checkpoint holds, without reading all that came before."""
+        if resume_from_checkpoint:
+            self._resumed = Path(resume_from_checkpoint)
+            self._saved_step = checkpoints.step(self._resumed)
+            state = json.loads((self._resumed / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+            stop = state["stateful_callbacks"]["TrainerControl"]["args"]["should_training_stop"]
+            self._ended_early = stop and state["global_step"] < state["max_steps"]
         if resume_from_checkpoint and isinstance(self.train_dataset, Stream):
             self.train_dataset.load(Path(resume_from_checkpoint))
             self.args.ignore_data_skip = True
             self._random_from = resume_from_checkpoint
         if self.args.process_index:  # or all processes would drop out the same
             torch.manual_seed(self.args.seed + self.args.process_index)
-        return super().train(resume_from_checkpoint, **options)
+        self._began = time.time()
+        with signals.kept():
+            return super().train(resume_from_checkpoint, **options)
+
+    def _run_epoch(self, **options: Any) -> None:
+        """An epoch; none where the checkpoint is that of the last step, which Trainer would take once more."""
+        self._take_up()
+        if self.state.global_step >= self.state.max_steps or self._ended_early:
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(**options)
+
+    def _finalize_training(self, trial: Any, num_train_samples: int, start_time: float) -> Any:
+        """Trainer's end of a training; loss and time are those of all its parts, checkpoints stay as they are."""
+        self._take_up()
+        self._initial_global_step = 0
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            return super()._finalize_training(trial, num_train_samples, self._began)
+        finally:
+            self.args.save_total_limit = limit
+
+    def _take_up(self) -> None:
+        """Takes up what the checkpoint knows and Trainer forgets: the loss since the last log, the time, and an
+        evaluation that a signal cut short."""
+        if not self._resumed:
+            return
+        found = [states.read(path)["place"] for path in sorted(self._resumed.glob(PROCESS.format("*")))]
+        own = self._resumed / PROCESS.format(self.args.process_index)
+        mine = states.read(own)["place"] if own.exists() and len(found) == self.args.world_size else None
+        loss = mine["loss"] if mine else sum(place["loss"] for place in found) / len(found)
+        self._resumed = None
+        self._tr_loss += loss
+        self._total_loss_scalar, self._globalstep_last_logged = found[0]["total_loss"], found[0]["logged_step"]
+        self._began -= found[0]["seconds"]
+        if found[0]["pending"]:
+            self.control.should_evaluate, self.control.should_save = True, found[0]["pending"]["save"]
+            with torch.random.fork_rng():
+                self._maybe_log_save_evaluate(
+                    self._tr_loss, None, self.model_wrapped, None, self.state.epoch, None, self._began
+                )
+
+    def _maybe_log_save_evaluate(self, *args: Any, **options: Any) -> None:
+        """Trainer's; a signal that cuts the evaluation short leaves a checkpoint from which it is made up for."""
+        try:
+            super()._maybe_log_save_evaluate(*args, **options)
+        except signals.Stopped:
+            self._pending = {"save": self.control.should_save}
+            self._save_checkpoint(self.model_wrapped, None)
+            raise
 
     def create_scheduler(self, *args: Any, **options: Any) -> Any:
         """The learning rate's schedule."""
@@ -88,6 +155,8 @@ class Trainer(transformers.Trainer):
         Trainer restores it only where it skipped batches itself.
         """
         batches, *rest = args
+        if isinstance(self.train_dataset, Stream):
+            self.train_dataset.collect()
         samples = super().get_batch_samples(map(self._without_repeats, batches), *rest)
         if self._random_from:
             self._load_rng_state(self._random_from)
@@ -107,14 +176,65 @@ class Trainer(transformers.Trainer):
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | None:
         """The labels that count in the whole step, over all processes; Trainer counts ratings that are missing, too."""
         if self.compute_loss_func is None or not batch_samples or not self.args.average_tokens_across_devices:
+            self._stop_here()
             return super()._get_num_items_in_batch(batch_samples, device)
         number = torch.stack([losses.count(batch["labels"]) for batch in batch_samples]).sum()
-        return self.accelerator.gather(number.to(device)).sum()
+        numbers = torch.stack([number, torch.as_tensor(signals.received())]).to(device)
+        found = self.accelerator.gather(numbers).reshape(-1, 2)  # one exchange for both
+        self._stop_here(int(found[:, 1].max()))
+        return found[:, 0].sum()
+
+    def _stop_here(self, signal: int | None = None) -> None:
+        """Between two steps: where any process got a signal, all save and stop."""
+        if signal is None:
+            signal = int(self.accelerator.gather(torch.tensor([signals.received()], device=self.args.device)).max())
+        if signal:
+            if self.state.global_step > max(self._saved_step, 0):
+                self._save_checkpoint(self.model_wrapped, None)
+            raise signals.Stopped(signal, self.state.global_step)
+
+    def compute_loss(self, *args: Any, **options: Any) -> Any:
+        """The loss; DeepSpeed takes its optimizer step with the backward pass, so that the loss is looked at before."""
+        output = super().compute_loss(*args, **options)
+        loss = output[0] if isinstance(output, tuple) else output
+        by_deepspeed = self.accelerator.distributed_type == DistributedType.DEEPSPEED
+        if by_deepspeed and self.model.training and not loss.isfinite():
+            raise self._not_finite("the loss", float(loss))
+        return output
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        """The gradient norm, which the optimizer's step follows: one that is not finite ends the run before."""
+        grad_norm = super()._get_grad_norm(model, grad_norm)
+        if grad_norm is not None and not math.isfinite(grad_norm) and not self.args.fp16:  # fp16's scaler skips steps
+            raise self._not_finite("the gradient norm", float(grad_norm))
+        return grad_norm
+
+    def _not_finite(self, name: str, value: float) -> TrainingFailed:
+        """The error; the rows of the step are written beside the model."""
+        rows = self._rows_of_step()
+        path = Path(self.args.output_dir) / NOT_FINITE
+        if self.is_world_process_zero() and rows:
+            facts = {"what": name, "value": str(value), "after_step": self.state.global_step, "rows": rows}
+            path.write_text(json.dumps(facts, indent=2), encoding="utf-8")
+        fix = "lower --learning_rate, set --max_grad_norm, or turn bf16 off; the last checkpoint is intact"
+        where = f"after step {self.state.global_step}" + (f", rows in {path}" if rows else "")
+        return TrainingFailed(f"{name} is {value}", where, fix)
+
+    def _rows_of_step(self) -> list[int]:
+        """The row ids (of packed texts the blocks) of the step that is being taken."""
+        if self._order is None or not len(self._order):
+            return []
+        steps = max(1, -(-len(self._order) // self.rows_a_step))
+        first = self.state.global_step % steps * self.rows_a_step
+        rows = list(self._order)[first : first + self.rows_a_step]
+        named = "row_id" in (getattr(self.train_dataset, "column_names", None) or [])
+        return [int(self.train_dataset[row]["row_id"]) if named else row for row in rows]
 
     def evaluate(self, eval_dataset: Any = None, *args: Any, **options: Any) -> dict[str, float]:
-        """The metrics, which see the predictions in the order of the data set."""
+        """The metrics, which see the predictions in the order of the data set; random generators stay as they are."""
         self._evaluated = self.eval_dataset if eval_dataset is None else eval_dataset
-        return super().evaluate(eval_dataset, *args, **options)
+        with torch.random.fork_rng():
+            return super().evaluate(eval_dataset, *args, **options)
 
     def predict(self, test_dataset: Any, *args: Any, **options: Any) -> PredictionOutput:
         """Predictions in the order of the data set, although the rows run through the model sorted by length."""
@@ -124,6 +244,10 @@ class Trainer(transformers.Trainer):
 
     def prediction_step(self, model: Any, inputs: dict, prediction_loss_only: bool, ignore_keys: Any = None) -> Any:
         """Loss, logits and labels of a batch; with --predict_with_generate the logits come with the generated ids."""
+        if self.is_in_train:
+            stop = torch.tensor([signals.received()], device=self.args.device)
+            if stop := int(self.accelerator.gather(stop).max()):
+                raise signals.Stopped(stop, self.state.global_step)
         loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         logits = logits[0] if isinstance(logits, tuple) else logits
         if prediction_loss_only or not getattr(self.args, "predict_with_generate", False):
@@ -165,8 +289,15 @@ class Trainer(transformers.Trainer):
             grouped = strategy == "group_by_length" and "length" in (getattr(dataset, "column_names", None) or [])
             lengths = dataset["length"] if grouped else None
             seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-            options["sampler_fn"] = lambda kept: Shuffled(kept, seed, lengths, self.rows_a_step)
-        return super()._get_dataloader(dataset, *args, is_training=is_training, **options)
+
+            def sampler(kept: Any) -> Shuffled:
+                self._order = Shuffled(kept, seed, lengths, self.rows_a_step)
+                return self._order
+
+            options["sampler_fn"] = sampler
+        loader = super()._get_dataloader(dataset, *args, is_training=is_training, **options)
+        loader.base_dataloader.generator = torch.Generator()  # or each pass would draw from the model's random numbers
+        return loader
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._staging) if self._staging else super()._get_output_dir(trial)
@@ -192,7 +323,7 @@ class Trainer(transformers.Trainer):
         renames of several ranks raced (transformers issues 27929 and 29839).
         """
         if not self.accelerator.gather(self._tr_loss).isfinite().all():
-            raise _not_finite("the training loss", self._tr_loss.item(), self.state.global_step)
+            raise self._not_finite("the training loss", self._tr_loss.item())
         output_dir, name = Path(self.args.output_dir), f"checkpoint-{self.state.global_step}"
         self._staging = output_dir / f"{checkpoints.STAGING}{self.state.global_step}"
         try:
@@ -203,13 +334,59 @@ class Trainer(transformers.Trainer):
                 self.state.save_to_json(str(self._staging / name / TRAINER_STATE_NAME))
                 if isinstance(self.train_dataset, Stream):
                     self.train_dataset.save(self._staging / name, self.state.global_step * self.rows_a_step)
+                text = json.dumps(self.fingerprint, indent=2, sort_keys=True)
+                (self._staging / name / FINGERPRINT).write_text(text, encoding="utf-8")
                 checkpoints.publish(self._staging / name, output_dir / name)
                 self._staging.rmdir()
-                self._rotate(output_dir)
+                checkpoints.rotate(output_dir, self.args.save_total_limit, self.state.best_model_checkpoint)
             self.accelerator.wait_for_everyone()
             self._name_best(output_dir)
+            self._saved_step = self.state.global_step
         finally:
             self._staging = None
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """Arrays and JSON, where Trainer pickles; DeepSpeed and FSDP write the parts of a shared-out optimizer."""
+        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
+            super()._save_optimizer_and_scheduler(output_dir)
+            Path(output_dir, SCHEDULER_NAME).unlink(missing_ok=True)
+        elif self.args.should_save:
+            states.write(self.optimizer.state_dict(), Path(output_dir, OPTIMIZER))
+        if self.args.should_save and hasattr(self.lr_scheduler, "state_dict"):
+            states.write(self.lr_scheduler.state_dict(), Path(output_dir, SCHEDULER))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        if self.is_fsdp_enabled:
+            plugin, options = self.accelerator.state.fsdp_plugin, get_fsdp_ckpt_kwargs()
+            load_fsdp_optimizer(plugin, self.accelerator, self.optimizer, self.model, checkpoint, **options)
+        elif not self.is_deepspeed_enabled:
+            self.optimizer.load_state_dict(states.read(Path(checkpoint, OPTIMIZER)))
+        if Path(checkpoint, SCHEDULER).exists():
+            self.lr_scheduler.load_state_dict(states.read(Path(checkpoint, SCHEDULER)))
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """What belongs to one process: its random generators, its loss since the last log, its place in the run."""
+        place = {
+            "loss": self._tr_loss.item(),
+            "total_loss": self._total_loss_scalar,
+            "logged_step": self._globalstep_last_logged,
+            "seconds": time.time() - self._began,
+            "pending": self._pending,
+        }
+        Path(output_dir).mkdir(parents=True, exist_ok=True)
+        state = {"random": states.randomness(), "place": place}
+        states.write(state, Path(output_dir, PROCESS.format(self.args.process_index)))
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        path = Path(checkpoint, PROCESS.format(self.args.process_index))
+        if path.exists():
+            states.set_randomness(states.read(path)["random"])
+        else:  # more processes than before
+            torch.manual_seed(self.args.seed + self.args.process_index + self.state.global_step)
 
     @property
     def rows_a_step(self) -> int:
@@ -220,17 +397,22 @@ class Trainer(transformers.Trainer):
         if self.state.best_global_step:
             self.state.best_model_checkpoint = str(output_dir / f"checkpoint-{self.state.best_global_step}")
 
-    def _rotate(self, output_dir: Path) -> None:
-        rotate_checkpoints(
-            output_dir=str(output_dir),
-            save_total_limit=self.args.save_total_limit,
-            best_model_checkpoint=self.state.best_model_checkpoint,
-        )
 
+class SaveLast(TrainerCallback):
+    """What the last step of an epoch would save is saved after the epoch's own evaluation: a run that goes on from
+    there has missed nothing."""
 
-def _not_finite(name: str, value: float, step: int) -> TrainingFailed:
-    fix = "lower --learning_rate, set --max_grad_norm, or turn bf16 off; the last checkpoint is intact"
-    return TrainingFailed(f"{name} is {value}", f"step {step}", fix)
+    _due = False
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **options: Any) -> None:
+        """Puts the saving off."""
+        if control.should_save and (float(state.epoch).is_integer() or control.should_training_stop):
+            self._due, control.should_save = True, False
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **options: Any) -> None:
+        """Makes up for it."""
+        if self._due:
+            self._due, control.should_save = False, True
 
 
 class Progress(ProgressCallback):

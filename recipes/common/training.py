@@ -13,7 +13,7 @@ import datasets
 import transformers
 from transformers import EarlyStoppingCallback, set_seed
 
-from recipes.common import args, card, checkpoints, engines, report, world
+from recipes.common import args, card, checkpoints, engines, report, signals, world
 from recipes.common.data import Splits
 from recipes.common.errors import COMPLETE, Refusal, is_main_process, note
 from recipes.common.tasks import Task
@@ -29,6 +29,7 @@ def start(arguments_class: type, recipe: str, argv: list[str] | None = None) -> 
     """The run's arguments, its output folder claimed: complete runs end here, foreign folders are refused."""
     arguments, training_arguments = args.parse(arguments_class, recipe, argv)
     _quiet(training_arguments)
+    signals.listen()
     engines.check(arguments, training_arguments)
     world.join(training_arguments, arguments.num_processes)
     set_seed(training_arguments.seed)

@@ -1,0 +1,73 @@
+"""Stop signals: while a run trains they are kept for the next step, at any other time they end it at once."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)]
+ONE = 1.0  # seconds: Ctrl-C reaches a process from the terminal and from its launcher, and still is one signal
+_process = os.getpid()
+_received: signal.Signals | None = None
+_at = 0.0
+_kept = False
+
+
+class Stopped(BaseException):
+    """Ends a run that a signal stopped; no library's `except Exception` takes it for an error of its own."""
+
+    def __init__(self, number: int, step: int = 0):
+        self.name, self.step = signal.Signals(number).name, step
+        self.exit_code = 130 if number == signal.SIGINT else 143
+        super().__init__(self.name)
+
+    def __str__(self) -> str:
+        where = f" after step {self.step:,}" if self.step else ""
+        return f"stopped by {self.name}{where}: the same command goes on from the last checkpoint"
+
+
+def listen() -> None:
+    """From now on SIGTERM, SIGINT and SIGUSR1 stop this process as this module says; a second one ends it at once."""
+    global _process
+    _process = os.getpid()
+    for number in SIGNALS:
+        signal.signal(number, _on_signal)
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """A part of the run that looks for signals itself, with `received`; what is left at its end stops the run."""
+    global _kept
+    _kept = True
+    try:
+        yield
+    finally:
+        _kept = False
+    if _received:
+        raise Stopped(_received)
+
+
+def received() -> int:
+    """The signal that came, or 0."""
+    return _received or 0
+
+
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    global _received, _at
+    if os.getpid() != _process:
+        return _in_child(number)
+    if _received and time.monotonic() - _at > ONE:
+        os._exit(Stopped(number).exit_code)
+    if not _received:
+        _received, _at = signal.Signals(number), time.monotonic()
+        if not _kept:
+            raise Stopped(number)
+
+
+def _in_child(number: int) -> None:
+    """Processes that load or tokenise data end when their parent tells them to (SIGTERM); Ctrl-C is the parent's."""
+    if number == signal.SIGTERM:
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
