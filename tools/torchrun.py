@@ -13,6 +13,7 @@ from torch.distributed import run
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGUSR1"  # are passed on to the processes
 FIX = "the same command goes on from the last whole checkpoint"
 
 
@@ -20,7 +21,7 @@ def main(words: list[str]) -> int:
     """Starts the processes and waits for them; the exit code of the first that failed, 1 where it was killed."""
     logging.disable(logging.ERROR)
     try:
-        run.run(run.parse_args(words))
+        run.run(run.parse_args(["--signals_to_handle", SIGNALS, *words]))
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         if failure.exitcode > 0:
@@ -29,7 +30,7 @@ def main(words: list[str]) -> int:
         print(f"error: process {rank} was killed by {name}\n  where: rank {rank}\n  fix: {FIX}", file=sys.stderr)
         return 1
     except SignalException as error:
-        return 128 + error.sigval
+        return 130 if error.sigval == signal.SIGINT else 143
     return 0
 
 

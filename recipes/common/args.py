@@ -128,6 +128,9 @@ class RunArguments:
     num_processes: int | None = setting(None, "Refuse to run in another number of processes.")
     global_batch_size: int | None = setting(None, "Rows of a step over all processes; the accumulation follows.")
     pad_to_max_length: bool = setting(False, "Pad every row to the maximum instead of the batch's longest.")
+    allow_changed: list[str] | None = setting(
+        None, "What may differ from the run that goes on: flags, data, versions, …"
+    )
     overwrite_output_dir: bool = setting(False, "Remove what an earlier run left in --output_dir and begin anew.")
 
 
@@ -177,7 +180,7 @@ def to_dict(arguments: Any, training_arguments: "TrainingArguments", recipe: str
     merged = dataclasses.asdict(arguments) | {name: value for name, value in training.items() if name in names}
     unset = ("resume_from_checkpoint", "local_rank", "gradient_checkpointing", "gradient_checkpointing_kwargs")
     machine = () if training_arguments.use_cpu is False else ("use_cpu",)
-    left_out = {*SECRETS, *unset, *machine, "overwrite_output_dir", "accelerator_config"}
+    left_out = {*SECRETS, *unset, *machine, "overwrite_output_dir", "allow_changed", "accelerator_config"}
     path = Path(recipe or "").with_name("config.yaml") if recipe else None
     configured = from_yaml(path) if path and path.exists() else {}
     kept = {key: value for key, value in merged.items() if key not in left_out}

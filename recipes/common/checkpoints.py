@@ -4,11 +4,14 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from recipes.common.errors import note
+from recipes.common.errors import FREE_SPACE, DiskFull, Refusal, disk_error, note
 
-MANIFEST = "manifest.json"
+MANIFEST, FINGERPRINT = "manifest.json", "fingerprint.json"
 STAGING = ".saving-"
 OUTGOING = ".removing-"
 CHUNK = 1 << 20
@@ -94,6 +97,53 @@ def rotate(output_dir: Path, limit: int | None, best: str | None) -> None:
     for folder in ours:
         if folder.name not in kept:
             remove(folder)
+
+
+def check_belongs(folder: Path, fingerprint: dict[str, Any], allowed: Collection[str]) -> None:
+    """Refuses a checkpoint of another run: other data, another tokenizer, model, library version or step size."""
+    known = json.loads((folder / FINGERPRINT).read_text(encoding="utf-8")) or {}
+    differing = [name for name in fingerprint if known.get(name) != fingerprint[name] and name not in allowed]
+    if differing:
+        shown = "; ".join(_shown(name, known.get(name), fingerprint[name]) for name in differing)
+        fix = f"--allow_changed {' '.join(differing)} goes on all the same; --overwrite_output_dir begins anew"
+        raise Refusal(f"the checkpoint belongs to a run that differs: {shown}", str(folder), fix)
+
+
+def _shown(name: str, was: Any, now: Any) -> str:
+    if isinstance(was, dict) and isinstance(now, dict):
+        return "; ".join(f"{key} {was.get(key)} -> {now[key]}" for key in now if was.get(key) != now[key])
+    return f"{name} {str(was)[:12]} -> {str(now)[:12]}" if isinstance(now, (int, float)) else f"another {name}"
+
+
+def check_space(output_dir: Path, needed: int) -> None:
+    """Refuses to begin where `needed` bytes do not fit on the disk."""
+    free = shutil.disk_usage(output_dir).free
+    if free < needed:
+        fix = "free some space, choose another --output_dir, or --save_strategy no"
+        raise DiskFull(f"two checkpoints need {_size(needed)}, {_size(free)} are free", str(output_dir), fix)
+
+
+@contextmanager
+def room(folder: Path, needed: int) -> Iterator[None]:
+    """What is written inside either fits, or leaves nothing behind in `folder`, and says what was missing."""
+    try:
+        yield
+    except Exception as error:
+        reason = disk_error(error)
+        if not reason:
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+        free = shutil.disk_usage(folder.parent).free
+        what = f"{reason}: a checkpoint needs about {_size(needed)}, {_size(free)} are free"
+        raise DiskFull(what, str(folder.parent), FREE_SPACE) from None
+
+
+def _size(number: float) -> str:
+    units = iter(("bytes", "KB", "MB", "GB"))
+    unit = next(units)
+    while number >= 1000 and unit != "GB":
+        number, unit = number / 1000, next(units)
+    return f"{number:.3g} {unit}"
 
 
 def all_of(output_dir: Path) -> list[Path]:

@@ -25,7 +25,7 @@ class Shuffled(Sampler):
     """Row positions of a training set in an order that follows from (seed, epoch) alone: the same on every number of
     processes, for every split of the batch, and after a resume.
 
-    With `lengths` the `step` rows that are trained on together are of like length, for less padding; Trainer's own
+    `step` rows are trained on together; with `lengths` those are of like length, for less padding. Trainer's own
     groups depend on the split of the batch, and after a resume on luck. The first step holds the longest row, so that
     a lack of memory shows at once. A data set that counts epochs is told: under accelerate on several processes
     nobody else would.
@@ -54,6 +54,11 @@ class Shuffled(Sampler):
             longest = self.lengths[steps].max(axis=1).argmax()
             steps[[0, longest]] = steps[[longest, 0]]
         return numpy.concatenate([steps.ravel(), order[whole:]])
+
+    def rows_of_step(self, number: int) -> list[int]:
+        """Row positions of a step, counted from 0 over all epochs, within the epoch that is set."""
+        first = number % max(1, -(-len(self) // self.step)) * self.step
+        return list(self)[first : first + self.step]
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the data loader before each pass."""

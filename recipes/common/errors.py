@@ -3,6 +3,7 @@
 import difflib
 import errno
 import os
+import re
 import sys
 import time
 import traceback
@@ -12,6 +13,7 @@ from typing import Any, NoReturn
 from recipes.common import signals
 
 COMPLETE, FAILED, REFUSED, INTERNAL, DISK, INTERRUPTED = 0, 1, 2, 70, 74, 130
+FREE_SPACE = "free some space, then run the same command: it goes on from the last checkpoint"
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
 
 
@@ -33,6 +35,12 @@ class Refusal(Stop):
     """Input, configuration or checkpoint that this run does not accept (exit code 2)."""
 
     exit_code = REFUSED
+
+
+class DiskFull(Stop):
+    """What was to be written did not fit, or may not be written (exit code 74)."""
+
+    exit_code = DISK
 
 
 class TrainingFailed(Stop):
@@ -83,6 +91,16 @@ def _let_main_process_speak() -> None:
         time.sleep(3)
 
 
+def disk_error(error: Exception) -> str:
+    """What the system says where writing failed, also through a library that passes it on in words; otherwise ""."""
+    number = getattr(error, "errno", None)
+    if found := re.search(r"\(os error (\d+)\)", str(error)):  # safetensors
+        number = int(found[1])
+    if "PytorchStreamWriter failed" in str(error):  # torch.save keeps the number for itself
+        number = errno.ENOSPC
+    return os.strerror(number) if number in DISK_ERRORS else ""
+
+
 def guard(main: Callable[[], Any]) -> None:
     """Runs a recipe's `main` and leaves the process with the exit code that belongs to how it ended."""
     try:
@@ -96,13 +114,9 @@ def guard(main: Callable[[], Any]) -> None:
         if is_main_process():
             print(f"\n{stopped}", file=sys.stderr)
         sys.exit(stopped.exit_code)
-    except OSError as error:
-        if error.errno not in DISK_ERRORS:
-            _internal()
-        where = f"  where: {error.filename}\n" if error.filename else ""
-        print(f"error: {error.strerror}\n{where}  fix: free some space, then run the same command", file=sys.stderr)
-        sys.exit(DISK)
     except Exception as error:
+        if reason := disk_error(error):
+            _end(DiskFull(reason, getattr(error, "filename", None) or "", FREE_SPACE))
         if "pip install" in str(error):  # a package that only some flag needs, in the words of the library that asks
             _end(Refusal(" ".join(str(error).split()), "this environment", "install it, or leave the flag out"))
         _internal()

@@ -55,14 +55,14 @@ def begin(output_dir: Path, resolved: dict[str, Any], command: str) -> None:
     _write_json(output_dir / "run.json", facts)
 
 
-def earlier(output_dir: Path) -> tuple[dict[str, Any], bool] | None:
-    """The flags of the run that began in this folder, and whether it is complete; None where there was none."""
+def earlier(output_dir: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """The flags (run.yaml) and facts (run.json) of the run that began in this folder; None where there was none."""
     try:
         flags = yaml.safe_load((output_dir / "run.yaml").read_text(encoding="utf-8"))
         facts = json.loads((output_dir / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
         return None
-    return flags, facts.get("status") == "complete"
+    return flags, facts
 
 
 def remove(output_dir: Path) -> None:
@@ -117,6 +117,25 @@ class Record:
             print(f"{name:<11} {count['used']:,} of {count['read']:,} rows{skipped}, {size}")
         for name, value in self._model_facts().items():
             print(f"{name:<11} {value}")
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What a checkpoint of this run belongs to, beside its flags: it goes on only where these are the same."""
+        tokenizer, arguments = self.trainer.processing_class, self.trainer.args
+        fast = getattr(tokenizer, "backend_tokenizer", None)
+        vocabulary = fast.to_str() if fast else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+        config = {
+            k: v for k, v in self.trainer.model.config.to_dict().items() if not k.startswith(("_", "transformers"))
+        }
+        facts = {
+            "data": sorted(self.splits.hashes.values()),
+            "tokenizer": hashlib.sha256(vocabulary.encode()).hexdigest(),
+            "model": hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest(),
+            "versions": {name: metadata.version(name) for name in PACKAGES},
+            "rows_a_step": self.trainer.rows_a_step,
+        }
+        if arguments.deepspeed or arguments.fsdp:  # the optimizer is shared out between so many processes
+            facts["num_processes"] = arguments.world_size
+        return facts
 
     def _model_facts(self) -> dict[str, str]:
         arguments = self.trainer.args

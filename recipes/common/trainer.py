@@ -3,7 +3,9 @@
 import copy
 import json
 import math
+import statistics
 import time
+from collections import deque
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -17,19 +19,21 @@ from peft import PeftModel
 from torch.utils.data import Sampler
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME, TRAINING_ARGS_NAME, get_fsdp_ckpt_kwargs
-from transformers.trainer_callback import ProgressCallback, TrainerCallback
+from transformers.trainer_callback import ProgressCallback
 from transformers.trainer_utils import EvalPrediction, PredictionOutput
 
-from recipes.common import checkpoints, losses, signals, states
+from recipes.common import checkpoints, losses, signals, states, world
+from recipes.common.callbacks import Progress, SaveLast
 from recipes.common.collators import Shuffled
-from recipes.common.errors import Refusal, TrainingFailed, did_you_mean
+from recipes.common.errors import Refusal, TrainingFailed, did_you_mean, warn
 from recipes.common.labels import MISSING
 from recipes.common.packing import Stream
 from recipes.common.tokens import Endless
 
 ADAPTED = "config"  # the folder, beside an adapter, with the configuration (labels, …) of the model under it
 OPTIMIZER, SCHEDULER, PROCESS = "optimizer.safetensors", "scheduler.safetensors", "process_{}.safetensors"
-FINGERPRINT, NOT_FINITE = "fingerprint.json", "not_finite.json"
+NOT_FINITE = "not_finite.json"
+SPIKE = 3.0  # a loss so many times the last ones' median is worth a warning
 KEYS = ["row", "epoch", "context"]  # what collators read beside the model's own inputs
 
 
@@ -50,6 +54,7 @@ class Trainer(transformers.Trainer):
         if isinstance(options.get("train_dataset"), Endless):  # accelerate would join batches of different lengths
             options["args"].accelerator_config.dispatch_batches = False
         super().__init__(*arguments, **options)
+        self._losses: deque[float] = deque(maxlen=10)
         if self.args.gradient_checkpointing and not self.model.supports_gradient_checkpointing:
             what = f"{type(self.model).__name__} cannot compute its activations again"
             raise Refusal(what, "--gradient_checkpointing", "leave it out, or choose another architecture")
@@ -66,7 +71,17 @@ class Trainer(transformers.Trainer):
         for name in ("loss", "grad_norm", "eval_loss", "train_loss"):
             if not math.isfinite(logs.get(name, 0.0)):
                 raise self._not_finite(name, logs[name])
+        if "loss" in logs:
+            self._watch(logs["loss"])
         super().log(logs, start_time)
+
+    def _watch(self, loss: float) -> None:
+        """Warns where the logged loss is three times what it was lately."""
+        usual = statistics.median(self._losses) if len(self._losses) == self._losses.maxlen else math.inf
+        self._losses.append(loss)
+        if loss > SPIKE * usual:
+            fix = "a lower --learning_rate, more --warmup_steps or --max_grad_norm may help"
+            warn(f"the loss rose from {usual:.3f} to {loss:.3f} at step {self.state.global_step}: {fix}")
 
     def train(self, resume_from_checkpoint: str | None = None, **options: Any) -> Any:
         """Trains; a stream goes on at the position that the checkpoint holds, without reading all that came before."""
@@ -83,8 +98,15 @@ class Trainer(transformers.Trainer):
         if self.args.process_index:  # or all processes would drop out the same
             torch.manual_seed(self.args.seed + self.args.process_index)
         self._began = time.time()
-        with signals.kept():
-            return super().train(resume_from_checkpoint, **options)
+        try:
+            with signals.kept():
+                return super().train(resume_from_checkpoint, **options)
+        except RuntimeError as error:
+            if not world.lost_another(error):
+                raise
+            where = f"process {self.args.process_index}, after step {self.state.global_step}"
+            fix = "see what that process said; the same command goes on from the last checkpoint"
+            raise TrainingFailed("another process ended or does not answer", where, fix) from None
 
     def _run_epoch(self, **options: Any) -> None:
         """An epoch; none where the checkpoint is that of the last step, which Trainer would take once more."""
@@ -222,11 +244,7 @@ class Trainer(transformers.Trainer):
 
     def _rows_of_step(self) -> list[int]:
         """The row ids (of packed texts the blocks) of the step that is being taken."""
-        if self._order is None or not len(self._order):
-            return []
-        steps = max(1, -(-len(self._order) // self.rows_a_step))
-        first = self.state.global_step % steps * self.rows_a_step
-        rows = list(self._order)[first : first + self.rows_a_step]
+        rows = self._order.rows_of_step(self.state.global_step) if self._order else []
         named = "row_id" in (getattr(self.train_dataset, "column_names", None) or [])
         return [int(self.train_dataset[row]["row_id"]) if named else row for row in rows]
 
@@ -327,23 +345,27 @@ class Trainer(transformers.Trainer):
         output_dir, name = Path(self.args.output_dir), f"checkpoint-{self.state.global_step}"
         self._staging = output_dir / f"{checkpoints.STAGING}{self.state.global_step}"
         try:
-            super()._save_checkpoint(model, trial)
-            self.accelerator.wait_for_everyone()
-            if self.args.should_save:
-                self._name_best(output_dir)
-                self.state.save_to_json(str(self._staging / name / TRAINER_STATE_NAME))
-                if isinstance(self.train_dataset, Stream):
-                    self.train_dataset.save(self._staging / name, self.state.global_step * self.rows_a_step)
-                text = json.dumps(self.fingerprint, indent=2, sort_keys=True)
-                (self._staging / name / FINGERPRINT).write_text(text, encoding="utf-8")
-                checkpoints.publish(self._staging / name, output_dir / name)
-                self._staging.rmdir()
-                checkpoints.rotate(output_dir, self.args.save_total_limit, self.state.best_model_checkpoint)
-            self.accelerator.wait_for_everyone()
-            self._name_best(output_dir)
+            with checkpoints.room(self._staging, self.checkpoint_bytes):
+                self._write_checkpoint(model, trial, output_dir, name)
             self._saved_step = self.state.global_step
         finally:
             self._staging = None
+
+    def _write_checkpoint(self, model: Any, trial: Any, output_dir: Path, name: str) -> None:
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            self._name_best(output_dir)
+            self.state.save_to_json(str(self._staging / name / TRAINER_STATE_NAME))
+            if isinstance(self.train_dataset, Stream):
+                self.train_dataset.save(self._staging / name, self.state.global_step * self.rows_a_step)
+            text = json.dumps(self.fingerprint, indent=2, sort_keys=True)
+            (self._staging / name / checkpoints.FINGERPRINT).write_text(text, encoding="utf-8")
+            checkpoints.publish(self._staging / name, output_dir / name)
+            self._staging.rmdir()
+            checkpoints.rotate(output_dir, self.args.save_total_limit, self.state.best_model_checkpoint)
+        self.accelerator.wait_for_everyone()
+        self._name_best(output_dir)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         """Arrays and JSON, where Trainer pickles; DeepSpeed and FSDP write the parts of a shared-out optimizer."""
@@ -389,6 +411,12 @@ class Trainer(transformers.Trainer):
             torch.manual_seed(self.args.seed + self.args.process_index + self.state.global_step)
 
     @property
+    def checkpoint_bytes(self) -> int:
+        """What a checkpoint takes on disk, about: the weights, and Adam's two numbers for each that is trained."""
+        weights = sum(value.numel() * value.element_size() for value in self.model.parameters())
+        return weights + 8 * parameters(self.model)[1]
+
+    @property
     def rows_a_step(self) -> int:
         """Rows of one optimizer step, over all processes."""
         return self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
@@ -396,41 +424,6 @@ class Trainer(transformers.Trainer):
     def _name_best(self, output_dir: Path) -> None:
         if self.state.best_global_step:
             self.state.best_model_checkpoint = str(output_dir / f"checkpoint-{self.state.best_global_step}")
-
-
-class SaveLast(TrainerCallback):
-    """What the last step of an epoch would save is saved after the epoch's own evaluation: a run that goes on from
-    there has missed nothing."""
-
-    _due = False
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **options: Any) -> None:
-        """Puts the saving off."""
-        if control.should_save and (float(state.epoch).is_integer() or control.should_training_stop):
-            self._due, control.should_save = True, False
-
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **options: Any) -> None:
-        """Makes up for it."""
-        if self._due:
-            self._due, control.should_save = False, True
-
-
-class Progress(ProgressCallback):
-    """One bar, one short line an evaluation; everything else stands in trainer_state.json and the plots."""
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **options: Any) -> None:
-        """Shows the loss at the bar's end and writes a line for each evaluation."""
-        if not state.is_world_process_zero or self.training_bar is None:
-            return
-        if "loss" in logs:
-            self.training_bar.set_postfix_str(f"loss {logs['loss']:.4f}", refresh=False)
-        unshown = ("_low", "_high", "cross_entropy")
-        scores = {name: logs[name] for name in logs if name.startswith("eval_") and not name.endswith(unshown)}
-        shown = [f"{name[5:]} {scores[name]:.4f}" for name in list(scores)[:3]]
-        if shown:
-            self.training_bar.write(
-                f"step {state.global_step:,}, epoch {state.epoch:.2f}: validation {', '.join(shown)}"
-            )
 
 
 class _Fixed(Sampler):

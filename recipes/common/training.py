@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from recipes.common.trainer import Trainer
 
 # Flags that change what is shown or where a run goes on, not what is learned.
 FREE_TO_CHANGE = {"logging_steps", "disable_tqdm", "report_to", "run_name", "save_total_limit", "log_level", "use_cpu"}
-FREE_TO_CHANGE |= {"num_processes"}
+FREE_TO_CHANGE |= {"num_processes", "save_steps", "dataloader_num_workers", "dataloader_prefetch_factor"}
+SPLIT = {"per_device_train_batch_size", "gradient_accumulation_steps"}  # of a step, into processes and micro-batches
 
 
 def start(arguments_class: type, recipe: str, argv: list[str] | None = None) -> tuple[Any, Any]:
@@ -61,7 +63,8 @@ def run(
         trainer.add_callback(EarlyStoppingCallback(arguments.early_stopping_patience))
     metrics: dict[str, float] = {}
     if training_arguments.do_train:
-        metrics |= _train(trainer, tokens)
+        trainer.fingerprint = record.fingerprint()
+        metrics |= _train(trainer, tokens, arguments.allow_changed or ())
     if training_arguments.do_eval:
         metrics |= _measure(trainer, record, "validation", tokens.validation, "eval")
     if training_arguments.do_predict:
@@ -104,15 +107,16 @@ def _claim(output_dir: Path, arguments: Any, resolved: dict[str, Any]) -> bool:
             fix = "choose another --output_dir, or move that model away"
             raise Refusal(f"{output_dir} holds a model that is not from this recipe", "--output_dir", fix)
         return False
-    flags, complete = earlier
-    changed = {
-        key: (flags.get(key), resolved.get(key))
-        for key in sorted({*flags, *resolved} - FREE_TO_CHANGE)
-        if flags.get(key) != resolved.get(key)
-    }
+    flags, facts = earlier
+    complete = facts.get("status") == "complete"
+    free = FREE_TO_CHANGE | set(() if complete else arguments.allow_changed or ())
+    if _rows_a_step(flags, facts["world_size"]) == _rows_a_step(resolved, int(os.environ.get("WORLD_SIZE", "1"))):
+        free |= SPLIT
+    changed = [key for key in sorted({*flags, *resolved} - free) if flags.get(key) != resolved.get(key)]
     if changed:
-        shown = "; ".join(f"--{key} {was} -> {now}" for key, (was, now) in changed.items())
-        fix = "another --output_dir keeps both; --overwrite_output_dir begins anew"
+        shown = "; ".join(f"--{key} {flags.get(key)} -> {resolved.get(key)}" for key in changed)
+        goes_on = "" if complete else f"--allow_changed {' '.join(changed)} goes on all the same; "
+        fix = f"{goes_on}another --output_dir keeps both; --overwrite_output_dir begins anew"
         raise Refusal(f"{output_dir} holds a run with other arguments: {shown}", "--output_dir", fix)
     if complete:
         scores, facts = (
@@ -123,17 +127,29 @@ def _claim(output_dir: Path, arguments: Any, resolved: dict[str, Any]) -> bool:
     return complete
 
 
-def _train(trainer: Trainer, tokens: Tokens) -> dict[str, float]:
-    chosen = trainer.args.resume_from_checkpoint
-    if chosen and chosen.lower() not in ("true", "false") and not checkpoints.intact(Path(chosen)):
+def _rows_a_step(flags: dict[str, Any], processes: int) -> int:
+    return flags["per_device_train_batch_size"] * flags["gradient_accumulation_steps"] * processes
+
+
+def _checkpoint(trainer: Trainer, allowed: Sequence[str]) -> Path | None:
+    """The checkpoint to go on from: the one that is named, or the newest intact one; None to begin."""
+    named = trainer.args.resume_from_checkpoint or "true"
+    if named.lower() == "false":
+        return None
+    if named.lower() != "true" and (damage := checkpoints.damage(Path(named))):
         fix = "name an intact checkpoint-N folder, or leave the flag out: the newest intact one is found"
-        raise Refusal(f"{chosen} is not a whole checkpoint", "--resume_from_checkpoint", fix)
-    if not chosen or chosen.lower() == "true":
-        chosen = checkpoints.newest(Path(trainer.args.output_dir))
-    elif chosen.lower() == "false":
-        chosen = None
+        raise Refusal(f"{named} is not a whole checkpoint: {damage}", "--resume_from_checkpoint", fix)
+    chosen = checkpoints.newest(Path(trainer.args.output_dir)) if named.lower() == "true" else Path(named)
     if chosen:
+        checkpoints.check_belongs(chosen, trainer.fingerprint, allowed)
         note(f"resuming from {chosen}")
+    return chosen
+
+
+def _train(trainer: Trainer, tokens: Tokens, allowed: Sequence[str]) -> dict[str, float]:
+    if trainer.args.save_strategy != "no" and trainer.is_world_process_zero():
+        checkpoints.check_space(Path(trainer.args.output_dir), 2 * trainer.checkpoint_bytes)
+    chosen = world.exchange(_checkpoint(trainer, allowed) if trainer.is_world_process_zero() else None)[0]
     result = trainer.train(resume_from_checkpoint=str(chosen) if chosen else None)
     metrics = dict(result.metrics)
     if hasattr(tokens.train, "__len__"):

@@ -26,7 +26,10 @@ def join(training_arguments: Any, asked: int | None) -> None:
     global _waiting
     _refuse_a_lone_process(training_arguments, asked)
     try:
-        size = training_arguments.world_size  # starts the process group
+        if training_arguments.use_cpu and "WORLD_SIZE" in os.environ:  # Trainer forgets --ddp_timeout on CPU
+            patience = timedelta(seconds=training_arguments.ddp_timeout)
+            distributed.init_process_group(training_arguments.ddp_backend or "gloo", timeout=patience)
+        size = training_arguments.world_size  # starts the process group elsewhere
         if size > 1 and training_arguments.deepspeed:
             import deepspeed
 
@@ -74,6 +77,11 @@ def _asked_of_accelerate() -> int | None:
 
     file = words[words.index("--config_file") + 1] if "--config_file" in words else default_config_file
     return load_config_from_file(file).num_processes if Path(file).is_file() else None
+
+
+def lost_another(error: Exception) -> bool:
+    """Whether the error is what a process sees of another one that ended, or that keeps it waiting too long."""
+    return isinstance(error, distributed.DistError) or "gloo" in str(error)
 
 
 def rank() -> int:

@@ -1,0 +1,40 @@
+"""What happens beside the steps of a training: the bar, and when a checkpoint is due."""
+
+from typing import Any
+
+from transformers.trainer_callback import ProgressCallback, TrainerCallback
+
+
+class Progress(ProgressCallback):
+    """One bar, one short line an evaluation; everything else stands in trainer_state.json and the plots."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **options: Any) -> None:
+        """Shows the loss at the bar's end and writes a line for each evaluation."""
+        if not state.is_world_process_zero or self.training_bar is None:
+            return
+        if "loss" in logs:
+            self.training_bar.set_postfix_str(f"loss {logs['loss']:.4f}", refresh=False)
+        unshown = ("_low", "_high", "cross_entropy")
+        scores = {name: logs[name] for name in logs if name.startswith("eval_") and not name.endswith(unshown)}
+        shown = [f"{name[5:]} {scores[name]:.4f}" for name in list(scores)[:3]]
+        if shown:
+            self.training_bar.write(
+                f"step {state.global_step:,}, epoch {state.epoch:.2f}: validation {', '.join(shown)}"
+            )
+
+
+class SaveLast(TrainerCallback):
+    """What the last step of an epoch would save is saved after the epoch's own evaluation: a run that goes on from
+    there has missed nothing."""
+
+    _due = False
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **options: Any) -> None:
+        """Puts the saving off."""
+        if control.should_save and (float(state.epoch).is_integer() or control.should_training_stop):
+            self._due, control.should_save = True, False
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **options: Any) -> None:
+        """Makes up for it."""
+        if self._due:
+            self._due, control.should_save = False, True

@@ -1,0 +1,71 @@
+"""Stop signals: at once outside training, kept for the next step within it, and a second one ends the process."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT
+
+PROBE = """
+import os, signal, sys, time
+sys.path.insert(0, sys.argv[1])
+from recipes.common import errors, signals
+
+def main():
+    signals.listen()
+    print("ready", flush=True)
+    if sys.argv[2] == "outside":
+        time.sleep(30)
+    with signals.kept():
+        while not signals.received():
+            time.sleep(0.01)
+        print("kept", flush=True)
+        time.sleep(30 if sys.argv[2] == "deaf" else 0)
+
+errors.guard(main)
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A process in this part of a run that gets these signals, 1.2 seconds apart; its exit code and what it said."""
+
+    def start(part, *numbers):
+        (tmp_path / "probe.py").write_text(PROBE, encoding="utf-8")
+        words = [sys.executable, str(tmp_path / "probe.py"), str(ROOT), part]
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert process.stdout.readline() == "ready\n"
+        for number in numbers:
+            process.send_signal(number)
+            time.sleep(1.2 if len(numbers) > 1 else 0)
+        began = time.time()
+        out, err = process.communicate(timeout=20)
+        assert time.time() - began < 5
+        return process.returncode, out, err
+
+    return start
+
+
+@pytest.mark.parametrize("part", ["outside", "inside"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 143)])
+def test_a_signal_stops_with_its_exit_code_and_one_line(part, number, code, run):
+    found, out, err = run(part, number)
+    assert found == code
+    assert out == ("kept\n" if part == "inside" else "")
+    assert f"stopped by {signal.Signals(number).name}: the same command goes on" in err
+    assert "Traceback" not in err
+
+
+def test_a_second_signal_ends_at_once(run):
+    assert run("deaf", signal.SIGTERM, signal.SIGTERM)[0] == 143
+
+
+def test_a_child_process_ends_when_it_is_told_to():
+    code = f"import sys, os, signal, time; sys.path.insert(0, {str(ROOT)!r}); from recipes.common import signals; "
+    code += "signals.listen(); child = os.fork(); child or time.sleep(30); os.kill(child, signal.SIGINT); "
+    code += "time.sleep(0.3); os.kill(child, signal.SIGTERM); sys.exit(os.waitpid(child, 0)[1])"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=20).returncode == signal.SIGTERM
+    assert os.name == "posix"
