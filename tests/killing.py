@@ -157,9 +157,13 @@ def killed_at_checkpoint(number: int) -> Callable[[], None]:
 
 def go_on(case: Case, folder: Path, output_dir: Path, wanted: dict) -> str:
     """Runs the same command to its end; what differs from the run that was never stopped."""
+    held = [path.name for path in checkpoints.all_of(output_dir)]
     code = wait(start(case, folder, output_dir))
+    log = Path(f"{output_dir}.log").read_text(encoding="utf-8")
     if code:
-        return f"exit code {code}: {Path(f'{output_dir}.log').read_text(encoding='utf-8')[-1500:]}"
+        return f"exit code {code}: {log[-1500:]}"
+    if held and "resuming from" not in log and "already complete" not in log:
+        return f"began anew, although there was {held}"
     return difference(outcome(output_dir), wanted)
 
 

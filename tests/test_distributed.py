@@ -5,10 +5,13 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from functools import partial
 
+import psutil
 import pytest
 import torch
-from conftest import ROOT, load_recipe, predictions
+from conftest import ROOT, load_recipe, merged, predictions
 from safetensors import safe_open
 from test_world import torchrun
 
@@ -175,6 +178,33 @@ def test_a_stream_trains_as_on_one_process(recipe, files):
     curves = [equivalence.read(files / name) for name in ("one", "two")]
     assert len(curves[0]) == 14
     assert equivalence.difference(*curves) < equivalence.TOLERANCE
+
+
+@pytest.mark.parametrize("launcher", ["ddp", "zero2", "fsdp2"])
+def test_one_process_that_is_stopped_stops_all_and_the_run_goes_on_as_if_nothing_had_been(launcher, files):
+    flags = ["--train_file", "sentiment.jsonl", *FILES["sentiment"], *scratch("sentiment"), *RUN, "--max_steps", "60"]
+    flags += ["--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "2", "--logging_steps", "1"]
+    flags = merged(*flags, "--save_strategy", "steps", "--save_steps", "10", "--num_processes", "2")
+    command = [sys.executable, str(ROOT / "cli.py"), "finetune", "sentiment", *flags, "--launcher", launcher]
+    run = partial(subprocess.run, cwd=files, capture_output=True, text=True, check=False)
+    assert run([*command, "--output_dir", "whole"]).returncode == 0
+    running = subprocess.Popen([*command, "--output_dir", "out"], cwd=files, stderr=subprocess.PIPE, text=True)
+    while not (files / "out/checkpoint-10").exists():
+        assert running.poll() is None
+        time.sleep(0.05)
+    launcher_process = psutil.Process(running.pid)
+    launcher_process.children()[1].terminate()
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 143
+    assert "stopped by SIGTERM after step" in said
+    assert not (files / "out/model.safetensors").exists()
+    resumed = run([*command, "--output_dir", "out"])
+    assert resumed.returncode == 0, resumed.stderr[-3000:]
+    assert "resuming from out/checkpoint-" in resumed.stderr
+    curves = [equivalence.read(files / name) for name in ("whole", "out")]
+    assert len(curves[0]) == 60
+    assert curves[0] == curves[1]
+    assert (files / "whole/model.safetensors").read_bytes() == (files / "out/model.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize("recipe", equivalence.MODELS)

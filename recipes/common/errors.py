@@ -88,7 +88,10 @@ def _let_main_process_speak() -> None:
     """What went wrong in every process is said once: the launcher ends the others as soon as the first has ended. What
     went wrong in another process alone is said three seconds later."""
     if not is_main_process():
-        time.sleep(3)
+        try:
+            time.sleep(3)
+        except signals.Stopped as stopped:
+            os._exit(stopped.exit_code)
 
 
 def disk_error(error: Exception) -> str:

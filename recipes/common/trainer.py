@@ -111,6 +111,8 @@ class Trainer(transformers.Trainer):
     def _run_epoch(self, **options: Any) -> None:
         """An epoch; none where the checkpoint is that of the last step, which Trainer would take once more."""
         self._take_up()
+        if self._order is not None:  # on several processes, after a resume, nobody else tells it
+            self._order.set_epoch(options["epoch"])
         if self.state.global_step >= self.state.max_steps or self._ended_early:
             self.control.should_training_stop = True
         else:
@@ -188,11 +190,12 @@ class Trainer(transformers.Trainer):
     def _without_repeats(self, batch: dict[str, Any]) -> dict[str, Any]:
         """An epoch's last batches are filled with rows of its beginning where processes would get fewer than others:
         those rows lose their labels, so that every row of an epoch counts once."""
-        state = self.accelerator.gradient_state
-        if self.args.world_size > 1 and state.end_of_dataloader and state.remainder > 0 and "labels" in batch:
-            own = state.remainder - self.args.process_index * self.args.train_batch_size
+        together = self.args.train_batch_size * self.args.world_size
+        rows = len(self.train_dataset) % together if hasattr(self.train_dataset, "__len__") else 0
+        if self.accelerator.gradient_state.end_of_dataloader and rows and "labels" in batch:
+            own = max(0, rows - self.args.process_index * self.args.train_batch_size)
             labels = batch["labels"]
-            labels[max(0, own) :] = float("nan") if labels.is_floating_point() else MISSING
+            labels[own:] = float("nan") if labels.is_floating_point() else MISSING
         return batch
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | None:

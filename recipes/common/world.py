@@ -26,16 +26,15 @@ def join(training_arguments: Any, asked: int | None) -> None:
     global _waiting
     _refuse_a_lone_process(training_arguments, asked)
     try:
-        if training_arguments.use_cpu and "WORLD_SIZE" in os.environ:  # Trainer forgets --ddp_timeout on CPU
-            patience = timedelta(seconds=training_arguments.ddp_timeout)
-            distributed.init_process_group(training_arguments.ddp_backend or "gloo", timeout=patience)
-        size = training_arguments.world_size  # starts the process group elsewhere
+        size = training_arguments.world_size  # starts the process group
         if size > 1 and training_arguments.deepspeed:
             import deepspeed
 
             deepspeed.init_distributed(auto_mpi_discovery=False)  # or ZeRO-3 builds the model for a world of one
         if distributed.is_initialized():
             _waiting = distributed.new_group(backend="gloo", timeout=PATIENCE)
+            # On CPU Trainer starts the group without --ddp_timeout.
+            distributed.distributed_c10d._set_pg_timeout(timedelta(seconds=training_arguments.ddp_timeout))
             count = torch.ones(1, device=training_arguments.device)
             distributed.all_reduce(count)
             if int(count) != size:
