@@ -123,3 +123,49 @@ def test_only_folders_of_steps_are_checkpoints(tmp_path):
     (tmp_path / "checkpoint-8").write_text("a file")
     assert [path.name for path in checkpoints.all_of(tmp_path)] == ["checkpoint-5"]
     assert checkpoints.step(tmp_path / "checkpoint-5") == 5
+
+
+DAMAGES = {
+    "missing": lambda path: path.unlink(),
+    "empty": lambda path: path.write_bytes(b""),
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "one bit flipped": lambda path: path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:]),
+    "extra": lambda path: path.with_suffix(".extra").write_bytes(b"x"),
+    "a link": lambda path: (path.rename(path.parent.parent / "aside"), path.symlink_to("../aside")),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "deep/er/rng.bin", "manifest.json"])
+def test_every_damage_of_every_file_is_found_and_the_older_checkpoint_is_used(name, damage, tmp_path):
+    older, newer = save(tmp_path, 3), save(tmp_path, 5)
+    DAMAGES[damage](newer / name)
+    assert checkpoints.damage(newer)
+    assert checkpoints.newest(tmp_path) == older
+
+
+def test_a_checkpoint_that_was_not_renamed_any_more_is_put_in_its_place(tmp_path):
+    final = save(tmp_path, 5)
+    (tmp_path / ".saving-5").mkdir(exist_ok=True)
+    final.rename(tmp_path / ".saving-5/checkpoint-5")
+    assert checkpoints.newest(tmp_path) == final
+    assert not (tmp_path / ".saving-5").exists()
+
+
+@pytest.mark.parametrize(
+    ("limit", "best", "kept"),
+    [
+        (None, None, [1, 2, 3, 4, 5]),
+        (2, None, [4, 5]),
+        (2, 1, [1, 5]),
+        (1, 3, [3, 5]),
+        (1, None, [5]),
+        (9, 2, [1, 2, 3, 4, 5]),
+    ],
+)
+def test_the_newest_and_the_best_checkpoints_are_kept(limit, best, kept, tmp_path):
+    for step in range(1, 6):
+        save(tmp_path, step)
+    (tmp_path / "checkpoint-0").mkdir()  # not ours: without a manifest
+    checkpoints.rotate(tmp_path, limit, best and str(tmp_path / f"checkpoint-{best}"))
+    assert sorted(checkpoints.step(path) for path in checkpoints.all_of(tmp_path)) == [0, *kept]

@@ -1,12 +1,18 @@
 """A run in its folder: resumed, complete, refused with the difference, or begun anew."""
 
 import json
+import resource
 import shutil
+import subprocess
+import sys
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
-from conftest import SCRATCH, SHORT
+from conftest import ROOT, SCRATCH, SHORT, as_if_killed, merged
 
-from recipes.common.errors import Refusal
+from recipes.common import checkpoints, report
+from recipes.common.errors import FREE_SPACE, DiskFull, Refusal
 
 FLAGS = ["--train_file", "train.csv", "--test_file", "test.csv", "--output_dir", "out", *SCRATCH]
 
@@ -59,6 +65,85 @@ def test_an_unfinished_run_goes_on_and_ends_like_one_that_was_not_stopped(sentim
     resumed = sentiment.main([*FLAGS, *steps])
     assert "resuming from out/checkpoint-2" in capsys.readouterr().err
     assert resumed["predict_loss"] == whole["predict_loss"]
+
+
+STEPS = ["--max_steps", "6", "--per_device_train_batch_size", "4", "--save_strategy", "steps", "--save_steps", "2"]
+STEPS += ["--save_total_limit", "5", "--eval_strategy", "no", "--load_best_model_at_end", "false", "--do_train"]
+CHANGES = {  # what changes, its flags, words of the refusal
+    "a learning rate": (["--learning_rate", "1e-3"], "--learning_rate 5e-05 -> 0.001"),
+    "a seed": (["--seed", "7"], "--seed 42 -> 7"),
+    "more steps": (["--max_steps", "8"], "--max_steps 6 -> 8"),
+    "dropout": (["--config_overrides", "hidden_dropout_prob=0.2"], "--config_overrides"),
+    "rows a step": (["--per_device_train_batch_size", "8"], "--per_device_train_batch_size 4 -> 8"),
+    "clipping": (["--max_grad_norm", "0.5"], "--max_grad_norm"),
+}
+
+
+@pytest.fixture
+def stopped(sentiment, reviews):
+    """A run that was killed after its second step, in the folder out."""
+    sentiment.main([*FLAGS, *STEPS])
+    as_if_killed(reviews / "out", "checkpoint-2")
+    return reviews / "out"
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_a_flag_that_changes_the_mathematics_is_refused_on_resume(case, sentiment, stopped):
+    flags, message = CHANGES[case]
+    with pytest.raises(Refusal) as caught:
+        sentiment.main(merged(*FLAGS, *STEPS, *flags))
+    assert message in caught.value.what
+    assert "--allow_changed" in caught.value.fix
+
+
+def test_a_flag_that_was_permitted_may_change(sentiment, stopped, capsys):
+    sentiment.main(merged(*FLAGS, *STEPS, "--learning_rate", "1e-3", "--allow_changed", "learning_rate"))
+    assert "resuming from out/checkpoint-2" in capsys.readouterr().err
+
+
+def test_another_split_of_the_same_step_goes_on(sentiment, stopped, capsys):
+    split = ["--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "2"]
+    sentiment.main(merged(*FLAGS, *STEPS, *split))
+    assert "resuming from out/checkpoint-2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [["--logging_steps", "1"], ["--save_steps", "3"], ["--use_cpu"]])
+def test_what_does_not_change_the_mathematics_may_change(flags, sentiment, stopped, capsys):
+    sentiment.main(merged(*FLAGS, *STEPS, *flags))
+    assert "resuming from out/checkpoint-2" in capsys.readouterr().err
+
+
+def test_other_data_under_the_same_name_is_refused_on_resume(sentiment, stopped, reviews):
+    path = reviews / "train.csv"
+    path.write_text(path.read_text(encoding="utf-8").replace("the", "tho", 1), encoding="utf-8")
+    with pytest.raises(Refusal, match="belongs to a run that differs: another data") as caught:
+        sentiment.main([*FLAGS, *STEPS])
+    assert "--allow_changed data" in caught.value.fix
+
+
+def test_other_versions_are_refused_on_resume(sentiment, stopped, monkeypatch):
+    monkeypatch.setattr(report.metadata, "version", lambda name: "9.9")
+    with pytest.raises(Refusal, match="torch 2.13.0.* -> 9.9"):
+        sentiment.main([*FLAGS, *STEPS])
+
+
+def test_a_disk_that_two_checkpoints_do_not_fit_on_is_refused(sentiment, reviews, monkeypatch):
+    monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda path: SimpleNamespace(free=5000))
+    with pytest.raises(DiskFull, match="two checkpoints need .* KB, 5 KB are free"):
+        sentiment.main([*FLAGS, *STEPS])
+
+
+def test_a_save_that_does_not_fit_leaves_the_checkpoint_before_it_and_the_run_goes_on(reviews, sentiment):
+    words = [sys.executable, str(ROOT / "recipes/sentiment/run.py"), *FLAGS, *STEPS]
+    limited = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (40_000, 40_000))  # bytes a file
+    ended = subprocess.run(words, capture_output=True, text=True, check=False, preexec_fn=limited)
+    assert ended.returncode == 74, ended.stderr
+    message = ended.stderr[ended.stderr.index("error: ") :].splitlines()
+    assert message[0].startswith("error: File too large: a checkpoint needs about ")
+    assert message[1:3] == ["  where: out", "  fix: " + FREE_SPACE]
+    assert not list((reviews / "out").glob("*checkpoint*"))
+    assert not list((reviews / "out").glob(".saving-*"))
+    assert subprocess.run(words, capture_output=True, check=False).returncode == 0
 
 
 def test_a_damaged_checkpoint_is_not_resumed_from(sentiment, reviews, capsys):

@@ -54,6 +54,8 @@ def damage(folder: Path) -> str:
         return f"{MANIFEST} is missing"
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return f"{MANIFEST} is damaged"
+    if (folder / MANIFEST).is_symlink():
+        return f"{MANIFEST} is a link"
     found = {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()} - {MANIFEST}
     if not listed or found != set(listed):
         differing = sorted(found ^ set(listed))

@@ -30,10 +30,16 @@ class Stopped(BaseException):
 
 def listen() -> None:
     """From now on SIGTERM, SIGINT and SIGUSR1 stop this process as this module says; a second one ends it at once."""
-    global _process
-    _process = os.getpid()
+    global _process, _received
+    _process, _received = os.getpid(), None
     for number in SIGNALS:
         signal.signal(number, _on_signal)
+
+
+def leave() -> None:
+    """The run is over: signals do what they did before it."""
+    for number in SIGNALS:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 @contextmanager

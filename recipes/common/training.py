@@ -75,6 +75,7 @@ def run(
         record.finish(metrics, examples)
     if training_arguments.push_to_hub:
         trainer.push_to_hub()
+    signals.leave()
     return metrics
 
 
