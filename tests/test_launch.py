@@ -1,5 +1,6 @@
 """The exact command line for one process, many processes and many machines, and what is refused before it starts."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from conftest import ROOT
 
 from recipes.common import launch
 from recipes.common.errors import Refusal
+from recipes.common.files import content_hash
 from recipes.common.launch import LAUNCHERS
 
 RECIPE = ROOT / "recipes/sentiment/run.py"
@@ -93,6 +95,32 @@ def test_processes_share_the_cores(monkeypatch, capsys):
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     assert launch.run(words("--num_processes", "2"), dry_run=True) == 0
     assert capsys.readouterr().out.startswith("$ OMP_NUM_THREADS=4 python tools/torchrun.py --standalone")
+
+
+def complete_run(folder, command, status="complete"):
+    """What a run of this command left in its folder."""
+    (folder / "out").mkdir(exist_ok=True)
+    facts = {"status": status, "command": command, "configurations": {"recipes/sentiment/config.yaml": HASH}}
+    (folder / "out/run.json").write_text(json.dumps(facts | {"table": "rows accuracy"}), encoding="utf-8")
+
+
+HASH = content_hash(ROOT / "recipes/sentiment/config.yaml")
+
+
+def test_a_complete_run_says_so_at_once_and_another_one_starts(tmp_path, monkeypatch, capsys):
+    found = words("--seed", "3", "--output_dir", str(tmp_path / "out"))
+    monkeypatch.setattr(os, "execve", lambda *_: "started")
+    monkeypatch.setattr(launch.subprocess, "call", lambda *_, **__: "started")
+    complete_run(tmp_path, " ".join(found))
+    assert launch.run(found) == 0
+    printed = capsys.readouterr()
+    assert "rows accuracy" in printed.out
+    assert "already complete" in printed.err
+    assert launch.run([*found, "--overwrite_output_dir"]) == "started"
+    complete_run(tmp_path, " ".join(found), "unfinished")
+    assert launch.run(found) == "started"
+    complete_run(tmp_path, " ".join(found).replace("--seed 3", "--seed 4"))
+    assert launch.run(found) == "started"
 
 
 def test_a_slurm_script_runs_the_command_on_every_machine(tmp_path, monkeypatch):

@@ -1,6 +1,5 @@
 """A checkpoint is whole or it is not there: written beside its place, listed in a manifest, renamed at the end."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -10,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from recipes.common.errors import FREE_SPACE, DiskFull, Refusal, disk_error, note
+from recipes.common.files import content_hash
 
 MANIFEST, FINGERPRINT = "manifest.json", "fingerprint.json"
 STAGING = ".saving-"
 OUTGOING = ".removing-"
-CHUNK = 1 << 20
 
 
 def publish(staged: Path, final: Path) -> None:
@@ -159,11 +158,7 @@ def step(folder: Path) -> int:
 
 
 def _entry(path: Path) -> dict[str, int | str]:
-    with path.open("rb") as stream:
-        digest = hashlib.sha256()
-        while chunk := stream.read(CHUNK):
-            digest.update(chunk)
-    return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+    return {"bytes": path.stat().st_size, "sha256": content_hash(path)}
 
 
 def _sync(path: Path) -> None:

@@ -1,9 +1,11 @@
 """What a run leaves beside the model: run.yaml, run.json, predictions.jsonl, plots, the model card, and two tables."""
 
 import hashlib
+import itertools
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import time
@@ -18,6 +20,7 @@ from recipes.common import card
 from recipes.common.args import ROOT, SECRETS
 from recipes.common.data import Splits
 from recipes.common.errors import Refusal
+from recipes.common.files import content_hash
 from recipes.common.tasks import Task
 from recipes.common.tokens import Tokens
 from recipes.common.trainer import ADAPTED, Trainer, parameters
@@ -43,6 +46,7 @@ def begin(output_dir: Path, resolved: dict[str, Any], command: str) -> None:
     facts = {
         "status": "unfinished",
         "command": without_secrets(command),
+        "configurations": _configurations(shlex.split(command)),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "git_commit": _git_commit(),
         "python": platform.python_version(),
@@ -177,7 +181,7 @@ class Record:
             "task": self.task.tag,
             "shown": self.task.shown,
             "data_sha256": self.splits.hashes,
-            "tokenizer_sha256": _hash(tokenizer_file) if tokenizer_file.exists() else None,
+            "tokenizer_sha256": content_hash(tokenizer_file) if tokenizer_file.exists() else None,
             "rows": self.splits.accounting,
             "tokens": self.tokens.counts,
             "parameters": dict(zip(("all", "trained"), parameters(self.trainer.model), strict=True)),
@@ -187,8 +191,17 @@ class Record:
         flags = yaml.safe_load((self.output_dir / "run.yaml").read_text(encoding="utf-8"))
         text = card.write(facts, flags, scores, self.task, examples, plots)
         (self.output_dir / "README.md").write_text(text, encoding="utf-8")
-        _write_json(path, facts | {"status": "complete"})
-        print(f"\n{card.score_table(scores, self.task.shown)}\n\nreport      {self.output_dir / 'README.md'}")
+        table = card.score_table(scores, self.task.shown)
+        _write_json(path, facts | {"status": "complete", "table": table})
+        print(f"\n{table}\n\nreport      {self.output_dir / 'README.md'}")
+
+
+def _configurations(words: list[str]) -> dict[str, str]:
+    """The files of flags that a command reads, with their hashes."""
+    named = [after for word, after in itertools.pairwise(words) if word == "--config"]
+    named += [word.partition("=")[2] for word in words if word.startswith("--config=")]
+    paths = [Path(words[1]).with_name("config.yaml"), *map(Path, named)]
+    return {str(path): content_hash(path) for path in paths if path.is_file()}
 
 
 def _git_commit() -> str | None:
@@ -197,10 +210,6 @@ def _git_commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def _hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -86,15 +86,7 @@ class Trainer(transformers.Trainer):
     def train(self, resume_from_checkpoint: str | None = None, **options: Any) -> Any:
         """Trains; a stream goes on at the position that the checkpoint holds, without reading all that came before."""
         if resume_from_checkpoint:
-            self._resumed = Path(resume_from_checkpoint)
-            self._saved_step = checkpoints.step(self._resumed)
-            state = json.loads((self._resumed / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
-            stop = state["stateful_callbacks"]["TrainerControl"]["args"]["should_training_stop"]
-            self._ended_early = stop and state["global_step"] < state["max_steps"]
-        if resume_from_checkpoint and isinstance(self.train_dataset, Stream):
-            self.train_dataset.load(Path(resume_from_checkpoint))
-            self.args.ignore_data_skip = True
-            self._random_from = resume_from_checkpoint
+            self._go_on_from(Path(resume_from_checkpoint))
         if self.args.process_index:  # or all processes would drop out the same
             torch.manual_seed(self.args.seed + self.args.process_index)
         self._began = time.time()
@@ -107,6 +99,16 @@ class Trainer(transformers.Trainer):
             where = f"process {self.args.process_index}, after step {self.state.global_step}"
             fix = "see what that process said; the same command goes on from the last checkpoint"
             raise TrainingFailed("another process ended or does not answer", where, fix) from None
+
+    def _go_on_from(self, checkpoint: Path) -> None:
+        self._resumed, self._saved_step = checkpoint, checkpoints.step(checkpoint)
+        state = json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+        stop = state["stateful_callbacks"]["TrainerControl"]["args"]["should_training_stop"]
+        self._ended_early = stop and state["global_step"] < state["max_steps"]
+        if isinstance(self.train_dataset, Stream):
+            self.train_dataset.load(checkpoint)
+            self.args.ignore_data_skip = True
+            self._random_from = str(checkpoint)
 
     def _run_epoch(self, **options: Any) -> None:
         """An epoch; none where the checkpoint is that of the last step, which Trainer would take once more."""
@@ -121,6 +123,7 @@ class Trainer(transformers.Trainer):
     def _finalize_training(self, trial: Any, num_train_samples: int, start_time: float) -> Any:
         """Trainer's end of a training; loss and time are those of all its parts, checkpoints stay as they are."""
         self._take_up()
+        self._stop_here()
         self._initial_global_step = 0
         limit, self.args.save_total_limit = self.args.save_total_limit, None
         try:

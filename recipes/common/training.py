@@ -1,6 +1,5 @@
 """A run from its first line to its last: start() before anything is loaded, run() to train, evaluate and report."""
 
-import json
 import logging
 import os
 import shlex
@@ -14,7 +13,7 @@ import datasets
 import transformers
 from transformers import EarlyStoppingCallback, set_seed
 
-from recipes.common import args, card, checkpoints, engines, report, signals, world
+from recipes.common import args, checkpoints, engines, report, signals, world
 from recipes.common.data import Splits
 from recipes.common.errors import COMPLETE, Refusal, is_main_process, note
 from recipes.common.tasks import Task
@@ -120,10 +119,7 @@ def _claim(output_dir: Path, arguments: Any, resolved: dict[str, Any]) -> bool:
         fix = f"{goes_on}another --output_dir keeps both; --overwrite_output_dir begins anew"
         raise Refusal(f"{output_dir} holds a run with other arguments: {shown}", "--output_dir", fix)
     if complete:
-        scores, facts = (
-            json.loads((output_dir / name).read_text("utf-8")) for name in ("all_results.json", "run.json")
-        )
-        print(card.score_table(scores, facts.get("shown", ())), "\n")
+        print(facts.get("table"), "\n")
         note(f"already complete: {output_dir / 'README.md'}; --overwrite_output_dir begins anew")
     return complete
 
