@@ -127,6 +127,19 @@ def test_other_versions_are_refused_on_resume(sentiment, stopped, monkeypatch):
         sentiment.main([*FLAGS, *STEPS])
 
 
+def test_a_folder_that_another_process_trains_in_is_refused(sentiment, reviews):
+    (reviews / "out").mkdir()
+    code = "import fcntl, sys; lock = open('out/.lock', 'w'); fcntl.lockf(lock, fcntl.LOCK_EX); "
+    code += "print('locked', flush=True); sys.stdin.read()"
+    other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "locked\n"
+    with pytest.raises(Refusal, match="another process trains in out"):
+        sentiment.main([*FLAGS, *STEPS])
+    other.kill()
+    other.wait()
+    assert sentiment.main([*FLAGS, *STEPS])["train_loss"] > 0
+
+
 def test_a_disk_that_two_checkpoints_do_not_fit_on_is_refused(sentiment, reviews, monkeypatch):
     monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda path: SimpleNamespace(free=5000))
     with pytest.raises(DiskFull, match="two checkpoints need .* KB, 5 KB are free"):

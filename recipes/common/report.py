@@ -11,10 +11,15 @@ import subprocess
 import time
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 import yaml
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 from recipes.common import card
 from recipes.common.args import ROOT, SECRETS
@@ -31,6 +36,8 @@ MODEL = ("config.json", "generation_config.json", "model.safetensors", "model.sa
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json")
 TOKENIZER += ("merges.txt", "source.spm", "target.spm", "sentencepiece.bpe.model", "spiece.model")
+LOCK = ".lock"
+_locks: list[IO] = []
 OTHERS = ("README.md", "run.yaml", "run.json", "predictions.jsonl", "trainer_state.json")
 
 
@@ -38,6 +45,7 @@ def begin(output_dir: Path, resolved: dict[str, Any], command: str) -> None:
     """Claims the folder: run.yaml with every resolved flag, run.json with the command and the machine."""
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
+        _lock(output_dir)
         text = yaml.safe_dump(resolved, allow_unicode=True, sort_keys=True)
         (output_dir / "run.yaml").write_text(text, encoding="utf-8")
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
@@ -57,6 +65,19 @@ def begin(output_dir: Path, resolved: dict[str, Any], command: str) -> None:
         "data_seed": resolved.get("data_seed", resolved.get("seed")),
     }
     _write_json(output_dir / "run.json", facts)
+
+
+def _lock(output_dir: Path) -> None:
+    """Keeps other processes out of the folder as long as this one lives; its children do not inherit the lock."""
+    if fcntl is None:
+        return
+    stream = (output_dir / LOCK).open("w")
+    _locks.append(stream)  # closing it would unlock
+    try:
+        fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        fix = "wait for it, stop it, or choose another --output_dir"
+        raise Refusal(f"another process trains in {output_dir}", "--output_dir", fix) from None
 
 
 def earlier(output_dir: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
