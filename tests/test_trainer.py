@@ -1,5 +1,6 @@
 """The Trainer: predictions in order, whole checkpoints, a loss that stays finite, and one loss however it is split."""
 
+import itertools
 import json
 import re
 
@@ -12,6 +13,7 @@ from transformers import BertConfig, BertForSequenceClassification, DataCollator
 from transformers.utils import logging
 
 from recipes.common import checkpoints, losses
+from recipes.common.collators import Shuffled
 from recipes.common.errors import Refusal, TrainingFailed
 from recipes.common.labels import SINGLE
 from recipes.common.trainer import Trainer, parameters
@@ -242,6 +244,29 @@ def test_a_run_that_logs_no_loss_at_all_is_stopped_too(trainer, model):
     model.classifier.weight.data.fill_(float("nan"))
     with pytest.raises(TrainingFailed):
         trainer(logging_nan_inf_filter=False, logging_steps=100).train()
+
+
+@pytest.mark.parametrize("norm", [1.0, 0.0])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_gradient_that_is_not_finite_ends_the_run_before_the_step_and_names_the_rows(value, norm, trainer, tmp_path):
+    built = trainer(max_steps=6, max_grad_norm=norm, save_strategy="steps", save_steps=1)
+    calls = itertools.count(1)
+    weight = built.model.classifier.weight
+    weight.register_hook(lambda gradient: gradient * value if next(calls) == 3 else gradient)
+    with pytest.raises(TrainingFailed, match="the gradient norm is") as caught:
+        built.train()
+    assert caught.value.where.startswith("after step 2, rows in ")
+    assert all(parameter.isfinite().all() for parameter in built.model.parameters())
+    assert checkpoints.newest(tmp_path / "out") == tmp_path / "out/checkpoint-2"
+    rows = json.loads((tmp_path / "out/not_finite.json").read_text())["rows"]
+    assert rows == list(Shuffled(range(12), 1))[8:12]
+
+
+def test_a_loss_that_leaps_is_warned_of_once(trainer, capsys):
+    built = trainer()
+    for loss in [1.0] * 10 + [2.9, 3.1, 1.0]:
+        built.log({"loss": loss})
+    assert capsys.readouterr().err.count("the loss rose from 1.000 to 3.100") == 1
 
 
 def test_a_finite_run_is_not_stopped(trainer):
