@@ -1,6 +1,7 @@
 """Runs of every recipe that are killed and go on, beside runs that were never stopped.
 
     python tests/killing.py kill --trials 200
+    python tests/killing.py stop --trials 60
     python tests/killing.py matrix
 
 Torch and transformers are imported once; every run is a forked process of its own.
@@ -22,7 +23,7 @@ from pathlib import Path
 import typer
 from conftest import ROOT, load_recipe
 
-from recipes.common import checkpoints, errors
+from recipes.common import checkpoints, errors, signals
 from tools import equivalence
 
 ROWS = 400  # of which 40 are trained on, or the blocks that they fill
@@ -31,6 +32,8 @@ WORDS = ["good", "bad", "warm", "cold", "nice", "poor", "great", "rude", "soup",
 MODELS = {name: [model, overrides.replace("=0", "=0.1").replace("=0.1.1", "=0.1"), *rest]
           for name, (model, overrides, *rest) in equivalence.MODELS.items()}  # fmt: skip
 LANGUAGES = ["--source_lang", "en", "--target_lang", "de"]
+# Files that appear as a run loads and tokenises, trains, saves, evaluates, and after its training evaluates again.
+PHASES = ("run.json", "checkpoint-3", ".saving-6", "checkpoint-9", ".saving-15", "train_results.json")
 UNCOMPARED = ("runtime", "per_second", "flos")
 
 
@@ -215,6 +218,35 @@ def kill(trials: int = 200, seed: int = 0) -> None:
             failures += bool(found)
             where = "inside a save" if inside else "anywhere"
             print(f"{number} {case.recipe}, {where}, exit {code}: {found or 'identical'}", flush=True)
+            shutil.rmtree(output_dir, ignore_errors=True)
+    print(f"{trials - failures} of {trials} identical")
+    raise typer.Exit(int(bool(failures)))
+
+
+@app.command()
+def stop(trials: int = 60, seed: int = 0) -> None:
+    """SIGTERM, SIGINT or SIGUSR1 at random times, in every phase of a run; then the same command."""
+    drawn, failures = random.Random(seed), 0
+    with tempfile.TemporaryDirectory() as name:
+        reference = Reference(Path(name))
+        for number in range(trials):
+            case = Case(list(MODELS)[number % len(MODELS)])
+            wanted, _ = reference.of(case)
+            output_dir, sent = Path(name, f"run-{number}"), signals.SIGNALS[number % len(signals.SIGNALS)]
+            child = start(case, Path(name), output_dir)
+            deadline = time.time() + 60
+            while not (output_dir / PHASES[number // 3 % len(PHASES)]).exists() and time.time() < deadline:
+                time.sleep(0.0005)
+            time.sleep(drawn.random() * 0.1)
+            os.kill(child, sent)
+            began = time.time()
+            code, ended_after = wait(child), time.time() - began
+            found = "" if code in (0, 130 if sent == signal.SIGINT else 143) else f"exit code {code}"
+            found = found or ("" if ended_after < 5 else f"took {ended_after:.1f} s")
+            found = found or go_on(case, Path(name), output_dir, wanted)
+            failures += bool(found)
+            what = f"{number} {case.recipe}, {sent.name}, exit {code} after {ended_after:.2f} s"
+            print(f"{what}: {found or 'identical'}", flush=True)
             shutil.rmtree(output_dir, ignore_errors=True)
     print(f"{trials - failures} of {trials} identical")
     raise typer.Exit(int(bool(failures)))

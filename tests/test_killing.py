@@ -9,7 +9,7 @@ from conftest import ROOT
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("words", [["kill", "--trials", "20"], ["matrix", "--every", "11"]])
+@pytest.mark.parametrize("words", [["kill", "--trials", "20"], ["stop", "--trials", "15"], ["matrix", "--every", "11"]])
 def test_a_killed_run_goes_on_to_the_same_bits(words):
     command = [sys.executable, "-W", "ignore", str(ROOT / "tests/killing.py"), *words]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
