@@ -102,6 +102,9 @@ def rotate(output_dir: Path, limit: int | None, best: str | None) -> None:
 
 def check_belongs(folder: Path, fingerprint: dict[str, Any], allowed: Collection[str]) -> None:
     """Refuses a checkpoint of another run: other data, another tokenizer, model, library version or step size."""
+    if not (folder / FINGERPRINT).exists():
+        fix = "--resume_from_checkpoint false, or --overwrite_output_dir, begins anew"
+        raise Refusal("the checkpoint is of an earlier version of these recipes", str(folder), fix)
     known = json.loads((folder / FINGERPRINT).read_text(encoding="utf-8")) or {}
     differing = [name for name in fingerprint if known.get(name) != fingerprint[name] and name not in allowed]
     if differing:

@@ -38,7 +38,7 @@ TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json
 TOKENIZER += ("merges.txt", "source.spm", "target.spm", "sentencepiece.bpe.model", "spiece.model")
 LOCK = ".lock"
 _locks: list[IO] = []
-OTHERS = ("README.md", "run.yaml", "run.json", "predictions.jsonl", "trainer_state.json")
+OTHERS = ("README.md", "run.yaml", "run.json", "predictions.jsonl", "trainer_state.json", "not_finite.json")
 
 
 def begin(output_dir: Path, resolved: dict[str, Any], command: str) -> None:
@@ -96,7 +96,7 @@ def remove(output_dir: Path) -> None:
         return
     for name in (*RESULTS, *MODEL, *ADAPTER, *TOKENIZER, *OTHERS):
         (output_dir / name).unlink(missing_ok=True)
-    folders = (path for pattern in ("checkpoint-*", ".saving-*") for path in output_dir.glob(pattern))
+    folders = (path for pattern in ("checkpoint-*", ".saving-*", ".removing-*") for path in output_dir.glob(pattern))
     for folder in [*folders, output_dir / "plots", output_dir / ADAPTED]:
         shutil.rmtree(folder, ignore_errors=True)
 

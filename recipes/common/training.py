@@ -119,7 +119,7 @@ def _claim(output_dir: Path, arguments: Any, resolved: dict[str, Any]) -> bool:
         fix = f"{goes_on}another --output_dir keeps both; --overwrite_output_dir begins anew"
         raise Refusal(f"{output_dir} holds a run with other arguments: {shown}", "--output_dir", fix)
     if complete:
-        print(facts.get("table"), "\n")
+        print(facts.get("table", ""), "\n")
         note(f"already complete: {output_dir / 'README.md'}; --overwrite_output_dir begins anew")
     return complete
 
