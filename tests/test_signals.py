@@ -16,10 +16,11 @@ from recipes.common import errors, signals
 
 def main():
     signals.listen()
-    print("ready", flush=True)
     if sys.argv[2] == "outside":
+        print("ready", flush=True)
         time.sleep(30)
     with signals.kept():
+        print("ready", flush=True)
         while not signals.received():
             time.sleep(0.01)
         print("kept", flush=True)
