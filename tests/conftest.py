@@ -13,6 +13,7 @@ ROOT = next(path for path in Path(__file__).resolve().parents if (path / "recipe
 sys.path.insert(0, str(ROOT))
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
+WORDS = ["good", "bad", "warm", "cold", "nice", "poor", "great", "rude", "soup", "room", "film", "the", "was", "and"]
 TINY = "hidden_size=16,num_hidden_layers=1,num_attention_heads=2,intermediate_size=32,max_position_embeddings=64"
 SCRATCH = ["--model_type", "bert", "--config_overrides", TINY, "--vocab_size", "300", "--max_seq_length", "32"]
 SHORT = ["--max_steps", "2", "--per_device_train_batch_size", "4", "--logging_steps", "1", "--eval_strategy", "steps"]
@@ -56,6 +57,20 @@ def in_tmp_path(tmp_path, monkeypatch):
     """The current folder is an empty one."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def text(number, length):
+    """A text of some of the words, another one for every number."""
+    return " ".join(WORDS[(number * 7 + place * place) % len(WORDS)] for place in range(3 + number % length))
+
+
+def row(recipe, number):
+    """A row of training data for a recipe."""
+    if recipe == "translation":
+        return {"translation": {"en": text(number, 9), "de": text(number, 9).upper()}}
+    if recipe == "summarization":
+        return {"document": text(number, 20), "summary": text(number, 4)}
+    return {"text": text(number, 12), "label": ("negative", "positive")[number % 3 % 2]}
 
 
 def load_recipe(name):

@@ -11,7 +11,6 @@ import itertools
 import json
 import os
 import random
-import shutil
 import signal
 import sys
 import tempfile
@@ -19,15 +18,15 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import typer
-from conftest import ROOT, load_recipe
+from conftest import ROOT, load_recipe, row
 
 from recipes.common import checkpoints, errors, signals
 from tools import equivalence
 
 ROWS = 400  # of which 40 are trained on, or the blocks that they fill
-WORDS = ["good", "bad", "warm", "cold", "nice", "poor", "great", "rude", "soup", "room", "film", "the", "was", "and"]
 # Dropout on: a resumed run must draw the same random numbers.
 MODELS = {name: [model, overrides.replace("=0", "=0.1").replace("=0.1.1", "=0.1"), *rest]
           for name, (model, overrides, *rest) in equivalence.MODELS.items()}  # fmt: skip
@@ -35,18 +34,6 @@ LANGUAGES = ["--source_lang", "en", "--target_lang", "de"]
 # Files that appear as a run loads and tokenises, trains, saves, evaluates, and after its training evaluates again.
 PHASES = ("run.json", "checkpoint-3", ".saving-6", "checkpoint-9", ".saving-15", "train_results.json")
 UNCOMPARED = ("runtime", "per_second", "flos")
-
-
-def text(number: int, length: int) -> str:
-    return " ".join(WORDS[(number * 7 + place * place) % len(WORDS)] for place in range(3 + number % length))
-
-
-def row(recipe: str, number: int) -> dict:
-    if recipe == "translation":
-        return {"translation": {"en": text(number, 9), "de": text(number, 9).upper()}}
-    if recipe == "summarization":
-        return {"document": text(number, 20), "summary": text(number, 4)}
-    return {"text": text(number, 12), "label": ("negative", "positive")[number % 3 % 2]}
 
 
 @dataclass(frozen=True)
@@ -178,89 +165,93 @@ def cells() -> Iterator[tuple[Case, int]]:
             yield Case(recipe, accumulated, workers, order), checkpoint
 
 
+def wait_until(path: Path, seconds: float) -> None:
+    """Waits for a path to appear, at most so long."""
+    deadline = time.time() + seconds
+    while not path.exists() and time.time() < deadline:
+        time.sleep(0.0005)
+
+
+def conclude(trials: Iterator[tuple[str, str]]) -> NoReturn:
+    """Prints of every trial what was done and what differed, and how many were identical."""
+    number = failures = 0
+    for what, found in trials:
+        number, failures = number + 1, failures + bool(found)
+        print(f"{what}: {found or 'identical'}", flush=True)
+    print(f"{number - failures} of {number} identical")
+    raise typer.Exit(int(bool(failures)))
+
+
 app = typer.Typer()
 
 
 @app.command()
 def matrix(recipe: str = "", every: int = 1) -> None:
     """Every recipe, accumulation, number of workers, order and epoch: killed after a checkpoint, then resumed."""
-    failures = 0
-    with tempfile.TemporaryDirectory() as name:
-        reference, chosen = Reference(Path(name)), [cell for cell in cells() if recipe in cell[0].recipe][::every]
+
+    def trials(folder: Path) -> Iterator[tuple[str, str]]:
+        reference, chosen = Reference(folder), [cell for cell in cells() if recipe in cell[0].recipe][::every]
         for number, (case, checkpoint) in enumerate(chosen):
             wanted, _ = reference.of(case)
-            output_dir = Path(name, f"run-{number}")
-            code = wait(start(case, Path(name), output_dir, killed_at_checkpoint(checkpoint)))
-            found = go_on(case, Path(name), output_dir, wanted) if code == -9 else f"was not killed: {code}"
-            failures += bool(found)
-            print(f"{case} killed after checkpoint {checkpoint}: {found or 'identical'}", flush=True)
-            shutil.rmtree(output_dir)
-    print(f"{len(chosen) - failures} of {len(chosen)} identical")
-    raise typer.Exit(int(bool(failures)))
+            output_dir = folder / f"run-{number}"
+            code = wait(start(case, folder, output_dir, killed_at_checkpoint(checkpoint)))
+            found = go_on(case, folder, output_dir, wanted) if code == -9 else f"was not killed: {code}"
+            yield f"{case} killed after checkpoint {checkpoint}", found
+
+    with tempfile.TemporaryDirectory() as name:
+        conclude(trials(Path(name)))
 
 
 @app.command()
 def kill(trials: int = 200, seed: int = 0) -> None:
     """kill -9 at random times, every other one inside a save; then the same command."""
-    drawn, failures = random.Random(seed), 0
-    with tempfile.TemporaryDirectory() as name:
-        reference = Reference(Path(name))
-        for number in range(trials):
-            case = Case(list(MODELS)[number % len(MODELS)])
-            wanted, seconds = reference.of(case)
-            output_dir = Path(name, f"run-{number}")
-            inside = number % 2 == 0
-            child = start(case, Path(name), output_dir)
-            wait_for(drawn, output_dir, seconds, inside)
-            os.kill(child, signal.SIGKILL)
-            code = wait(child)
-            found = go_on(case, Path(name), output_dir, wanted)
-            failures += bool(found)
-            where = "inside a save" if inside else "anywhere"
-            print(f"{number} {case.recipe}, {where}, exit {code}: {found or 'identical'}", flush=True)
-            shutil.rmtree(output_dir, ignore_errors=True)
-    print(f"{trials - failures} of {trials} identical")
-    raise typer.Exit(int(bool(failures)))
+    drawn = random.Random(seed)
+
+    def wait_for(output_dir: Path, seconds: float, inside: bool) -> None:
+        if not inside:
+            return time.sleep(drawn.random() * seconds)
+        wait_until(output_dir / f"{checkpoints.STAGING}{3 * drawn.randint(1, 6)}", 3 * seconds)
+        time.sleep(drawn.random() * 0.03)
+
+    def one(number: int, case: Case, folder: Path, wanted: dict, seconds: float) -> tuple[str, str]:
+        output_dir, inside = folder / f"run-{number}", number % 2 == 0
+        child = start(case, folder, output_dir)
+        wait_for(output_dir, seconds, inside)
+        os.kill(child, signal.SIGKILL)
+        code = wait(child)
+        where = "inside a save" if inside else "anywhere"
+        return f"{number} {case.recipe}, {where}, exit {code}", go_on(case, folder, output_dir, wanted)
+
+    repeat(trials, one)
 
 
 @app.command()
 def stop(trials: int = 60, seed: int = 0) -> None:
     """SIGTERM, SIGINT or SIGUSR1 at random times, in every phase of a run; then the same command."""
-    drawn, failures = random.Random(seed), 0
+    drawn = random.Random(seed)
+
+    def one(number: int, case: Case, folder: Path, wanted: dict, seconds: float) -> tuple[str, str]:
+        output_dir, sent = folder / f"run-{number}", signals.SIGNALS[number % len(signals.SIGNALS)]
+        child = start(case, folder, output_dir)
+        wait_until(output_dir / PHASES[number // 3 % len(PHASES)], 60)
+        time.sleep(drawn.random() * 0.1)
+        os.kill(child, sent)
+        began = time.time()
+        code, ended_after = wait(child), time.time() - began
+        found = "" if code in (0, 130 if sent == signal.SIGINT else 143) else f"exit code {code}"
+        found = found or ("" if ended_after < 5 else f"took {ended_after:.1f} s")
+        what = f"{number} {case.recipe}, {sent.name}, exit {code} after {ended_after:.2f} s"
+        return what, found or go_on(case, folder, output_dir, wanted)
+
+    repeat(trials, one)
+
+
+def repeat(trials: int, one: Callable[..., tuple[str, str]]) -> NoReturn:
+    """So many trials of the recipes in turn, each beside the run of its case that was never stopped."""
     with tempfile.TemporaryDirectory() as name:
-        reference = Reference(Path(name))
-        for number in range(trials):
-            case = Case(list(MODELS)[number % len(MODELS)])
-            wanted, _ = reference.of(case)
-            output_dir, sent = Path(name, f"run-{number}"), signals.SIGNALS[number % len(signals.SIGNALS)]
-            child = start(case, Path(name), output_dir)
-            deadline = time.time() + 60
-            while not (output_dir / PHASES[number // 3 % len(PHASES)]).exists() and time.time() < deadline:
-                time.sleep(0.0005)
-            time.sleep(drawn.random() * 0.1)
-            os.kill(child, sent)
-            began = time.time()
-            code, ended_after = wait(child), time.time() - began
-            found = "" if code in (0, 130 if sent == signal.SIGINT else 143) else f"exit code {code}"
-            found = found or ("" if ended_after < 5 else f"took {ended_after:.1f} s")
-            found = found or go_on(case, Path(name), output_dir, wanted)
-            failures += bool(found)
-            what = f"{number} {case.recipe}, {sent.name}, exit {code} after {ended_after:.2f} s"
-            print(f"{what}: {found or 'identical'}", flush=True)
-            shutil.rmtree(output_dir, ignore_errors=True)
-    print(f"{trials - failures} of {trials} identical")
-    raise typer.Exit(int(bool(failures)))
-
-
-def wait_for(drawn: random.Random, output_dir: Path, seconds: float, inside: bool) -> None:
-    """Sleeps for a random time; `inside`: until a random save begins, and a moment more."""
-    if not inside:
-        return time.sleep(drawn.random() * seconds)
-    step = 3 * drawn.randint(1, 6)
-    deadline = time.time() + 3 * seconds
-    while not (output_dir / f"{checkpoints.STAGING}{step}").exists() and time.time() < deadline:
-        time.sleep(0.0005)
-    time.sleep(drawn.random() * 0.03)
+        folder, cases = Path(name), [Case(recipe) for recipe in MODELS]
+        reference, chosen = Reference(folder), [cases[number % len(cases)] for number in range(trials)]
+        conclude(one(number, case, folder, *reference.of(case)) for number, case in enumerate(chosen))
 
 
 if __name__ == "__main__":

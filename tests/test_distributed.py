@@ -11,31 +11,18 @@ from functools import partial
 import psutil
 import pytest
 import torch
-from conftest import ROOT, load_recipe, merged, predictions
+from conftest import ROOT, load_recipe, merged, predictions, row
 from safetensors import safe_open
 from test_world import torchrun
 
 from tools import equivalence
 
 pytestmark = pytest.mark.slow
-WORDS = ["good", "bad", "warm", "cold", "nice", "poor", "great", "rude", "soup", "room", "film", "the", "was", "and"]
 ENGINES = {"ddp": [], "zero3": ["--deepspeed", "zero3"], "fsdp2": ["--fsdp"]}
 FILES = {name: ["--validation_file", f"{name}.jsonl"] for name in equivalence.MODELS}
 FILES["translation"] += ["--source_lang", "en", "--target_lang", "de"]
 RUN = ["--bf16", "false", "--eval_strategy", "no", "--save_strategy", "no", "--load_best_model_at_end", "false"]
 RUN += ["--vocab_size", "400", "--learning_rate", "1e-2", "--per_device_eval_batch_size", "7"]
-
-
-def text(number, length):
-    return " ".join(WORDS[(number * 7 + place * place) % len(WORDS)] for place in range(3 + number % length))
-
-
-def row(recipe, number):
-    if recipe == "translation":
-        return {"translation": {"en": text(number, 9), "de": text(number, 9).upper()}}
-    if recipe == "summarization":
-        return {"document": text(number, 20), "summary": text(number, 4)}
-    return {"text": text(number, 12), "label": ("negative", "positive")[number % 3 % 2]}
 
 
 @pytest.fixture

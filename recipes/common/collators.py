@@ -67,6 +67,26 @@ class Shuffled(Sampler):
             self.dataset.set_epoch(epoch)
 
 
+class Fixed(Sampler):
+    """A given order."""
+
+    def __init__(self, order: Array):
+        self.order = order
+
+    def __iter__(self):
+        return iter(self.order.tolist())
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+
+def longest_first(dataset: Any) -> Array | None:
+    """Row positions by falling length (equal lengths stay in order); None where the lengths are not known."""
+    if "length" not in (getattr(dataset, "column_names", None) or []):
+        return None
+    return numpy.argsort(-numpy.asarray(dataset["length"]), kind="stable")
+
+
 @dataclass
 class MaskedBlocks:
     """Rows of Blocks -> input_ids, attention_mask and labels [batch, length]; labels are -100 where nothing is masked.

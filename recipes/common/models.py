@@ -1,5 +1,6 @@
 """Tokenizer and model: from a checkpoint, or trained on the training text and built from a configuration."""
 
+import copy
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from recipes.common.errors import Refusal, did_you_mean, nearest, note
 from recipes.common.labels import MULTI, REGRESSION, SINGLE, Labels
 from recipes.common.vocabularies import ROBERTA_LIKE, T5_LIKE, train_tokenizer
 
+ADAPTED = "config"  # the folder, beside an adapter, with the configuration (labels, …) of the model under it
 BODY = (torch.nn.Embedding, torch.nn.ModuleList)  # what a model's head has none of
 
 
@@ -198,6 +200,17 @@ def _with_adapters(model: torch.nn.Module, arguments: Arguments) -> torch.nn.Mod
     except ValueError as error:
         reason = str(error).splitlines()[0]
         raise Refusal(f"no adapters: {reason}", "--lora_target_modules", "name modules of the model") from None
+
+
+def save_base_configuration(model: Any, folder: Path) -> None:
+    """Writes what an adapter's own folder does not say: the configuration of the model that it belongs to."""
+    base = model.get_base_model()
+    config = copy.deepcopy(base.config)
+    config.architectures = [type(base).__name__]
+    vars(config).pop("quantization_config", None)  # or the base's weights would count as quantized already
+    config.save_pretrained(folder)
+    if base.can_generate():
+        base.generation_config.save_pretrained(folder)
 
 
 def max_length(wanted: int, tokenizer: PreTrainedTokenizerBase, model: torch.nn.Module) -> int:

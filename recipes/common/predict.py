@@ -16,8 +16,7 @@ from transformers.utils.logging import disable_progress_bar
 from recipes.common import data, files, metrics
 from recipes.common.errors import Refusal
 from recipes.common.labels import MULTI, REGRESSION, SINGLE
-from recipes.common.models import max_length
-from recipes.common.trainer import ADAPTED
+from recipes.common.models import ADAPTED, max_length
 
 CHUNK = 4096  # rows that are sorted by length together
 Text = str | tuple[str, str]

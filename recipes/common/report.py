@@ -26,9 +26,10 @@ from recipes.common.args import ROOT, SECRETS
 from recipes.common.data import Splits
 from recipes.common.errors import Refusal
 from recipes.common.files import content_hash
+from recipes.common.models import ADAPTED
 from recipes.common.tasks import Task
 from recipes.common.tokens import Tokens
-from recipes.common.trainer import ADAPTED, Trainer, parameters
+from recipes.common.trainer import Trainer, parameters
 
 PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "accelerate", "peft", "evaluate", "scikit-learn")
 RESULTS = ("all_results.json", "train_results.json", "eval_results.json", "predict_results.json")

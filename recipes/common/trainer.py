@@ -1,6 +1,5 @@
 """The one Trainer subclass: whole checkpoints, predictions in order, a loss that stays finite."""
 
-import copy
 import json
 import math
 import statistics
@@ -16,7 +15,6 @@ import torch
 import transformers
 from accelerate.utils import DistributedType, load_fsdp_optimizer
 from peft import PeftModel
-from torch.utils.data import Sampler
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME, TRAINING_ARGS_NAME, get_fsdp_ckpt_kwargs
 from transformers.trainer_callback import ProgressCallback
@@ -24,13 +22,13 @@ from transformers.trainer_utils import EvalPrediction, PredictionOutput
 
 from recipes.common import checkpoints, losses, signals, states, world
 from recipes.common.callbacks import Progress, SaveLast
-from recipes.common.collators import Shuffled
+from recipes.common.collators import Fixed, Shuffled, longest_first
 from recipes.common.errors import Refusal, TrainingFailed, did_you_mean, warn
 from recipes.common.labels import MISSING
+from recipes.common.models import ADAPTED, save_base_configuration
 from recipes.common.packing import Stream
 from recipes.common.tokens import Endless
 
-ADAPTED = "config"  # the folder, beside an adapter, with the configuration (labels, …) of the model under it
 OPTIMIZER, SCHEDULER, PROCESS = "optimizer.safetensors", "scheduler.safetensors", "process_{}.safetensors"
 NOT_FINITE = "not_finite.json"
 SPIKE = 3.0  # a loss so many times the last ones' median is worth a warning
@@ -214,12 +212,14 @@ class Trainer(transformers.Trainer):
 
     def _stop_here(self, signal: int | None = None) -> None:
         """Between two steps: where any process got a signal, all save and stop."""
-        if signal is None:
-            signal = int(self.accelerator.gather(torch.tensor([signals.received()], device=self.args.device)).max())
-        if signal:
+        if signal := self._signal() if signal is None else signal:
             if self.state.global_step > max(self._saved_step, 0):
                 self._save_checkpoint(self.model_wrapped, None)
             raise signals.Stopped(signal, self.state.global_step)
+
+    def _signal(self) -> int:
+        """The signal that any process got, or 0."""
+        return int(self.accelerator.gather(torch.tensor([signals.received()], device=self.args.device)).max())
 
     def compute_loss(self, *args: Any, **options: Any) -> Any:
         """The loss; DeepSpeed takes its optimizer step with the backward pass, so that the loss is looked at before."""
@@ -268,10 +268,8 @@ class Trainer(transformers.Trainer):
 
     def prediction_step(self, model: Any, inputs: dict, prediction_loss_only: bool, ignore_keys: Any = None) -> Any:
         """Loss, logits and labels of a batch; with --predict_with_generate the logits come with the generated ids."""
-        if self.is_in_train:
-            stop = torch.tensor([signals.received()], device=self.args.device)
-            if stop := int(self.accelerator.gather(stop).max()):
-                raise signals.Stopped(stop, self.state.global_step)
+        if self.is_in_train and (signal := self._signal()):
+            raise signals.Stopped(signal, self.state.global_step)
         loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         logits = logits[0] if isinstance(logits, tuple) else logits
         if prediction_loss_only or not getattr(self.args, "predict_with_generate", False):
@@ -287,7 +285,7 @@ class Trainer(transformers.Trainer):
         return compute_metrics(EvalPrediction(*ordered, inputs=self._evaluated))
 
     def _in_order(self, arrays: Any) -> Any:
-        order = _longest_first(self._evaluated)
+        order = longest_first(self._evaluated)
         return arrays if order is None or arrays is None else _take(arrays, numpy.argsort(order))
 
     def _set_signature_columns_if_needed(self) -> None:
@@ -305,9 +303,9 @@ class Trainer(transformers.Trainer):
         Decided here, because Trainer drops the length column before it asks for a sampler, and because its own
         sampler for group_by_length would draw a random order.
         """
-        order = None if is_training else _longest_first(dataset)
+        order = None if is_training else longest_first(dataset)
         if order is not None:
-            options["sampler_fn"] = lambda _: _Fixed(order)
+            options["sampler_fn"] = lambda _: Fixed(order)
         strategy = self.args.train_sampling_strategy
         if is_training and strategy in ("random", "group_by_length") and hasattr(dataset, "__len__"):
             grouped = strategy == "group_by_length" and "length" in (getattr(dataset, "column_names", None) or [])
@@ -329,14 +327,8 @@ class Trainer(transformers.Trainer):
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         super()._save(output_dir, state_dict)
         folder = Path(output_dir or self.args.output_dir)
-        if isinstance(self.model, PeftModel):  # an adapter's folder says nothing of the model that it belongs to
-            base = self.model.get_base_model()
-            config = copy.deepcopy(base.config)
-            config.architectures = [type(base).__name__]
-            vars(config).pop("quantization_config", None)  # or the base's weights would count as quantized already
-            config.save_pretrained(folder / ADAPTED)
-            if base.can_generate():
-                base.generation_config.save_pretrained(folder / ADAPTED)
+        if isinstance(self.model, PeftModel):
+            save_base_configuration(self.model, folder / ADAPTED)
         with suppress(FileNotFoundError):  # a pickle, with the Hub token in clear
             (folder / TRAINING_ARGS_NAME).unlink()
 
@@ -430,26 +422,6 @@ class Trainer(transformers.Trainer):
     def _name_best(self, output_dir: Path) -> None:
         if self.state.best_global_step:
             self.state.best_model_checkpoint = str(output_dir / f"checkpoint-{self.state.best_global_step}")
-
-
-class _Fixed(Sampler):
-    """A given order."""
-
-    def __init__(self, order: numpy.ndarray):
-        self.order = order
-
-    def __iter__(self):
-        return iter(self.order.tolist())
-
-    def __len__(self) -> int:
-        return len(self.order)
-
-
-def _longest_first(dataset: Any) -> numpy.ndarray | None:
-    """Row positions by falling length (equal lengths stay in order); None where the lengths are not known."""
-    if "length" not in (getattr(dataset, "column_names", None) or []):
-        return None
-    return numpy.argsort(-numpy.asarray(dataset["length"]), kind="stable")
 
 
 def _take(arrays: Any, order: numpy.ndarray) -> Any:
