@@ -137,6 +137,8 @@ def test_a_stream_killed_in_mid_epoch_goes_on_bit_for_bit(recipe, texts):
     assert recipe.main(flags)["eval_loss"] == whole["eval_loss"]
     first, second = (load_file(f"{folder}/model.safetensors") for folder in ("whole", "out"))
     assert all(torch.equal(first[name], second[name]) for name in first)
+    steps = json.loads((texts / "out/trainer_state.json").read_text("utf-8"))["log_history"]
+    assert [log["epoch"] for log in steps if "eval_loss" in log][-1] == 1.0
 
 
 def test_a_stream_holds_out_the_same_rows_at_every_pass(recipe, texts):

@@ -38,3 +38,11 @@ class SaveLast(TrainerCallback):
         """Makes up for it."""
         if self._due:
             self._due, control.should_save = False, True
+
+
+class PlaceInStream(TrainerCallback):
+    """A stream has one epoch without end; Trainer counts it from 0 again in a run that goes on from a checkpoint."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **options: Any) -> None:
+        """The epoch that is logged: the share of all steps that are done."""
+        state.epoch = state.global_step / state.max_steps

@@ -21,7 +21,7 @@ from transformers.trainer_callback import ProgressCallback
 from transformers.trainer_utils import EvalPrediction, PredictionOutput
 
 from recipes.common import checkpoints, losses, signals, states, world
-from recipes.common.callbacks import Progress, SaveLast
+from recipes.common.callbacks import PlaceInStream, Progress, SaveLast
 from recipes.common.collators import Fixed, Shuffled, longest_first
 from recipes.common.errors import Refusal, TrainingFailed, did_you_mean, warn
 from recipes.common.labels import MISSING
@@ -63,6 +63,8 @@ class Trainer(transformers.Trainer):
         if self.pop_callback(ProgressCallback):
             self.add_callback(Progress)
         self.add_callback(SaveLast)
+        if isinstance(self.train_dataset, Stream):
+            self.add_callback(PlaceInStream)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Stops the run at the first logged loss or gradient norm that is not finite."""
