@@ -2,7 +2,9 @@
 
 import itertools
 import json
+import os
 import re
+import signal
 
 import numpy
 import pytest
@@ -12,7 +14,7 @@ from datasets import Dataset
 from transformers import BertConfig, BertForSequenceClassification, DataCollatorWithPadding, TrainingArguments
 from transformers.utils import logging
 
-from recipes.common import checkpoints, losses
+from recipes.common import checkpoints, losses, signals
 from recipes.common.collators import Shuffled
 from recipes.common.errors import Refusal, TrainingFailed
 from recipes.common.labels import SINGLE
@@ -194,6 +196,39 @@ def test_a_run_that_goes_on_from_a_checkpoint_ends_as_if_it_had_never_stopped(tr
     resumed.train(resume_from_checkpoint=str(tmp_path / "out/checkpoint-2"))
     assert losses_of(resumed) == losses_of(whole)
     assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
+
+
+class StopAtStep(transformers.TrainerCallback):
+    """Sends SIGTERM after a step has been logged, before it is evaluated."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_log(self, args, state, control, **options):
+        if state.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_run_stopped_in_an_evaluation_before_a_save_goes_on_with_the_same_dropout(trainer, model, tmp_path):
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.5
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    both = {"eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps", "save_steps": 2, "max_steps": 6}
+    whole = trainer(**both)
+    whole.train()
+    model.load_state_dict(start)
+    stopped = trainer(**both)
+    stopped.add_callback(StopAtStep(4))
+    signals.listen()
+    try:
+        with pytest.raises(signals.Stopped):
+            stopped.train()
+    finally:
+        signals.leave()
+    resumed = trainer(**both)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "out/checkpoint-4"))
+    assert losses_of(resumed) == losses_of(whole)
 
 
 def test_a_run_stopped_while_it_saves_goes_on_from_the_checkpoint_before(trainer, tmp_path, monkeypatch):

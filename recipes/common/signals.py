@@ -37,7 +37,9 @@ def listen() -> None:
 
 
 def leave() -> None:
-    """The run is over: signals do what they did before it."""
+    """The run is over: signals do what they did before it, and the one that came is forgotten."""
+    global _received
+    _received = None
     for number in SIGNALS:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 

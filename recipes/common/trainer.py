@@ -140,16 +140,16 @@ class Trainer(transformers.Trainer):
         own = self._resumed / PROCESS.format(self.args.process_index)
         mine = states.read(own)["place"] if own.exists() and len(found) == self.args.world_size else None
         loss = mine["loss"] if mine else sum(place["loss"] for place in found) / len(found)
-        self._resumed = None
+        resumed, self._resumed = self._resumed, None
         self._tr_loss += loss
         self._total_loss_scalar, self._globalstep_last_logged = found[0]["total_loss"], found[0]["logged_step"]
         self._began -= found[0]["seconds"]
         if found[0]["pending"]:
             self.control.should_evaluate, self.control.should_save = True, found[0]["pending"]["save"]
-            with torch.random.fork_rng():
-                self._maybe_log_save_evaluate(
-                    self._tr_loss, None, self.model_wrapped, None, self.state.epoch, None, self._began
-                )
+            self._load_rng_state(str(resumed))  # what is saved now holds it, too
+            self._maybe_log_save_evaluate(
+                self._tr_loss, None, self.model_wrapped, None, self.state.epoch, None, self._began
+            )
 
     def _maybe_log_save_evaluate(self, *args: Any, **options: Any) -> None:
         """Trainer's; a signal that cuts the evaluation short leaves a checkpoint from which it is made up for."""
