@@ -72,6 +72,10 @@ def test_batches_that_are_split_between_processes_are_refused(refuse):
     assert "another meaning" in refuse("--accelerator_config", '{"split_batches": true}')
 
 
+def test_batches_that_shrink_where_memory_is_short_are_refused(refuse):
+    assert "--global_batch_size N" in refuse("--auto_find_batch_size")
+
+
 def test_weights_of_four_bits_are_not_shared_out(refuse):
     flags = ["--load_in_4bit", "--lora_rank", "2", "--model_name_or_path", "base"]
     assert "weights of four bits cannot be shared out" in refuse("--deepspeed", "zero3", *flags)

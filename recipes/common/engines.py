@@ -56,6 +56,9 @@ def check(arguments: Any, training_arguments: Any) -> None:
     if training_arguments.accelerator_config.split_batches:
         fix = "leave it out: --global_batch_size N says how many rows a step takes in all"
         raise Refusal("split_batches gives --per_device_train_batch_size another meaning", "--accelerator_config", fix)
+    if training_arguments.auto_find_batch_size:
+        fix = "lower --per_device_train_batch_size; with --global_batch_size N the curve stays the same"
+        raise Refusal("a batch that shrinks in mid-run changes the rows of a step", "--auto_find_batch_size", fix)
     if training_arguments.torch_compile:
         _check_compiler(training_arguments)
     if training_arguments.deepspeed:
