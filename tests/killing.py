@@ -47,6 +47,7 @@ class Case:
     accumulated: int = 1
     workers: int = 0
     order: str = "random"
+    kept: int = 3  # checkpoints
 
     def flags(self, folder: Path, output_dir: Path) -> list[str]:
         """Two epochs of ten steps of four rows with a checkpoint every three steps."""
@@ -62,7 +63,7 @@ class Case:
         words += ["--gradient_accumulation_steps", str(self.accumulated), "--num_train_epochs", "2"]
         words += ["--dataloader_num_workers", str(self.workers), "--learning_rate", "1e-2", "--logging_steps", "1"]
         words += ["--eval_strategy", "steps", "--eval_steps", "5", "--save_strategy", "steps", "--save_steps", "3"]
-        words += ["--load_best_model_at_end", "false", "--save_total_limit", "3", "--max_eval_samples", "8"]
+        words += ["--load_best_model_at_end", "false", "--save_total_limit", str(self.kept), "--max_eval_samples", "8"]
         if self.order == "streaming" and self.recipe.endswith("pretrain"):
             return [*words, "--streaming", "--max_steps", "20"]
         words += ["--max_train_samples", "40"]

@@ -7,11 +7,14 @@ import pytest
 from conftest import ROOT
 
 pytestmark = pytest.mark.slow
+COMMANDS = ["killing.py kill --trials 20", "killing.py stop --trials 20", "killing.py matrix --every 11"]
+COMMANDS += ["faults.py --every 23"]
 
 
-@pytest.mark.parametrize("words", [["kill", "--trials", "20"], ["stop", "--trials", "15"], ["matrix", "--every", "11"]])
-def test_a_killed_run_goes_on_to_the_same_bits(words):
-    command = [sys.executable, "-W", "ignore", str(ROOT / "tests/killing.py"), *words]
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_killed_run_goes_on_to_the_same_bits(command):
+    script, *words = command.split()
+    command = [sys.executable, "-W", "ignore", str(ROOT / "tests" / script), *words]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
     lines = ended.stdout.splitlines()

@@ -71,11 +71,24 @@ STEPS = ["--max_steps", "6", "--per_device_train_batch_size", "4", "--save_strat
 STEPS += ["--save_total_limit", "5", "--eval_strategy", "no", "--load_best_model_at_end", "false", "--do_train"]
 CHANGES = {  # what changes, its flags, words of the refusal
     "a learning rate": (["--learning_rate", "1e-3"], "--learning_rate 5e-05 -> 0.001"),
+    "a schedule": (["--lr_scheduler_type", "cosine"], "--lr_scheduler_type linear -> cosine"),
+    "a warm-up": (["--warmup_steps", "1"], "--warmup_steps 0 -> 1"),
+    "weight decay": (["--weight_decay", "0.1"], "--weight_decay"),
+    "Adam's beta": (["--adam_beta2", "0.95"], "--adam_beta2 0.999 -> 0.95"),
+    "an optimizer": (["--optim", "sgd"], "--optim adamw_torch_fused -> sgd"),
+    "clipping": (["--max_grad_norm", "0.5"], "--max_grad_norm"),
+    "label smoothing": (["--label_smoothing_factor", "0.1"], "--label_smoothing_factor"),
     "a seed": (["--seed", "7"], "--seed 42 -> 7"),
+    "the order of rows": (["--data_seed", "7"], "--data_seed None -> 7"),
+    "groups of length": (["--train_sampling_strategy", "group_by_length"], "--train_sampling_strategy"),
     "more steps": (["--max_steps", "8"], "--max_steps 6 -> 8"),
     "dropout": (["--config_overrides", "hidden_dropout_prob=0.2"], "--config_overrides"),
     "rows a step": (["--per_device_train_batch_size", "8"], "--per_device_train_batch_size 4 -> 8"),
-    "clipping": (["--max_grad_norm", "0.5"], "--max_grad_norm"),
+    "accumulation": (["--gradient_accumulation_steps", "2"], "--gradient_accumulation_steps 1 -> 2"),
+    "fewer rows": (["--max_train_samples", "8"], "--max_train_samples None -> 8"),
+    "shorter rows": (["--max_seq_length", "5"], "--max_seq_length"),
+    "precision": (["--bf16", "true"], "--bf16"),
+    "frozen layers": (["--freeze_encoder"], "--freeze_encoder False -> True"),
 }
 
 
@@ -107,7 +120,11 @@ def test_another_split_of_the_same_step_goes_on(sentiment, stopped, capsys):
     assert "resuming from out/checkpoint-2" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("flags", [["--logging_steps", "1"], ["--save_steps", "3"], ["--use_cpu"]])
+PERMITTED = ["--logging_steps 1", "--save_steps 3", "--save_total_limit 2", "--use_cpu", "--dataloader_num_workers 1"]
+PERMITTED += ["--per_device_eval_batch_size 3", "--gradient_checkpointing", "--disable_tqdm true"]
+
+
+@pytest.mark.parametrize("flags", map(str.split, PERMITTED), ids=PERMITTED)
 def test_what_does_not_change_the_mathematics_may_change(flags, sentiment, stopped, capsys):
     sentiment.main(merged(*FLAGS, *STEPS, *flags))
     assert "resuming from out/checkpoint-2" in capsys.readouterr().err

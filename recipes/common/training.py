@@ -23,6 +23,9 @@ from recipes.common.trainer import Trainer
 # Flags that change what is shown or where a run goes on, not what is learned.
 FREE_TO_CHANGE = {"logging_steps", "disable_tqdm", "report_to", "run_name", "save_total_limit", "log_level", "use_cpu"}
 FREE_TO_CHANGE |= {"num_processes", "save_steps", "dataloader_num_workers", "dataloader_prefetch_factor"}
+FREE_TO_CHANGE |= {"per_device_eval_batch_size", "eval_accumulation_steps", "gradient_checkpointing"}
+FREE_TO_CHANGE |= {"activation_checkpointing", "ddp_timeout", "preprocessing_num_workers"}
+FREE_TO_CHANGE |= {"dataloader_pin_memory", "dataloader_persistent_workers"}
 SPLIT = {"per_device_train_batch_size", "gradient_accumulation_steps"}  # of a step, into processes and micro-batches
 
 
