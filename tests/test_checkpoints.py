@@ -8,6 +8,7 @@ import pytest
 from recipes.common import checkpoints
 
 FILES = {"model.safetensors": bytes(range(256)) * 8, "optimizer.pt": b"state", "deep/er/rng.bin": b"\x00", "empty": b""}
+FILES |= {"process_0.safetensors": b"random"}
 
 
 def save(folder, step, files=FILES):

@@ -297,6 +297,23 @@ def test_a_gradient_that_is_not_finite_ends_the_run_before_the_step_and_names_th
     assert rows == list(Shuffled(range(12), 1))[8:12]
 
 
+class Overflow(transformers.TrainerCallback):
+    """The optimizer's step makes a weight infinite."""
+
+    def on_optimizer_step(self, args, state, control, model=None, **options):
+        model.classifier.bias.data[0] = float("inf")
+
+
+@pytest.mark.parametrize("saved", ["no", "steps"])
+def test_weights_that_the_last_step_made_infinite_are_not_published(saved, trainer, tmp_path):
+    """No loss follows that step."""
+    built = trainer(max_steps=1, save_strategy=saved, save_steps=1)
+    built.add_callback(Overflow)
+    with pytest.raises(TrainingFailed, match="a weight is not finite"):
+        built.train()
+    assert checkpoints.newest(tmp_path / "out") is None
+
+
 def test_a_loss_that_leaps_is_warned_of_once(trainer, capsys):
     built = trainer()
     for loss in [1.0] * 10 + [2.9, 3.1, 1.0]:

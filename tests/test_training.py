@@ -176,6 +176,15 @@ def test_a_save_that_does_not_fit_leaves_the_checkpoint_before_it_and_the_run_go
     assert subprocess.run(words, capture_output=True, check=False).returncode == 0
 
 
+def test_a_checkpoint_that_holds_the_model_alone_is_passed_over(sentiment, reviews, capsys):
+    sentiment.main([*FLAGS, *STEPS, "--save_only_model"])
+    as_if_killed(reviews / "out", "checkpoint-2")
+    sentiment.main([*FLAGS, *STEPS, "--save_only_model"])
+    said = capsys.readouterr().err
+    assert "out/checkpoint-2 is passed over: it holds a model alone, as --save_only_model writes it" in said
+    assert "resuming" not in said
+
+
 def test_a_damaged_checkpoint_is_not_resumed_from(sentiment, reviews, capsys):
     sentiment.main([*FLAGS, *SHORT])
     (reviews / "out/checkpoint-2/model.safetensors").write_bytes(b"damaged")

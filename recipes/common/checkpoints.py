@@ -12,6 +12,7 @@ from recipes.common.errors import FREE_SPACE, DiskFull, Refusal, disk_error, not
 from recipes.common.files import content_hash
 
 MANIFEST, FINGERPRINT = "manifest.json", "fingerprint.json"
+PROCESS = "process_{}.safetensors"  # what belongs to one process: random generators, its place in the run
 STAGING = ".saving-"
 OUTGOING = ".removing-"
 
@@ -66,6 +67,12 @@ def damage(folder: Path) -> str:
     return ""
 
 
+def no_states(folder: Path) -> str:
+    """Why training cannot go on from an intact checkpoint, in words; empty where it can."""
+    alone = not any(folder.glob(PROCESS.format("*")))
+    return "it holds a model alone, as --save_only_model writes it" if alone else ""
+
+
 def intact(folder: Path) -> bool:
     """Whether every file of the manifest is there with its size and SHA-256, and no other."""
     return folder.is_dir() and not damage(folder)
@@ -79,7 +86,7 @@ def newest(output_dir: Path) -> Path | None:
     for folder in [*output_dir.glob(f"{STAGING}*"), *output_dir.glob(f"{OUTGOING}*")]:
         shutil.rmtree(folder, ignore_errors=True)
     for folder in sorted(all_of(output_dir), key=step, reverse=True):
-        found = damage(folder)
+        found = damage(folder) or no_states(folder)
         if not found:
             return folder
         note(f"{folder} is passed over: {found}")

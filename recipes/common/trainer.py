@@ -15,6 +15,7 @@ import torch
 import transformers
 from accelerate.utils import DistributedType, load_fsdp_optimizer
 from peft import PeftModel
+from torch.distributed.tensor import DTensor
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME, TRAINING_ARGS_NAME, get_fsdp_ckpt_kwargs
 from transformers.trainer_callback import ProgressCallback
@@ -29,7 +30,7 @@ from recipes.common.models import ADAPTED, save_base_configuration
 from recipes.common.packing import Stream
 from recipes.common.tokens import Endless
 
-OPTIMIZER, SCHEDULER, PROCESS = "optimizer.safetensors", "scheduler.safetensors", "process_{}.safetensors"
+OPTIMIZER, SCHEDULER = "optimizer.safetensors", "scheduler.safetensors"
 NOT_FINITE = "not_finite.json"
 SPIKE = 3.0  # a loss so many times the last ones' median is worth a warning
 KEYS = ["row", "epoch", "context"]  # what collators read beside the model's own inputs
@@ -124,6 +125,7 @@ class Trainer(transformers.Trainer):
         """Trainer's end of a training; loss and time are those of all its parts, checkpoints stay as they are."""
         self._take_up()
         self._stop_here()
+        self._check_finite()
         self._initial_global_step = 0
         limit, self.args.save_total_limit = self.args.save_total_limit, None
         try:
@@ -136,8 +138,8 @@ class Trainer(transformers.Trainer):
         evaluation that a signal cut short."""
         if not self._resumed:
             return
-        found = [states.read(path)["place"] for path in sorted(self._resumed.glob(PROCESS.format("*")))]
-        own = self._resumed / PROCESS.format(self.args.process_index)
+        found = [states.read(path)["place"] for path in sorted(self._resumed.glob(checkpoints.PROCESS.format("*")))]
+        own = self._resumed / checkpoints.PROCESS.format(self.args.process_index)
         mine = states.read(own)["place"] if own.exists() and len(found) == self.args.world_size else None
         loss = mine["loss"] if mine else sum(place["loss"] for place in found) / len(found)
         resumed, self._resumed = self._resumed, None
@@ -239,7 +241,7 @@ class Trainer(transformers.Trainer):
             raise self._not_finite("the gradient norm", float(grad_norm))
         return grad_norm
 
-    def _not_finite(self, name: str, value: float) -> TrainingFailed:
+    def _not_finite(self, name: str, value: float | str) -> TrainingFailed:
         """The error; the rows of the step are written beside the model."""
         rows = self._rows_of_step()
         path = Path(self.args.output_dir) / NOT_FINITE
@@ -340,8 +342,7 @@ class Trainer(transformers.Trainer):
         Exactly one process renames, between two barriers: upstream's atomic saving was reverted twice because the
         renames of several ranks raced (transformers issues 27929 and 29839).
         """
-        if not self.accelerator.gather(self._tr_loss).isfinite().all():
-            raise self._not_finite("the training loss", self._tr_loss.item())
+        self._check_finite()
         output_dir, name = Path(self.args.output_dir), f"checkpoint-{self.state.global_step}"
         self._staging = output_dir / f"{checkpoints.STAGING}{self.state.global_step}"
         try:
@@ -350,6 +351,16 @@ class Trainer(transformers.Trainer):
             self._saved_step = self.state.global_step
         finally:
             self._staging = None
+
+    def _check_finite(self) -> None:
+        """Refuses to publish a model whose loss or weights, on any process, are not finite."""
+        weights = [_own(weight).isfinite().all().to(self.args.device) for weight in self.model.parameters()]
+        finite = torch.stack([self._tr_loss.isfinite().all(), torch.stack(weights).all()])
+        loss, weight = self.accelerator.gather(finite).reshape(-1, 2).all(dim=0).tolist()
+        if not loss:
+            raise self._not_finite("the training loss", self._tr_loss.item())
+        if not weight:
+            raise self._not_finite("a weight", "not finite")
 
     def _write_checkpoint(self, model: Any, trial: Any, output_dir: Path, name: str) -> None:
         super()._save_checkpoint(model, trial)
@@ -399,12 +410,12 @@ class Trainer(transformers.Trainer):
         }
         Path(output_dir).mkdir(parents=True, exist_ok=True)
         state = {"random": states.randomness(), "place": place}
-        states.write(state, Path(output_dir, PROCESS.format(self.args.process_index)))
+        states.write(state, Path(output_dir, checkpoints.PROCESS.format(self.args.process_index)))
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is None:
             return
-        path = Path(checkpoint, PROCESS.format(self.args.process_index))
+        path = Path(checkpoint, checkpoints.PROCESS.format(self.args.process_index))
         if path.exists():
             states.set_randomness(states.read(path)["random"])
         else:  # more processes than before
@@ -430,6 +441,12 @@ def _take(arrays: Any, order: numpy.ndarray) -> Any:
     if isinstance(arrays, tuple):
         return tuple(_take(array, order) for array in arrays)
     return arrays[order]
+
+
+def _own(weight: torch.Tensor) -> torch.Tensor:
+    """The part of a weight that this process holds: under ZeRO-3 and FSDP others hold the rest."""
+    part = getattr(weight, "ds_tensor", weight)
+    return part.to_local() if isinstance(part, DTensor) else part
 
 
 def parameters(model: torch.nn.Module) -> tuple[int, int]:

@@ -136,10 +136,11 @@ def _checkpoint(trainer: Trainer, allowed: Sequence[str]) -> Path | None:
     named = trainer.args.resume_from_checkpoint or "true"
     if named.lower() == "false":
         return None
-    if named.lower() != "true" and (damage := checkpoints.damage(Path(named))):
+    path = Path(named)
+    if named.lower() != "true" and (damage := checkpoints.damage(path) or checkpoints.no_states(path)):
         fix = "name an intact checkpoint-N folder, or leave the flag out: the newest intact one is found"
         raise Refusal(f"{named} is not a whole checkpoint: {damage}", "--resume_from_checkpoint", fix)
-    chosen = checkpoints.newest(Path(trainer.args.output_dir)) if named.lower() == "true" else Path(named)
+    chosen = checkpoints.newest(Path(trainer.args.output_dir)) if named.lower() == "true" else path
     if chosen:
         checkpoints.check_belongs(chosen, trainer.fingerprint, allowed)
         note(f"resuming from {chosen}")
