@@ -16,8 +16,8 @@ from pathlib import Path
 
 import typer
 from conftest import ROOT
-from killing import Case, Reference, conclude, go_on, outcome, start, wait
-from killing import difference as differing
+from forked import Case, Reference, difference, go_on, outcome, start, wait
+from killing import conclude
 
 from recipes.common.trainer import Trainer
 
@@ -53,7 +53,7 @@ def trial(case: Case, folder: Path, name: str, number: int, fault: str, wanted: 
     code = wait(start(case, folder, output_dir, armed(output_dir, number, fault)))
     what = f"{case.recipe}, operation {number} {fault}, exit {code}"
     if code == 0:  # an operation that nothing depends on
-        return what, differing(outcome(output_dir), wanted)
+        return what, difference(outcome(output_dir), wanted)
     expected = -9 if FAULTS[fault] < 3 else 74
     said = Path(f"{output_dir}.log").read_text(encoding="utf-8")
     if code != expected or "Traceback" in said:

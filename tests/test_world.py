@@ -144,3 +144,8 @@ def test_two_processes_print_and_write_once(reviews):
     again = torchrun(str(ROOT / "recipes/sentiment/run.py"), *flags, "--num_processes", "2", folder=reviews)
     assert again.returncode == 0
     assert again.stderr.count("already complete") == 1
+
+
+@pytest.mark.parametrize("words", ["Application timeout caused pair closure", "[gloo/transport/tcp] closed", "other"])
+def test_an_error_of_a_collective_is_known_from_others(words):
+    assert world.lost_another(RuntimeError(words)) == (words != "other")

@@ -18,6 +18,7 @@ from recipes.common.errors import Refusal, note
 # How launchers that start every process themselves say how many there are.
 MPI_SIZES = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 PATIENCE = timedelta(days=7)  # how long processes wait for the one that prepares the data; collectives wait 30 minutes
+LOST = ("gloo", "pair closure", "Connection closed by peer", "Connection reset by peer", "Timed out waiting")
 _waiting: Any = None  # the process group that waits so long
 
 
@@ -80,7 +81,7 @@ def _asked_of_accelerate() -> int | None:
 
 def lost_another(error: Exception) -> bool:
     """Whether the error is what a process sees of another one that ended, or that keeps it waiting too long."""
-    return isinstance(error, distributed.DistError) or "gloo" in str(error)
+    return isinstance(error, distributed.DistError) or any(words in str(error) for words in LOST)
 
 
 def rank() -> int:
