@@ -2,6 +2,7 @@
 
 import json
 import resource
+import shlex
 import shutil
 import subprocess
 import sys
@@ -174,6 +175,31 @@ def test_a_save_that_does_not_fit_leaves_the_checkpoint_before_it_and_the_run_go
     assert not list((reviews / "out").glob("*checkpoint*"))
     assert not list((reviews / "out").glob(".saving-*"))
     assert subprocess.run(words, capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_ends_the_run_and_more_room_lets_it_go_on(reviews, sentiment):
+    sentiment.main(merged(*FLAGS, *STEPS, "--output_dir", "whole"))
+    size = sum(path.stat().st_size for path in (reviews / "whole/checkpoint-2").iterdir())
+    command = [
+        sys.executable,
+        str(ROOT / "recipes/sentiment/run.py"),
+        *merged(*FLAGS, *STEPS, "--output_dir", "disk/out"),
+    ]
+    script = f"""mount -t tmpfs -o size={5 * size // 2} none disk || exit 3
+        {shlex.join(command)}; echo first run $?; ls -a disk/out
+        mount -o remount,size={99 * size} disk; {shlex.join(command)}; echo second run $?; cp -r disk/out kept"""
+    (reviews / "disk").mkdir()
+    words = ["unshare", "--mount", "--map-root-user", "sh", "-c", script]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False)
+    if ended.returncode == 3 or "unshare failed" in ended.stderr:
+        pytest.skip("this machine lets nobody mount a file system of their own")
+    assert "first run 74" in ended.stdout
+    assert "error: No space left on device: a checkpoint needs about " in ended.stderr
+    assert "checkpoint-2\n" in ended.stdout
+    assert ".saving-" not in ended.stdout
+    assert "second run 0" in ended.stdout
+    assert (reviews / "kept/model.safetensors").read_bytes() == (reviews / "whole/model.safetensors").read_bytes()
 
 
 def test_a_checkpoint_that_holds_the_model_alone_is_passed_over(sentiment, reviews, capsys):
