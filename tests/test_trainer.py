@@ -3,7 +3,6 @@
 import itertools
 import json
 import os
-import re
 import signal
 
 import numpy
@@ -258,13 +257,12 @@ def test_weights_that_are_not_finite_stop_the_training(flags, trainer, model):
     assert "--learning_rate" in caught.value.fix
 
 
-def test_a_learning_rate_beyond_all_measure_stops_the_training_where_the_loss_shows_it(trainer, tmp_path):
+def test_a_learning_rate_beyond_all_measure_stops_the_training_before_a_broken_model_is_saved(trainer, tmp_path):
     built = trainer(learning_rate=1e38, logging_nan_inf_filter=False, max_steps=5, save_strategy="steps", save_steps=1)
-    with pytest.raises(TrainingFailed) as caught:
+    with pytest.raises(TrainingFailed, match="a weight is not finite") as caught:
         built.train()
-    failed = 1 + int(re.match(r"after step (\d+)", caught.value.where)[1])
-    assert 2 <= failed < 5
-    assert checkpoints.newest(tmp_path / "out") == tmp_path / f"out/checkpoint-{failed - 1}"
+    assert caught.value.where.startswith("after step 1")
+    assert checkpoints.newest(tmp_path / "out") is None
 
 
 def test_a_broken_model_is_not_saved_between_two_logged_losses(trainer, model, tmp_path):

@@ -1,8 +1,15 @@
-"""What happens beside the steps of a training: the bar, and when a checkpoint is due."""
+"""What happens beside the steps of a training: the bar, a warning, and when a checkpoint is due."""
 
+import math
+import statistics
+from collections import deque
 from typing import Any
 
 from transformers.trainer_callback import ProgressCallback, TrainerCallback
+
+from recipes.common.errors import warn
+
+LEAP = 3.0  # a loss so many times the last ones' median is worth a warning
 
 
 class Progress(ProgressCallback):
@@ -38,6 +45,23 @@ class SaveLast(TrainerCallback):
         """Makes up for it."""
         if self._due:
             self._due, control.should_save = False, True
+
+
+class LossLeaps(TrainerCallback):
+    """Warns where the logged loss is three times what it was lately."""
+
+    def __init__(self):
+        self._losses: deque[float] = deque(maxlen=10)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **options: Any) -> None:
+        """Compares with the median of the last ten."""
+        if "loss" not in logs:
+            return
+        usual = statistics.median(self._losses) if len(self._losses) == self._losses.maxlen else math.inf
+        self._losses.append(logs["loss"])
+        if logs["loss"] > LEAP * usual:
+            fix = "a lower --learning_rate, more --warmup_steps or --max_grad_norm may help"
+            warn(f"the loss rose from {usual:.3f} to {logs['loss']:.3f} at step {state.global_step}: {fix}")
 
 
 class PlaceInStream(TrainerCallback):

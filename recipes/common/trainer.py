@@ -2,9 +2,7 @@
 
 import json
 import math
-import statistics
 import time
-from collections import deque
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -15,24 +13,21 @@ import torch
 import transformers
 from accelerate.utils import DistributedType, load_fsdp_optimizer
 from peft import PeftModel
-from torch.distributed.tensor import DTensor
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME, TRAINING_ARGS_NAME, get_fsdp_ckpt_kwargs
 from transformers.trainer_callback import ProgressCallback
 from transformers.trainer_utils import EvalPrediction, PredictionOutput
 
-from recipes.common import checkpoints, losses, signals, states, world
-from recipes.common.callbacks import PlaceInStream, Progress, SaveLast
+from recipes.common import checkpoints, finite, losses, signals, states, world
+from recipes.common.callbacks import LossLeaps, PlaceInStream, Progress, SaveLast
 from recipes.common.collators import Fixed, Shuffled, longest_first
-from recipes.common.errors import Refusal, TrainingFailed, did_you_mean, warn
+from recipes.common.errors import Refusal, TrainingFailed, did_you_mean
 from recipes.common.labels import MISSING
 from recipes.common.models import ADAPTED, save_base_configuration
 from recipes.common.packing import Stream
 from recipes.common.tokens import Endless
 
 OPTIMIZER, SCHEDULER = "optimizer.safetensors", "scheduler.safetensors"
-NOT_FINITE = "not_finite.json"
-SPIKE = 3.0  # a loss so many times the last ones' median is worth a warning
 KEYS = ["row", "epoch", "context"]  # what collators read beside the model's own inputs
 
 
@@ -53,7 +48,6 @@ class Trainer(transformers.Trainer):
         if isinstance(options.get("train_dataset"), Endless):  # accelerate would join batches of different lengths
             options["args"].accelerator_config.dispatch_batches = False
         super().__init__(*arguments, **options)
-        self._losses: deque[float] = deque(maxlen=10)
         if self.args.gradient_checkpointing and not self.model.supports_gradient_checkpointing:
             what = f"{type(self.model).__name__} cannot compute its activations again"
             raise Refusal(what, "--gradient_checkpointing", "leave it out, or choose another architecture")
@@ -64,25 +58,15 @@ class Trainer(transformers.Trainer):
         if self.pop_callback(ProgressCallback):
             self.add_callback(Progress)
         self.add_callback(SaveLast)
+        self.add_callback(LossLeaps)
         if isinstance(self.train_dataset, Stream):
             self.add_callback(PlaceInStream)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Stops the run at the first logged loss or gradient norm that is not finite."""
-        for name in ("loss", "grad_norm", "eval_loss", "train_loss"):
-            if not math.isfinite(logs.get(name, 0.0)):
-                raise self._not_finite(name, logs[name])
-        if "loss" in logs:
-            self._watch(logs["loss"])
+        if name := finite.first_not_finite(logs):
+            raise self._not_finite(name, logs[name])
         super().log(logs, start_time)
-
-    def _watch(self, loss: float) -> None:
-        """Warns where the logged loss is three times what it was lately."""
-        usual = statistics.median(self._losses) if len(self._losses) == self._losses.maxlen else math.inf
-        self._losses.append(loss)
-        if loss > SPIKE * usual:
-            fix = "a lower --learning_rate, more --warmup_steps or --max_grad_norm may help"
-            warn(f"the loss rose from {usual:.3f} to {loss:.3f} at step {self.state.global_step}: {fix}")
 
     def train(self, resume_from_checkpoint: str | None = None, **options: Any) -> Any:
         """Trains; a stream goes on at the position that the checkpoint holds, without reading all that came before."""
@@ -242,15 +226,8 @@ class Trainer(transformers.Trainer):
         return grad_norm
 
     def _not_finite(self, name: str, value: float | str) -> TrainingFailed:
-        """The error; the rows of the step are written beside the model."""
-        rows = self._rows_of_step()
-        path = Path(self.args.output_dir) / NOT_FINITE
-        if self.is_world_process_zero() and rows:
-            facts = {"what": name, "value": str(value), "after_step": self.state.global_step, "rows": rows}
-            path.write_text(json.dumps(facts, indent=2), encoding="utf-8")
-        fix = "lower --learning_rate, set --max_grad_norm, or turn bf16 off; the last checkpoint is intact"
-        where = f"after step {self.state.global_step}" + (f", rows in {path}" if rows else "")
-        return TrainingFailed(f"{name} is {value}", where, fix)
+        folder = Path(self.args.output_dir) if self.is_world_process_zero() else None
+        return finite.failure(name, value, self.state.global_step, self._rows_of_step(), folder)
 
     def _rows_of_step(self) -> list[int]:
         """The row ids (of packed texts the blocks) of the step that is being taken."""
@@ -354,9 +331,8 @@ class Trainer(transformers.Trainer):
 
     def _check_finite(self) -> None:
         """Refuses to publish a model whose loss or weights, on any process, are not finite."""
-        weights = [_own(weight).isfinite().all().to(self.args.device) for weight in self.model.parameters()]
-        finite = torch.stack([self._tr_loss.isfinite().all(), torch.stack(weights).all()])
-        loss, weight = self.accelerator.gather(finite).reshape(-1, 2).all(dim=0).tolist()
+        found = torch.stack([self._tr_loss.isfinite().all(), finite.weights(self.model, self.args.device)])
+        loss, weight = self.accelerator.gather(found).reshape(-1, 2).all(dim=0).tolist()
         if not loss:
             raise self._not_finite("the training loss", self._tr_loss.item())
         if not weight:
@@ -441,12 +417,6 @@ def _take(arrays: Any, order: numpy.ndarray) -> Any:
     if isinstance(arrays, tuple):
         return tuple(_take(array, order) for array in arrays)
     return arrays[order]
-
-
-def _own(weight: torch.Tensor) -> torch.Tensor:
-    """The part of a weight that this process holds: under ZeRO-3 and FSDP others hold the rest."""
-    part = getattr(weight, "ds_tensor", weight)
-    return part.to_local() if isinstance(part, DTensor) else part
 
 
 def parameters(model: torch.nn.Module) -> tuple[int, int]:
