@@ -151,3 +151,15 @@ def test_only_the_main_process_prints(capsys, monkeypatch):
     assert not errors.is_main_process()
     monkeypatch.setenv("RANK", "0")
     assert errors.is_main_process()
+
+
+FULL = ["PytorchStreamWriter failed writing file data/0", "basic_ios::clear: iostream error", "(os error 28)"]
+
+
+@pytest.mark.parametrize("words", FULL)
+def test_a_full_disk_is_known_by_what_libraries_say_of_it(words):
+    assert errors.disk_error(RuntimeError(words)) == "No space left on device"
+
+
+def test_other_errors_are_not_the_disk_s():
+    assert errors.disk_error(RuntimeError("stream of errors")) == ""

@@ -99,7 +99,8 @@ def disk_error(error: Exception) -> str:
     number = getattr(error, "errno", None)
     if found := re.search(r"\(os error (\d+)\)", str(error)):  # safetensors
         number = int(found[1])
-    if "PytorchStreamWriter failed" in str(error):  # torch.save keeps the number for itself
+    # torch.save, by which DeepSpeed and FSDP write their states, keeps the number for itself.
+    if any(words in str(error) for words in ("PytorchStreamWriter failed", "iostream error")):
         number = errno.ENOSPC
     return os.strerror(number) if number in DISK_ERRORS else ""
 

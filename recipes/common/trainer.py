@@ -3,7 +3,6 @@
 import json
 import math
 import time
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import transformers
 from accelerate.utils import DistributedType, load_fsdp_optimizer
 from peft import PeftModel
 from transformers.integrations import is_deepspeed_zero3_enabled
-from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME, TRAINING_ARGS_NAME, get_fsdp_ckpt_kwargs
+from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME, get_fsdp_ckpt_kwargs
 from transformers.trainer_callback import ProgressCallback
 from transformers.trainer_utils import EvalPrediction, PredictionOutput
 
@@ -306,12 +305,16 @@ class Trainer(transformers.Trainer):
         return str(self._staging) if self._staging else super()._get_output_dir(trial)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        super()._save(output_dir, state_dict)
-        folder = Path(output_dir or self.args.output_dir)
-        if isinstance(self.model, PeftModel):
-            save_base_configuration(self.model, folder / ADAPTED)
-        with suppress(FileNotFoundError):  # a pickle, with the Hub token in clear
-            (folder / TRAINING_ARGS_NAME).unlink()
+        """Model and tokenizer; Trainer's own writes its arguments beside them, a pickle with the Hub token in clear."""
+        writes, folder = self.args.should_save, Path(output_dir or self.args.output_dir)
+        if not writes and not self.is_distributed_loading_by_transformers:
+            return
+        model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        model.save_pretrained(folder, state_dict=state_dict, is_main_process=writes)
+        if writes and self.processing_class is not None:
+            self.processing_class.save_pretrained(folder)
+        if writes and isinstance(model, PeftModel):
+            save_base_configuration(model, folder / ADAPTED)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Writes aside, then renames: whoever kills the run in between finds the previous checkpoint as it was.
