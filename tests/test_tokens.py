@@ -4,6 +4,7 @@ import itertools
 
 import datasets
 import pytest
+import torch
 from transformers import PreTrainedTokenizerFast
 
 from recipes.common import tokens
@@ -123,9 +124,36 @@ def test_a_stream_is_tokenised_while_it_is_read(tokenizer):
     assert list(encoded.counts) == ["validation"]
 
 
+def numbers(shards=1):
+    """An endless stream of the numbers 0 to 19."""
+    rows = datasets.Dataset.from_dict({"number": range(20)}).to_iterable_dataset(shards).shuffle(seed=1, buffer_size=20)
+    return tokens.Endless(rows, lambda columns: {"number": columns["number"]}, ())
+
+
 def test_a_stream_gives_every_row_once_an_epoch_without_end():
-    rows = datasets.Dataset.from_dict({"number": range(20)}).to_iterable_dataset().shuffle(seed=1, buffer_size=20)
-    found = [row["number"] for row in itertools.islice(tokens.Endless(rows), 60)]
+    found = [row["number"] for row in itertools.islice(numbers(), 60)]
     epochs = [found[:20], found[20:40], found[40:]]
     assert [sorted(epoch) for epoch in epochs] == [list(range(20))] * 3
     assert len({tuple(epoch) for epoch in epochs}) == 3
+
+
+@pytest.mark.parametrize(("workers", "shards"), [(0, 1), (2, 1), (2, 4), (3, 2)])
+def test_a_stream_goes_on_after_the_rows_that_were_trained_on(workers, shards):
+    """Batches of 3: 8 of them are 24 rows, the first epoch and 4 rows of the second."""
+
+    def batches(stream, number):
+        loader = torch.utils.data.DataLoader(stream, batch_size=3, num_workers=workers, collate_fn=list)
+        return list(itertools.islice(loader, number))
+
+    resumed = numbers(shards)
+    resumed.go_to(24, 3)
+    assert batches(resumed, 6) == batches(numbers(shards), 14)[8:]
+
+
+def test_what_a_stream_passes_over_is_not_tokenised():
+    stream, seen = numbers(), []
+    stream.encode_rows = lambda columns: seen.extend(columns["number"]) or {}
+    whole = [row["number"] for row in itertools.islice(numbers(), 40)]
+    stream.go_to(25, 1)
+    next(iter(stream))
+    assert seen == whole[25:]

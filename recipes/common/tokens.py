@@ -1,7 +1,7 @@
 """Text -> tokens: runs a recipe's encode function over every split and counts what was cut off."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -31,23 +31,47 @@ class Tokens:
 
 
 class Endless(torch.utils.data.IterableDataset):
-    """The rows of a stream, epoch after epoch, each in an order of its own.
+    """The rows of a stream as tokens, epoch after epoch, each in an order of its own.
 
-    Without an end no process gets fewer rows than another, and a run goes on after its first epoch where it stopped.
+    Without an end no process gets fewer rows than another, and a run goes on after its first epoch where it stopped:
+    what it has trained on is read past, not tokenised.
     """
 
-    def __init__(self, rows: datasets.IterableDataset):
-        self.rows = rows
+    def __init__(self, rows: datasets.IterableDataset, encode_rows: Callable[[dict], Any], replaced: Collection[str]):
+        self.rows, self.encode_rows, self.replaced = rows, encode_rows, replaced
+        self.first, self.fetched = 0, 1  # the row to begin with; rows that a loader takes at a time
+
+    def go_to(self, first: int, fetched: int) -> None:
+        """Begins the next pass after so many rows, of which a data loader takes `fetched` at a time."""
+        self.first, self.fetched = first, fetched
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
+        passed_over = self._own_first()
         for epoch in itertools.count():
             self.rows.set_epoch(epoch)
-            rows = iter(self.rows)
-            first = next(rows, None)
-            if first is None:  # a loader's worker that no part of the stream is left for
+            rows, empty = iter(self.rows), True
+            for row in rows:
+                empty = False
+                if passed_over:
+                    passed_over -= 1
+                else:
+                    yield from self._encoded([row, *itertools.islice(rows, BATCH - 1)])
+            if empty:  # a loader's worker that no part of the stream is left for
                 return
-            yield first
-            yield from rows
+
+    def _own_first(self) -> int:
+        """How many rows this loader's worker gave before: workers with a part of the stream take turns."""
+        worker = torch.utils.data.get_worker_info()
+        sharing = min(worker.num_workers, self.rows.num_shards) if worker else 1
+        turns = self.first // self.fetched
+        return self.first if sharing == 1 else (turns + sharing - 1 - worker.id) // sharing * self.fetched
+
+    def _encoded(self, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        columns = {name: [row[name] for row in rows] for name in rows[0]}
+        encoded = self.encode_rows(columns)
+        columns = {name: values for name, values in columns.items() if name not in self.replaced} | dict(encoded)
+        for number in range(len(rows)):
+            yield {name: values[number] for name, values in columns.items()}
 
 
 @world.once_per_node
@@ -59,10 +83,7 @@ def encode(splits: Splits, encode_rows: Callable[[dict], Any], arguments: Argume
     show()
     for name, split in splits.items():
         if isinstance(split, datasets.IterableDataset):
-            drop = [name for name in (*splits.texts, splits.target, "row_id") if name]
-            tokens.train = Endless(
-                split.map(partial(_batch, encode_rows, count=False), batched=True, remove_columns=drop)
-            )
+            tokens.train = Endless(split, encode_rows, {*splits.texts, splits.target, "row_id"})
             continue
         encoded = split.map(
             partial(_batch, encode_rows),
@@ -101,11 +122,9 @@ def pairs(tokenizer: Any, model: Any, arguments: Any) -> Callable[[list[str], li
     return encode_pairs
 
 
-def _batch(encode_rows: Callable[[dict], Any], rows: dict, count: bool = True) -> dict[str, Any]:
+def _batch(encode_rows: Callable[[dict], Any], rows: dict) -> dict[str, Any]:
     encoded = encode_rows(rows)
     columns = dict(encoded)
-    if not count:
-        return columns
     fast = getattr(encoded, "encodings", None) or []
     columns["length"] = [sum(mask) for mask in encoded["attention_mask"]]
     columns["truncated"] = [bool(one.overflowing) for one in fast] or [None] * len(columns["length"])  # not known

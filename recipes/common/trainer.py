@@ -58,7 +58,7 @@ class Trainer(transformers.Trainer):
             self.add_callback(Progress)
         self.add_callback(SaveLast)
         self.add_callback(LossLeaps)
-        if isinstance(self.train_dataset, Stream):
+        if isinstance(self.train_dataset, (Stream, Endless)):
             self.add_callback(PlaceInStream)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -91,8 +91,13 @@ class Trainer(transformers.Trainer):
         self._ended_early = stop and state["global_step"] < state["max_steps"]
         if isinstance(self.train_dataset, Stream):
             self.train_dataset.load(checkpoint)
-            self.args.ignore_data_skip = True
-            self._random_from = str(checkpoint)
+        elif isinstance(self.train_dataset, Endless):
+            fetched = self.args.train_batch_size * self.args.world_size
+            self.train_dataset.go_to(self._saved_step * self.rows_a_step, fetched)
+        else:
+            return
+        self.args.ignore_data_skip = True
+        self._random_from = str(checkpoint)
 
     def _run_epoch(self, **options: Any) -> None:
         """An epoch; none where the checkpoint is that of the last step, which Trainer would take once more."""
