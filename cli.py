@@ -89,7 +89,7 @@ def predict(
         if output:
             stream.write(json.dumps(answer, ensure_ascii=False) + "\n")
         else:
-            print(describe_answer(answer), errors.visible(str(answer["text"]), 100), sep="\t")
+            print(errors.visible_lines(describe_answer(answer)), errors.visible(str(answer["text"]), 100), sep="\t")
 
 
 @app.command()

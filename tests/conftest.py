@@ -31,13 +31,13 @@ def merged(*words):
     return [word for flag, found in values.items() for word in (flag, *found)]
 
 
-def as_if_killed(folder, kept):
-    """Makes of a complete run's folder one that was killed after the checkpoint `kept`."""
-    assert (folder / kept).is_dir()
+def as_if_killed(folder, *kept):
+    """Makes of a complete run's folder one that was killed when there were these checkpoints."""
+    assert all((folder / name).is_dir() for name in kept)
     record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     (folder / "run.json").write_text(json.dumps(record | {"status": "unfinished"}), encoding="utf-8")
     for path in folder.glob("checkpoint-*"):
-        if path.name != kept:
+        if path.name not in kept:
             shutil.rmtree(path)
 
 

@@ -132,6 +132,13 @@ def wait(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+def import_all(names: list[str]) -> None:
+    """Imports what a run imported, so that processes forked from now on need not."""
+    for name in names:
+        with contextlib.suppress(Exception):  # some can only be imported by others
+            importlib.import_module(name)
+
+
 def outcome(output_dir: Path) -> dict:
     """What must be the same to the bit: the final weights, the last checkpoint's states, every logged number."""
     last = max(checkpoints.all_of(output_dir), key=checkpoints.step)
@@ -167,9 +174,7 @@ class Reference:
             output_dir, began = self.folder / f"reference-{len(self.known)}", time.time()
             code = wait(start(case, self.folder, output_dir))
             assert code == 0, Path(f"{output_dir}.log").read_text(encoding="utf-8")[-3000:]
-            for name in Path(f"{output_dir}.modules").read_text(encoding="utf-8").split():
-                with contextlib.suppress(Exception):  # some can only be imported by others
-                    importlib.import_module(name)
+            import_all(Path(f"{output_dir}.modules").read_text(encoding="utf-8").split())
             self.known[case] = outcome(output_dir), time.time() - began
         return self.known[case]
 

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import json
+import math
 import shlex
 
 import pytest
@@ -435,3 +436,29 @@ def test_every_field_of_the_recipe_has_a_help_sentence(sentiment):
 def test_a_list_in_yaml_keeps_items_that_look_like_flags(parse):
     assert parse(config="class_names: [-1, '0', '1']")[0].class_names == ["-1", "0", "1"]
     assert parse(config="class_names: ['-', '+']")[0].class_names == ["-", "+"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--seed", "-1"], ["--seed is -1", "from 0 to 4294967295"]),
+        (["--data_seed", "4294967296"], ["--data_seed is 4294967296"]),
+        (["--per_device_train_batch_size", "0"], ["--per_device_train_batch_size is 0", "from 1"]),
+        (["--validation_split_percentage", "-5"], ["--validation_split_percentage is -5", "from 0 to 100"]),
+        (["--learning_rate", "inf"], ["--learning_rate is inf", "finite"]),
+        (["--num_train_epochs", "nan"], ["--num_train_epochs is nan"]),
+        (["--output_dir", "a" * 300], ["no folder can have the name", "File name too long", "--output_dir"]),
+        (["--output_dir", "a\0"], ["no folder can have the name", "null", "--output_dir"]),
+        (["--output_dir", "a\ud800"], ["no folder can have the name", "--output_dir"]),
+        (["--accelerator_config", '{"split": 1}'], ["'split'"]),
+    ],
+)
+def test_what_no_run_can_have_is_refused(flags, words, parse):
+    with pytest.raises(Refusal) as refusal:
+        parse(*flags)
+    for word in words:
+        assert word in str(refusal.value)
+
+
+def test_gradients_may_be_measured_without_being_clipped(parse):
+    assert parse("--max_grad_norm", "inf")[1].max_grad_norm == math.inf

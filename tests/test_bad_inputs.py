@@ -163,6 +163,10 @@ CONFIGS = {
     "a key twice": ("seed: 1\nseed: 2\n", ["seed is set twice", "c.yaml:2"]),
     "a value of another type": ("seed: 1\nmax_steps: many\n", ["many", "c.yaml:2"]),
     "an alias": ("seed: &a 1\ndata_seed: *a\n", ["aliases", "c.yaml:2"]),
+    "a tag": ("seed: 1\nrun_name: !!python/name:os.system x\n", ["run_name", "python/name:os.system", "c.yaml:2"]),
+    "a date that is none": ("run_name: 2001-99-99\n", ["run_name", "month", "c.yaml:1"]),
+    "a number of thousands of digits": (f"seed: {'9' * 5000}\n", ["too long", "c.yaml:1"]),
+    "brackets without end": ("class_names: " + "[" * 9000, ["nested too deeply", "c.yaml"]),
     "a list at the top": ("- seed\n", ["flag: value", "c.yaml"]),
 }
 CHECKPOINTS = {

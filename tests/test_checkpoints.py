@@ -6,6 +6,7 @@ import json
 import pytest
 
 from recipes.common import checkpoints
+from recipes.common.errors import Refusal
 
 FILES = {"model.safetensors": bytes(range(256)) * 8, "optimizer.pt": b"state", "deep/er/rng.bin": b"\x00", "empty": b""}
 FILES |= {"process_0.safetensors": b"random"}
@@ -170,3 +171,16 @@ def test_the_newest_and_the_best_checkpoints_are_kept(limit, best, kept, tmp_pat
     (tmp_path / "checkpoint-0").mkdir()  # not ours: without a manifest
     checkpoints.rotate(tmp_path, limit, best and str(tmp_path / f"checkpoint-{best}"))
     assert sorted(checkpoints.step(path) for path in checkpoints.all_of(tmp_path)) == [0, *kept]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "7", '"x"'])
+def test_a_fingerprint_that_cannot_be_read_is_refused(content, tmp_path):
+    final = save(tmp_path, 5, FILES | {checkpoints.FINGERPRINT: content.encode()})
+    with pytest.raises(Refusal, match="the checkpoint cannot be read"):
+        checkpoints.check_belongs(final, {"data": "a"}, ())
+
+
+def test_what_goes_wrong_beside_a_checkpoint_s_content_is_no_refusal(tmp_path):
+    for error in (OSError(28, "No space left on device"), MemoryError(), RuntimeError("out of memory")):
+        with pytest.raises(type(error)), checkpoints.readable(tmp_path):
+            raise error

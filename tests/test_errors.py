@@ -3,6 +3,7 @@
 import errno
 
 import pytest
+import tqdm
 
 from recipes.common import errors
 from recipes.common.errors import Refusal, Stop, TrainingFailed
@@ -163,3 +164,13 @@ def test_a_full_disk_is_known_by_what_libraries_say_of_it(words):
 
 def test_other_errors_are_not_the_disk_s():
     assert errors.disk_error(RuntimeError("stream of errors")) == ""
+
+
+def test_a_message_does_not_stand_behind_a_bar(capsys):
+    def main():
+        bar = tqdm.tqdm(total=3)
+        bar.update()
+        raise Refusal("no file")
+
+    assert ends(main) == 2
+    assert "error: no file" in capsys.readouterr().err.splitlines()

@@ -231,3 +231,50 @@ def test_a_place_is_a_line_where_the_format_has_lines_and_a_row_elsewhere(name, 
 def test_the_content_hash_is_sha256_of_the_bytes(size, tmp_path):
     content = b"x" * size
     assert files.content_hash(write(tmp_path, "x.bin", content)) == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("compression", ["snappy", "none"])
+def test_a_parquet_file_with_any_byte_changed_is_read_or_refused(compression, tmp_path):
+    path = tmp_path / "x.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS * 50), path, compression=compression)
+    whole, refusals = path.read_bytes(), 0
+    for place in range(0, len(whole), 7):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            list(files.read(path))
+        except Refusal as refusal:
+            refusals += 1
+            assert "not a readable parquet file" in str(refusal)
+            assert "x.parquet, row" in refusal.where
+    assert refusals > 20
+
+
+def test_a_parquet_page_whose_checksum_is_wrong_is_refused(tmp_path):
+    path = tmp_path / "x.parquet"
+    table = pyarrow.Table.from_pylist(ROWS * 50)
+    options = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}
+    pyarrow.parquet.write_table(table, path, **options)
+    path.write_bytes(path.read_bytes().replace(b"good soup", b"food soup"))
+    with pytest.raises(Refusal, match="CRC"):
+        list(files.read(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("x.jsonl", '{"text": "a"}\n{"text": "a", "text": "b"}\n', ["'text' stands twice", "x.jsonl:2"]),
+        ("x.json", '[{"text": {"en": "a", "en": "b"}}]', ["'en' stands twice", "x.json"]),
+        ("x.jsonl", '{"text": "a", "label": ' + "9" * 5000 + "}\n", ["digits", "x.jsonl:1"]),
+    ],
+)
+def test_json_that_no_reader_agrees_about_is_refused(name, content, words, tmp_path):
+    with pytest.raises(Refusal) as refusal:
+        list(files.read(write(tmp_path, name, content)))
+    for word in words:
+        assert word in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a\0b", "a\ud800", "a" * 300 + "/b.csv", "[", "**/["])
+def test_a_name_that_no_file_can_have_is_a_file_that_is_not_there(name):
+    with pytest.raises(Refusal, match="no such file"):
+        files.expand([name], "--train_file")

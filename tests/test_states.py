@@ -1,5 +1,6 @@
 """A state comes back from its file as it was, to the bit, and the file is no pickle."""
 
+import copy
 import random
 
 import numpy
@@ -54,6 +55,37 @@ def test_an_optimizer_goes_on_as_if_it_had_never_stopped(tmp_path):
     resumed, _ = trained(range(5, 9), (model.state_dict(), tmp_path / "optimizer.safetensors"))
     whole, _ = trained(range(9))
     assert torch.equal(resumed.weight, whole.weight)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda state: state["param_groups"][0].pop("lr"), "lr"),
+        (lambda state: state["param_groups"][0].update(eps="1"), "eps is a str, not a float"),
+        (lambda state: state["param_groups"].append({}), "param_groups has 2 entries, not 1"),
+        (lambda state: state["state"][0].pop("exp_avg"), "exp_avg"),
+        (lambda state: state["state"][1].update(exp_avg_sq=torch.zeros(3)), "exp_avg_sq of parameter 1 has the shape"),
+        (lambda state: state["state"][0].update(step=7), "step is a int, not a Tensor"),
+    ],
+)
+def test_the_state_of_another_optimizer_is_found(damage, words):
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    state = copy.deepcopy(optimizer.state_dict())
+    states.check_optimizer(state, torch.optim.AdamW(model.parameters(), lr=7))
+    damage(state)
+    with pytest.raises((LookupError, TypeError, ValueError), match=words):
+        states.check_optimizer(state, optimizer)
+
+
+def test_random_states_of_another_shape_are_found():
+    state = states.randomness()
+    with pytest.raises(ValueError, match="torch has the shape"):
+        states.set_randomness(state | {"torch": state["torch"][:-1]})
+    with pytest.raises(TypeError, match="numpy is a list"):
+        states.set_randomness(state | {"numpy": list(state["numpy"])})
 
 
 def test_random_generators_go_on_where_they_were(tmp_path):

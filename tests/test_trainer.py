@@ -7,13 +7,14 @@ import signal
 
 import numpy
 import pytest
+import safetensors.torch
 import torch
 import transformers
 from datasets import Dataset
 from transformers import BertConfig, BertForSequenceClassification, DataCollatorWithPadding, TrainingArguments
 from transformers.utils import logging
 
-from recipes.common import checkpoints, losses, signals
+from recipes.common import checkpoints, losses, signals, states
 from recipes.common.collators import Shuffled
 from recipes.common.errors import Refusal, TrainingFailed
 from recipes.common.labels import SINGLE
@@ -195,6 +196,74 @@ def test_a_run_that_goes_on_from_a_checkpoint_ends_as_if_it_had_never_stopped(tr
     resumed.train(resume_from_checkpoint=str(tmp_path / "out/checkpoint-2"))
     assert losses_of(resumed) == losses_of(whole)
     assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
+
+
+def edit(path, change):
+    """Writes a JSON file, or a state, again with a change."""
+    if path.suffix == ".json":
+        content = json.loads(path.read_text())
+        change(content)
+        path.write_text(json.dumps(content))
+    else:
+        content = states.read(path)
+        change(content)
+        states.write(content, path)
+
+
+def without(path, name):
+    """Writes the weights again without one of them."""
+    weights = safetensors.torch.load_file(path)
+    weights.pop(name)
+    safetensors.torch.save_file(weights, path, metadata={"format": "pt"})
+
+
+PLACE = {"loss": 0.0, "total_loss": 0.0, "logged_step": 0, "seconds": 1.0, "pending": None}
+UNREADABLE = {  # the file of a checkpoint, what is done to it, words of the refusal
+    "weights of no kind": ("model.safetensors", lambda path: path.write_bytes(b"x" * 99), "SafetensorError"),
+    "a weight less": ("model.safetensors", lambda path: without(path, "classifier.weight"), "classifier.weight"),
+    "another configuration": ("config.json", lambda path: path.write_text("{"), "JSONDecodeError"),
+    "no state": ("trainer_state.json", lambda path: path.write_text("[]"), "TypeError"),
+    "a state of another step": ("trainer_state.json", {"global_step": 1}, "global_step is 1"),
+    "a step in words": ("trainer_state.json", {"max_steps": "4"}, "max_steps is a str"),
+    "a log without steps": ("trainer_state.json", {"log_history": [{"loss": 1.0}]}, "step"),
+    "a log in words": ("trainer_state.json", {"log_history": [{"step": 1, "loss": "x"}]}, "no number"),
+    "no control": ("trainer_state.json", {"stateful_callbacks": {}}, "TrainerControl"),
+    "no optimizer": ("optimizer.safetensors", lambda path: path.write_bytes(b""), "header too small"),
+    "an optimizer's nothing": ("optimizer.safetensors", {"param_groups": []}, "param_groups"),
+    "a schedule in words": ("scheduler.safetensors", {"last_epoch": "x"}, "last_epoch is a str, not a int"),
+    "no random state": ("process_0.safetensors", {"random": {}}, "python"),
+    "no place": ("process_0.safetensors", {"place": {"loss": 0.0}}, "total_loss"),
+    "a place in words": ("process_0.safetensors", {"place": PLACE | {"loss": "x"}}, "loss is a str, not a int"),
+}
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_a_checkpoint_that_no_run_has_written_is_refused_in_words(case, trainer, tmp_path):
+    name, damage, words = UNREADABLE[case]
+    trainer(save_strategy="steps", save_steps=2, max_steps=4).train()
+    checkpoint = tmp_path / "out/checkpoint-2"
+    if callable(damage):
+        damage(checkpoint / name)
+    else:
+        edit(checkpoint / name, lambda content: content.update(damage))
+    with pytest.raises(Refusal) as refusal:
+        trainer(save_strategy="steps", save_steps=2, max_steps=4).train(resume_from_checkpoint=str(checkpoint))
+    assert "the checkpoint cannot be read" in refusal.value.what and words in refusal.value.what
+    assert (refusal.value.where, refusal.value.fix.partition(":")[0]) == (str(checkpoint), f"remove {checkpoint}")
+
+
+def test_a_best_checkpoint_that_was_damaged_since_is_not_the_final_model(trainer, tmp_path):
+    class Damage(transformers.TrainerCallback):
+        def on_save(self, args, state, control, **options):
+            if state.global_step == 4:
+                best = tmp_path / f"out/checkpoint-{state.best_global_step}/model.safetensors"
+                best.write_bytes(best.read_bytes()[:-1] + b"x")
+
+    flags = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1, "max_steps": 4}
+    built = trainer(**flags, load_best_model_at_end=True)
+    built.add_callback(Damage)
+    with pytest.raises(Refusal, match=r"the best checkpoint is damaged: model\.safetensors has another content"):
+        built.train()
 
 
 class StopAtStep(transformers.TrainerCallback):

@@ -37,6 +37,16 @@ def test_other_arguments_into_the_same_folder_are_refused_with_the_difference(se
         sentiment.main([*FLAGS, *SHORT, "--seed", "7"])
 
 
+@pytest.mark.parametrize("content", ["", "[]", "7", "{}", "status: x", '{"world_size": "2"}', "[" * 9000, "\0"])
+@pytest.mark.parametrize("name", ["run.yaml", "run.json"])
+def test_a_folder_whose_record_is_damaged_is_none_of_ours(name, content, tmp_path):
+    (tmp_path / "run.yaml").write_text("per_device_train_batch_size: 4\ngradient_accumulation_steps: 1\n")
+    (tmp_path / "run.json").write_text('{"world_size": 1}')
+    assert report.earlier(tmp_path)
+    (tmp_path / name).write_text(content)
+    assert report.earlier(tmp_path) is None
+
+
 def test_overwriting_removes_what_the_run_left_and_nothing_else(sentiment, reviews):
     sentiment.main([*FLAGS, *SHORT])
     (reviews / "out/notes.txt").write_text("mine")

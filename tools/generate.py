@@ -10,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from recipes.common import files
-from recipes.common.errors import Refusal
+from recipes.common.errors import Refusal, visible_lines
 
 ZERO_IS_UNSET = ("min_new_tokens", "no_repeat_ngram_size")
 
@@ -35,7 +35,7 @@ def run(settings: Settings) -> None:
         fix = "set --temperature above 0, or --num_beams to as many"
         raise Refusal("several texts of a prompt without drawing would be the same", "--num_return_sequences", fix)
     prompts = list(_prompts(settings))
-    from transformers import TextStreamer, set_seed
+    from transformers import set_seed
 
     from recipes.common.predict import Continuer
 
@@ -47,14 +47,24 @@ def run(settings: Settings) -> None:
     streams = not settings.output and options["num_beams"] == 1 and options["num_return_sequences"] == 1
     rows = []
     for number, prompt in enumerate(tqdm(prompts, "writing", delay=2, leave=False, disable=not settings.output)):
-        streamer = TextStreamer(model.tokenizer, skip_special_tokens=True) if streams else None
+        streamer = _streamer(model.tokenizer) if streams else None
         for sample, text in enumerate(model.write(prompt, options, streamer)):
             rows.append({"prompt_id": number, "sample": sample, "prompt": prompt, "text": text})
             if not settings.output and not streams:
-                print(f"--- prompt {number}, text {sample}\n{text}")
+                print(f"--- prompt {number}, text {sample}\n{visible_lines(text)}")
     if settings.output:
         lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
         settings.output.write_text("".join(lines), encoding="utf-8")
+
+
+def _streamer(tokenizer: Any) -> Any:
+    """Prints a text while it is written; what a terminal would take for a command is printed as characters."""
+    from transformers import TextStreamer
+
+    streamer = TextStreamer(tokenizer, skip_special_tokens=True)
+    show = streamer.on_finalized_text
+    streamer.on_finalized_text = lambda text, stream_end=False: show(visible_lines(text), stream_end)
+    return streamer
 
 
 def _prompts(settings: Settings) -> Iterator[str]:

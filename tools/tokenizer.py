@@ -64,4 +64,4 @@ def render(found: dict[str, Any], output_dir: Path) -> str:
         f"unknown         {found['unknown_share']:.3%}",
     ]
     lines += [f"split           {visible('|'.join(sample), 100)}" for sample in found["samples"]]
-    return "\n".join([*lines, f"saved           {output_dir}"])
+    return "\n".join([*lines, f"saved           {visible(str(output_dir))}"])

@@ -1,1 +1,8 @@
 """What every recipe shares, one module per concern, in the order in which data meets them."""
+
+import os
+import sys
+
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+if "huggingface_hub.constants" in sys.modules:  # a recipe imports transformers first: too late for the variable
+    sys.modules["huggingface_hub.constants"].HF_HUB_DISABLE_TELEMETRY = os.environ["HF_HUB_DISABLE_TELEMETRY"] != "0"

@@ -6,6 +6,7 @@ Reading this module, and a recipe's `Arguments`, needs no torch; `parse` does, b
 import argparse
 import dataclasses
 import json
+import math
 import os
 import shlex
 import sys
@@ -16,13 +17,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import yaml
 
 from recipes.common import engines
-from recipes.common.errors import Refusal, did_you_mean, nearest
+from recipes.common.errors import Refusal, did_you_mean, disk_error, nearest
+from recipes.common.secret import SECRETS
 
 if TYPE_CHECKING:
     from transformers import HfArgumentParser, TrainingArguments
 
 ROOT = Path(__file__).resolve().parents[2]
-SECRETS = {"token", "hub_token"}
 # What names the data, and what names the model with the schedule tuned for it: a layer that sets the first key of a
 # group replaces the whole group of the layers below, so that nobody's data is evaluated on the sample's test set and
 # no pretrained model is trained with a learning rate meant for random weights.
@@ -46,6 +47,15 @@ NEEDS |= {"fsdp_config": "fsdp", "gradient_checkpointing_kwargs": "gradient_chec
 NEEDS |= {"liger_kernel_config": "use_liger_kernel"}
 DECIDED = {"batch_eval_metrics", "eval_do_concat_batches", "remove_unused_columns", "label_names", "length_column_name"}
 DECIDED |= {"include_for_metrics"}
+
+DEEPEST, LONGEST_NUMBER = 20, 1000  # of a configuration: values in values, digits
+NUMBERS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp"}
+# The least and the largest value of numbers that no library checks before it is too late, or at all.
+SEED, COUNT = (0, 2**32 - 1), (1, 2**31 - 1)
+RANGES = {"seed": SEED, "data_seed": SEED, "shuffle_seed": SEED, "num_processes": COUNT, "global_batch_size": COUNT}
+RANGES |= {"per_device_train_batch_size": COUNT, "per_device_eval_batch_size": COUNT}
+RANGES |= {"gradient_accumulation_steps": COUNT, "validation_split_percentage": (0, 100)}
+ENDLESS = {"max_grad_norm"}  # inf: gradients are measured, not clipped
 
 OPTIONAL = {"nargs": "?", "const": True}  # a yes-or-no flag whose default is neither
 HEADLINE = "headline"  # --metric_for_best_model: the metric that the task is usually judged by
@@ -162,6 +172,7 @@ def parse(arguments_class: type, recipe: str, argv: list[str] | None = None) -> 
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = _parser((arguments_class, training_class), recipe)
     values = _resolve(parser, Path(recipe), argv)
+    _check_numbers(values)
     _default_actions(values)
     _default_hardware(values)
     _default_strategies(values)
@@ -190,7 +201,7 @@ def to_dict(arguments: Any, training_arguments: "TrainingArguments", recipe: str
 def from_yaml(path: Path) -> dict[str, Any]:
     """A flat mapping of flags to values; refuses duplicate keys, aliases, nesting and anything but YAML or JSON."""
     try:
-        document = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=_PlainLoader)
+        document = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=PlainLoader)
     except OSError as error:
         raise Refusal(f"cannot read the configuration: {error.strerror}", str(path), "check --config") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -205,24 +216,38 @@ def from_yaml(path: Path) -> dict[str, Any]:
     return _mapping(document, path)
 
 
-class _PlainLoader(yaml.SafeLoader):
-    """SafeLoader without aliases: a few lines of them can expand to gigabytes."""
+class PlainLoader(yaml.SafeLoader):
+    """SafeLoader without aliases, a few lines of which can expand to gigabytes, without deep nests and long numbers."""
+
+    _depth = 0
 
     def compose_node(self, parent, index):
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()
             raise yaml.composer.ComposerError(None, None, "aliases are not allowed", event.start_mark)
-        return super().compose_node(parent, index)
+        if self._depth == DEEPEST:
+            raise yaml.composer.ComposerError(None, None, "it is nested too deeply", self.peek_event().start_mark)
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        if node.tag in NUMBERS and len(node.value) > LONGEST_NUMBER:
+            raise yaml.composer.ComposerError(None, None, "a number is too long", node.start_mark)
+        return node
 
 
 def _mapping(document: yaml.MappingNode, path: Path) -> dict[str, Any]:
-    loader, values = _PlainLoader(""), {}
+    loader, values = PlainLoader(""), {}
     for key_node, value_node in document.value:
         key = str(key_node.value).replace("-", "_")
         where = f"{path}:{key_node.start_mark.line + 1}"
         if key in values:
             raise Refusal(f"{key} is set twice", where, "keep one of the two lines")
-        values[key] = _Placed(loader.construct_object(value_node, deep=True), where)
+        try:
+            values[key] = _Placed(loader.construct_object(value_node, deep=True), where)
+        except (yaml.YAMLError, ValueError, LookupError, TypeError, RecursionError) as error:
+            problem = " ".join(str(getattr(error, "problem", None) or error).split())
+            fix = "write a text, a number, true, false, null, or a list of them"
+            raise Refusal(f"{key} has a value that cannot be read: {problem}", where, fix) from None
     return values
 
 
@@ -310,7 +335,8 @@ def _typed(parser: "HfArgumentParser", key: str, placed: _Placed) -> Any:
     except Refusal as refusal:
         raise Refusal(refusal.what, placed.where, f"write {key}: followed by a value of its type") from None
     if unknown:
-        raise Refusal(f"{key} takes one value, not {shlex.join(words)}", placed.where, "write one value")
+        shown = "several" if key in SECRETS else shlex.join(words)
+        raise Refusal(f"{key} takes one value, not {shown}", placed.where, "write one value")
     return vars(namespace).get(key)
 
 
@@ -319,6 +345,30 @@ def _anchored(patterns: list[str]) -> list[str]:
     paths = [ROOT / pattern for pattern in patterns]
     here = Path.cwd()
     return [str(path.relative_to(here) if path.is_relative_to(here) else path) for path in paths]
+
+
+def _check_numbers(values: dict[str, Any]) -> None:
+    """Refuses numbers that are not finite, and those that mean nothing."""
+    for name, value in values.items():
+        endless = isinstance(value, float) and not math.isfinite(value)
+        if endless and not (name in ENDLESS and value > 0):
+            raise Refusal(f"--{name} is {value}", f"--{name}", "give a finite number")
+        least, most = RANGES.get(name, (-math.inf, math.inf))
+        if name in RANGES and not least <= value <= most:
+            raise Refusal(f"--{name} is {value}", f"--{name}", f"give a number from {least} to {most}")
+
+
+def _check_folder(name: str) -> None:
+    """Refuses a name that no folder can have."""
+    try:
+        os.lstat(name)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return
+    except (OSError, ValueError) as error:
+        if disk_error(error):
+            raise
+        reason = getattr(error, "strerror", None) or str(error)
+        raise Refusal(f"no folder can have the name {name!r:.100}: {reason}", "--output_dir", "name another") from None
 
 
 def _default_actions(values: dict[str, Any]) -> None:
@@ -385,9 +435,9 @@ def _build_training_arguments(training_class: type, values: dict[str, Any]) -> "
     names = {item.name for item in dataclasses.fields(training_class) if item.init}
     if not values.get("output_dir"):
         raise Refusal("no output folder", "--output_dir", "say where the run may write: --output_dir outputs/my_run")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    _check_folder(values["output_dir"])
     try:
         return training_class(**{key: value for key, value in values.items() if key in names})
-    except (ValueError, ImportError) as error:
+    except (AttributeError, ImportError, LookupError, OverflowError, TypeError, ValueError) as error:
         flag = next((f"--{name}" for name in values if name in str(error)), "the arguments")
         raise Refusal(" ".join(str(error).split()), flag, "change or leave out this flag") from None

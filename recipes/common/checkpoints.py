@@ -6,7 +6,10 @@ import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
+
+from safetensors import SafetensorError
 
 from recipes.common.errors import FREE_SPACE, DiskFull, Refusal, disk_error, note
 from recipes.common.files import content_hash
@@ -15,6 +18,13 @@ MANIFEST, FINGERPRINT = "manifest.json", "fingerprint.json"
 PROCESS = "process_{}.safetensors"  # what belongs to one process: random generators, its place in the run
 STAGING = ".saving-"
 OUTGOING = ".removing-"
+UNREADABLE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+UNREADABLE += (EOFError, SafetensorError, UnpicklingError)
+NUMBER, PERHAPS = (int, float), (int, float, type(None))
+# The types of what Trainer reads back from trainer_state.json.
+STATE = {"global_step": int, "max_steps": int, "epoch": NUMBER, "total_flos": NUMBER, "num_input_tokens_seen": NUMBER}
+STATE |= {"best_metric": PERHAPS, "best_global_step": PERHAPS, "log_history": list, "stateful_callbacks": dict}
+STATE |= {"best_model_checkpoint": (str, type(None)), "train_batch_size": PERHAPS, "num_train_epochs": NUMBER}
 
 
 def publish(staged: Path, final: Path) -> None:
@@ -40,9 +50,17 @@ def remove(folder: Path) -> None:
     """Deletes a checkpoint: its name is gone at once, its files follow."""
     if folder.exists():
         outgoing = folder.with_name(f"{OUTGOING}{step(folder)}")
-        shutil.rmtree(outgoing, ignore_errors=True)
+        delete(outgoing)
         folder.rename(outgoing)
-        shutil.rmtree(outgoing, ignore_errors=True)
+        delete(outgoing)
+
+
+def delete(folder: Path) -> None:
+    """Deletes a folder; of a link to one the link alone."""
+    if folder.is_symlink():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def damage(folder: Path) -> str:
@@ -52,11 +70,12 @@ def damage(folder: Path) -> str:
         listed = {name: (entry["bytes"], entry["sha256"]) for name, entry in entries.items()}
     except FileNotFoundError:
         return f"{MANIFEST} is missing"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return f"{MANIFEST} is damaged"
     if (folder / MANIFEST).is_symlink():
         return f"{MANIFEST} is a link"
-    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()} - {MANIFEST}
+    files = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    found = {str(path.relative_to(folder)) for path in files} - {MANIFEST}
     if not listed or found != set(listed):
         differing = sorted(found ^ set(listed))
         return f"{differing[0]} is {'extra' if differing[0] in found else 'missing'}" if differing else "it is empty"
@@ -81,10 +100,11 @@ def intact(folder: Path) -> bool:
 def newest(output_dir: Path) -> Path | None:
     """The intact checkpoint of the highest step; damaged ones are passed over, half-written ones removed."""
     for folder in output_dir.glob(f"{STAGING}*/checkpoint-*"):
-        if intact(folder) and not (output_dir / folder.name).exists():  # stopped before its renaming
+        own = not folder.parent.is_symlink() and intact(folder)
+        if own and not (output_dir / folder.name).exists():  # stopped before its renaming
             folder.rename(output_dir / folder.name)
     for folder in [*output_dir.glob(f"{STAGING}*"), *output_dir.glob(f"{OUTGOING}*")]:
-        shutil.rmtree(folder, ignore_errors=True)
+        delete(folder)
     for folder in sorted(all_of(output_dir), key=step, reverse=True):
         found = damage(folder) or no_states(folder)
         if not found:
@@ -112,12 +132,39 @@ def check_belongs(folder: Path, fingerprint: dict[str, Any], allowed: Collection
     if not (folder / FINGERPRINT).exists():
         fix = "--resume_from_checkpoint false, or --overwrite_output_dir, begins anew"
         raise Refusal("the checkpoint is of an earlier version of these recipes", str(folder), fix)
-    known = json.loads((folder / FINGERPRINT).read_text(encoding="utf-8")) or {}
+    with readable(folder):
+        known = dict(json.loads((folder / FINGERPRINT).read_text(encoding="utf-8")) or {})
     differing = [name for name in fingerprint if known.get(name) != fingerprint[name] and name not in allowed]
     if differing:
         shown = "; ".join(_shown(name, known.get(name), fingerprint[name]) for name in differing)
         fix = f"--allow_changed {' '.join(differing)} goes on all the same; --overwrite_output_dir begins anew"
         raise Refusal(f"the checkpoint belongs to a run that differs: {shown}", str(folder), fix)
+
+
+@contextmanager
+def readable(folder: Path | str) -> Iterator[None]:
+    """What is read inside is a checkpoint's: content that no run writes, although the manifest lists it, is refused."""
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, UNREADABLE) and "in loading state_dict" not in str(error):
+            raise
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        fix = f"remove {folder}: the same command goes on from the checkpoint before it"
+        raise Refusal(f"the checkpoint cannot be read: {reason}", str(folder), fix) from error
+
+
+def check_state(folder: Path, state: Any) -> None:
+    """Refuses a trainer_state.json of another step, or with values of other types than Trainer writes."""
+    with readable(folder):
+        wrong = [name for name, kinds in STATE.items() if not isinstance(getattr(state, name), kinds)]
+        if wrong:
+            raise TypeError(f"{wrong[0]} is a {type(getattr(state, wrong[0])).__name__}")
+        if state.global_step != step(folder):
+            raise ValueError(f"global_step is {state.global_step}")
+        for entry in state.log_history:
+            if not isinstance(entry["step"], int) or not all(isinstance(value, NUMBER) for value in entry.values()):
+                raise TypeError("log_history holds what is no number")
 
 
 def _shown(name: str, was: Any, now: Any) -> str:

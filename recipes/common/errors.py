@@ -53,6 +53,11 @@ def visible(text: str, limit: int = 300) -> str:
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
+def visible_lines(text: str) -> str:
+    """The text with its line breaks and tabs, and without any other control character."""
+    return "".join(part if part in "\n\t" else visible(part, 10 * len(part)) for part in re.split(r"([\n\t])", text))
+
+
 def is_main_process() -> bool:
     """Whether this process is the one that prints and writes (rank 0, or the only one)."""
     return os.environ.get("RANK", "0") == "0"
@@ -105,6 +110,11 @@ def disk_error(error: Exception) -> str:
     return os.strerror(number) if number in DISK_ERRORS else ""
 
 
+def reason(error: Exception) -> str:
+    """The first line of what a library says."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def guard(main: Callable[[], Any]) -> None:
     """Runs a recipe's `main` and leaves the process with the exit code that belongs to how it ended."""
     try:
@@ -126,14 +136,22 @@ def guard(main: Callable[[], Any]) -> None:
         _internal()
 
 
+def _close_bars() -> None:
+    """Bars that are still drawn end their line, or the message would stand behind them."""
+    if "tqdm" in sys.modules:
+        for bar in list(sys.modules["tqdm"].tqdm._instances):
+            bar.close()
+
+
 def _end(stop: Stop) -> NoReturn:
     _let_main_process_speak()
+    _close_bars()
     print(stop, file=sys.stderr)
     sys.exit(stop.exit_code)
 
 
 def _internal() -> NoReturn:
     _let_main_process_speak()
-    traceback.print_exc()
+    print(visible_lines(traceback.format_exc()), file=sys.stderr)
     print("error: this is a bug in the recipe, not in your input; please report the lines above", file=sys.stderr)
     sys.exit(INTERNAL)

@@ -6,16 +6,21 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from recipes.common.errors import Refusal, nearest
 
 Row = dict
 BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+RATIO, FLOOR = 200, 1 << 25  # gzip packs text to a fifth, and at best to a thousandth; small files may do so
+LONGEST = 1 << 27  # bytes of a line, characters of a cell: text8, a well-known corpus, is one line of 10^8
 QUOTED_CELL = re.compile(r'"(?:[^"]|"")*"')
 
 
@@ -26,7 +31,7 @@ def expand(patterns: list[str], flag: str, languages: Sequence[str] = ()) -> lis
     """
     paths: dict[Path, None] = {}
     for pattern in patterns:
-        found = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern, recursive=True))
+        found = [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern, recursive=True))
         if not found:
             raise Refusal(f"no such file: {pattern}", flag, _file_fix(pattern))
         for name in found:
@@ -72,6 +77,9 @@ def _guarded(reader: Callable[[Path], Iterator[tuple[int, Row]]], path: Path) ->
         raise Refusal("the file may not be read", str(path), f"chmod +r {path}") from None
     except RecursionError:
         raise Refusal("the JSON is nested too deeply", str(path), "write one flat object a row") from None
+    except _Bomb:
+        what = f"it unpacks to more than {RATIO} times its size"
+        raise Refusal(what, str(path), "unpack it yourself, if you know what it is") from None
 
 
 def place(path: Path, number: int) -> str:
@@ -94,7 +102,7 @@ def _format(path: Path) -> str:
 
 def _file_fix(pattern: str) -> str:
     folder = Path(pattern).parent
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    names = [path.name for path in folder.iterdir()] if os.path.isdir(folder) else []
     if not names:
         return f"the folder {folder} is missing or empty; paths are relative to the current folder"
     close = nearest(Path(pattern).name, names)
@@ -112,7 +120,41 @@ def _check_readable(path: Path, flag: str, languages: Sequence[str]) -> None:
 
 
 def _open(path: Path):
-    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")
+    if path.suffix.lower() != ".gz":
+        return path.open("rb")
+    return io.BufferedReader(_Unpacked(path), FLOOR)  # so much is unpacked, and looked at, before the first row
+
+
+class _Bomb(Exception):
+    """What is unpacked is out of all proportion to its file."""
+
+
+class _Unpacked(io.RawIOBase):
+    """The bytes of a gzip file, as long as there are less than RATIO times as many as were read for them."""
+
+    def __init__(self, path: Path):
+        self._file = path.open("rb")
+        self._stream = gzip.GzipFile(fileobj=self._file)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._stream.seek(offset, whence)
+
+    def readinto(self, buffer) -> int:
+        number = self._stream.readinto(buffer)
+        if self._stream.tell() >= max(FLOOR, RATIO * self._file.tell()):
+            raise _Bomb
+        return number
+
+    def close(self) -> None:
+        self._stream.close()
+        self._file.close()
+        super().close()
 
 
 def lines(path: Path) -> Iterator[str]:
@@ -126,7 +168,9 @@ def lines(path: Path) -> Iterator[str]:
         if encoding == "utf-16":
             yield from io.StringIO(_decode(path, stream.read(), encoding), newline="\n")
             return
-        for number, line in enumerate(stream, 1):
+        for number, line in enumerate(iter(partial(stream.readline, LONGEST), b""), 1):
+            if len(line) == LONGEST:
+                raise Refusal(f"a line of more than {LONGEST:,} bytes", f"{path}:{number}", "break it into lines")
             yield _decode(path, line, encoding if number == 1 else "utf-8", number)
 
 
@@ -155,7 +199,7 @@ def _read_running_text(path: Path) -> Iterator[tuple[int, Row]]:
 
 
 def _read_csv(path: Path) -> Iterator[tuple[int, Row]]:
-    csv.field_size_limit(2**31 - 1)
+    csv.field_size_limit(LONGEST)
     text = lines(path)
     header = next(text)
     delimiter = ";" if ";" in header and "," not in header else ","
@@ -232,10 +276,23 @@ def _read_json(path: Path) -> Iterator[tuple[int, Row]]:
 
 def _parse(text: str, path: Path, number: int = 1):
     try:
-        return json.loads(text)
+        return JSON.decode(text)
     except json.JSONDecodeError as error:
         where = f"{path}:{number + error.lineno - 1}:{error.colno}"
         raise Refusal(f"malformed JSON: {error.msg}", where, "write one complete JSON object a line") from None
+    except ValueError as error:  # a name that stands twice, an integer of thousands of digits
+        raise Refusal(f"JSON with two meanings or none: {error}", f"{path}:{number}", "write the row again") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> Row:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands twice in one object")
+    return row
+
+
+JSON = json.JSONDecoder(object_pairs_hook=_once)
 
 
 def _object(row, where: str) -> Row:
@@ -249,16 +306,27 @@ def _read_parquet(path: Path) -> Iterator[tuple[int, Row]]:
     import pyarrow
     import pyarrow.parquet
 
+    with _open(path) as stream:
+        source = pyarrow.BufferReader(stream.read()) if path.suffix.lower() == ".gz" else path
+    number = 0
     try:
-        with _open(path) as stream:
-            source = pyarrow.BufferReader(stream.read()) if path.suffix.lower() == ".gz" else path
-        number = 0
-        for batch in pyarrow.parquet.ParquetFile(source).iter_batches(1024):
+        file = pyarrow.parquet.ParquetFile(source, page_checksum_verification=True)
+        left = max(FLOOR, RATIO * path.stat().st_size)
+        groups = (file.metadata.row_group(number) for number in range(file.metadata.num_row_groups))
+        if sum(group.total_byte_size for group in groups) > left:
+            raise _Bomb
+        for batch in file.iter_batches(64):  # a value may stand in the file once and in all its rows
+            left -= batch.nbytes
+            if left < 0:
+                raise _Bomb
             for row in batch.to_pylist():
                 number += 1
                 yield number, row
-    except pyarrow.ArrowException as error:
-        raise Refusal(f"not a readable parquet file: {error}", str(path), "write or download the file again") from None
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
+        if getattr(error, "errno", None):  # of the disk, not of the file
+            raise
+        what = f"not a readable parquet file: {error}"
+        raise Refusal(what, place(path, number + 1), "write or download the file again") from None
 
 
 READERS = {

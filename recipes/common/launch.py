@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from recipes.common.errors import Refusal, did_you_mean, note
+from recipes.common import secret
+from recipes.common.errors import Refusal, did_you_mean, note, visible, visible_lines
 from recipes.common.files import content_hash
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -145,6 +146,9 @@ def _is_free(port: int) -> bool:
 def write_slurm(recipe: Path, flags: list[str], world: World) -> None:
     """Writes a SLURM script: ds_configs/slurm.sh with the command and the sizes filled in."""
     check(world)
+    flags, token = secret.taken_out(flags)
+    if token:
+        note(f"the token is not written there: export {secret.VARIABLE} before you call sbatch")
     where = ["--nnodes", str(world.num_machines), "--node_rank", "$SLURM_NODEID"]
     where += ["--master_addr", "$MASTER_ADDR", "--master_port", "$MASTER_PORT"]
     words = _torchrun(recipe, flags, world, where, ROOT)
@@ -161,13 +165,17 @@ def write_slurm(recipe: Path, flags: list[str], world: World) -> None:
 def run(words: list[str], dry_run: bool = False) -> int:
     """Prints the command and becomes it, so that signals and the exit code are its own; a dry run only prints."""
     threads = _threads(words)
-    print("$", *(f"{name}={value}" for name, value in threads.items()), shlex.join(words), flush=True)
+    words, token = secret.taken_out(words)
+    shown = shlex.join([*(f"{name}={value}" for name, value in threads.items()), *words])
+    print("$", visible(shown, len(shown) * 10), flush=True)
     if dry_run:
         return 0
     if table := _already_complete(words):
-        print(table, "\n")
+        print(visible_lines(table), "\n")
         return 0
     words, environment = [sys.executable, *words[1:]], os.environ | threads
+    if token:  # in a command line everyone on the machine could read it
+        environment[secret.VARIABLE] = token
     if os.name == "posix":
         os.execve(words[0], words, environment)
     return subprocess.call(words, env=environment)

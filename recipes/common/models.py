@@ -12,13 +12,12 @@ from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig, Pretrain
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import is_bitsandbytes_available
 
-from recipes.common import engines, world
+from recipes.common import engines, folders, world
 from recipes.common.args import Arguments
 from recipes.common.errors import Refusal, did_you_mean, nearest, note
 from recipes.common.labels import MULTI, REGRESSION, SINGLE, Labels
 from recipes.common.vocabularies import ROBERTA_LIKE, T5_LIKE, train_tokenizer
 
-ADAPTED = "config"  # the folder, beside an adapter, with the configuration (labels, …) of the model under it
 BODY = (torch.nn.Embedding, torch.nn.ModuleList)  # what a model's head has none of
 
 
@@ -298,20 +297,10 @@ def trained_labels(arguments: Arguments, training_arguments: Any) -> Labels | No
 
 
 def _from_hub(auto_class: Any, name: str, flag: str, arguments: Arguments, **options: Any) -> Any:
-    """from_pretrained with the Hub's flags; what goes wrong is refused in one line instead of a traceback."""
+    """from_pretrained with the Hub's flags."""
     if Path(name).exists() and not Path(name).is_dir():
         raise Refusal(f"{name} is a file, not a checkpoint", flag, f"name its folder: {Path(name).parent}")
     if name.startswith((".", "/", "~")) and not Path(name).expanduser().is_dir():
         raise Refusal(f"no folder {name}", flag, "check the path; it is relative to the current folder")
     options |= {"cache_dir": arguments.cache_dir, "revision": arguments.model_revision, "token": arguments.token}
-    try:
-        return auto_class.from_pretrained(name, trust_remote_code=arguments.trust_remote_code, **options)
-    except RuntimeError as error:
-        if "size mismatch" not in str(error) and "mismatch" not in str(error):
-            raise
-        what = f"the checkpoint {name} does not fit this task's sizes"
-        raise Refusal(what, flag, "a new head: --ignore_mismatched_sizes; otherwise another checkpoint") from None
-    except Exception as error:  # each library raises its own for a missing or damaged file
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        fix = "check the name or path and the network; a folder needs config.json, weights and tokenizer files"
-        raise Refusal(f"cannot load {name}: {reason}", flag, fix) from None
+    return folders.load(auto_class, name, flag, arguments.trust_remote_code, **options)

@@ -13,10 +13,11 @@ import yaml
 from transformers import AutoConfig, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
-from recipes.common import data, files, metrics
-from recipes.common.errors import Refusal
+from recipes.common import args, data, files, folders, metrics
+from recipes.common.errors import Refusal, reason
+from recipes.common.folders import ADAPTED
 from recipes.common.labels import MULTI, REGRESSION, SINGLE
-from recipes.common.models import ADAPTED, max_length
+from recipes.common.models import max_length
 
 CHUNK = 4096  # rows that are sorted by length together
 Text = str | tuple[str, str]
@@ -29,19 +30,21 @@ class Folder:
 
     def __init__(self, folder: str, trust_remote_code: bool = False):
         disable_progress_bar()
-        self.path, self.options = Path(folder), {"trust_remote_code": trust_remote_code}
+        self.path, self.trust_remote_code = Path(folder), trust_remote_code
         self.flags, self.record = _read(self.path / "run.yaml"), _read(self.path / "run.json")
         self.config = config_of(self.path, trust_remote_code)
-        self.tokenizer = AutoTokenizer.from_pretrained(folder, **self.options)
+        self.tokenizer = folders.load(AutoTokenizer, folder, "the folder", trust_remote_code)
         self.device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
         self.model = self._load().to(self.device).eval()
 
     def _load(self) -> torch.nn.Module:
         auto_class = getattr(transformers, self.auto_class)
-        options = {"config": self.config, "dtype": torch.float32, **self.options}
-        model = auto_class.from_pretrained(self.path, **options)
+        options = {"config": self.config, "dtype": torch.float32}
+        model = folders.load(auto_class, str(self.path), "the folder", self.trust_remote_code, **options)
         if (self.path / ADAPTED / "generation_config.json").exists():
-            model.generation_config = transformers.GenerationConfig.from_pretrained(self.path / ADAPTED)
+            model.generation_config = folders.load(
+                transformers.GenerationConfig, str(self.path / ADAPTED), "the folder", False
+            )
         return model
 
     def answers(self, texts: Iterable[Text], batch_size: int = 32) -> Iterator[dict[str, Any]]:
@@ -199,11 +202,14 @@ def config_of(path: Path, trust_remote_code: bool = False) -> Any:
     folder = path / ADAPTED if (path / "adapter_config.json").is_file() else path
     if not (folder / "config.json").is_file():
         raise Refusal(f"{path} holds no trained model", "the folder", "name a run's --output_dir")
-    return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    return folders.load(AutoConfig, str(folder), "the folder", trust_remote_code)
 
 
 def _read(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
-    text = path.read_text(encoding="utf-8")
-    return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    try:
+        text = path.read_text(encoding="utf-8")
+        return json.loads(text) if path.suffix == ".json" else yaml.load(text, args.PlainLoader)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise Refusal(f"not what a run wrote: {reason(error)}", str(path), "name a run's --output_dir") from None

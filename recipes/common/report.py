@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import shlex
-import shutil
 import subprocess
 import time
 from importlib import metadata
@@ -22,11 +21,13 @@ except ImportError:  # Windows
     fcntl = None
 
 from recipes.common import card
-from recipes.common.args import ROOT, SECRETS
+from recipes.common.args import ROOT, PlainLoader
+from recipes.common.checkpoints import delete
 from recipes.common.data import Splits
-from recipes.common.errors import Refusal
+from recipes.common.errors import Refusal, visible
 from recipes.common.files import content_hash
-from recipes.common.models import ADAPTED
+from recipes.common.folders import ADAPTED
+from recipes.common.secret import masked
 from recipes.common.tasks import Task
 from recipes.common.tokens import Tokens
 from recipes.common.trainer import Trainer, parameters
@@ -54,7 +55,7 @@ def begin(output_dir: Path, resolved: dict[str, Any], command: str) -> None:
         raise Refusal(f"cannot write: {error.strerror}", f"--output_dir {output_dir}", fix) from None
     facts = {
         "status": "unfinished",
-        "command": without_secrets(command),
+        "command": shlex.join(masked(shlex.split(command))),
         "configurations": _configurations(shlex.split(command)),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "git_commit": _git_commit(),
@@ -84,11 +85,12 @@ def _lock(output_dir: Path) -> None:
 def earlier(output_dir: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """The flags (run.yaml) and facts (run.json) of the run that began in this folder; None where there was none."""
     try:
-        flags = yaml.safe_load((output_dir / "run.yaml").read_text(encoding="utf-8"))
+        flags = yaml.load((output_dir / "run.yaml").read_text(encoding="utf-8"), PlainLoader)
         facts = json.loads((output_dir / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        numbers = [flags["per_device_train_batch_size"], flags["gradient_accumulation_steps"], facts["world_size"]]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError, yaml.YAMLError):
         return None
-    return flags, facts
+    return (flags, facts) if all(isinstance(number, int) for number in numbers) else None
 
 
 def remove(output_dir: Path) -> None:
@@ -99,7 +101,7 @@ def remove(output_dir: Path) -> None:
         (output_dir / name).unlink(missing_ok=True)
     folders = (path for pattern in ("checkpoint-*", ".saving-*", ".removing-*") for path in output_dir.glob(pattern))
     for folder in [*folders, output_dir / "plots", output_dir / ADAPTED]:
-        shutil.rmtree(folder, ignore_errors=True)
+        delete(folder)
 
 
 def hardware() -> str:
@@ -109,18 +111,6 @@ def hardware() -> str:
     if torch.accelerator.is_available():
         return str(torch.accelerator.current_accelerator())
     return f"CPU {platform.machine()}, {torch.get_num_threads()} threads"
-
-
-def without_secrets(command: str) -> str:
-    """The command line with the values of tokens replaced."""
-    words = command.split(" ")
-    for position, word in enumerate(words):
-        flag, equals, _ = word.lstrip("-").partition("=")
-        if word.startswith("--") and flag.replace("-", "_") in SECRETS:
-            words[position] = f"--{flag}=<secret>" if equals else word
-            if not equals and position + 1 < len(words):
-                words[position + 1] = "<secret>"
-    return " ".join(words)
 
 
 class Record:
@@ -142,7 +132,7 @@ class Record:
             size = card.size(self.tokens.counts.get(name))
             print(f"{name:<11} {count['used']:,} of {count['read']:,} rows{skipped}, {size}")
         for name, value in self._model_facts().items():
-            print(f"{name:<11} {value}")
+            print(f"{name:<11} {visible(value)}")
 
     def fingerprint(self) -> dict[str, Any]:
         """What a checkpoint of this run belongs to, beside its flags: it goes on only where these are the same."""
@@ -215,7 +205,7 @@ class Record:
         (self.output_dir / "README.md").write_text(text, encoding="utf-8")
         table = card.score_table(scores, self.task.shown)
         _write_json(path, facts | {"status": "complete", "table": table})
-        print(f"\n{table}\n\nreport      {self.output_dir / 'README.md'}")
+        print(f"\n{table}\n\nreport      {visible(str(self.output_dir / 'README.md'))}")
 
 
 def _configurations(words: list[str]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Files or Hub -> where the rows of each split come from; nothing is read but the names of columns and classes."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -8,9 +9,9 @@ from typing import Any
 
 import datasets
 
-from recipes.common import files
+from recipes.common import files, folders
 from recipes.common.args import Arguments
-from recipes.common.errors import Refusal, did_you_mean, note
+from recipes.common.errors import Refusal, did_you_mean, disk_error, note, reason
 
 # A split's usual names on the Hub; the first one found is taken.
 SPLIT_NAMES = {
@@ -151,6 +152,7 @@ def _hub_sources(arguments: Arguments) -> dict[str, Source]:
 def _load_hub(arguments: Arguments) -> dict[str, Any]:
     mode = "force_redownload" if arguments.overwrite_cache else None
     try:
+        _check_inside(arguments)
         return datasets.load_dataset(
             arguments.dataset_name,
             arguments.dataset_config_name,
@@ -160,10 +162,25 @@ def _load_hub(arguments: Arguments) -> dict[str, Any]:
             download_mode=mode,
             streaming=arguments.streaming,
         )
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except Refusal:
+        raise
+    except Exception as error:  # each format's library raises its own
+        if disk_error(error):
+            raise
         fix = "check its name, --dataset_config_name and the network; or read local files with --train_file"
-        raise Refusal(f"cannot load the data set {arguments.dataset_name}: {reason}", "--dataset_name", fix) from None
+        raise Refusal(
+            f"cannot load the data set {arguments.dataset_name}: {reason(error)}", "--dataset_name", fix
+        ) from None
+
+
+def _check_inside(arguments: Arguments) -> None:
+    """Refuses a folder whose README, or whose links, name data outside of it."""
+    folder = Path(arguments.dataset_name)
+    if folder.is_dir():
+        name = arguments.dataset_config_name
+        builder = datasets.load_dataset_builder(str(folder), name, cache_dir=arguments.cache_dir)
+        named = itertools.chain.from_iterable((builder.config.data_files or {}).values())
+        folders.check_inside(folder, map(Path, named), "--dataset_name")
 
 
 def _class_features(split: Any) -> dict[str, list[str]]:

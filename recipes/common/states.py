@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+
+from recipes.common.errors import Refusal
 
 PLAIN = (bool, int, float, str, type(None))
 
@@ -38,10 +40,14 @@ def write(state: Any, path: Path) -> None:
 
 
 def read(path: Path) -> Any:
-    """What `write` wrote."""
-    with safe_open(path, "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
-        skeleton = json.loads(file.metadata()["state"])
+    """What `write` wrote; refuses a file that is missing or something else."""
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
+            skeleton = json.loads(file.metadata()["state"])
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError, RecursionError) as error:
+        fix = "--resume_from_checkpoint names an older checkpoint; --overwrite_output_dir begins anew"
+        raise Refusal(f"not a state that a run saved: {error}", str(path), fix) from None
 
     def built(value: Any) -> Any:
         if not isinstance(value, dict):
@@ -57,6 +63,45 @@ def read(path: Path) -> Any:
     return built(skeleton)
 
 
+def check_like(found: Any, wanted: Any, name: str = "the state") -> None:
+    """Raises TypeError or ValueError where a nest has values of other types, lengths or shapes than another one; what
+    only one of the two knows, as another version's, and what is None in the other one, may be anything."""
+    if wanted is None:
+        return
+    numbers = isinstance(found, (int, float)) and isinstance(wanted, (int, float))
+    if not numbers and type(found) is not type(wanted):
+        raise TypeError(f"{name} is a {type(found).__name__}, not a {type(wanted).__name__}")
+    if isinstance(wanted, dict):
+        for key in wanted.keys() & found.keys():
+            check_like(found[key], wanted[key], str(key))
+    elif isinstance(wanted, (list, tuple)):
+        if len(found) != len(wanted):
+            raise ValueError(f"{name} has {len(found)} entries, not {len(wanted)}")
+        for one, other in zip(found, wanted, strict=True):
+            check_like(one, other, name)
+    elif isinstance(wanted, (torch.Tensor, numpy.ndarray)) and (found.shape, found.dtype) != (
+        wanted.shape,
+        wanted.dtype,
+    ):
+        raise ValueError(f"{name} has the shape {tuple(found.shape)}, not {tuple(wanted.shape)}")
+
+
+def check_optimizer(found: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
+    """Raises where a state is none of this optimizer: Adam's, the default, to the shapes of its moments."""
+    groups = optimizer.state_dict()["param_groups"]
+    check_like(found["param_groups"], groups, "param_groups")
+    if not all("lr" in group for group in found["param_groups"]):
+        raise KeyError("lr")
+    if not isinstance(getattr(optimizer, "optimizer", optimizer), torch.optim.Adam):
+        return
+    trained = [value for group in optimizer.param_groups for value in group["params"]]
+    for number, state in found["state"].items():
+        for name in ("exp_avg", "exp_avg_sq"):
+            if state[name].shape != trained[number].shape:
+                raise ValueError(f"{name} of parameter {number} has the shape {tuple(state[name].shape)}")
+        check_like(state["step"], torch.tensor(0.0), "step")
+
+
 def randomness() -> dict[str, Any]:
     """The states of the random generators of Python, numpy, torch and its devices."""
     devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
@@ -66,8 +111,12 @@ def randomness() -> dict[str, Any]:
 
 def set_randomness(states: dict[str, Any]) -> None:
     """Sets what `randomness` gave."""
+    check_like(states, {name: state for name, state in randomness().items() if name != "devices"})
     random.setstate(states["python"])
     numpy.random.set_state(states["numpy"])
-    torch.set_rng_state(states["torch"])
+    try:
+        torch.set_rng_state(states["torch"])
+    except RuntimeError as error:
+        raise ValueError(str(error)) from None
     if torch.cuda.is_available():
         torch.cuda.set_rng_state_all(states["devices"])

@@ -21,8 +21,9 @@ from recipes.common import checkpoints, finite, losses, signals, states, world
 from recipes.common.callbacks import LossLeaps, PlaceInStream, Progress, SaveLast
 from recipes.common.collators import Fixed, Shuffled, longest_first
 from recipes.common.errors import Refusal, TrainingFailed, did_you_mean
+from recipes.common.folders import ADAPTED
 from recipes.common.labels import MISSING
-from recipes.common.models import ADAPTED, save_base_configuration
+from recipes.common.models import save_base_configuration
 from recipes.common.packing import Stream
 from recipes.common.tokens import Endless
 
@@ -86,18 +87,46 @@ class Trainer(transformers.Trainer):
 
     def _go_on_from(self, checkpoint: Path) -> None:
         self._resumed, self._saved_step = checkpoint, checkpoints.step(checkpoint)
-        state = json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
-        stop = state["stateful_callbacks"]["TrainerControl"]["args"]["should_training_stop"]
-        self._ended_early = stop and state["global_step"] < state["max_steps"]
-        if isinstance(self.train_dataset, Stream):
-            self.train_dataset.load(checkpoint)
-        elif isinstance(self.train_dataset, Endless):
+        with checkpoints.readable(checkpoint):
+            state = transformers.TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+            checkpoints.check_state(checkpoint, state)
+            stop = state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"]
+            self._ended_early = stop and state.global_step < state.max_steps
+            if isinstance(self.train_dataset, Stream):
+                self.train_dataset.load(checkpoint)
+        if isinstance(self.train_dataset, Endless):
             fetched = self.args.train_batch_size * self.args.world_size
             self.train_dataset.go_to(self._saved_step * self.rows_a_step, fetched)
-        else:
-            return
-        self.args.ignore_data_skip = True
-        self._random_from = str(checkpoint)
+        if isinstance(self.train_dataset, (Stream, Endless)):
+            self.args.ignore_data_skip = True
+            self._random_from = str(checkpoint)
+
+    def _load_from_checkpoint(self, checkpoint: str, *args: Any, **options: Any) -> None:
+        with checkpoints.readable(checkpoint):
+            super()._load_from_checkpoint(checkpoint, *args, **options)
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """A weight that a checkpoint lacks would stay random: no matter for a warning."""
+        super()._issue_warnings_after_load(load_result)
+        weights, missing = self.model.state_dict(), {*load_result.missing_keys}
+        loaded = {value.data_ptr() for name, value in weights.items() if name not in missing}  # also of tied ones
+        missing -= {*(self.model._keys_to_ignore_on_save or ())}
+        lost = next((name for name in sorted(missing) if weights[name].data_ptr() not in loaded), "")
+        if lost:
+            raise LookupError(f"it lacks the weight {lost}")
+
+    def _load_best_model(self) -> None:
+        """The weights of the best checkpoint, which nobody has looked at since it was written."""
+        best = Path(self.state.best_model_checkpoint)
+        if found := checkpoints.damage(best):
+            fix = "--load_best_model_at_end false --allow_changed load_best_model_at_end ends with the last weights"
+            raise Refusal(f"the best checkpoint is damaged: {found}", str(best), fix)
+        with checkpoints.readable(best):
+            super()._load_best_model()
+
+    def _init_training_state(self, *arguments: Any) -> Any:
+        with checkpoints.readable(self._resumed or ""):
+            return super()._init_training_state(*arguments)
 
     def _run_epoch(self, **options: Any) -> None:
         """An epoch; none where the checkpoint is that of the last step, which Trainer would take once more."""
@@ -126,11 +155,14 @@ class Trainer(transformers.Trainer):
         evaluation that a signal cut short."""
         if not self._resumed:
             return
-        found = [states.read(path)["place"] for path in sorted(self._resumed.glob(checkpoints.PROCESS.format("*")))]
-        own = self._resumed / checkpoints.PROCESS.format(self.args.process_index)
-        mine = states.read(own)["place"] if own.exists() and len(found) == self.args.world_size else None
+        with checkpoints.readable(self._resumed):
+            found = [_place(path) for path in sorted(self._resumed.glob(checkpoints.PROCESS.format("*")))]
+            own = self._resumed / checkpoints.PROCESS.format(self.args.process_index)
+            mine = _place(own) if own.exists() and len(found) == self.args.world_size else None
         loss = mine["loss"] if mine else sum(place["loss"] for place in found) / len(found)
         resumed, self._resumed = self._resumed, None
+        self.state.best_model_checkpoint = None  # a path that stands in a file
+        self._name_best(Path(self.args.output_dir))
         self._tr_loss += loss
         self._total_loss_scalar, self._globalstep_last_logged = found[0]["total_loss"], found[0]["logged_step"]
         self._began -= found[0]["seconds"]
@@ -378,10 +410,19 @@ class Trainer(transformers.Trainer):
         if self.is_fsdp_enabled:
             plugin, options = self.accelerator.state.fsdp_plugin, get_fsdp_ckpt_kwargs()
             load_fsdp_optimizer(plugin, self.accelerator, self.optimizer, self.model, checkpoint, **options)
-        elif not self.is_deepspeed_enabled:
-            self.optimizer.load_state_dict(states.read(Path(checkpoint, OPTIMIZER)))
-        if Path(checkpoint, SCHEDULER).exists():
-            self.lr_scheduler.load_state_dict(states.read(Path(checkpoint, SCHEDULER)))
+        with checkpoints.readable(checkpoint):
+            if not self.is_fsdp_enabled and not self.is_deepspeed_enabled:
+                state = states.read(Path(checkpoint, OPTIMIZER))
+                states.check_optimizer(state, self.optimizer)
+                self.optimizer.load_state_dict(state)
+            if Path(checkpoint, SCHEDULER).exists():
+                state = states.read(Path(checkpoint, SCHEDULER))
+                states.check_like(state, self.lr_scheduler.state_dict())
+                self.lr_scheduler.load_state_dict(state)
+
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        if self.accelerator.scaler is not None:  # or there is nothing that the file could be for
+            super()._load_scaler(checkpoint)
 
     def _save_rng_state(self, output_dir: str) -> None:
         """What belongs to one process: its random generators, its loss since the last log, its place in the run."""
@@ -401,7 +442,8 @@ class Trainer(transformers.Trainer):
             return
         path = Path(checkpoint, checkpoints.PROCESS.format(self.args.process_index))
         if path.exists():
-            states.set_randomness(states.read(path)["random"])
+            with checkpoints.readable(checkpoint):
+                states.set_randomness(states.read(path)["random"])
         else:  # more processes than before
             torch.manual_seed(self.args.seed + self.args.process_index + self.state.global_step)
 
@@ -419,6 +461,16 @@ class Trainer(transformers.Trainer):
     def _name_best(self, output_dir: Path) -> None:
         if self.state.best_global_step:
             self.state.best_model_checkpoint = str(output_dir / f"checkpoint-{self.state.best_global_step}")
+
+
+def _place(path: Path) -> dict[str, Any]:
+    """Where a process stood in the run, as its file in a checkpoint says."""
+    place = states.read(path)["place"]
+    numbers = dict.fromkeys(("loss", "total_loss", "logged_step", "seconds"), 0)
+    states.check_like({name: place[name] for name in numbers}, numbers, "place")
+    if place["pending"] is not None:
+        states.check_like(place["pending"]["save"], True, "pending")
+    return place
 
 
 def _take(arrays: Any, order: numpy.ndarray) -> Any:

@@ -15,7 +15,7 @@ from transformers import EarlyStoppingCallback, set_seed
 
 from recipes.common import args, checkpoints, engines, report, signals, world
 from recipes.common.data import Splits
-from recipes.common.errors import COMPLETE, Refusal, is_main_process, note
+from recipes.common.errors import COMPLETE, Refusal, is_main_process, note, visible_lines
 from recipes.common.tasks import Task
 from recipes.common.tokens import Tokens
 from recipes.common.trainer import Trainer
@@ -122,7 +122,7 @@ def _claim(output_dir: Path, arguments: Any, resolved: dict[str, Any]) -> bool:
         fix = f"{goes_on}another --output_dir keeps both; --overwrite_output_dir begins anew"
         raise Refusal(f"{output_dir} holds a run with other arguments: {shown}", "--output_dir", fix)
     if complete:
-        print(facts.get("table", ""), "\n")
+        print(visible_lines(str(facts.get("table", ""))), "\n")
         note(f"already complete: {output_dir / 'README.md'}; --overwrite_output_dir begins anew")
     return complete
 
