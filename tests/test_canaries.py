@@ -1,8 +1,10 @@
 """Nothing that is read from a file is executed, leaves its folder, bursts, or tells a secret."""
 
+import bz2
 import contextlib
 import gzip
 import json
+import lzma
 import os
 import resource
 import shutil
@@ -545,6 +547,14 @@ def safetensors_header(here):
     put(here / "model/model.safetensors", len(claim).to_bytes(8, "little") + claim.encode())
 
 
+def packed_folder(pack):
+    return lambda here: put(here / "set/train.csv", pack(b"text,label\n") + pack(b"a,b\n" * 100_000) * 500)
+
+
+def from_set(here, sentiment):
+    from_folder(sentiment)()
+
+
 ALIASES = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{'abcdefghi'[n]}: &{'abcdefghi'[n]} [{', '.join(['*' + 'abcdefghi'[n - 1]] * 9)}]\n" for n in range(1, 9)
 )
@@ -557,6 +567,9 @@ BOMBS = {
     "parquet, packed pages": (parquet(compression="zstd", use_dictionary=False), read("bomb.parquet")),
     "parquet, one value in every row": (parquet(use_dictionary=True), read("bomb.parquet")),
     "one long line": (long_line, read("long.txt")),
+    "gzip in a data set's folder": (packed_folder(gzip.compress), from_set),
+    "bz2 in a data set's folder": (packed_folder(bz2.compress), from_set),
+    "xz in a data set's folder": (packed_folder(lzma.compress), from_set),
     "deep JSON": (written("deep.jsonl", '{"text": ' + "[" * 1_000_000), read("deep.jsonl")),
     "a long number in JSON": (written("long.jsonl", '{"text": ' + "9" * 1_000_000 + "}"), read("long.jsonl")),
     "deep YAML": (written("bomb.yaml", "seed: " + "[" * 100_000), configured),
@@ -601,7 +614,6 @@ VARIABLES = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY", "COMET_API_K
 GIVEN = {
     "a flag": ["--hub_token", SECRET],
     "a flag and its value in one word": [f"--token={SECRET}"],
-    "a flag with a hyphen": ["--hub-token", SECRET],
     "a flag that is shortened": ["--hub_tok", SECRET],
     "a configuration": ["--config", "secret.yaml"],
     "the environment": [],

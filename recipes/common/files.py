@@ -125,6 +125,17 @@ def _open(path: Path):
     return io.BufferedReader(_Unpacked(path), FLOOR)  # so much is unpacked, and looked at, before the first row
 
 
+def check_ratio(path: Path) -> None:
+    """Refuses a gzip file that unpacks to more than it should; reads it once."""
+    for _ in _guarded(_unpacked, path):
+        pass
+
+
+def _unpacked(path: Path) -> Iterator[bytes]:
+    with io.BufferedReader(_Unpacked(path), FLOOR) as stream:
+        yield from iter(partial(stream.read, FLOOR), b"")
+
+
 class _Bomb(Exception):
     """What is unpacked is out of all proportion to its file."""
 

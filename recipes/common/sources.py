@@ -179,8 +179,19 @@ def _check_inside(arguments: Arguments) -> None:
     if folder.is_dir():
         name = arguments.dataset_config_name
         builder = datasets.load_dataset_builder(str(folder), name, cache_dir=arguments.cache_dir)
-        named = itertools.chain.from_iterable((builder.config.data_files or {}).values())
-        folders.check_inside(folder, map(Path, named), "--dataset_name")
+        named = [Path(name) for name in itertools.chain.from_iterable((builder.config.data_files or {}).values())]
+        folders.check_inside(folder, named, "--dataset_name")
+        for path in named:
+            _check_unpacks(path)
+
+
+def _check_unpacks(path: Path) -> None:
+    """Refuses a packed file, which the library knows by its first bytes, unless it is gzip of a reasonable size."""
+    packing = datasets.utils.extract.Extractor.infer_extractor_format(path) if path.is_file() else None
+    if packing == "gzip":
+        files.check_ratio(path)
+    elif packing and packing != "tar":  # those are read as they are
+        raise Refusal(f"the file is packed as {packing}", str(path), "unpack it, or pack it with gzip")
 
 
 def _class_features(split: Any) -> dict[str, list[str]]:
