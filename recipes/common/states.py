@@ -7,10 +7,8 @@ from typing import Any
 
 import numpy
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
-
-from recipes.common.errors import Refusal
 
 PLAIN = (bool, int, float, str, type(None))
 
@@ -40,14 +38,12 @@ def write(state: Any, path: Path) -> None:
 
 
 def read(path: Path) -> Any:
-    """What `write` wrote; refuses a file that is missing or something else."""
-    try:
-        with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
-            skeleton = json.loads(file.metadata()["state"])
-    except (OSError, SafetensorError, ValueError, TypeError, KeyError, RecursionError) as error:
-        fix = "--resume_from_checkpoint names an older checkpoint; --overwrite_output_dir begins anew"
-        raise Refusal(f"not a state that a run saved: {error}", str(path), fix) from None
+    """What `write` wrote; raises LookupError where the file is missing, and other errors where it is something else."""
+    if not path.is_file():
+        raise LookupError(f"{path.name} is missing")
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
+        skeleton = json.loads(file.metadata()["state"])
 
     def built(value: Any) -> Any:
         if not isinstance(value, dict):
