@@ -12,6 +12,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -28,11 +29,13 @@ from forked import Case, import_all, wait
 from mutations import mutated
 from seeds import FILES, KINDS, compress, rows_of, write
 
-from recipes.common import args, checkpoints, data, errors, report, training
+from recipes.common import args, card, checkpoints, data, errors, report, training
 
-SECONDS = 10  # a trial that takes longer hangs
+SECONDS = 10  # of computing: a trial that takes longer hangs
+PATIENCE = 60  # seconds on a machine that does other work, too
 GOOD = {errors.COMPLETE, errors.FAILED, errors.REFUSED}
 CHECKPOINT, OLDER = "checkpoint-18", "checkpoint-15"
+BESIDE = {"en": "de", "de": "en"}
 OWN = "adam_beta1: 0.9\nseed: 1\nreport_to: [none]\nbf16: false\nlr_scheduler_kwargs: {}\n"
 CONFIGURED = {
     "sentiment": "train_file: data.csv\nclass_names: [negative, positive]\nmetric_name: f1\n",
@@ -116,22 +119,23 @@ def data_trial(drawn: random.Random, made: Path) -> Trial:
     path = Path(f"{split}.{name}{'.gz' if gz else ''}")
     path.write_bytes(content)
     words = [*flags, "--output_dir", "out", "--do_train", "--do_eval", "--do_predict"]
-    if ending == "de":  # the text beside it is whole
-        Path(f"{split}.{name[:-2]}en").write_bytes(write(f"{name[:-2]}en"))
+    beside = f"{name[:-2]}{BESIDE[ending]}" if ending in BESIDE else ""
+    if beside:  # the text that it translates is whole
+        Path(f"{split}.{beside}").write_bytes(write(beside))
     if drawn.random() < 0.3:
         words += ["--streaming", "--validation_split_percentage", "30"]
-    for other in {"train", split}:
-        files = [str(path if other == split else made / f"whole.{name}")]
-        beside = [f"{file.removesuffix('.gz').removesuffix('de')}en" for file in files if ending == "de"]
-        words += [f"--{other}_file", *beside, *files]
+    for other in ("train", split)[split == "train" :]:
+        folder, prefix = (Path(), split) if other == split else (made, "whole")
+        found = [path if other == split else folder / f"whole.{name}"]
+        found += [folder / f"{prefix}.{beside}"] if beside else []
+        words += [f"--{other}_file", *map(str, found)]
 
     def run() -> None:
         *_, splits = loaded(recipe, words)
         check_rows(splits, split, path)
 
-    return Trial(
-        f"{split} data {path.name} of {recipe}{' streamed' * ('--streaming' in words)}: {what}", run, what == "nothing"
-    )
+    streamed = " streamed" if "--streaming" in words else ""
+    return Trial(f"{split} data {path.name} of {recipe}{streamed}: {what}", run, what == "nothing")
 
 
 def configuration_trial(drawn: random.Random, made: Path) -> Trial:
@@ -205,8 +209,8 @@ def resumed_trial(drawn: random.Random, made: Path) -> Trial:
     what, path, before = damaged_copy(drawn, made / case.recipe / "out", ["run.json", "run.yaml"])
     if path.is_relative_to(Path("out", CHECKPOINT)) and path.name != checkpoints.MANIFEST:
         rewrite_manifest(Path("out", CHECKPOINT))
-    unharmed = path.read_bytes() == before
-    return Trial(f"resuming {case.recipe}: {what}", lambda: resume(case, made), unharmed)
+    unharmed, draws = path.read_bytes() == before, drawn.random() < 0.2
+    return Trial(f"resuming {case.recipe}: {what}", lambda: resume(case, made, draws), unharmed)
 
 
 def damaged_copy(drawn: random.Random, folder: Path, others: list[str]) -> tuple[str, Path, bytes]:
@@ -250,8 +254,10 @@ def rewrite_manifest(folder: Path) -> None:
     (folder / checkpoints.MANIFEST).write_text(json.dumps({"files": entries}), encoding="utf-8")
 
 
-def resume(case: Case, made: Path) -> None:
-    """The run goes on to its end."""
+def resume(case: Case, made: Path, draws: bool) -> None:
+    """The run goes on to its end; its plots would take longer than all else."""
+    if not draws:
+        card.draw = lambda *_: []
     load_recipe(case.recipe).main(case.flags(made, Path("out")))
     _, facts = report.earlier(Path("out"))
     if facts["status"] != "complete":
@@ -270,7 +276,9 @@ def in_child(folder: Path, run: Callable[[], None]) -> int:
         os.dup2(log, 1)
         os.dup2(log, 2)
         faulthandler.enable(log)
-        faulthandler.dump_traceback_later(SECONDS, exit=True, file=log)
+        faulthandler.register(signal.SIGPROF, log, chain=True)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
+        faulthandler.dump_traceback_later(PATIENCE, exit=True, file=log)
         errors.guard(run)
         os._exit(0)
     except SystemExit as ended:
@@ -302,29 +310,31 @@ def make(folder: Path) -> None:
 
 def run_whole(case: Case, folder: Path) -> None:
     """A run that is never disturbed, and the names of what it imported."""
+    signal.setitimer(signal.ITIMER_PROF, 0)
     faulthandler.cancel_dump_traceback_later()
     load_recipe(case.recipe).main(case.flags(folder, Path("out")))
     Path("modules").write_text("\n".join(sys.modules), encoding="utf-8")
 
 
-def attempt(number: int, seed: int, folder: Path) -> tuple[str, str, int]:
-    """One trial: what it was, what is wrong with how it ended, and its exit code."""
+def attempt(number: int, seed: int, folder: Path) -> tuple[str, str, int, str]:
+    """One trial: what it was, what is wrong with how it ended, its exit code, and what it said."""
     drawn, own = random.Random(f"{seed}-{number}"), folder / f"trial-{number}"
     own.mkdir()
     os.chdir(own)
     kinds = (data_trial, data_trial, configuration_trial, passed_over_trial if number % 8 == 3 else resumed_trial)
     trial = kinds[number % 4](drawn, folder)
     code = in_child(own, trial.run)
-    found = judged(code, (own / "log").read_text(encoding="utf-8", errors="replace"), trial.unharmed)
+    said = (own / "log").read_text(encoding="utf-8", errors="replace")
+    found = judged(code, said, trial.unharmed)
     os.chdir(folder)
     shutil.rmtree(own)
-    return trial.what, found, code
+    return trial.what, found, code, said
 
 
 def judged(code: int, said: str, unharmed: bool) -> str:
     """What is wrong with how a trial ended, or an empty string."""
     lines = said.strip().splitlines() or [""]
-    if "Timeout (" in said:
+    if "Timeout (" in said or code == -signal.SIGPROF:
         _, _, main_thread = said.rpartition("(most recent call first)")
         return f"hangs: {' | '.join(line.strip() for line in main_thread.splitlines()[1:5])}"
     if "Traceback (" in said or code not in GOOD:
@@ -338,7 +348,7 @@ def judged(code: int, said: str, unharmed: bool) -> str:
     return f"refused, although nothing was changed: {message}" if code and unharmed else ""
 
 
-def attempts(numbers: list[int], seed: int, folder: Path) -> Iterator[tuple[int, str, str, int]]:
+def attempts(numbers: list[int], seed: int, folder: Path) -> Iterator[tuple[int, str, str, int, str]]:
     """Every trial with its number."""
     make(folder)
     for number in numbers:
@@ -350,13 +360,12 @@ def main(trials: int = 2000, seed: int = 0, first: int = 0, only: int = -1, verb
     began, codes, failures = time.time(), Counter(), 0
     numbers = [only] if only >= 0 else list(range(first, trials))
     with tempfile.TemporaryDirectory() as name:
-        for number, what, found, code in attempts(numbers, seed, Path(name).resolve()):
+        for number, what, found, code, said in attempts(numbers, seed, Path(name).resolve()):
             codes[code], failures = codes[code] + 1, failures + bool(found)
             if found or verbose or only >= 0:
-                print(
-                    f"--seed {seed} --only {number}: {errors.visible(what)}: {found or f'good, exit code {code}'}",
-                    flush=True,
-                )
+                ended = found or f"good, exit code {code}"
+                print(f"--seed {seed} --only {number}: {errors.visible(what)}: {ended}", flush=True)
+            print(said[-5000:] if only >= 0 else "", end="")
     print(", ".join(f"exit code {code}: {count}" for code, count in sorted(codes.items())))
     print(f"{len(numbers) - failures} of {len(numbers)} good, {(time.time() - began) / len(numbers):.2f} s each")
     raise typer.Exit(int(bool(failures)))

@@ -167,6 +167,10 @@ CONFIGS = {
     "a date that is none": ("run_name: 2001-99-99\n", ["run_name", "month", "c.yaml:1"]),
     "a number of thousands of digits": (f"seed: {'9' * 5000}\n", ["too long", "c.yaml:1"]),
     "brackets without end": ("class_names: " + "[" * 9000, ["nested too deeply", "c.yaml"]),
+    "a key that is a list": ("? [seed]\n: 1\n", ["unknown key ['seed']", "c.yaml:1"]),
+    "no value in a list": ("seed: []\n", ["seed takes one value, not an empty list", "c.yaml:1"]),
+    "a set": ("!!set {seed}\n", ["flag: value", "c.yaml"]),
+    "a file of another kind": ("seed: 1\n" * 200_000, ["larger than 1 MB", "c.yaml"]),
     "a list at the top": ("- seed\n", ["flag: value", "c.yaml"]),
 }
 CHECKPOINTS = {

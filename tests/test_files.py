@@ -278,3 +278,11 @@ def test_json_that_no_reader_agrees_about_is_refused(name, content, words, tmp_p
 def test_a_name_that_no_file_can_have_is_a_file_that_is_not_there(name):
     with pytest.raises(Refusal, match="no such file"):
         files.expand([name], "--train_file")
+
+
+@pytest.mark.parametrize("line_breaks", [False, True])
+@pytest.mark.parametrize("ending", ["txt", "csv", "tsv", "jsonl"])
+def test_a_compressed_file_of_nothing_has_no_rows(ending, line_breaks, tmp_path):
+    path = tmp_path / f"x.{ending}.gz"
+    path.write_bytes(gzip.compress(b""))
+    assert list(files.read(path, line_breaks)) == []

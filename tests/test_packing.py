@@ -1,5 +1,6 @@
 """Blocks: every token in exactly one of them, in order; streams that go on where a checkpoint was written."""
 
+import json
 from types import SimpleNamespace
 
 import datasets
@@ -132,8 +133,25 @@ def test_a_resumed_stream_goes_on_with_no_block_lost_or_seen_twice(blocks, tmp_p
     assert take(first, blocks + 30) == whole[: blocks + 30]  # read ahead, as data loaders do
     first.save(tmp_path, blocks)
     again = stream()
-    again.load(tmp_path)
+    again.load(tmp_path, 300)
     assert take(again, 500) == whole[blocks : blocks + 500]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"blocks": -1},
+        {"blocks": "7"},
+        {"mark": {"epoch": 0, "row": 0}},
+        {"mark": {"epoch": 0, "row": 0.5, "carried": []}},
+        {"mark": {"epoch": 0, "row": 0, "carried": [1, 300]}},
+    ],
+)
+def test_a_position_that_no_stream_has_is_not_gone_to(damage, tmp_path):
+    position = {"blocks": 7, "mark": {"epoch": 0, "row": 0, "carried": []}}
+    (tmp_path / packing.POSITION).write_text(json.dumps(position | damage))
+    with pytest.raises((LookupError, TypeError, ValueError)):
+        stream().load(tmp_path, 300)
 
 
 def test_the_steps_of_a_stream_follow_from_its_tokens():

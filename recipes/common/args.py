@@ -49,6 +49,7 @@ DECIDED = {"batch_eval_metrics", "eval_do_concat_batches", "remove_unused_column
 DECIDED |= {"include_for_metrics"}
 
 DEEPEST, LONGEST_NUMBER = 20, 1000  # of a configuration: values in values, digits
+LARGEST = 1_000_000  # bytes of a configuration
 NUMBERS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp"}
 # The least and the largest value of numbers that no library checks before it is too late, or at all.
 SEED, COUNT = (0, 2**32 - 1), (1, 2**31 - 1)
@@ -201,6 +202,8 @@ def to_dict(arguments: Any, training_arguments: "TrainingArguments", recipe: str
 def from_yaml(path: Path) -> dict[str, Any]:
     """A flat mapping of flags to values; refuses duplicate keys, aliases, nesting and anything but YAML or JSON."""
     try:
+        if path.stat().st_size > LARGEST:
+            raise Refusal("this is no configuration: it is larger than 1 MB", str(path), "check --config")
         document = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=PlainLoader)
     except OSError as error:
         raise Refusal(f"cannot read the configuration: {error.strerror}", str(path), "check --config") from None
@@ -211,7 +214,7 @@ def from_yaml(path: Path) -> dict[str, Any]:
         raise Refusal(f"malformed YAML: {problem}", where, "write one `flag: value` a line") from None
     if document is None:
         return {}
-    if not isinstance(document, yaml.MappingNode):
+    if not isinstance(document, yaml.MappingNode) or document.tag != PlainLoader.DEFAULT_MAPPING_TAG:
         raise Refusal("a configuration must be a list of `flag: value`", str(path), "see recipes/sentiment/config.yaml")
     return _mapping(document, path)
 
@@ -238,16 +241,17 @@ class PlainLoader(yaml.SafeLoader):
 def _mapping(document: yaml.MappingNode, path: Path) -> dict[str, Any]:
     loader, values = PlainLoader(""), {}
     for key_node, value_node in document.value:
-        key = str(key_node.value).replace("-", "_")
-        where = f"{path}:{key_node.start_mark.line + 1}"
-        if key in values:
-            raise Refusal(f"{key} is set twice", where, "keep one of the two lines")
+        key, where = "a key", f"{path}:{key_node.start_mark.line + 1}"
         try:
-            values[key] = _Placed(loader.construct_object(value_node, deep=True), where)
+            key = str(loader.construct_object(key_node, deep=True)).replace("-", "_")
+            value = loader.construct_object(value_node, deep=True)
         except (yaml.YAMLError, ValueError, LookupError, TypeError, RecursionError) as error:
             problem = " ".join(str(getattr(error, "problem", None) or error).split())
             fix = "write a text, a number, true, false, null, or a list of them"
             raise Refusal(f"{key} has a value that cannot be read: {problem}", where, fix) from None
+        if key in values:
+            raise Refusal(f"{key} is set twice", where, "keep one of the two lines")
+        values[key] = _Placed(value, where)
     return values
 
 
@@ -330,6 +334,8 @@ def _typed(parser: "HfArgumentParser", key: str, placed: _Placed) -> Any:
     items = value if isinstance(value, list) else [value]
     words = [json.dumps(item) if isinstance(item, dict) else str(item) for item in items]
     argv = [f"--{key}={words[0]}"] if len(words) == 1 else [f"--{key}", *words]
+    if not words and not any(action.dest == key and action.nargs in ("+", "*") for action in parser._actions):
+        raise Refusal(f"{key} takes one value, not an empty list", placed.where, "write one value, or null to unset it")
     try:
         namespace, unknown = parser.parse_known_args(argv if words else [])
     except Refusal as refusal:

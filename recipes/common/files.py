@@ -201,18 +201,19 @@ def _read_text(path: Path) -> Iterator[tuple[int, Row]]:
 
 def _read_running_text(path: Path) -> Iterator[tuple[int, Row]]:
     """Lines with their breaks, so that the rows joined are the text; the last one has none: there the text ends."""
-    before = ""
-    for number, line in enumerate(lines(path)):
-        if number:
-            yield number, {"text": before}
+    number, before = 0, None
+    for number, line in enumerate(lines(path), 1):
+        if before is not None:
+            yield number - 1, {"text": before}
         before = line.replace("\r\n", "\n")
-    yield number + 1, {"text": before.removesuffix("\n")}
+    if before is not None:
+        yield number, {"text": before.removesuffix("\n")}
 
 
 def _read_csv(path: Path) -> Iterator[tuple[int, Row]]:
     csv.field_size_limit(LONGEST)
     text = lines(path)
-    header = next(text)
+    header = next(text, "")
     delimiter = ";" if ";" in header and "," not in header else ","
     reader = csv.reader(_again(header, text), delimiter=delimiter, strict=True)
     start = 1

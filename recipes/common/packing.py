@@ -276,9 +276,16 @@ class Stream(torch.utils.data.IterableDataset):
         """Writes the position into a checkpoint."""
         (folder / POSITION).write_text(json.dumps(self.position(blocks)), encoding="utf-8")
 
-    def load(self, folder: Path) -> None:
-        """Goes to the position that a checkpoint holds."""
-        self.go_to(json.loads((folder / POSITION).read_text(encoding="utf-8")))
+    def load(self, folder: Path, vocabulary: int) -> None:
+        """Goes to the position that a checkpoint holds; raises where that is none, or has ids beyond the vocabulary."""
+        position = json.loads((folder / POSITION).read_text(encoding="utf-8"))
+        mark = position["mark"]
+        numbers = [position["blocks"], mark["epoch"], mark["row"], *mark["carried"]]
+        if not all(isinstance(number, int) and number >= 0 for number in numbers):
+            raise ValueError(f"{POSITION} holds what is no position")
+        if max(mark["carried"], default=0) >= vocabulary:
+            raise ValueError(f"{POSITION} holds the token {max(mark['carried'])}")
+        self.go_to(position)
 
 
 def _set_steps(stream: Stream, training_arguments: Any) -> dict[str, Any]:

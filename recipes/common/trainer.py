@@ -93,7 +93,7 @@ class Trainer(transformers.Trainer):
             stop = state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"]
             self._ended_early = stop and state.global_step < state.max_steps
             if isinstance(self.train_dataset, Stream):
-                self.train_dataset.load(checkpoint)
+                self.train_dataset.load(checkpoint, self.model.get_input_embeddings().num_embeddings)
         if isinstance(self.train_dataset, Endless):
             fetched = self.args.train_batch_size * self.args.world_size
             self.train_dataset.go_to(self._saved_step * self.rows_a_step, fetched)
