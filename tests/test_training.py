@@ -131,7 +131,7 @@ def test_another_split_of_the_same_step_goes_on(sentiment, stopped, capsys):
     assert "resuming from out/checkpoint-2" in capsys.readouterr().err
 
 
-PERMITTED = ["--logging_steps 1", "--save_steps 3", "--save_total_limit 2", "--use_cpu", "--dataloader_num_workers 1"]
+PERMITTED = ["--logging_steps 1", "--save_steps 3", "--save_total_limit 2", "--use_cpu"]
 PERMITTED += ["--per_device_eval_batch_size 3", "--gradient_checkpointing", "--disable_tqdm true"]
 
 
