@@ -19,7 +19,8 @@ from transformers import BertConfig, BertForSequenceClassification, TrainingArgu
 
 sys.path.insert(0, str(next(path for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir())))
 
-from recipes.common.trainer import Trainer, parameters
+from recipes.common.models import parameters
+from recipes.common.trainer import Trainer
 
 CLASSES = {"transformers.Trainer": transformers.Trainer, "Trainer Recipes": Trainer}
 LENGTH, VOCABULARY = 32, 8000

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, BertCon
 from recipes.common import models
 from recipes.common.args import Arguments
 from recipes.common.errors import Refusal
-from recipes.common.trainer import parameters
+from recipes.common.models import parameters
 from recipes.common.vocabularies import train_tokenizer
 
 TEXTS = ["the soup was warm and good", "the room was cold and the staff was rude", "我喜欢这部电影。"] * 10

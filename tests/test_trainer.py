@@ -18,7 +18,8 @@ from recipes.common import checkpoints, losses, signals, states
 from recipes.common.collators import Shuffled
 from recipes.common.errors import Refusal, TrainingFailed
 from recipes.common.labels import SINGLE
-from recipes.common.trainer import Trainer, parameters
+from recipes.common.models import parameters
+from recipes.common.trainer import Trainer
 from recipes.common.vocabularies import train_tokenizer
 
 WORDS = "one two three four five six seven eight nine ten"

@@ -212,6 +212,21 @@ def save_base_configuration(model: Any, folder: Path) -> None:
         base.generation_config.save_pretrained(folder)
 
 
+def lost_weight(model: torch.nn.Module, missing: Iterable[str]) -> str:
+    """The first weight that is missing in what a model was loaded from, or ""; a tied one came with another."""
+    weights, missing = model.state_dict(), {*missing}
+    loaded = {value.data_ptr() for name, value in weights.items() if name not in missing}
+    missing -= {*(model._keys_to_ignore_on_save or ())}
+    return next((name for name in sorted(missing) if weights[name].data_ptr() not in loaded), "")
+
+
+def parameters(model: torch.nn.Module) -> tuple[int, int]:
+    """Numbers of all parameters and of those that are trained."""
+    # Of a parameter that ZeRO-3 shares out, this process may hold nothing.
+    sizes = [(getattr(value, "ds_numel", value.numel()), value.requires_grad) for value in model.parameters()]
+    return sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
+
+
 def max_length(wanted: int, tokenizer: PreTrainedTokenizerBase, model: torch.nn.Module) -> int:
     """`wanted`, or fewer tokens where the tokenizer or the model's positions end earlier."""
     positions = getattr(model.config, "max_position_embeddings", None) or wanted

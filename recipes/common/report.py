@@ -27,10 +27,11 @@ from recipes.common.data import Splits
 from recipes.common.errors import Refusal, visible
 from recipes.common.files import content_hash
 from recipes.common.folders import ADAPTED
+from recipes.common.models import parameters
 from recipes.common.secret import masked
 from recipes.common.tasks import Task
 from recipes.common.tokens import Tokens
-from recipes.common.trainer import Trainer, parameters
+from recipes.common.trainer import Trainer
 
 PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "accelerate", "peft", "evaluate", "scikit-learn")
 RESULTS = ("all_results.json", "train_results.json", "eval_results.json", "predict_results.json")

@@ -17,13 +17,13 @@ from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME, get_fsdp_ck
 from transformers.trainer_callback import ProgressCallback
 from transformers.trainer_utils import EvalPrediction, PredictionOutput
 
-from recipes.common import checkpoints, finite, losses, signals, states, world
+from recipes.common import checkpoints, finite, losses, places, signals, states, world
 from recipes.common.callbacks import LossLeaps, PlaceInStream, Progress, SaveLast
 from recipes.common.collators import Fixed, Shuffled, longest_first
 from recipes.common.errors import Refusal, TrainingFailed, did_you_mean
 from recipes.common.folders import ADAPTED
 from recipes.common.labels import MISSING
-from recipes.common.models import save_base_configuration
+from recipes.common.models import lost_weight, parameters, save_base_configuration
 from recipes.common.packing import Stream
 from recipes.common.tokens import Endless
 
@@ -108,10 +108,7 @@ class Trainer(transformers.Trainer):
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """A weight that a checkpoint lacks would stay random: no matter for a warning."""
         super()._issue_warnings_after_load(load_result)
-        weights, missing = self.model.state_dict(), {*load_result.missing_keys}
-        loaded = {value.data_ptr() for name, value in weights.items() if name not in missing}  # also of tied ones
-        missing -= {*(self.model._keys_to_ignore_on_save or ())}
-        lost = next((name for name in sorted(missing) if weights[name].data_ptr() not in loaded), "")
+        lost = lost_weight(self.model, load_result.missing_keys)
         if lost:
             raise LookupError(f"it lacks the weight {lost}")
 
@@ -155,19 +152,15 @@ class Trainer(transformers.Trainer):
         evaluation that a signal cut short."""
         if not self._resumed:
             return
-        with checkpoints.readable(self._resumed):
-            found = [_place(path) for path in sorted(self._resumed.glob(checkpoints.PROCESS.format("*")))]
-            own = self._resumed / checkpoints.PROCESS.format(self.args.process_index)
-            mine = _place(own) if own.exists() and len(found) == self.args.world_size else None
-        loss = mine["loss"] if mine else sum(place["loss"] for place in found) / len(found)
         resumed, self._resumed = self._resumed, None
+        place = places.read(resumed, self.args.process_index, self.args.world_size)
         self.state.best_model_checkpoint = None  # a path that stands in a file
         self._name_best(Path(self.args.output_dir))
-        self._tr_loss += loss
-        self._total_loss_scalar, self._globalstep_last_logged = found[0]["total_loss"], found[0]["logged_step"]
-        self._began -= found[0]["seconds"]
-        if found[0]["pending"]:
-            self.control.should_evaluate, self.control.should_save = True, found[0]["pending"]["save"]
+        self._tr_loss += place["loss"]
+        self._total_loss_scalar, self._globalstep_last_logged = place["total_loss"], place["logged_step"]
+        self._began -= place["seconds"]
+        if place["pending"]:
+            self.control.should_evaluate, self.control.should_save = True, place["pending"]["save"]
             self._load_rng_state(str(resumed))  # what is saved now holds it, too
             self._maybe_log_save_evaluate(
                 self._tr_loss, None, self.model_wrapped, None, self.state.epoch, None, self._began
@@ -425,7 +418,6 @@ class Trainer(transformers.Trainer):
             super()._load_scaler(checkpoint)
 
     def _save_rng_state(self, output_dir: str) -> None:
-        """What belongs to one process: its random generators, its loss since the last log, its place in the run."""
         place = {
             "loss": self._tr_loss.item(),
             "total_loss": self._total_loss_scalar,
@@ -433,18 +425,11 @@ class Trainer(transformers.Trainer):
             "seconds": time.time() - self._began,
             "pending": self._pending,
         }
-        Path(output_dir).mkdir(parents=True, exist_ok=True)
-        state = {"random": states.randomness(), "place": place}
-        states.write(state, Path(output_dir, checkpoints.PROCESS.format(self.args.process_index)))
+        places.write(Path(output_dir), self.args.process_index, place)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        if checkpoint is None:
-            return
-        path = Path(checkpoint, checkpoints.PROCESS.format(self.args.process_index))
-        if path.exists():
-            with checkpoints.readable(checkpoint):
-                states.set_randomness(states.read(path)["random"])
-        else:  # more processes than before
+        if checkpoint and not places.restore_randomness(Path(checkpoint), self.args.process_index):
+            # There are more processes than before.
             torch.manual_seed(self.args.seed + self.args.process_index + self.state.global_step)
 
     @property
@@ -463,24 +448,7 @@ class Trainer(transformers.Trainer):
             self.state.best_model_checkpoint = str(output_dir / f"checkpoint-{self.state.best_global_step}")
 
 
-def _place(path: Path) -> dict[str, Any]:
-    """Where a process stood in the run, as its file in a checkpoint says."""
-    place = states.read(path)["place"]
-    numbers = dict.fromkeys(("loss", "total_loss", "logged_step", "seconds"), 0)
-    states.check_like({name: place[name] for name in numbers}, numbers, "place")
-    if place["pending"] is not None:
-        states.check_like(place["pending"]["save"], True, "pending")
-    return place
-
-
 def _take(arrays: Any, order: numpy.ndarray) -> Any:
     if isinstance(arrays, tuple):
         return tuple(_take(array, order) for array in arrays)
     return arrays[order]
-
-
-def parameters(model: torch.nn.Module) -> tuple[int, int]:
-    """Numbers of all parameters and of those that are trained."""
-    # Of a parameter that ZeRO-3 shares out, this process may hold nothing.
-    sizes = [(getattr(value, "ds_numel", value.numel()), value.requires_grad) for value in model.parameters()]
-    return sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)

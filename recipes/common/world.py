@@ -13,7 +13,7 @@ import numpy
 import torch
 from torch import distributed
 
-from recipes.common.errors import Refusal, note
+from recipes.common.errors import Refusal, note, reason
 
 # How launchers that start every process themselves say how many there are.
 MPI_SIZES = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
@@ -41,10 +41,9 @@ def join(training_arguments: Any, asked: int | None) -> None:
             if int(count) != size:
                 raise RuntimeError(f"{int(count)} of {size} processes answered")
     except (RuntimeError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         where = f"{os.environ.get('MASTER_ADDR', 'this machine')}:{os.environ.get('MASTER_PORT', '')}"
         fix = "check that all were started, with one --main_process_ip and a free --main_process_port"
-        raise Refusal(f"the processes do not find each other: {reason}", where, fix) from None
+        raise Refusal(f"the processes do not find each other: {reason(error)}", where, fix) from None
 
 
 def _refuse_a_lone_process(training_arguments: Any, asked: int | None) -> None:
