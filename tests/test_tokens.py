@@ -139,6 +139,13 @@ def test_a_stream_gives_every_row_once_an_epoch_without_end():
     assert len({tuple(epoch) for epoch in epochs}) == 3
 
 
+def test_a_loaders_worker_that_is_ahead_changes_the_epoch_of_no_other():
+    """datasets keeps the epoch of a stream in memory that all workers share."""
+    stream = numbers()
+    list(itertools.islice(stream, 60))
+    assert stream.rows.epoch == 0
+
+
 GOES_ON = """
 import itertools, sys
 import datasets, torch

@@ -47,9 +47,10 @@ class Endless(torch.utils.data.IterableDataset):
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         passed_over = self._own_first()
+        own = self.rows.with_format(None)  # a copy: a loader's workers share the epoch of the original
         for epoch in itertools.count():
-            self.rows.set_epoch(epoch)
-            rows, empty = iter(self.rows), True
+            own.set_epoch(epoch)
+            rows, empty = iter(own), True
             for row in rows:
                 empty = False
                 if passed_over:
