@@ -12,7 +12,7 @@ from recipes.common import world
 from recipes.common.errors import Refusal
 
 PROBE = """
-import json, os, sys
+import atexit, json, os, sys
 sys.path.insert(0, sys.argv[1])
 import datasets, numpy, torch, transformers
 from recipes.common import world
@@ -30,6 +30,10 @@ def prepare(size):
         stream.write(os.environ["RANK"])
     return {"ids": numpy.arange(size), "empty": numpy.array([]), "rows": datasets.Dataset.from_dict({"a": [1, 2]})}
 
+@atexit.register  # before join's, that is, run after it
+def note_whether_left():
+    open("left" + os.environ["RANK"], "w").write(str(not torch.distributed.is_initialized()))
+
 training_arguments = transformers.TrainingArguments("out", use_cpu=True)
 facts = {"asked 3": refusal(world.join, training_arguments, 3)}
 world.join(training_arguments, 2)
@@ -44,7 +48,6 @@ with torch.no_grad():
     model.bias += world.rank()
 facts["different"] = refusal(world.check_equal, model)
 json.dump(facts, open(f"facts{world.rank()}.json", "w"))
-torch.distributed.destroy_process_group()
 """
 
 
@@ -62,7 +65,8 @@ def facts(tmp_path_factory):
     ended = torchrun("probe.py", str(ROOT), folder=folder)
     assert ended.returncode == 0, ended.stderr
     seen = [json.loads((folder / f"facts{rank}.json").read_text(encoding="utf-8")) for rank in (0, 1)]
-    return seen, (folder / "calls").read_text(encoding="utf-8")
+    texts = {name: (folder / name).read_text(encoding="utf-8") for name in ("calls", "left0", "left1")}
+    return seen, texts
 
 
 def test_the_world_has_the_size_that_was_asked_for(facts):
@@ -72,8 +76,8 @@ def test_the_world_has_the_size_that_was_asked_for(facts):
 
 
 def test_one_process_prepares_and_both_get_the_result(facts):
-    seen, calls = facts
-    assert calls == "0"
+    seen, texts = facts
+    assert texts["calls"] == "0"
     assert [(one["sum"], one["rows"]) for one in seen] == [(499500, [1, 2])] * 2
 
 
@@ -82,6 +86,10 @@ def test_models_that_differ_are_refused_by_the_parameter(facts):
         assert seen["equal"] is None
         assert "the models of processes 0 and 1 differ" in seen["different"]
         assert "where: bias" in seen["different"]
+
+
+def test_processes_leave_each_other_before_the_interpreter_ends(facts):
+    assert facts[1]["left0"] == facts[1]["left1"] == "True"
 
 
 def test_one_process_needs_nobody():

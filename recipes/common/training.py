@@ -78,6 +78,7 @@ def run(
     if training_arguments.push_to_hub:
         trainer.push_to_hub()
     signals.leave()
+    world.leave()
     return metrics
 
 

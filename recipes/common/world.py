@@ -1,5 +1,6 @@
 """The processes of a run: as many as were asked for, one of each node prepares the data, all begin with one model."""
 
+import atexit
 import os
 import pickle
 from collections.abc import Callable
@@ -36,6 +37,8 @@ def join(training_arguments: Any, asked: int | None) -> None:
             _waiting = distributed.new_group(backend="gloo", timeout=PATIENCE)
             # On CPU Trainer starts the group without --ddp_timeout.
             distributed.distributed_c10d._set_pg_timeout(timedelta(seconds=training_arguments.ddp_timeout))
+            if distributed.get_backend() == "gloo":  # NCCL would wait for a process that failed
+                atexit.register(leave)
             count = torch.ones(1, device=training_arguments.device)
             distributed.all_reduce(count)
             if int(count) != size:
@@ -44,6 +47,15 @@ def join(training_arguments: Any, asked: int | None) -> None:
         where = f"{os.environ.get('MASTER_ADDR', 'this machine')}:{os.environ.get('MASTER_PORT', '')}"
         fix = "check that all were started, with one --main_process_ip and a free --main_process_port"
         raise Refusal(f"the processes do not find each other: {reason(error)}", where, fix) from None
+
+
+def leave() -> None:
+    """Ends the work with the other processes: gloo's threads can abort an interpreter that ends while they run (seen
+    once in some hundred runs; pytorch pull request 179291), and NCCL complains of a group that nobody ended."""
+    global _waiting
+    _waiting = None
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _refuse_a_lone_process(training_arguments: Any, asked: int | None) -> None:
