@@ -175,6 +175,19 @@ def test_the_best_checkpoint_is_kept_loaded_and_named_where_it_stands(trainer, t
     assert built.evaluate()["eval_loss"] == pytest.approx(scores[best], abs=1e-5)
 
 
+def test_the_best_model_is_one_that_was_saved_where_fewer_are_saved_than_evaluated(trainer, tmp_path):
+    flags = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 3, "max_steps": 7}
+    flags |= {"load_best_model_at_end": True, "greater_is_better": False, "learning_rate": 1.0}
+    built = trainer(**flags)
+    built.train()
+    scores = {log["step"]: log["eval_loss"] for log in built.state.log_history if "eval_loss" in log}
+    best = min((3, 6, 7), key=scores.get)
+    assert min(scores.values()) < scores[best]
+    assert built.state.best_model_checkpoint == str(tmp_path / f"out/checkpoint-{best}")
+    assert built.state.best_metric == scores[best]
+    assert built.evaluate()["eval_loss"] == pytest.approx(scores[best], abs=1e-5)
+
+
 def test_a_checkpoint_on_disk_knows_the_best_one_by_its_final_name(trainer, tmp_path):
     flags = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1}
     trainer(**flags, load_best_model_at_end=True).train()

@@ -34,17 +34,17 @@ class SaveLast(TrainerCallback):
     """What the last step of an epoch would save is saved after the epoch's own evaluation: a run that goes on from
     there has missed nothing."""
 
-    _due = False
+    due = False
 
     def on_step_end(self, args: Any, state: Any, control: Any, **options: Any) -> None:
         """Puts the saving off."""
         if control.should_save and (float(state.epoch).is_integer() or control.should_training_stop):
-            self._due, control.should_save = True, False
+            self.due, control.should_save = True, False
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **options: Any) -> None:
         """Makes up for it."""
-        if self._due:
-            self._due, control.should_save = False, True
+        if self.due:
+            self.due, control.should_save = False, True
 
 
 class LossLeaps(TrainerCallback):

@@ -57,7 +57,8 @@ class Trainer(transformers.Trainer):
             self.compute_metrics = partial(self._score, self.compute_metrics)
         if self.pop_callback(ProgressCallback):
             self.add_callback(Progress)
-        self.add_callback(SaveLast)
+        self._save_last = SaveLast()
+        self.add_callback(self._save_last)
         self.add_callback(LossLeaps)
         if isinstance(self.train_dataset, (Stream, Endless)):
             self.add_callback(PlaceInStream)
@@ -184,8 +185,15 @@ class Trainer(transformers.Trainer):
             raise Refusal(str(error), "--lr_scheduler_kwargs", fix) from None
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """Whether these metrics are the best; with checkpoints less frequent than evaluations, only one that is saved
+        can be: Trainer names a step that nobody can load."""
+        best = self.state.best_metric, self.state.best_global_step
+        saved = self.args.save_strategy not in ("steps", "epoch") or self.control.should_save or self._save_last.due
         try:
-            return super()._determine_best_metric(metrics, trial)
+            found = super()._determine_best_metric(metrics, trial)
+            if not saved:
+                self.state.best_metric, self.state.best_global_step = best
+            return found and saved
         except KeyError:
             name, known = self.args.metric_for_best_model, [key.removeprefix("eval_") for key in metrics]
             fix = did_you_mean(name, known, f"one of {', '.join(known)}")
