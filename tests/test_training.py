@@ -80,6 +80,7 @@ def test_an_unfinished_run_goes_on_and_ends_like_one_that_was_not_stopped(sentim
 
 STEPS = ["--max_steps", "6", "--per_device_train_batch_size", "4", "--save_strategy", "steps", "--save_steps", "2"]
 STEPS += ["--save_total_limit", "5", "--eval_strategy", "no", "--load_best_model_at_end", "false", "--do_train"]
+STEPS += ["--bf16", "false"]
 CHANGES = {  # what changes, its flags, words of the refusal
     "a learning rate": (["--learning_rate", "1e-3"], "--learning_rate 5e-05 -> 0.001"),
     "a schedule": (["--lr_scheduler_type", "cosine"], "--lr_scheduler_type linear -> cosine"),
@@ -98,7 +99,7 @@ CHANGES = {  # what changes, its flags, words of the refusal
     "accumulation": (["--gradient_accumulation_steps", "2"], "--gradient_accumulation_steps 1 -> 2"),
     "fewer rows": (["--max_train_samples", "8"], "--max_train_samples None -> 8"),
     "shorter rows": (["--max_seq_length", "5"], "--max_seq_length"),
-    "precision": (["--bf16", "true"], "--bf16"),
+    "precision": (["--bf16", "true"], "--bf16 False -> True"),
     "frozen layers": (["--freeze_encoder"], "--freeze_encoder False -> True"),
 }
 

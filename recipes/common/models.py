@@ -193,12 +193,21 @@ def _with_adapters(model: torch.nn.Module, arguments: Arguments) -> torch.nn.Mod
         task_type=task,
     )
     if arguments.load_in_4bit:
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+        model = prepare_model_for_kbit_training(_without_repacking(model), use_gradient_checkpointing=False)
     try:
         return get_peft_model(model, config)
     except ValueError as error:
         reason = str(error).splitlines()[0]
         raise Refusal(f"no adapters: {reason}", "--lora_target_modules", "name modules of the model") from None
+
+
+def _without_repacking(model: torch.nn.Module) -> torch.nn.Module:
+    """The model as it is: on a CPU with bf16 bitsandbytes (0.50.2) would pack its weights anew in the first evaluation,
+    which it can neither train on afterwards nor do with sizes that are no multiples of 32 and 64."""
+    for part in model.modules():
+        if hasattr(part, "support_avx512bf16_for_cpu"):
+            part.support_avx512bf16_for_cpu = False
+    return model
 
 
 def save_base_configuration(model: Any, folder: Path) -> None:
