@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         eval_dataset=blocks.validation,
         processing_class=tokenizer,
         data_collator=CausalBlocks(layout.pad, layout.end, arguments.packing_isolation),
-        compute_loss_func=losses.for_tokens(training_arguments.label_smoothing_factor, shift=True),
+        compute_loss_func=losses.TokenLoss(training_arguments.label_smoothing_factor, shift=True),
         compute_metrics=token_metrics.for_tokens(blocks.train, len(tokenizer), shift=True),
         preprocess_logits_for_metrics=token_metrics.sums(shift=True),
     )

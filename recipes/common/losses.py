@@ -5,6 +5,7 @@ multiplied by accumulation steps and processes (transformers issue 47688).
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,23 +28,31 @@ def for_problem(kind: str, label_smoothing: float = 0.0, class_weights: Sequence
     def compute_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
         logits = outputs["logits"].float()
         weights = None if class_weights is None else torch.tensor(class_weights, device=logits.device)
-        total = summed(logits, labels, label_smoothing, weights)
-        number = count(labels) if num_items_in_batch is None else num_items_in_batch
-        return total / torch.clamp(torch.as_tensor(number, device=logits.device), min=1)
+        return _mean(summed(logits, labels, label_smoothing, weights), labels, num_items_in_batch)
 
     return compute_loss
 
 
-def for_tokens(label_smoothing: float = 0.0, shift: bool = False) -> Loss:
-    """A compute_loss_func for Trainer: cross entropy over tokens; with `shift` each predicts the next one."""
-    loss = for_problem(SINGLE, label_smoothing)
+@dataclass(frozen=True)
+class TokenLoss:
+    """A compute_loss_func for Trainer: cross entropy over tokens; with `shift` each predicts the next one.
 
-    def compute_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
-        if not shift:
-            return loss(outputs, labels, num_items_in_batch)
-        return loss({"logits": outputs["logits"][:, :-1]}, labels[:, 1:], num_items_in_batch)
+    Logits are [rows, length, words], or the scores [positions, 2] of heads.Head, which smooths by itself.
+    """
 
-    return compute_loss
+    label_smoothing: float = 0.0
+    shift: bool = False
+
+    def __call__(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+        logits, labels = outputs["logits"], self.predicted(labels)
+        if logits.dim() == 3:
+            dense = for_problem(SINGLE, self.label_smoothing)
+            return dense({"logits": logits[:, : labels.shape[1]]}, labels, num_items_in_batch)
+        return _mean(logits[:, 0].sum(), labels, num_items_in_batch)
+
+    def predicted(self, labels: torch.Tensor) -> torch.Tensor:
+        """The labels [rows, length] by the positions that predict them: with `shift` one less."""
+        return labels[:, 1:] if self.shift else labels
 
 
 def count(labels: torch.Tensor) -> torch.Tensor:
@@ -58,6 +67,11 @@ def class_weights(choice: str | None, labels: Labels) -> list[float] | None:
     if labels.kind != SINGLE:
         raise Refusal("class weights need one class a row", "--class_weights", "leave the flag out")
     return [labels.rows / (len(labels.counts) * max(count, 1)) for count in labels.counts]
+
+
+def _mean(total: torch.Tensor, labels: torch.Tensor, number: Any) -> torch.Tensor:
+    number = count(labels) if number is None else number
+    return total / torch.clamp(torch.as_tensor(number, device=total.device), min=1)
 
 
 def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor, smoothing: float, weights: Any) -> torch.Tensor:

@@ -22,19 +22,22 @@ Array = numpy.ndarray
 def sums(shift: bool) -> Callable[[Any, torch.Tensor], Any]:
     """A preprocess_logits_for_metrics: (logits, labels) -> [rows, 3]: summed loss in nats, hits, predicted tokens.
 
-    `shift`: the logits at a position predict the next token (causal models). Generated tokens, where the logits come
-    as a pair with them, are passed on.
+    `shift`: the logits at a position predict the next token (causal models). Logits are [rows, length, words], or the
+    scores [positions, 2] of heads.Head. Generated tokens, where the logits come as a pair with them, are passed on.
     """
 
     def reduce(logits: Any, labels: torch.Tensor) -> Any:
         if isinstance(logits, tuple):
             return reduce(logits[0], labels), logits[1]
-        if shift:
-            logits, labels = logits[:, :-1], labels[:, 1:]
+        labels = labels[:, 1:] if shift else labels
         present = labels.ne(MISSING)
         losses = torch.zeros(labels.shape, dtype=torch.float64, device=labels.device)
         hits = torch.zeros_like(losses)
-        losses[present], hits[present] = _losses_and_hits(logits[present], labels[present])
+        if logits.dim() == 2:
+            losses[present], hits[present] = logits.double().unbind(1)
+        else:
+            kept = logits[:, : labels.shape[1]][present]
+            losses[present], hits[present] = _losses_and_hits(kept, labels[present])
         return torch.stack([losses.sum(1), hits.sum(1), present.sum(1).double()], dim=1)
 
     return reduce

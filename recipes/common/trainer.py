@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME, get_fsdp_ck
 from transformers.trainer_callback import ProgressCallback
 from transformers.trainer_utils import EvalPrediction, PredictionOutput
 
-from recipes.common import checkpoints, finite, losses, places, signals, states, world
+from recipes.common import checkpoints, finite, heads, losses, places, signals, states, world
 from recipes.common.callbacks import LossLeaps, PlaceInStream, Progress, SaveLast
 from recipes.common.collators import Fixed, Shuffled, longest_first
 from recipes.common.errors import Refusal, TrainingFailed, did_you_mean
@@ -51,6 +52,8 @@ class Trainer(transformers.Trainer):
         if self.args.gradient_checkpointing and not self.model.supports_gradient_checkpointing:
             what = f"{type(self.model).__name__} cannot compute its activations again"
             raise Refusal(what, "--gradient_checkpointing", "leave it out, or choose another architecture")
+        scored = isinstance(self.compute_loss_func, losses.TokenLoss)
+        self._head = heads.install(self.model, self.compute_loss_func) if scored else None
         if self.preprocess_logits_for_metrics is not None:
             self.args.prediction_loss_only = False  # sums of tokens are as small as the loss, and they are right
         if self.compute_metrics is not None:
@@ -246,9 +249,11 @@ class Trainer(transformers.Trainer):
         """The signal that any process got, or 0."""
         return int(self.accelerator.gather(torch.tensor([signals.received()], device=self.args.device)).max())
 
-    def compute_loss(self, *args: Any, **options: Any) -> Any:
+    def compute_loss(self, model: Any, inputs: dict, *args: Any, **options: Any) -> Any:
         """The loss; DeepSpeed takes its optimizer step with the backward pass, so that the loss is looked at before."""
-        output = super().compute_loss(*args, **options)
+        scored = self._head is not None and "labels" in inputs
+        with self._head.predicting(inputs["labels"]) if scored else nullcontext():
+            output = super().compute_loss(model, inputs, *args, **options)
         loss = output[0] if isinstance(output, tuple) else output
         by_deepspeed = self.accelerator.distributed_type == DistributedType.DEEPSPEED
         if by_deepspeed and self.model.training and not loss.isfinite():

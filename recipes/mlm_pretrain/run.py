@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         eval_dataset=blocks.validation,
         processing_class=tokenizer,
         data_collator=collator,
-        compute_loss_func=losses.for_tokens(training_arguments.label_smoothing_factor),
+        compute_loss_func=losses.TokenLoss(training_arguments.label_smoothing_factor),
         compute_metrics=token_metrics.for_tokens(blocks.train, len(tokenizer), shift=False),
         preprocess_logits_for_metrics=token_metrics.sums(shift=False),
     )

@@ -80,7 +80,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         eval_dataset=encoded.validation,
         processing_class=tokenizer,
         data_collator=Pairs(tokenizer, model, arguments.ignore_pad_token_for_loss),
-        compute_loss_func=losses.for_tokens(training_arguments.label_smoothing_factor),
+        compute_loss_func=losses.TokenLoss(training_arguments.label_smoothing_factor),
         compute_metrics=text_metrics.for_translation(splits.texts[0], splits.target, target, decode),
         preprocess_logits_for_metrics=token_metrics.sums(shift=False),
     )

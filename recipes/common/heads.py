@@ -1,0 +1,180 @@
+"""The vocabulary head where tokens are predicted and nowhere else; cross entropy without the logits of a whole batch.
+
+A masked model predicts 15 % of its positions, a translator none of its padding, and the logits of a batch are the
+largest array of a training step (32 x 512 positions x 50,257 words in fp32: 3.3 GB). So the head reads only what
+follows a label, in chunks, and computes the gradients along with the loss (as Liger's fused linear cross entropy does,
+Hsu et al. 2024).
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers.modeling_outputs import BaseModelOutput
+
+from recipes.common.labels import MISSING
+from recipes.common.losses import TokenLoss
+
+LOGITS_AT_ONCE = 2**24  # 64 MB in fp32
+# The part that ends with the hidden states that the head reads: the first of these that does.
+BODIES: tuple[Callable[[nn.Module], nn.Module], ...] = (lambda model: model.base_model, lambda model: model.get_decoder())
+BIAS = "final_logits_bias"  # BART and its relatives add it after the head
+
+
+class Head:
+    """A model's output layer, which answers with [positions, 2]: loss in nats and hit (0 or 1) of each labelled
+    position, in the order of the rows, while `predicting` says the labels; with logits at any other time."""
+
+    def __init__(self, model: nn.Module, body: nn.Module, loss: TokenLoss):
+        self.model, self.loss = model, loss
+        self.layer = model.get_output_embeddings()
+        self.project = self.layer.forward
+        self.labels: torch.Tensor | None = None
+        self.bias: torch.Tensor | None = None
+        self.layer.forward = self._answer
+        body.register_forward_hook(self._select)
+
+    @contextmanager
+    def predicting(self, labels: torch.Tensor) -> Iterator[None]:
+        """Within it the model's logits are the scores of these labels [rows, length]."""
+        self.labels = labels
+        self.bias = getattr(self.model, BIAS, None)
+        if self.bias is not None:
+            setattr(self.model, BIAS, torch.zeros_like(self.bias[:, :1]))
+        try:
+            yield
+        finally:
+            if self.bias is not None:
+                setattr(self.model, BIAS, self.bias)
+            self.labels = self.bias = None
+
+    @torch.compiler.disable
+    def _select(self, body: nn.Module, inputs: Any, output: Any) -> Any:
+        if self.labels is None:
+            return output
+        states = output[0]
+        labels = self.loss.predicted(self.labels)
+        chosen = states[:, : labels.shape[1]][labels.ne(MISSING)][None]
+        if isinstance(output, tuple):
+            return chosen, *output[1:]
+        output[next(iter(output))] = chosen
+        return output
+
+    @torch.compiler.disable
+    def _answer(self, states: torch.Tensor) -> torch.Tensor:
+        if self.labels is None:
+            return self.project(states)
+        labels = self.loss.predicted(self.labels)
+        bias = self.layer.bias if self.bias is None else self.bias[0]
+        kept = (states[0], self.layer.weight, bias, labels[labels.ne(MISSING)])
+        return _Scores.apply(*kept, self.loss.label_smoothing)
+
+
+def install(model: nn.Module, loss: TokenLoss) -> Head | None:
+    """The model's head, from now on one that can answer with scores; None where the model's output is no linear layer,
+    or where it does more with the logits than the layer says (Gemma 2 bounds them, Cohere scales them)."""
+    model = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if type(model.get_output_embeddings()) is not nn.Linear:
+        return None
+    for body in BODIES:
+        try:
+            if _feeds_the_head(body, model):
+                return Head(model, body(model), loss)
+        except Exception:  # whatever this architecture does otherwise than others
+            continue
+    return None
+
+
+def _feeds_the_head(body: Callable[[nn.Module], nn.Module], model: nn.Module) -> bool:
+    """Whether the hidden states of this part go to the output layer, position by position, and what the layer answers
+    is the model's output: tried on a copy without weights."""
+    with torch.device("meta"), torch.no_grad():
+        copy = type(model)(model.config)
+    answer = torch.arange(10.0).reshape(1, 5, 2)
+    states = torch.empty(1, 5, model.config.get_text_config().hidden_size, device="meta")
+    seen = []
+
+    def answer_with_scores(states: torch.Tensor) -> torch.Tensor:
+        seen.append(states.shape[:2])
+        return answer
+
+    body(copy).forward = lambda *_, **__: _States(last_hidden_state=states)
+    copy.get_output_embeddings().forward = answer_with_scores
+    if hasattr(copy, BIAS):
+        setattr(copy, BIAS, torch.zeros(1, 1))
+    inputs = {"input_ids": torch.zeros(1, 3, dtype=torch.int64, device="meta")}
+    if model.config.is_encoder_decoder:
+        inputs |= {"decoder_input_ids": inputs["input_ids"], "encoder_outputs": _States(last_hidden_state=states)}
+    return torch.equal(copy(**inputs).logits, answer) and seen == [(1, 5)]
+
+
+class _States(BaseModelOutput):
+    """Hidden states, and None for all else that an output may hold."""
+
+    def __getattr__(self, name: str) -> None:
+        return None
+
+
+class _Scores(torch.autograd.Function):
+    """(states [positions, width], weight [words, width], bias, labels [positions], smoothing) -> [positions, 2]: loss
+    in nats and, where no gradient is asked for, hit.
+
+    Every position must weigh the same in what is differentiated: TokenLoss sums them.
+    """
+
+    @staticmethod
+    def forward(context: Any, states: Any, weight: Any, bias: Any, labels: Any, smoothing: float) -> torch.Tensor:
+        kind, given = states.device.type, (states, weight, bias)
+        precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
+        gradients = [
+            torch.zeros_like(one, dtype=torch.float32) if needed else None
+            for one, needed in zip(given, context.needs_input_grad, strict=False)
+        ]
+        scores = torch.zeros(len(labels), 2, device=states.device)
+        with torch.autocast(kind, enabled=False):
+            weight, size = weight.to(precision), max(1, LOGITS_AT_ONCE // len(weight))
+            for start in range(0, len(labels), size):
+                part = slice(start, start + size)
+                read, truth = states[part].to(precision), labels[part]
+                logits = (read @ weight.T).float()
+                if bias is not None:
+                    logits += bias
+                scores[part, 0] = _losses(logits, truth, smoothing)
+                if any(context.needs_input_grad):
+                    slopes = _slopes(logits, truth, smoothing).to(precision)
+                    _add(gradients, part, slopes, read, weight)
+                else:
+                    scores[part, 1] = logits.argmax(-1).eq(truth)
+        context.gradients = gradients
+        return scores
+
+    @staticmethod
+    def backward(context: Any, gradient: torch.Tensor) -> tuple:
+        scale = gradient[:1, 0].sum()
+        return *(None if one is None else one.mul_(scale) for one in context.gradients), None, None
+
+
+def _losses(logits: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch.Tensor:
+    return functional.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
+
+
+def _slopes(logits: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch.Tensor:
+    """The derivative of each position's loss by its logits, in their place: probabilities minus smoothed truth."""
+    slopes = torch.softmax(logits, -1, out=logits)
+    if smoothing:
+        slopes -= smoothing / slopes.shape[-1]
+    slopes[torch.arange(len(labels), device=labels.device), labels] -= 1 - smoothing
+    return slopes
+
+
+def _add(gradients: list, part: slice, slopes: torch.Tensor, states: torch.Tensor, weight: torch.Tensor) -> None:
+    of_states, of_weight, of_bias = gradients
+    if of_states is not None:
+        of_states[part] = slopes @ weight
+    if of_weight is not None:
+        of_weight += slopes.T @ states
+    if of_bias is not None:
+        of_bias += slopes.sum(0)

@@ -1,0 +1,84 @@
+"""The vocabulary head at labelled positions: the same loss and gradients as from all logits, for every architecture."""
+
+import copy
+
+import pytest
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
+
+from recipes.common import heads, token_metrics
+from recipes.common.labels import MISSING
+from recipes.common.losses import TokenLoss
+
+WORDS, LENGTH = 37, 9
+SIZES = {"vocab_size": WORDS, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "num_heads": 2}
+SIZES |= {"intermediate_size": 24, "max_position_embeddings": 16, "pad_token_id": 0, "bos_token_id": 1}
+SIZES |= {"eos_token_id": 2, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "dropout": 0.0}
+DECODERS = {"num_key_value_heads": 1, "head_dim": 8, "attention_dropout": 0.0, "type_vocab_size": 2}
+SEQ2SEQ = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_decoder_layers": 2, "dropout_rate": 0.0}
+SEQ2SEQ |= {"encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
+SIZES |= {"embedding_size": 8}  # smaller than hidden_size, as ALBERT, ELECTRA and MobileBERT have it
+SEQ2SEQ |= {"encoder_ffn_dim": 24, "decoder_ffn_dim": 24, "decoder_start_token_id": 2}
+MASKED = ["albert", "bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra", "ernie", "modernbert", "mpnet"]
+MASKED += ["nystromformer", "rembert", "roberta", "roformer", "xlm-roberta"]
+CAUSAL = ["gemma", "gpt2", "gpt_neox", "llama", "mistral", "opt", "phi", "qwen2", "qwen3"]
+PAIRED = ["bart", "m2m_100", "marian", "mbart", "mt5", "pegasus", "t5"]
+DENSE = {"gemma2": AutoModelForCausalLM, "cohere": AutoModelForCausalLM, "mobilebert": AutoModelForMaskedLM}
+CASES = [(name, AutoModelForMaskedLM) for name in MASKED] + [(name, AutoModelForCausalLM) for name in CAUSAL]
+CASES += [(name, AutoModelForSeq2SeqLM) for name in PAIRED]
+
+
+def model_of(name, kind):
+    """A tiny model of this type with weights that are nowhere zero."""
+    transformers.set_seed(0)
+    config = AutoConfig.for_model(name, **SIZES, **DECODERS, **SEQ2SEQ)
+    model = kind.from_config(config, attn_implementation="eager").eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.05)
+        if hasattr(model, heads.BIAS):
+            model.final_logits_bias.normal_()
+    return model
+
+
+def batch_of(model):
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(3, WORDS, (4, LENGTH), generator=generator)
+    labels = torch.where(torch.rand(ids.shape, generator=generator) < 0.4, ids, MISSING)
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    return inputs | ({"decoder_input_ids": ids.flip(1)} if model.config.is_encoder_decoder else {}), labels
+
+
+def learn(model, loss, head=None):
+    """Loss and gradients of one batch."""
+    inputs, labels = batch_of(model)
+    if head:
+        with head.predicting(labels):
+            value = loss(model(**inputs), labels)
+    else:
+        value = loss(model(**inputs), labels)
+    value.backward()
+    return value.item(), {name: one.grad for name, one in model.named_parameters() if one.grad is not None}
+
+
+@pytest.mark.parametrize("at_once", [heads.LOGITS_AT_ONCE, WORDS * 3])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize(("name", "kind"), CASES, ids=[name for name, _ in CASES])
+def test_loss_and_gradients_are_those_of_all_logits(name, kind, smoothing, at_once, monkeypatch):
+    monkeypatch.setattr(heads, "LOGITS_AT_ONCE", at_once)
+    model = model_of(name, kind)
+    loss = TokenLoss(smoothing, shift=kind is AutoModelForCausalLM)
+    expected, expected_gradients = learn(copy.deepcopy(model), loss)
+    head = heads.install(model, loss)
+    assert head is not None
+    found, gradients = learn(model, loss, head)
+    assert found == pytest.approx(expected, abs=1e-6)
+    assert gradients.keys() == expected_gradients.keys()
+    for parameter, gradient in gradients.items():
+        assert torch.allclose(gradient, expected_gradients[parameter], atol=1e-6), parameter
+
+
+@pytest.mark.parametrize(("name", "kind"), DENSE.items(), ids=DENSE)
+def test_a_model_that_does_more_with_its_logits_keeps_all_of_them(name, kind):
+    assert heads.install(model_of(name, kind), TokenLoss()) is None
