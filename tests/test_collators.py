@@ -4,7 +4,7 @@ import numpy
 import pytest
 import torch
 
-from recipes.common.collators import CausalBlocks, MaskedBlocks, Shuffled, positions_in_documents, word_beginnings
+from recipes.common.collators import CausalBlocks, MaskedBlocks, positions_in_documents, word_beginnings
 from recipes.common.errors import Refusal
 from recipes.common.vocabularies import train_tokenizer
 
@@ -135,41 +135,3 @@ def test_isolated_documents_begin_at_position_0_and_are_not_predicted_from_each_
     batch = CausalBlocks(0, 1, isolate=True)([block([5, 6, 1, 7, 8])])
     assert batch["position_ids"].tolist() == [[0, 1, 2, 0, 1]]
     assert batch["labels"].tolist() == [[-100, 6, 1, -100, 8]]
-
-
-LENGTHS = [5, 1, 9, 3, 7, 2, 8, 4, 6, 10, 11]
-
-
-def order(epoch, lengths=None, seed=1, step=4):
-    sampler = Shuffled(range(len(LENGTHS)), seed, lengths, step)
-    sampler.set_epoch(epoch)
-    return list(sampler)
-
-
-def test_the_order_of_rows_follows_from_seed_and_epoch_alone():
-    torch.manual_seed(7)
-    first = order(0)
-    torch.manual_seed(8)
-    assert order(0) == first
-    assert sorted(first) == list(range(11))
-    assert order(1) != first
-    assert order(0, seed=2) != first
-
-
-def test_rows_of_like_length_are_trained_on_together_and_the_longest_first():
-    steps = [[LENGTHS[row] for row in order(0, LENGTHS)[start : start + 4]] for start in (0, 4, 8)]
-    assert steps == [[11, 10, 9, 8], [7, 6, 5, 4], [3, 2, 1]]
-
-
-def test_few_rows_with_lengths_are_all_drawn():
-    assert sorted(Shuffled(range(3), 1, [5, 1, 2], 8)) == [0, 1, 2]
-
-
-def test_a_data_set_that_counts_epochs_is_told():
-    class Counting(list):
-        def set_epoch(self, epoch):
-            self.epoch = epoch
-
-    rows = Counting([1, 2])
-    Shuffled(rows, 1).set_epoch(3)
-    assert rows.epoch == 3

@@ -7,7 +7,7 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
 
-from recipes.common import heads, token_metrics
+from recipes.common import heads
 from recipes.common.labels import MISSING
 from recipes.common.losses import TokenLoss
 
@@ -20,7 +20,18 @@ SEQ2SEQ = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_decoder_l
 SEQ2SEQ |= {"encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
 SIZES |= {"embedding_size": 8}  # smaller than hidden_size, as ALBERT, ELECTRA and MobileBERT have it
 SEQ2SEQ |= {"encoder_ffn_dim": 24, "decoder_ffn_dim": 24, "decoder_start_token_id": 2}
-MASKED = ["albert", "bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra", "ernie", "modernbert", "mpnet"]
+MASKED = [
+    "albert",
+    "bert",
+    "camembert",
+    "deberta",
+    "deberta-v2",
+    "distilbert",
+    "electra",
+    "ernie",
+    "modernbert",
+    "mpnet",
+]
 MASKED += ["nystromformer", "rembert", "roberta", "roformer", "xlm-roberta"]
 CAUSAL = ["gemma", "gpt2", "gpt_neox", "llama", "mistral", "opt", "phi", "qwen2", "qwen3"]
 PAIRED = ["bart", "m2m_100", "marian", "mbart", "mt5", "pegasus", "t5"]

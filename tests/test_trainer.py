@@ -15,10 +15,10 @@ from transformers import BertConfig, BertForSequenceClassification, DataCollator
 from transformers.utils import logging
 
 from recipes.common import checkpoints, losses, signals, states
-from recipes.common.collators import Shuffled
 from recipes.common.errors import Refusal, TrainingFailed
 from recipes.common.labels import SINGLE
 from recipes.common.models import parameters
+from recipes.common.orders import Shuffled
 from recipes.common.trainer import Trainer
 from recipes.common.vocabularies import train_tokenizer
 

@@ -55,7 +55,7 @@ NUMBERS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float", "tag:yaml.org,200
 SEED, COUNT = (0, 2**32 - 1), (1, 2**31 - 1)
 RANGES = {"seed": SEED, "data_seed": SEED, "shuffle_seed": SEED, "num_processes": COUNT, "global_batch_size": COUNT}
 RANGES |= {"per_device_train_batch_size": COUNT, "per_device_eval_batch_size": COUNT}
-RANGES |= {"gradient_accumulation_steps": COUNT, "validation_split_percentage": (0, 100)}
+RANGES |= {"gradient_accumulation_steps": COUNT, "tokens_per_batch": COUNT, "validation_split_percentage": (0, 100)}
 ENDLESS = {"max_grad_norm"}  # inf: gradients are measured, not clipped
 
 OPTIONAL = {"nargs": "?", "const": True}  # a yes-or-no flag whose default is neither
@@ -151,7 +151,16 @@ class Arguments(DataArguments, ModelArguments, RunArguments):
 
 
 @dataclass
-class GenerationArguments:
+class PaddingArguments:
+    """What recipes share whose rows are padded to the longest of their batch."""
+
+    tokens_per_batch: int | None = setting(
+        None, "Batches of at most so many tokens, padding counted, instead of --per_device_train_batch_size rows."
+    )
+
+
+@dataclass
+class GenerationArguments(PaddingArguments):
     """What translation and summarization share; names and meanings are those of Hugging Face's examples."""
 
     training_arguments: ClassVar[str] = "Seq2SeqTrainingArguments"
@@ -405,6 +414,7 @@ def _default_strategies(values: dict[str, Any]) -> None:
     """Losses that are not finite are shown; the best model is judged by --metric_name, early stopping evaluates."""
     values.setdefault("logging_nan_inf_filter", False)
     values.setdefault("disable_tqdm", False)
+    values.setdefault("train_sampling_strategy", "group_by_length")  # less padding; blocks have one length anyway
     values.setdefault("predict_with_generate", True)  # where the task writes texts
     if values.get("early_stopping_patience"):
         if values.setdefault("eval_strategy", "epoch") == "no":

@@ -4,87 +4,18 @@ Trainer's own masks come from the global random state: they differ at every eval
 mid-epoch. Here row 7 of epoch 2 gets the same mask however the run got there.
 """
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy
 import torch
-from torch.utils.data import Sampler
 from transformers import DataCollatorForSeq2Seq
 
 from recipes.common.errors import Refusal
 from recipes.common.labels import MISSING
 
 EVALUATED = 0.15  # the share that is masked for evaluation, whatever the training rate: scores stay comparable
-WINDOW = 50  # steps whose rows are sorted by length together
 Array = numpy.ndarray
-
-
-class Shuffled(Sampler):
-    """Row positions of a training set in an order that follows from (seed, epoch) alone: the same on every number of
-    processes, for every split of the batch, and after a resume.
-
-    `step` rows are trained on together; with `lengths` those are of like length, for less padding. Trainer's own
-    groups depend on the split of the batch, and after a resume on luck. The first step holds the longest row, so that
-    a lack of memory shows at once. A data set that counts epochs is told: under accelerate on several processes
-    nobody else would.
-    """
-
-    def __init__(self, dataset: Any, seed: int, lengths: Sequence[int] | None = None, step: int = 1):
-        self.dataset, self.seed, self.step = dataset, seed, step
-        self.lengths = None if lengths is None else numpy.asarray(lengths)
-        self.epoch = 0
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __iter__(self) -> Iterator[int]:
-        generator = numpy.random.default_rng([self.seed, self.epoch])
-        order = generator.permutation(len(self.dataset))
-        return iter((order if self.lengths is None else self._grouped(order, generator)).tolist())
-
-    def _grouped(self, order: Array, generator: numpy.random.Generator) -> Array:
-        size = WINDOW * self.step
-        windows = [order[start : start + size] for start in range(0, len(order), size)]
-        order = numpy.concatenate([rows[numpy.argsort(-self.lengths[rows], kind="stable")] for rows in windows])
-        whole = len(order) - len(order) % self.step
-        steps = generator.permutation(order[:whole].reshape(-1, self.step))
-        if len(steps):
-            longest = self.lengths[steps].max(axis=1).argmax()
-            steps[[0, longest]] = steps[[longest, 0]]
-        return numpy.concatenate([steps.ravel(), order[whole:]])
-
-    def rows_of_step(self, number: int) -> list[int]:
-        """Row positions of a step, counted from 0 over all epochs, within the epoch that is set."""
-        first = number % max(1, -(-len(self) // self.step)) * self.step
-        return list(self)[first : first + self.step]
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the data loader before each pass."""
-        self.epoch = epoch
-        if hasattr(self.dataset, "set_epoch"):
-            self.dataset.set_epoch(epoch)
-
-
-class Fixed(Sampler):
-    """A given order."""
-
-    def __init__(self, order: Array):
-        self.order = order
-
-    def __iter__(self):
-        return iter(self.order.tolist())
-
-    def __len__(self) -> int:
-        return len(self.order)
-
-
-def longest_first(dataset: Any) -> Array | None:
-    """Row positions by falling length (equal lengths stay in order); None where the lengths are not known."""
-    if "length" not in (getattr(dataset, "column_names", None) or []):
-        return None
-    return numpy.argsort(-numpy.asarray(dataset["length"]), kind="stable")
 
 
 @dataclass

@@ -20,7 +20,10 @@ from recipes.common.losses import TokenLoss
 
 LOGITS_AT_ONCE = 2**24  # 64 MB in fp32
 # The part that ends with the hidden states that the head reads: the first of these that does.
-BODIES: tuple[Callable[[nn.Module], nn.Module], ...] = (lambda model: model.base_model, lambda model: model.get_decoder())
+BODIES: tuple[Callable[[nn.Module], nn.Module], ...] = (
+    lambda model: model.base_model,
+    lambda model: model.get_decoder(),
+)
 BIAS = "final_logits_bias"  # BART and its relatives add it after the head
 
 

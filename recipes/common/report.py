@@ -28,6 +28,7 @@ from recipes.common.errors import Refusal, visible
 from recipes.common.files import content_hash
 from recipes.common.folders import ADAPTED
 from recipes.common.models import parameters
+from recipes.common.orders import padding_share
 from recipes.common.secret import masked
 from recipes.common.tasks import Task
 from recipes.common.tokens import Tokens
@@ -160,17 +161,26 @@ class Record:
         share = "" if trained == total else f", {trained:,} trained"
         origin = self.arguments.model_name_or_path or "from scratch"
         precision = "bf16 (--bf16 false trains in fp32)" if arguments.bf16 else "fp16" if arguments.fp16 else "fp32"
-        batch = self.trainer.rows_a_step
         facts = {"model": f"{type(self.trainer.model).__name__}, {origin}, {total:,} parameters{share}"}
         if arguments.do_train and self.trainer.train_dataset is not None:
-            steps = arguments.max_steps if arguments.max_steps > 0 else self._steps(batch)
-            rows = self.task.unit
-            facts["training"] = f"{steps:,} steps of {batch} {rows}, learning rate {arguments.learning_rate:g}"
+            facts["training"] = f"{self._steps()}, learning rate {arguments.learning_rate:g}{self._padding()}"
         return facts | {"device": f"{hardware()}, {precision}", "output": str(self.output_dir)}
 
-    def _steps(self, batch: int) -> int:
-        rows = len(self.trainer.train_dataset)
-        return int(-(-rows // batch) * self.trainer.args.num_train_epochs)
+    def _steps(self) -> str:
+        arguments, order, number = self.trainer.args, self.trainer.order, self.trainer.rows_a_step
+        budget = getattr(self.arguments, "tokens_per_batch", None)
+        size = f"{number} x {budget:,} tokens" if budget else f"{number} {self.task.unit}"
+        steps = arguments.max_steps
+        if steps <= 0:
+            an_epoch = -(-len(self.trainer.train_dataset) // number) if order is None else order.steps
+            steps = int(an_epoch * arguments.num_train_epochs)
+        return f"{steps:,} steps of {size}"
+
+    def _padding(self) -> str:
+        """How much of the batches is padding, where rows are padded to the longest of their batch."""
+        dataset, order = self.trainer.train_dataset, self.trainer.order
+        padded = "length" in (getattr(dataset, "column_names", None) or []) and not self.arguments.pad_to_max_length
+        return f", {padding_share(order, dataset['length']):.1%} padding" if padded and order is not None else ""
 
     def add_predictions(self, split: str, rows: list[dict[str, Any]]) -> None:
         """Writes predictions.jsonl: the test set's where it is predicted, otherwise the validation set's."""

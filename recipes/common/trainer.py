@@ -20,11 +20,11 @@ from transformers.trainer_utils import EvalPrediction, PredictionOutput
 
 from recipes.common import checkpoints, finite, heads, losses, places, signals, states, world
 from recipes.common.callbacks import LossLeaps, PlaceInStream, Progress, SaveLast
-from recipes.common.collators import Fixed, Shuffled, longest_first
 from recipes.common.errors import Refusal, TrainingFailed, did_you_mean
 from recipes.common.folders import ADAPTED
 from recipes.common.labels import MISSING
 from recipes.common.models import lost_weight, parameters, save_base_configuration
+from recipes.common.orders import Fixed, TokenBatches, for_training, longest_first
 from recipes.common.packing import Stream
 from recipes.common.tokens import Endless
 
@@ -38,20 +38,21 @@ class Trainer(transformers.Trainer):
     fingerprint: dict[str, Any] | None = None  # what a checkpoint belongs to: data, tokenizer, model, versions
     _staging: Path | None = None
     _evaluated: Any = None
-    _order: Shuffled | None = None
     _random_from: str | None = None  # the checkpoint whose random state is still to be restored
     _resumed: Path | None = None  # the checkpoint whose place in the run is still to be taken up
     _saved_step = -1
     _ended_early = False  # by early stopping, before the checkpoint was written
     _pending: dict[str, bool] | None = None  # what a signal kept from being done after the last step
 
-    def __init__(self, *arguments: Any, **options: Any):
+    def __init__(self, *arguments: Any, tokens_per_batch: int | None = None, **options: Any):
+        """Trainer's own arguments; `tokens_per_batch` makes batches by tokens instead of rows (orders.TokenBatches)."""
         if isinstance(options.get("train_dataset"), Endless):  # accelerate would join batches of different lengths
             options["args"].accelerator_config.dispatch_batches = False
         super().__init__(*arguments, **options)
         if self.args.gradient_checkpointing and not self.model.supports_gradient_checkpointing:
             what = f"{type(self.model).__name__} cannot compute its activations again"
             raise Refusal(what, "--gradient_checkpointing", "leave it out, or choose another architecture")
+        self.order = for_training(self.train_dataset, self.args, tokens_per_batch)
         scored = isinstance(self.compute_loss_func, losses.TokenLoss)
         self._head = heads.install(self.model, self.compute_loss_func) if scored else None
         if self.preprocess_logits_for_metrics is not None:
@@ -132,8 +133,8 @@ class Trainer(transformers.Trainer):
     def _run_epoch(self, **options: Any) -> None:
         """An epoch; none where the checkpoint is that of the last step, which Trainer would take once more."""
         self._take_up()
-        if self._order is not None:  # on several processes, after a resume, nobody else tells it
-            self._order.set_epoch(options["epoch"])
+        if self.order is not None:  # on several processes, after a resume, nobody else tells it
+            self.order.set_epoch(options["epoch"])
         if self.state.global_step >= self.state.max_steps or self._ended_early:
             self.control.should_training_stop = True
         else:
@@ -220,7 +221,8 @@ class Trainer(transformers.Trainer):
         """An epoch's last batches are filled with rows of its beginning where processes would get fewer than others:
         those rows lose their labels, so that every row of an epoch counts once."""
         together = self.args.train_batch_size * self.args.world_size
-        rows = len(self.train_dataset) % together if hasattr(self.train_dataset, "__len__") else 0
+        even = isinstance(self.order, TokenBatches) or not hasattr(self.train_dataset, "__len__")
+        rows = 0 if even else len(self.train_dataset) % together
         if self.accelerator.gradient_state.end_of_dataloader and rows and "labels" in batch:
             own = max(0, rows - self.args.process_index * self.args.train_batch_size)
             labels = batch["labels"]
@@ -273,7 +275,7 @@ class Trainer(transformers.Trainer):
 
     def _rows_of_step(self) -> list[int]:
         """The row ids (of packed texts the blocks) of the step that is being taken."""
-        rows = self._order.rows_of_step(self.state.global_step) if self._order else []
+        rows = self.order.rows_of_step(self.state.global_step) if self.order is not None else []
         named = "row_id" in (getattr(self.train_dataset, "column_names", None) or [])
         return [int(self.train_dataset[row]["row_id"]) if named else row for row in rows]
 
@@ -329,18 +331,14 @@ class Trainer(transformers.Trainer):
         order = None if is_training else longest_first(dataset)
         if order is not None:
             options["sampler_fn"] = lambda _: Fixed(order)
-        strategy = self.args.train_sampling_strategy
-        if is_training and strategy in ("random", "group_by_length") and hasattr(dataset, "__len__"):
-            grouped = strategy == "group_by_length" and "length" in (getattr(dataset, "column_names", None) or [])
-            lengths = dataset["length"] if grouped else None
-            seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-
-            def sampler(kept: Any) -> Shuffled:
-                self._order = Shuffled(kept, seed, lengths, self.rows_a_step)
-                return self._order
-
-            options["sampler_fn"] = sampler
+        if is_training and self.order is not None:
+            options["sampler_fn"] = lambda _: self.order
         loader = super()._get_dataloader(dataset, *args, is_training=is_training, **options)
+        if is_training and isinstance(self.order, TokenBatches) and self.args.world_size > 1:
+            loader.batch_sampler.batch_size, loader.batch_sampler.even_batches = (
+                None,
+                False,
+            )  # its batches differ in size
         loader.base_dataloader.generator = torch.Generator()  # or each pass would draw from the model's random numbers
         return loader
 
@@ -453,8 +451,9 @@ class Trainer(transformers.Trainer):
 
     @property
     def rows_a_step(self) -> int:
-        """Rows of one optimizer step, over all processes."""
-        return self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        """Rows (with --tokens_per_batch: batches) of one optimizer step, over all processes."""
+        rows = 1 if isinstance(self.order, TokenBatches) else self.args.train_batch_size
+        return rows * self.args.gradient_accumulation_steps * self.args.world_size
 
     def _name_best(self, output_dir: Path) -> None:
         if self.state.best_global_step:

@@ -129,7 +129,8 @@ def _claim(output_dir: Path, arguments: Any, resolved: dict[str, Any]) -> bool:
 
 
 def _rows_a_step(flags: dict[str, Any], processes: int) -> int:
-    return flags["per_device_train_batch_size"] * flags["gradient_accumulation_steps"] * processes
+    rows = 1 if flags.get("tokens_per_batch") else flags["per_device_train_batch_size"]
+    return rows * flags["gradient_accumulation_steps"] * processes
 
 
 def _checkpoint(trainer: Trainer, allowed: Sequence[str]) -> Path | None:

@@ -26,7 +26,7 @@ TEXTS += [("question1", "question2")]
 
 
 @dataclass
-class Arguments(args.Arguments):
+class Arguments(args.PaddingArguments, args.Arguments):
     """What this task adds."""
 
     task_name: str | None = setting(None, "A task of the GLUE benchmark: sst2, cola, mrpc, stsb, qqp, mnli, qnli, rte.")
@@ -80,6 +80,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     trainer = Trainer(
         model=model,
         args=training_arguments,
+        tokens_per_batch=arguments.tokens_per_batch,
         train_dataset=encoded.train,
         eval_dataset=encoded.validation,
         processing_class=tokenizer,

@@ -81,6 +81,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     trainer = Trainer(
         model=model,
         args=training_arguments,
+        tokens_per_batch=arguments.tokens_per_batch,
         train_dataset=encoded.train,
         eval_dataset=encoded.validation,
         processing_class=tokenizer,

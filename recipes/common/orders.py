@@ -1,0 +1,176 @@
+"""In which order rows are trained on and evaluated: rows of like length together, for less padding.
+
+An order follows from (seed, epoch) alone: the same on every number of processes, and after a resume. Trainer's own
+groups of like length depend on the split of the batch, and after a resume on luck.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy
+from torch.utils.data import Sampler
+from transformers.trainer_pt_utils import BatchRebalanceSampler
+
+from recipes.common.errors import Refusal
+
+WINDOW = 50  # steps whose rows are sorted by length together
+Array = numpy.ndarray
+
+
+class Shuffled(Sampler):
+    """Row positions of a training set in random order, the same for every split of the batch.
+
+    `step` rows are trained on together, `rows` of them in a micro-batch; with `lengths` those are of like length. The first step holds the longest row,
+    so that a lack of memory shows at once. A data set that counts epochs is told: under accelerate on several
+    processes nobody else would.
+    """
+
+    def __init__(self, dataset: Any, seed: int, lengths: Sequence[int] | None = None, step: int = 1, rows: int = 1):
+        self.dataset, self.seed, self.step, self.rows = dataset, seed, step, rows
+        self.lengths = None if lengths is None else numpy.asarray(lengths)
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = numpy.random.default_rng([self.seed, self.epoch])
+        order = generator.permutation(len(self.dataset))
+        return iter((order if self.lengths is None else self._grouped(order, generator)).tolist())
+
+    def _grouped(self, order: Array, generator: numpy.random.Generator) -> Array:
+        size = WINDOW * self.step
+        windows = [order[start : start + size] for start in range(0, len(order), size)]
+        order = numpy.concatenate([rows[numpy.argsort(-self.lengths[rows], kind="stable")] for rows in windows])
+        whole = len(order) - len(order) % self.step
+        steps = generator.permutation(order[:whole].reshape(-1, self.step))
+        if len(steps):
+            longest = self.lengths[steps].max(axis=1).argmax()
+            steps[[0, longest]] = steps[[longest, 0]]
+        return numpy.concatenate([steps.ravel(), order[whole:]])
+
+    def batches(self) -> list[Array]:
+        """The row positions of every process's micro-batches."""
+        order = numpy.fromiter(self, dtype=numpy.int64)
+        return numpy.split(order, range(self.rows, len(order), self.rows))
+
+    def rows_of_step(self, number: int) -> list[int]:
+        """Row positions of a step, counted from 0 over all epochs, within the epoch that is set."""
+        first = number % max(1, -(-len(self) // self.step)) * self.step
+        return list(self)[first : first + self.step]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the data loader before each pass."""
+        self.epoch = epoch
+        if hasattr(self.dataset, "set_epoch"):
+            self.dataset.set_epoch(epoch)
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of an epoch."""
+        return -(-len(self) // self.step)
+
+
+class TokenBatches(BatchRebalanceSampler):
+    """Batches of one process with at most `budget` tokens, padding counted: many short rows, or few long ones.
+
+    A row that is longer makes a batch of its own. Their number is the same in every epoch; which rows of one length
+    meet, and in which order the batches come, is random. `processes` x `accumulated` batches make a step. A subclass
+    of Trainer's sampler of batches because Trainer takes no other.
+    """
+
+    def __init__(
+        self, dataset: Any, seed: int, lengths: Sequence[int], budget: int, accumulated: int, processes: int, rank: int
+    ):
+        self.dataset, self.seed, self.lengths = dataset, seed, numpy.asarray(lengths)
+        self.accumulated, self.processes, self.rank, self.epoch = accumulated, processes, rank, 0
+        self.batch_size = 1  # accelerate asks for one before it is told that batches differ
+        if len(self.lengths) < processes:
+            fix = "give more rows, or leave the flag out"
+            raise Refusal(f"{processes} processes share {len(self.lengths)} rows", "--tokens_per_batch", fix)
+        self.sizes = self._sizes(-numpy.sort(-self.lengths), budget)
+
+    def _sizes(self, lengths: Array, budget: int) -> list[int]:
+        """Rows of each batch, of rows by falling length; as many batches for every process."""
+        sizes, first = [], 0
+        while first < len(lengths):
+            sizes.append(min(max(1, budget // max(1, int(lengths[first]))), len(lengths) - first))
+            first += sizes[-1]
+        while len(sizes) % self.processes:
+            largest = int(numpy.argmax(sizes))
+            half = sizes[largest] // 2
+            sizes[largest : largest + 1] = [half, sizes[largest] - half]
+        return sizes
+
+    def __len__(self) -> int:
+        return len(self.sizes) // self.processes
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter([rows.tolist() for rows in self.batches()[self.rank :: self.processes]])
+
+    def batches(self) -> list[Array]:
+        """The row positions of every process's batches."""
+        generator = numpy.random.default_rng([self.seed, self.epoch])
+        order = generator.permutation(len(self.lengths))
+        order = order[numpy.argsort(-self.lengths[order], kind="stable")]
+        batches = numpy.split(order, numpy.cumsum(self.sizes)[:-1])
+        return [batches[position] for position in generator.permutation(len(batches))]
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of an epoch."""
+        return -(-len(self) // self.accumulated)
+
+    def rows_of_step(self, number: int) -> list[int]:
+        """Row positions of a step, counted from 0 over all epochs, within the epoch that is set."""
+        together = self.processes * self.accumulated
+        first = number % self.steps * together
+        return numpy.concatenate(self.batches()[first : first + together]).tolist()
+
+
+class Fixed(Sampler):
+    """A given order."""
+
+    def __init__(self, order: Array):
+        self.order = order
+
+    def __iter__(self):
+        return iter(self.order.tolist())
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+
+def longest_first(dataset: Any) -> Array | None:
+    """Row positions by falling length (equal lengths stay in order); None where the lengths are not known."""
+    if "length" not in (getattr(dataset, "column_names", None) or []):
+        return None
+    return numpy.argsort(-numpy.asarray(dataset["length"]), kind="stable")
+
+
+def for_training(dataset: Any, arguments: Any, tokens_per_batch: int | None = None) -> Shuffled | TokenBatches | None:
+    """The order that TrainingArguments ask for; None where it is Trainer's own affair (streams, other strategies)."""
+    if dataset is None:
+        return None
+    strategy = arguments.train_sampling_strategy
+    lengths = dataset["length"] if "length" in (getattr(dataset, "column_names", None) or []) else None
+    seed = arguments.seed if arguments.data_seed is None else arguments.data_seed
+    processes, accumulated = arguments.world_size, arguments.gradient_accumulation_steps
+    if tokens_per_batch and lengths is None:
+        fix = "leave the flag out: --per_device_train_batch_size says how many rows or blocks there are"
+        raise Refusal("the lengths of a stream's rows are not known", "--tokens_per_batch", fix)
+    if tokens_per_batch:
+        return TokenBatches(dataset, seed, lengths, tokens_per_batch, accumulated, processes, arguments.process_index)
+    if strategy not in ("random", "group_by_length") or not hasattr(dataset, "__len__"):
+        return None
+    rows = arguments.train_batch_size
+    return Shuffled(
+        dataset, seed, lengths if strategy == "group_by_length" else None, rows * accumulated * processes, rows
+    )
+
+
+def padding_share(order: Shuffled | TokenBatches, lengths: Sequence[int]) -> float:
+    """Of the tokens of an epoch's batches, each padded to its longest row, the share that is padding."""
+    lengths = numpy.asarray(lengths)
+    batches = [lengths[rows] for rows in order.batches() if len(rows)]
+    return 1 - sum(map(numpy.sum, batches)) / max(1, sum(len(rows) * rows.max() for rows in batches))

@@ -1,0 +1,112 @@
+"""The order of rows: from seed and epoch alone, rows of like length together, batches of so many tokens."""
+
+import numpy
+import pytest
+import torch
+from datasets import Dataset
+from transformers import TrainingArguments
+
+from recipes.common import orders
+from recipes.common.errors import Refusal
+from recipes.common.orders import Shuffled, TokenBatches
+
+LENGTHS = [5, 1, 9, 3, 7, 2, 8, 4, 6, 10, 11]
+
+
+def order(epoch, lengths=None, seed=1, step=4):
+    sampler = Shuffled(range(len(LENGTHS)), seed, lengths, step)
+    sampler.set_epoch(epoch)
+    return list(sampler)
+
+
+def test_the_order_of_rows_follows_from_seed_and_epoch_alone():
+    torch.manual_seed(7)
+    first = order(0)
+    torch.manual_seed(8)
+    assert order(0) == first
+    assert sorted(first) == list(range(11))
+    assert order(1) != first
+    assert order(0, seed=2) != first
+
+
+def test_rows_of_like_length_are_trained_on_together_and_the_longest_first():
+    steps = [[LENGTHS[row] for row in order(0, LENGTHS)[start : start + 4]] for start in (0, 4, 8)]
+    assert steps == [[11, 10, 9, 8], [7, 6, 5, 4], [3, 2, 1]]
+
+
+def test_few_rows_with_lengths_are_all_drawn():
+    assert sorted(Shuffled(range(3), 1, [5, 1, 2], 8)) == [0, 1, 2]
+
+
+def test_a_data_set_that_counts_epochs_is_told():
+    class Counting(list):
+        def set_epoch(self, epoch):
+            self.epoch = epoch
+
+    rows = Counting([1, 2])
+    Shuffled(rows, 1).set_epoch(3)
+    assert rows.epoch == 3
+
+
+def batches(budget, epoch=0, accumulated=1, processes=1, rank=0):
+    sampler = TokenBatches(range(len(LENGTHS)), 1, LENGTHS, budget, accumulated, processes, rank)
+    sampler.set_epoch(epoch)
+    return list(sampler)
+
+
+def test_a_batch_holds_as_many_rows_as_its_tokens_allow_padding_counted():
+    found = sorted([sorted(LENGTHS[row] for row in batch) for batch in batches(20)], reverse=True)
+    assert found == [[11], [9, 10], [7, 8], [4, 5, 6], [1, 2, 3]]  # 3 x 6 and 2 x 10 tokens; 3 x 10 would be 30
+
+
+def test_a_row_longer_than_the_budget_is_a_batch_of_its_own():
+    assert [11] in [[LENGTHS[row] for row in batch] for batch in batches(10)]
+
+
+def test_every_epoch_has_the_same_number_of_batches_and_every_row_once_in_another_order():
+    first, second = batches(20, epoch=0), batches(20, epoch=1)
+    assert len(first) == len(second) == 5
+    assert first != second
+    assert sorted(sum(first, [])) == sorted(sum(second, [])) == list(range(11))
+
+
+def test_processes_share_the_batches_evenly():
+    shares = [batches(20, processes=2, rank=rank) for rank in (0, 1)]
+    assert [len(share) for share in shares] == [3, 3]  # the largest of five is split
+    assert sorted(sum(shares[0] + shares[1], [])) == list(range(11))
+
+
+def test_a_step_is_the_same_rows_on_two_processes_as_with_two_batches_accumulated():
+    one = TokenBatches(range(11), 1, LENGTHS, 12, accumulated=2, processes=1, rank=0)
+    two = TokenBatches(range(11), 1, LENGTHS, 12, accumulated=1, processes=2, rank=0)
+    assert len(list(one)) % 2 == 0  # or one more batch is needed for two processes
+    assert one.steps == two.steps == len(two)
+    for step in range(2 * one.steps):
+        assert one.rows_of_step(step) == two.rows_of_step(step)
+
+
+def test_more_processes_than_rows_are_refused():
+    with pytest.raises(Refusal, match="12 processes share 11 rows"):
+        batches(20, processes=12)
+
+
+def test_tokens_a_batch_need_lengths(tmp_path):
+    with pytest.raises(Refusal, match="lengths of a stream's rows are not known"):
+        orders.for_training(Dataset.from_dict({"a": [1]}), TrainingArguments(str(tmp_path)), 100)
+
+
+def test_the_share_of_padding_by_hand():
+    class Two:
+        def batches(self):
+            return [numpy.array([0, 1]), numpy.array([2])]
+
+    assert orders.padding_share(Two(), [4, 2, 6]) == pytest.approx(2 / 14)
+
+
+def test_rows_of_like_length_need_less_padding():
+    lengths = numpy.random.default_rng(0).integers(1, 100, size=1000)
+    grouped, random = (Shuffled(range(1000), 1, chosen, 16, 16) for chosen in (lengths, None))
+    by_tokens = TokenBatches(range(1000), 1, lengths, 1600, 1, 1, 0)
+    assert orders.padding_share(random, lengths) > 0.4
+    assert orders.padding_share(grouped, lengths) < 0.03
+    assert orders.padding_share(by_tokens, lengths) < 0.05
