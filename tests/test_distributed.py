@@ -167,6 +167,18 @@ def test_a_stream_trains_as_on_one_process(recipe, files):
     assert equivalence.difference(*curves) < equivalence.TOLERANCE
 
 
+@pytest.mark.parametrize("recipe", ["translation", "sentiment"])
+def test_batches_of_so_many_tokens_train_as_on_one_process(recipe, files):
+    flags = ["--train_file", f"{recipe}.jsonl", *scratch(recipe), "--do_train", "--max_steps", "14"]
+    flags += ["--logging_steps", "1", "--tokens_per_batch", "120"]
+    accumulated = ["--gradient_accumulation_steps", "2", "--output_dir", "one"]
+    load_recipe(recipe).main([*FILES[recipe], *RUN, *flags, *accumulated])
+    on_two(recipe, *flags, "--output_dir", "two", folder=files)
+    curves = [equivalence.read(files / name) for name in ("one", "two")]
+    assert len(curves[0]) == 14
+    assert equivalence.difference(*curves) < equivalence.TOLERANCE
+
+
 @pytest.mark.parametrize("launcher", ["ddp", "zero2", "fsdp2"])
 def test_one_process_that_is_stopped_stops_all_and_the_run_goes_on_as_if_nothing_had_been(launcher, files):
     flags = ["--train_file", "sentiment.jsonl", *FILES["sentiment"], *scratch("sentiment"), *RUN, "--max_steps", "60"]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import sacrebleu
-from conftest import SHORT, load_recipe, merged, predictions
+from conftest import SHORT, as_if_killed, load_recipe, merged, predictions
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from recipes.common.predict import open_folder
@@ -53,6 +53,16 @@ def test_every_row_is_answered_without_reference_and_with_an_empty_side(recipe, 
     assert "predict_bleu" not in metrics
     assert [row["source"] for row in predictions()] == ["good soup", "", "bad soup"]
     assert all(isinstance(row["prediction"], str) and row["reference"] is None for row in predictions())
+
+
+def test_batches_of_so_many_tokens_go_on_where_the_run_was_killed(recipe, pairs, capsys):
+    flags = [*FILES, *TINY, *SHORT, "--max_steps", "9", "--save_steps", "4", "--save_total_limit", "9"]
+    flags = merged(*flags, "--tokens_per_batch", "100", "--gradient_accumulation_steps", "2", "--bf16", "false")
+    whole = recipe.main(merged(*flags, "--output_dir", "whole"))
+    assert "9 steps of 2 x 100 tokens" in capsys.readouterr().out
+    recipe.main(flags)
+    as_if_killed(pairs / "out", "checkpoint-4")
+    assert recipe.main(flags)["eval_loss"] == whole["eval_loss"]
 
 
 @pytest.mark.parametrize("form", ["flat.csv", "flat.tsv", "parallel"])

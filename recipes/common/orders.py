@@ -20,9 +20,9 @@ Array = numpy.ndarray
 class Shuffled(Sampler):
     """Row positions of a training set in random order, the same for every split of the batch.
 
-    `step` rows are trained on together, `rows` of them in a micro-batch; with `lengths` those are of like length. The first step holds the longest row,
-    so that a lack of memory shows at once. A data set that counts epochs is told: under accelerate on several
-    processes nobody else would.
+    `step` rows are trained on together, `rows` of them in a micro-batch; with `lengths` those are of like length. The
+    first step holds the longest row, so that a lack of memory shows at once. A data set that counts epochs is told:
+    under accelerate on several processes nobody else would.
     """
 
     def __init__(self, dataset: Any, seed: int, lengths: Sequence[int] | None = None, step: int = 1, rows: int = 1):
