@@ -14,6 +14,7 @@ import transformers
 from accelerate.utils import DistributedType, load_fsdp_optimizer
 from peft import PeftModel
 from transformers.integrations import is_deepspeed_zero3_enabled
+from transformers.modeling_outputs import BaseModelOutput
 from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME, get_fsdp_ckpt_kwargs
 from transformers.trainer_callback import ProgressCallback
 from transformers.trainer_utils import EvalPrediction, PredictionOutput
@@ -38,6 +39,7 @@ class Trainer(transformers.Trainer):
     fingerprint: dict[str, Any] | None = None  # what a checkpoint belongs to: data, tokenizer, model, versions
     _staging: Path | None = None
     _evaluated: Any = None
+    _encoded: torch.Tensor | None = None  # what the encoder made of the last batch that was evaluated
     _random_from: str | None = None  # the checkpoint whose random state is still to be restored
     _resumed: Path | None = None  # the checkpoint whose place in the run is still to be taken up
     _saved_step = -1
@@ -256,7 +258,8 @@ class Trainer(transformers.Trainer):
         scored = self._head is not None and "labels" in inputs
         with self._head.predicting(inputs["labels"]) if scored else nullcontext():
             output = super().compute_loss(model, inputs, *args, **options)
-        loss = output[0] if isinstance(output, tuple) else output
+        loss, outputs = output if isinstance(output, tuple) else (output, {})
+        self._encoded = outputs.get("encoder_last_hidden_state")
         by_deepspeed = self.accelerator.distributed_type == DistributedType.DEEPSPEED
         if by_deepspeed and self.model.training and not loss.isfinite():
             raise self._not_finite("the loss", float(loss))
@@ -295,11 +298,14 @@ class Trainer(transformers.Trainer):
         """Loss, logits and labels of a batch; with --predict_with_generate the logits come with the generated ids."""
         if self.is_in_train and (signal := self._signal()):
             raise signals.Stopped(signal, self.state.global_step)
+        self._encoded = None
         loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         logits = logits[0] if isinstance(logits, tuple) else logits
         if prediction_loss_only or not getattr(self.args, "predict_with_generate", False):
             return loss, logits, labels
         prompts = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+        if self._encoded is not None:  # or the encoder would read the batch once more
+            prompts["encoder_outputs"] = BaseModelOutput(self._encoded)
         shared_out = self.args.world_size > 1 and (is_deepspeed_zero3_enabled() or self.is_fsdp_enabled)
         generated = self.model.generate(**self._prepare_inputs(prompts), synced_gpus=shared_out)
         return loss, (logits, generated), labels
