@@ -51,6 +51,13 @@ def pretrain(context: typer.Context, name: Name = "", dry_run: DryRun = False) -
     _train(context, name, "_pretrain", dry_run)
 
 
+@app.command(context_settings=PASS_ON)
+def prepare(context: typer.Context, name: Name = "", dry_run: DryRun = False) -> None:
+    """Tokenise and pack before a training: `prepare mlm --prepared_dir prepared --train_file …`."""
+    context.args.append("--prepare_only")
+    _train(context, name, "_pretrain", dry_run)
+
+
 def _train(context: typer.Context, name: str, suffix: str, dry_run: bool) -> None:
     if name in ("", "--help", "-h"):
         print(f"{context.command.help}\n\nUsage: python cli.py {context.info_name} NAME [--dry-run] [FLAGS]\n")

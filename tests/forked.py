@@ -20,7 +20,7 @@ from typing import NoReturn
 import torch
 from conftest import load_recipe, row
 
-from recipes.common import checkpoints, errors
+from recipes.common import checkpoints, errors, manifests
 from tools import equivalence
 
 ROWS = 400  # of which 40 are trained on, or the blocks that they fill
@@ -142,13 +142,13 @@ def import_all(names: list[str]) -> None:
 def outcome(output_dir: Path) -> dict:
     """What must be the same to the bit: the final weights, the last checkpoint's states, every logged number."""
     last = max(checkpoints.all_of(output_dir), key=checkpoints.step)
-    assert checkpoints.intact(last), checkpoints.damage(last)
-    files = json.loads((last / checkpoints.MANIFEST).read_text(encoding="utf-8"))["files"]
+    assert manifests.intact(last), manifests.damage(last)
+    files = json.loads((last / manifests.MANIFEST).read_text(encoding="utf-8"))["files"]
     state = json.loads((output_dir / "trainer_state.json").read_text(encoding="utf-8"))
     log = [{k: v for k, v in entry.items() if not k.endswith(UNCOMPARED)} for entry in state["log_history"]]
     tensors = {name: files[f"{name}.safetensors"]["sha256"] for name in ("model", "optimizer", "scheduler")}
     found = {"log": log, **tensors}
-    found["final"] = checkpoints._entry(output_dir / "model.safetensors")["sha256"]
+    found["final"] = manifests.entry(output_dir / "model.safetensors")["sha256"]
     results = json.loads((output_dir / "all_results.json").read_text(encoding="utf-8"))
     found["results"] = {k: v for k, v in results.items() if not k.endswith((*UNCOMPARED, "preparation_time"))}
     return found

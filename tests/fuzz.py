@@ -29,7 +29,7 @@ from forked import Case, import_all, wait
 from mutations import mutated
 from seeds import FILES, KINDS, compress, rows_of, write
 
-from recipes.common import args, card, checkpoints, data, errors, report, training
+from recipes.common import args, card, checkpoints, data, errors, manifests, report, training
 
 SECONDS = 10  # of computing: a trial that takes longer hangs
 PATIENCE = 60  # seconds on a machine that does other work, too
@@ -207,7 +207,7 @@ def resumed_trial(drawn: random.Random, made: Path) -> Trial:
     """A damaged file in a folder whose run goes on, and a manifest that names it as it is."""
     case = drawn.choice(RESUMED)
     what, path, before = damaged_copy(drawn, made / case.recipe / "out", ["run.json", "run.yaml"])
-    if path.is_relative_to(Path("out", CHECKPOINT)) and path.name != checkpoints.MANIFEST:
+    if path.is_relative_to(Path("out", CHECKPOINT)) and path.name != manifests.MANIFEST:
         rewrite_manifest(Path("out", CHECKPOINT))
     unharmed, draws = path.read_bytes() == before, drawn.random() < 0.2
     return Trial(f"resuming {case.recipe}: {what}", lambda: resume(case, made, draws), unharmed)
@@ -239,7 +239,7 @@ def damaged_header(drawn: random.Random, content: bytes) -> tuple[str, bytes]:
 
 def unchanged(path: Path, before: bytes, after: bytes) -> bool:
     """Whether a file says what it said before."""
-    if path.name != checkpoints.MANIFEST:
+    if path.name != manifests.MANIFEST:
         return before == after
     try:
         return json.loads(before) == json.loads(after)
@@ -249,9 +249,9 @@ def unchanged(path: Path, before: bytes, after: bytes) -> bool:
 
 def rewrite_manifest(folder: Path) -> None:
     """A manifest of the files as they are."""
-    names = [path for path in folder.rglob("*") if path.is_file() and path.name != checkpoints.MANIFEST]
-    entries = {str(path.relative_to(folder)): checkpoints._entry(path) for path in names}
-    (folder / checkpoints.MANIFEST).write_text(json.dumps({"files": entries}), encoding="utf-8")
+    names = [path for path in folder.rglob("*") if path.is_file() and path.name != manifests.MANIFEST]
+    entries = {str(path.relative_to(folder)): manifests.entry(path) for path in names}
+    (folder / manifests.MANIFEST).write_text(json.dumps({"files": entries}), encoding="utf-8")
 
 
 def resume(case: Case, made: Path, draws: bool) -> None:

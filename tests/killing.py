@@ -22,7 +22,7 @@ import typer
 from conftest import ROOT
 from forked import MODELS, Case, Reference, go_on, start, wait
 
-from recipes.common import checkpoints, signals
+from recipes.common import checkpoints, manifests, signals
 from recipes.common.trainer import Trainer
 
 # Files that appear as a run loads and tokenises, trains, saves, evaluates, and after its training evaluates again.
@@ -33,14 +33,14 @@ def killed_at_checkpoint(number: int) -> Callable[[], None]:
     """Makes the process die as soon as so many checkpoints are published."""
 
     def prepare() -> None:
-        publish, count = checkpoints.publish, itertools.count(1)
+        publish, count = manifests.publish, itertools.count(1)
 
         def die(staged: Path, final: Path) -> None:
             publish(staged, final)
             if next(count) == number:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        checkpoints.publish = die
+        manifests.publish = die
 
     return prepare
 

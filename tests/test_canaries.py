@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import cli
-from recipes.common import checkpoints, files, launch, report
+from recipes.common import checkpoints, files, launch, manifests, report
 from recipes.common.errors import Stop
 from recipes.common.predict import Continuer, open_folder
 from recipes.common.vocabularies import train_tokenizer
@@ -193,7 +193,7 @@ def test_no_pickle_of_a_checkpoint_is_loaded_although_the_manifest_lists_it(case
 def test_a_checkpoint_with_a_pickle_that_its_manifest_does_not_list_is_passed_over(name, here, marker, sentiment):
     as_if_killed(here / "out", "checkpoint-1")
     put(here / "out/checkpoint-1" / name, saved(marker))
-    assert checkpoints.damage(here / "out/checkpoint-1") == f"{name} is extra"
+    assert manifests.damage(here / "out/checkpoint-1") == f"{name} is extra"
     named = ["--resume_from_checkpoint", "out/checkpoint-1"]
     assert f"{name} is extra" in attempt(lambda: sentiment.main([*TRAIN, *named]))
     assert not marker.exists()
@@ -418,7 +418,7 @@ def listed_outside(name):
     def spoil(checkpoint, outside):
         found = json.loads((checkpoint / "manifest.json").read_text(encoding="utf-8"))["files"]
         put(outside / "x", "x")
-        entry = checkpoints._entry(outside / "x")
+        entry = manifests.entry(outside / "x")
         change(checkpoint / "manifest.json", files={**found, name.replace("OUTSIDE", str(outside)): entry})
 
     return spoil
@@ -436,7 +436,7 @@ DAMAGED = {
 @pytest.mark.parametrize("case", DAMAGED)
 def test_a_checkpoint_that_leads_out_is_no_whole_one(case, here):
     DAMAGED[case](here / "out/checkpoint-2", here.parent / "outside")
-    assert checkpoints.damage(here / "out/checkpoint-2")
+    assert manifests.damage(here / "out/checkpoint-2")
     assert checkpoints.newest(here / "out") == here / "out/checkpoint-1"
 
 
@@ -473,7 +473,7 @@ def gone_on(here):
 # A link in the output folder, to a folder with checkpoint-7 in it or to that itself; what is then deleted.
 DELETED = {
     "a linked checkpoint is rotated": ("checkpoint-0", "checkpoint-7", rotated),
-    "a linked checkpoint, a link that a crash left": (".removing-1", "checkpoint-7", rotated),
+    "a linked checkpoint, a link that a crash left": (".removing-checkpoint-1", "checkpoint-7", rotated),
     "a linked checkpoint is overwritten": ("checkpoint-9", "checkpoint-7", begun_anew),
     "linked plots are overwritten": ("plots", "", begun_anew),
     "a linked configuration is overwritten": ("config", "", begun_anew),

@@ -75,6 +75,11 @@ def test_finetune_and_predict_from_arguments_standard_input_and_file(reviews):
     assert set(rows[0]) == {"text", "prediction", "score", "scores"}
 
 
+def test_prepare_adds_the_flag_that_stops_before_the_training(tmp_path):
+    shown = cli("prepare", "mlm", "--prepared_dir", "prepared", "--dry-run", folder=tmp_path).stdout
+    assert shown.endswith("recipes/mlm_pretrain/run.py --prepared_dir prepared --prepare_only\n")
+
+
 def test_predict_refuses_a_folder_without_a_model(tmp_path):
     ended = cli("predict", "absent", "x", folder=tmp_path)
     assert ended.returncode == 2

@@ -9,7 +9,7 @@ from conftest import SHORT, as_if_killed, load_recipe, merged, predictions
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, pipeline
 
-from recipes.common import models
+from recipes.common import models, packing
 from recipes.common.collators import CausalBlocks
 from recipes.common.errors import Refusal
 from recipes.common.predict import open_folder
@@ -41,6 +41,18 @@ def test_the_blocks_are_the_text(recipe, texts):
     recipe.main([*FILES, *TINY, *SHORT])
     text = (texts / "more.txt").read_text()
     assert "".join(row["text"] for row in predictions()) == text.removesuffix("\n")
+
+
+def test_prepared_tokens_are_read_by_the_runs_that_follow(recipe, texts, monkeypatch, capsys):
+    flags = [*FILES, *TINY, *SHORT, "--prepared_dir", "prepared"]
+    with pytest.raises(SystemExit) as ended:
+        recipe.main([*flags, "--prepare_only"])
+    assert ended.value.code == 0
+    assert "prepared    prepared\n" in capsys.readouterr().out
+    assert not (texts / "out").exists()
+    plain = recipe.main(merged(*flags[:-2], "--output_dir", "plain"))
+    monkeypatch.setattr(packing, "_tokenise", None)  # nothing is tokenised again
+    assert recipe.main(flags)["eval_loss"] == plain["eval_loss"]
 
 
 def test_perplexity_is_the_same_for_every_batch_size_and_seed(recipe, texts):

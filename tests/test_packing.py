@@ -28,7 +28,7 @@ def splits(train, validation=("aaaa",)):
 
 def arguments(streaming=False, **limits):
     none = dict.fromkeys(("max_train_samples", "max_eval_samples", "max_predict_samples"))
-    return SimpleNamespace(streaming=streaming, **none | limits)
+    return SimpleNamespace(streaming=streaming, prepared_dir=None, prepare_only=False, **none | limits)
 
 
 def training(max_steps=-1, epochs=1):

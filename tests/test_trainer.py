@@ -14,7 +14,7 @@ from datasets import Dataset
 from transformers import BertConfig, BertForSequenceClassification, DataCollatorWithPadding, TrainingArguments
 from transformers.utils import logging
 
-from recipes.common import checkpoints, losses, signals, states
+from recipes.common import checkpoints, losses, manifests, signals, states
 from recipes.common.errors import Refusal, TrainingFailed
 from recipes.common.labels import SINGLE
 from recipes.common.models import parameters
@@ -137,7 +137,7 @@ def test_a_checkpoint_is_whole_and_nothing_is_left_beside_it(trainer, tmp_path):
     trainer(save_strategy="steps", save_steps=1).train()
     folders = sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_dir())
     assert folders == ["checkpoint-1", "checkpoint-2"]
-    assert all(checkpoints.intact(tmp_path / "out" / name) for name in folders)
+    assert all(manifests.intact(tmp_path / "out" / name) for name in folders)
     manifest = json.loads((tmp_path / "out/checkpoint-2/manifest.json").read_text())
     names = {f"{name}.safetensors" for name in ("model", "optimizer", "scheduler", "process_0")}
     assert names | {"trainer_state.json", "fingerprint.json"} <= manifest["files"].keys()
@@ -316,7 +316,7 @@ def test_a_run_stopped_in_an_evaluation_before_a_save_goes_on_with_the_same_drop
 def test_a_run_stopped_while_it_saves_goes_on_from_the_checkpoint_before(trainer, tmp_path, monkeypatch):
     built = trainer(save_strategy="steps", save_steps=1)
 
-    def fail_at_the_second(staged, final, publish=checkpoints.publish):
+    def fail_at_the_second(staged, final, publish=manifests.publish):
         if final.name == "checkpoint-2":
             raise KeyboardInterrupt
         publish(staged, final)

@@ -24,7 +24,7 @@ from recipes.common.trainer import Trainer
 
 
 @dataclass
-class Arguments(args.Arguments):
+class Arguments(args.PackingArguments, args.Arguments):
     """What this task adds."""
 
     text_column_name: str | None = setting(None, "Column of the text (default: text).")

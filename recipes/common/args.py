@@ -44,7 +44,7 @@ GROUPS = [
 NEEDS = dict.fromkeys(("lora_alpha", "lora_dropout", "lora_target_modules", "load_in_4bit"), "lora_rank")
 NEEDS |= dict.fromkeys(("hub_model_id", "hub_strategy", "hub_private_repo", "hub_revision"), "push_to_hub")
 NEEDS |= {"fsdp_config": "fsdp", "gradient_checkpointing_kwargs": "gradient_checkpointing"}
-NEEDS |= {"liger_kernel_config": "use_liger_kernel"}
+NEEDS |= {"liger_kernel_config": "use_liger_kernel", "prepare_only": "prepared_dir"}
 DECIDED = {"batch_eval_metrics", "eval_do_concat_batches", "remove_unused_columns", "label_names", "length_column_name"}
 DECIDED |= {"include_for_metrics"}
 
@@ -148,6 +148,14 @@ class RunArguments:
 @dataclass
 class Arguments(DataArguments, ModelArguments, RunArguments):
     """What every recipe may set beside TrainingArguments."""
+
+
+@dataclass
+class PackingArguments:
+    """What recipes share that pack texts into blocks."""
+
+    prepared_dir: str | None = setting(None, "Keep the tokens in this folder, for every run on the same texts.")
+    prepare_only: bool = setting(False, "Write them there, and stop before the training.")
 
 
 @dataclass

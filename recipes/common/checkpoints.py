@@ -1,7 +1,6 @@
-"""A checkpoint is whole or it is not there: written beside its place, listed in a manifest, renamed at the end."""
+"""Checkpoints of a run: the newest intact one, how many are kept, and whether they belong to it."""
 
 import json
-import os
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -12,12 +11,11 @@ from typing import Any
 from safetensors import SafetensorError
 
 from recipes.common.errors import FREE_SPACE, DiskFull, Refusal, disk_error, note
-from recipes.common.files import content_hash
+from recipes.common.manifests import MANIFEST, OUTGOING, damage, delete, intact, remove
 
-MANIFEST, FINGERPRINT = "manifest.json", "fingerprint.json"
+FINGERPRINT = "fingerprint.json"
 PROCESS = "process_{}.safetensors"  # what belongs to one process: random generators, its place in the run
 STAGING = ".saving-"
-OUTGOING = ".removing-"
 UNREADABLE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 UNREADABLE += (EOFError, SafetensorError, UnpicklingError)
 NUMBER, PERHAPS = (int, float), (int, float, type(None))
@@ -27,74 +25,10 @@ STATE |= {"best_metric": PERHAPS, "best_global_step": PERHAPS, "log_history": li
 STATE |= {"best_model_checkpoint": (str, type(None)), "train_batch_size": PERHAPS, "num_train_epochs": NUMBER}
 
 
-def publish(staged: Path, final: Path) -> None:
-    """Writes the manifest, forces all to disk, and renames `staged` to `final`: to be called by one process only.
-
-    Whoever stops it in between finds the earlier `final`, or the whole new one: `newest` puts that in its place.
-    """
-    files = sorted(path for path in staged.rglob("*") if path.is_file())
-    entries = {str(path.relative_to(staged)): _entry(path) for path in files}
-    for path in [*files, *(path for path in staged.rglob("*") if path.is_dir())]:
-        _sync(path)
-    unfinished = staged / f"{MANIFEST}.new"
-    unfinished.write_text(json.dumps({"files": entries}, indent=2), encoding="utf-8")
-    _sync(unfinished)
-    unfinished.rename(staged / MANIFEST)
-    _sync(staged)
-    remove(final)
-    staged.rename(final)
-    _sync(final.parent)
-
-
-def remove(folder: Path) -> None:
-    """Deletes a checkpoint: its name is gone at once, its files follow."""
-    if folder.exists():
-        outgoing = folder.with_name(f"{OUTGOING}{step(folder)}")
-        delete(outgoing)
-        folder.rename(outgoing)
-        delete(outgoing)
-
-
-def delete(folder: Path) -> None:
-    """Deletes a folder; of a link to one the link alone."""
-    if folder.is_symlink():
-        folder.unlink()
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def damage(folder: Path) -> str:
-    """What is wrong with a checkpoint, in words; empty where every file is the one that the manifest lists."""
-    try:
-        entries = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-        listed = {name: (entry["bytes"], entry["sha256"]) for name, entry in entries.items()}
-    except FileNotFoundError:
-        return f"{MANIFEST} is missing"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return f"{MANIFEST} is damaged"
-    if (folder / MANIFEST).is_symlink():
-        return f"{MANIFEST} is a link"
-    files = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
-    found = {str(path.relative_to(folder)) for path in files} - {MANIFEST}
-    if not listed or found != set(listed):
-        differing = sorted(found ^ set(listed))
-        return f"{differing[0]} is {'extra' if differing[0] in found else 'missing'}" if differing else "it is empty"
-    for name, entry in listed.items():
-        path = folder / name
-        if path.is_symlink() or path.stat().st_size != entry[0] or _entry(path)["sha256"] != entry[1]:
-            return f"{name} has another content than when it was written"
-    return ""
-
-
 def no_states(folder: Path) -> str:
     """Why training cannot go on from an intact checkpoint, in words; empty where it can."""
     alone = not any(folder.glob(PROCESS.format("*")))
     return "it holds a model alone, as --save_only_model writes it" if alone else ""
-
-
-def intact(folder: Path) -> bool:
-    """Whether every file of the manifest is there with its size and SHA-256, and no other."""
-    return folder.is_dir() and not damage(folder)
 
 
 def newest(output_dir: Path) -> Path | None:
@@ -212,15 +146,3 @@ def all_of(output_dir: Path) -> list[Path]:
 def step(folder: Path) -> int:
     """The optimizer step after which the checkpoint was written."""
     return int(folder.name.removeprefix("checkpoint-"))
-
-
-def _entry(path: Path) -> dict[str, int | str]:
-    return {"bytes": path.stat().st_size, "sha256": content_hash(path)}
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

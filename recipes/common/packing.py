@@ -3,9 +3,10 @@
 import copy
 import json
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ import numpy
 import torch
 from tqdm import tqdm
 
-from recipes.common import world
+from recipes.common import store, world
 from recipes.common.data import LIMITS, limit_of
-from recipes.common.errors import Refusal, is_main_process, note
+from recipes.common.errors import COMPLETE, Refusal, is_main_process, note, visible
 from recipes.common.tokens import Tokens
+from recipes.common.vocabularies import as_text
 
 BATCH = 1000  # texts that are tokenised together
 WINDOW = 1000  # blocks of a stream that are shuffled together
@@ -74,22 +76,22 @@ class Blocks(torch.utils.data.Dataset):
 def pack(splits: Any, tokenizer: Any, layout: Layout, arguments: Any, training_arguments: Any) -> Tokens:
     """The splits as Blocks, or the training split as a Stream; counts documents, tokens read and tokens packed."""
     tokens = Tokens()
-    encode = encoder(tokenizer, layout)
     for name, split in splits.items():
         if name == "train" and arguments.streaming:
             _refuse_limit(arguments)
+            encode = encoder(tokenizer, layout)
             tokens.train = Stream(split, splits.texts[0], encode, layout, training_arguments.seed)
             tokens.counts[name] = _set_steps(tokens.train, training_arguments)
             continue
-        ids, counts = _tokenise(split, splits.texts[0], encode, layout, name)
-        evaluated = layout if name != "train" else Layout(layout.size, layout.end, layout.pad, layout.prefix)
-        starts, ends = _cut(len(ids), evaluated)
-        blocks = Blocks(ids, starts, ends, evaluated, trains=name == "train")
+        arrays, counts = _prepared(split, splits.texts[0], tokenizer, layout, arguments, name)
+        evaluated = layout if name != "train" else replace(layout, stride=0)
+        starts, ends = _cut(len(arrays["ids"]), evaluated)
+        blocks = Blocks(arrays["ids"], starts, ends, evaluated, trains=name == "train")
         step = numpy.diff(ends, prepend=0) if evaluated.stride else ends - starts
-        tokens.counts[name] = counts | {"packed": int(step.sum()), "blocks": len(blocks)}
-        blocks.tokens_per_byte = counts["tokens"] / counts["bytes"]
-        setattr(tokens, name, _limited(blocks, name, arguments, tokens.counts[name]))
-    return tokens
+        counts.pop("truncated")
+        counts["packed"] = int(step.sum())
+        _add(tokens, name, blocks, counts, arguments)
+    return _ready(tokens, arguments)
 
 
 @world.once_per_node
@@ -98,31 +100,33 @@ def lines(splits: Any, tokenizer: Any, layout: Layout, arguments: Any, training_
     if arguments.streaming:
         raise Refusal("a stream is packed, not taken line by line", "--line_by_line", "leave out one of the two flags")
     tokens = Tokens()
-    encode = encoder(tokenizer, layout, ends_all=True)
     for name, split in splits.items():
-        ids, counts, lengths = [], _no_counts(), []
-        for texts in _batches(split, splits.texts[0], name):
-            for text, found in zip(texts, encode(texts), strict=True):
-                kept = found if len(found) <= layout.room else [*found[: layout.room - 1], layout.end]
-                ids.append(numpy.asarray(kept, dtype=numpy.int32))
-                lengths.append(len(kept))
-                _count(counts, text, found, len(found) > layout.room)
-        ends = numpy.cumsum(lengths)
-        blocks = Blocks(numpy.concatenate(ids), ends - lengths, ends, layout, trains=name == "train")
-        blocks.tokens_per_byte = counts["tokens"] / counts["bytes"]
-        counts["truncated_share"] = counts.pop("truncated") / counts["rows"]
-        tokens.counts[name] = counts | {"packed": int(ends[-1]), "blocks": len(blocks)}
-        setattr(tokens, name, _limited(blocks, name, arguments, tokens.counts[name]))
-    return tokens
+        arrays, counts = _prepared(split, splits.texts[0], tokenizer, layout, arguments, name, cut=True)
+        ends = numpy.cumsum(arrays["lengths"])
+        blocks = Blocks(arrays["ids"], ends - arrays["lengths"], ends, layout, trains=name == "train")
+        counts |= {"truncated_share": counts.pop("truncated") / counts["rows"], "packed": int(ends[-1])}
+        _add(tokens, name, blocks, counts, arguments)
+    return _ready(tokens, arguments)
 
 
-def _limited(blocks: Blocks, name: str, arguments: Any, counts: dict[str, Any]) -> Blocks:
-    """The first --max_*_samples blocks, where that was asked for; `counts` says so."""
+def _add(tokens: Tokens, name: str, blocks: Blocks, counts: dict[str, Any], arguments: Any) -> None:
+    blocks.tokens_per_byte = counts["tokens"] / counts["bytes"]
+    counts["blocks"] = len(blocks)
     limit = limit_of(name, arguments)
-    if limit is None or len(blocks) <= limit:
-        return blocks
-    counts["used"] = limit
-    return blocks.select(range(limit))
+    if limit is not None and len(blocks) > limit:
+        blocks, counts["used"] = blocks.select(range(limit)), limit
+    tokens.counts[name] = counts
+    setattr(tokens, name, blocks)
+
+
+def _ready(tokens: Tokens, arguments: Any) -> Tokens:
+    """The tokens to train on; with --prepare_only the process ends here."""
+    if arguments.prepare_only:
+        for name, counts in tokens.counts.items():
+            print(f"{name:<11} {counts['rows']:,} texts, {counts['tokens']:,} tokens, {counts['blocks']:,} blocks")
+        print(f"{'prepared':<11} {visible(arguments.prepared_dir)}")
+        sys.exit(COMPLETE)
+    return tokens
 
 
 def _refuse_limit(arguments: Any) -> None:
@@ -134,29 +138,56 @@ def _refuse_limit(arguments: Any) -> None:
 def encoder(tokenizer: Any, layout: Layout, ends_all: bool = False) -> Callable[[list[str]], list[list[int]]]:
     """Texts -> ids without special tokens but the end token; a text that ends in a line break goes on in the next one
     and gets none (`ends_all`: every text does)."""
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+
+    def split(texts: list[str]) -> list[list[int]]:
+        if fast is None:
+            return tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+        fast.no_truncation()
+        fast.no_padding()
+        return [one.ids for one in fast.encode_batch_fast(texts, add_special_tokens=False)]
 
     def encode(texts: list[str]) -> list[list[int]]:
-        found = tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
         goes_on = [text.endswith("\n") and not ends_all for text in texts]
-        return [ids if open else [*ids, layout.end] for ids, open in zip(found, goes_on, strict=True)]
+        return [ids if open else [*ids, layout.end] for ids, open in zip(split(texts), goes_on, strict=True)]
 
     return encode
 
 
-def _tokenise(split: Any, column: str, encode: Any, layout: Layout, name: str) -> tuple[Array, dict[str, Any]]:
-    """All ids of a split, one document after the other, and what was read."""
-    chunks, counts = [], _no_counts()
-    for texts in _batches(split, column, name):
-        found = encode(texts)
-        for text, ids in zip(texts, found, strict=True):
-            _count(counts, text, ids)
-        chunks += [numpy.asarray(ids, dtype=numpy.int32) for ids in found]
-    ids = numpy.concatenate(chunks)
-    if ids[-1] != layout.end:
-        ids = numpy.append(ids, numpy.int32(layout.end))
-        counts["tokens"] += 1
-    counts.pop("truncated")
-    return ids, counts
+def _prepared(
+    split: Any, column: str, tokenizer: Any, layout: Layout, arguments: Any, name: str, cut: bool = False
+) -> tuple[dict[str, Array], dict[str, Any]]:
+    """The ids of a split, one document after the other, and their lengths, by memory map; and what was read."""
+    made_of: dict[str, Any] = {}
+    if arguments.prepared_dir:
+        texts = (row[column] for row in split)
+        made_of = {"texts": store.content(texts), "tokenizer": as_text(tokenizer), "end": layout.end}
+        made_of |= {"room": layout.room} if cut else {}
+
+    def write(folder: Path) -> dict[str, Any]:
+        return _tokenise(_batches(split, column, name), encoder(tokenizer, layout, cut), layout, cut, folder)
+
+    return store.arrays(arguments.prepared_dir, made_of, write)
+
+
+def _tokenise(
+    batches: Iterable[list[str]], encode: Callable, layout: Layout, cut: bool, folder: Path
+) -> dict[str, Any]:
+    """Writes ids and lengths as they come, so that memory holds one batch; `cut`: documents to the block's size."""
+    counts = _no_counts()
+    with (folder / "ids.bin").open("wb") as ids, (folder / "lengths.bin").open("wb") as lengths:
+        for texts in batches:
+            found = encode(texts)
+            for text, row in zip(texts, found, strict=True):
+                _count(counts, text, row, cut and len(row) > layout.room)
+            if cut:
+                found = [row if len(row) <= layout.room else [*row[: layout.room - 1], layout.end] for row in found]
+            numpy.fromiter(chain.from_iterable(found), dtype=store.TYPE).tofile(ids)
+            numpy.fromiter(map(len, found), dtype=store.TYPE).tofile(lengths)
+        if found[-1][-1] != layout.end:
+            numpy.asarray([layout.end], dtype=store.TYPE).tofile(ids)
+            counts["tokens"] += 1
+    return counts
 
 
 def _no_counts() -> dict[str, Any]:

@@ -22,17 +22,18 @@ except ImportError:  # Windows
 
 from recipes.common import card
 from recipes.common.args import ROOT, PlainLoader
-from recipes.common.checkpoints import delete
 from recipes.common.data import Splits
 from recipes.common.errors import Refusal, visible
 from recipes.common.files import content_hash
 from recipes.common.folders import ADAPTED
+from recipes.common.manifests import delete
 from recipes.common.models import parameters
 from recipes.common.orders import padding_share
 from recipes.common.secret import masked
 from recipes.common.tasks import Task
 from recipes.common.tokens import Tokens
 from recipes.common.trainer import Trainer
+from recipes.common.vocabularies import as_text
 
 PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "accelerate", "peft", "evaluate", "scikit-learn")
 RESULTS = ("all_results.json", "train_results.json", "eval_results.json", "predict_results.json")
@@ -138,15 +139,13 @@ class Record:
 
     def fingerprint(self) -> dict[str, Any]:
         """What a checkpoint of this run belongs to, beside its flags: it goes on only where these are the same."""
-        tokenizer, arguments = self.trainer.processing_class, self.trainer.args
-        fast = getattr(tokenizer, "backend_tokenizer", None)
-        vocabulary = fast.to_str() if fast else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+        arguments = self.trainer.args
         config = {
             k: v for k, v in self.trainer.model.config.to_dict().items() if not k.startswith(("_", "transformers"))
         }
         facts = {
             "data": sorted(self.splits.hashes.values()),
-            "tokenizer": hashlib.sha256(vocabulary.encode()).hexdigest(),
+            "tokenizer": hashlib.sha256(as_text(self.trainer.processing_class).encode()).hexdigest(),
             "model": hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest(),
             "versions": {name: metadata.version(name) for name in PACKAGES},
             "rows_a_step": self.trainer.rows_a_step,

@@ -15,6 +15,7 @@ from recipes.common.labels import MISSING
 from recipes.common.metrics import bootstrap
 from recipes.common.packing import WINDOW, Blocks, Stream
 
+MAPPED = 2**24  # ids that are read into memory at once
 CHUNK = 4096  # tokens whose probabilities are held at once
 Array = numpy.ndarray
 
@@ -89,7 +90,8 @@ def unigram(blocks: Any, vocabulary: int) -> Array:
         ids = numpy.concatenate(list(rows))
     else:
         ids = blocks.ids if isinstance(blocks, Blocks) else numpy.concatenate(blocks["input_ids"])
-    counts = numpy.bincount(ids, minlength=vocabulary) + 1
+    parts = numpy.split(ids, range(MAPPED, len(ids), MAPPED))
+    counts = sum(numpy.bincount(part, minlength=vocabulary) for part in parts) + 1
     return counts / counts.sum()
 
 

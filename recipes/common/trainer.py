@@ -19,7 +19,7 @@ from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME, get_fsdp_ck
 from transformers.trainer_callback import ProgressCallback
 from transformers.trainer_utils import EvalPrediction, PredictionOutput
 
-from recipes.common import checkpoints, finite, heads, losses, places, signals, states, world
+from recipes.common import checkpoints, finite, heads, losses, manifests, places, signals, states, world
 from recipes.common.callbacks import LossLeaps, PlaceInStream, Progress, SaveLast
 from recipes.common.errors import Refusal, TrainingFailed, did_you_mean
 from recipes.common.folders import ADAPTED
@@ -122,7 +122,7 @@ class Trainer(transformers.Trainer):
     def _load_best_model(self) -> None:
         """The weights of the best checkpoint, which nobody has looked at since it was written."""
         best = Path(self.state.best_model_checkpoint)
-        if found := checkpoints.damage(best):
+        if found := manifests.damage(best):
             fix = "--load_best_model_at_end false --allow_changed load_best_model_at_end ends with the last weights"
             raise Refusal(f"the best checkpoint is damaged: {found}", str(best), fix)
         with checkpoints.readable(best):
@@ -398,7 +398,7 @@ class Trainer(transformers.Trainer):
                 self.train_dataset.save(self._staging / name, self.state.global_step * self.rows_a_step)
             text = json.dumps(self.fingerprint, indent=2, sort_keys=True)
             (self._staging / name / checkpoints.FINGERPRINT).write_text(text, encoding="utf-8")
-            checkpoints.publish(self._staging / name, output_dir / name)
+            manifests.publish(self._staging / name, output_dir / name)
             self._staging.rmdir()
             checkpoints.rotate(output_dir, self.args.save_total_limit, self.state.best_model_checkpoint)
         self.accelerator.wait_for_everyone()

@@ -13,7 +13,7 @@ import datasets
 import transformers
 from transformers import EarlyStoppingCallback, set_seed
 
-from recipes.common import args, checkpoints, engines, report, signals, world
+from recipes.common import args, checkpoints, engines, manifests, report, signals, world
 from recipes.common.data import Splits
 from recipes.common.errors import COMPLETE, Refusal, is_main_process, note, visible_lines
 from recipes.common.tasks import Task
@@ -25,7 +25,7 @@ FREE_TO_CHANGE = {"logging_steps", "disable_tqdm", "report_to", "run_name", "sav
 FREE_TO_CHANGE |= {"num_processes", "save_steps", "dataloader_num_workers", "dataloader_prefetch_factor"}
 FREE_TO_CHANGE |= {"per_device_eval_batch_size", "eval_accumulation_steps", "gradient_checkpointing"}
 FREE_TO_CHANGE |= {"activation_checkpointing", "ddp_timeout", "preprocessing_num_workers"}
-FREE_TO_CHANGE |= {"dataloader_pin_memory", "dataloader_persistent_workers"}
+FREE_TO_CHANGE |= {"prepared_dir", "dataloader_pin_memory", "dataloader_persistent_workers"}
 SPLIT = {"per_device_train_batch_size", "gradient_accumulation_steps"}  # of a step, into processes and micro-batches
 
 
@@ -37,6 +37,8 @@ def start(arguments_class: type, recipe: str, argv: list[str] | None = None) -> 
     engines.check(arguments, training_arguments)
     world.join(training_arguments, arguments.num_processes)
     set_seed(training_arguments.seed)
+    if getattr(arguments, "prepare_only", False):  # no run begins: nothing is claimed
+        return arguments, training_arguments
     output_dir = Path(training_arguments.output_dir)
     resolved = args.to_dict(arguments, training_arguments, recipe)
     complete = is_main_process() and _claim(output_dir, arguments, resolved)
@@ -139,7 +141,7 @@ def _checkpoint(trainer: Trainer, allowed: Sequence[str]) -> Path | None:
     if named.lower() == "false":
         return None
     path = Path(named)
-    if named.lower() != "true" and (damage := checkpoints.damage(path) or checkpoints.no_states(path)):
+    if named.lower() != "true" and (damage := manifests.damage(path) or checkpoints.no_states(path)):
         fix = "name an intact checkpoint-N folder, or leave the flag out: the newest intact one is found"
         raise Refusal(f"{named} is not a whole checkpoint: {damage}", "--resume_from_checkpoint", fix)
     chosen = checkpoints.newest(Path(trainer.args.output_dir)) if named.lower() == "true" else path

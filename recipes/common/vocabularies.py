@@ -165,3 +165,9 @@ def _add_template(tokenizer: Tokenizer, special: dict[str, str]) -> None:
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{first} $A {last}", pair=f"{first} $A {last} $B:1 {last}:1", special_tokens=ids
     )
+
+
+def as_text(tokenizer: Any) -> str:
+    """All that decides how a tokenizer splits a text."""
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    return fast.to_str() if fast else json.dumps(tokenizer.get_vocab(), sort_keys=True)
