@@ -1,0 +1,1 @@
+"""What is measured, and how: speed beside what people use today."""

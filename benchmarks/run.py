@@ -1,0 +1,175 @@
+"""The same trainings by our recipes, by Hugging Face's example scripts and by plain loops, in turn: A B C D A B C D.
+
+    python benchmarks/run.py --peers transformers/examples/pytorch --data ../shared/data --encoder MINILM_FOLDER
+    python benchmarks/run.py --peers … --data … --work "masked LM: BERT 4x256" --pairs 1
+
+`--peers` is a checkout of Hugging Face's scripts, `--data` a folder with multi30k_en_de, scitldr_a, sst2 and
+english_novels. The table goes to benchmarks/RESULTS.md; it holds ratios of medians, because times are a machine's own.
+"""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+sys.path.insert(0, next(str(path) for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir()))
+
+from benchmarks import works
+from benchmarks.works import WORKS, Work
+
+ROOT = Path(works.__file__).resolve().parents[1]
+OURS, DEFAULT, BEST, LOOP = "ours", "HF default", "HF best flags", "plain loop"
+QUIET = ["--disable_tqdm", "true", "--save_strategy", "no", "--logging_steps", "1000", "--report_to", "none"]
+OWN = ["--eval_strategy", "no", "--load_best_model_at_end", "false", "--lr_scheduler_type", "linear"]
+
+
+@dataclass
+class Place:
+    """Where everything is."""
+
+    peers: Path
+    data: Path
+    encoder: Path | None
+    work: Path
+
+    def model(self, work: Work) -> Path:
+        return self.encoder if work.model == "minilm" else self.work / "models" / work.model
+
+    def of(self, work: Work) -> Path:
+        return self.work / "novels" if work.data == "novels" else self.data / work.data
+
+
+def peak_flops(precision: torch.dtype, size: int = 2048) -> float:
+    """Floating-point operations a second of a large matrix product: the best of five."""
+    left, right = (torch.randn(size, size, dtype=precision) for _ in range(2))
+    left @ right
+    seconds = []
+    for _ in range(5):
+        began = time.perf_counter()
+        left @ right
+        seconds.append(time.perf_counter() - began)
+    return 2 * size**3 / min(seconds)
+
+
+def run(words: list[Any], environment: dict[str, str]) -> tuple[str, float, float]:
+    """What a process said, its wall seconds and its peak memory in MB; raises RuntimeError if it failed."""
+    began = time.perf_counter()
+    with tempfile.TemporaryFile() as said:
+        command = [sys.executable, *map(str, words)]
+        child = subprocess.Popen(command, stdout=said, stderr=said, env=environment, cwd=ROOT)
+        _, status, usage = os.wait4(child.pid, 0)
+        said.seek(0)
+        output = said.read().decode(errors="replace")
+    if status:
+        raise RuntimeError(f"{' '.join(command)}\n{output[-3000:]}")
+    return output, time.perf_counter() - began, usage.ru_maxrss / (1e6 if platform.system() == "Darwin" else 1e3)
+
+
+def measure(side: str, work: Work, place: Place, folder: Path) -> dict[str, float]:
+    """What one side needed: Hugging Face's own keys, `memory` in MB and `seconds` of the whole process."""
+    folder.mkdir(parents=True)
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(folder / "cache"), "TQDM_DISABLE": "1"}
+    if side == LOOP:
+        words = [ROOT / "benchmarks/loops.py", work.recipe, place.model(work), place.of(work)]
+        words += [work.steps, work.rows, work.length]
+    else:
+        words = _common(work, place, folder)
+        if side == OURS:
+            words = [ROOT / f"recipes/{work.recipe}/run.py", *words, *OWN]
+        else:
+            environment["PYTHONPATH"] = str(ROOT / "benchmarks/offline")
+            words = [place.peers / work.script, *words, *work.peer, *([*work.best, "--bf16"] if side == BEST else [])]
+    said, seconds, memory = run(words, environment)
+    if side == LOOP:
+        found = json.loads(said.splitlines()[-1])
+    else:
+        found = json.loads((folder / "all_results.json").read_text(encoding="utf-8"))
+    return found | {"memory": memory, "seconds": seconds}
+
+
+def _common(work: Work, place: Place, folder: Path) -> list[Any]:
+    data, ending = place.of(work), "txt" if work.data == "novels" else "jsonl"
+    words = ["--train_file", data / f"train.{ending}", "--validation_file", data / f"validation.{ending}"]
+    words += ["--model_name_or_path", place.model(work), *work.flags, *QUIET, "--max_steps", work.steps]
+    words += ["--per_device_train_batch_size", work.rows, "--per_device_eval_batch_size", work.rows]
+    return [*words, "--do_train", "--do_eval", "--output_dir", folder]
+
+
+def compare(work: Work, place: Place, pairs: int) -> dict[str, list[dict[str, float]]]:
+    """Every side's measurements, taken in turn."""
+    if work.model != "minilm":
+        works.build(work.model, place.data, place.model(work))
+    found: dict[str, list[dict[str, float]]] = {side: [] for side in (OURS, DEFAULT, BEST, LOOP)}
+    for pair in range(pairs):
+        for side, measured in found.items():
+            with tempfile.TemporaryDirectory(dir=place.work) as folder:
+                measured.append(measure(side, work, place, Path(folder, "run")))
+            speed, seconds = measured[-1]["train_samples_per_second"], measured[-1]["seconds"]
+            print(
+                f"{work.name}, {pair + 1}, {side}: {speed:.1f} rows/s in {seconds:.0f} s", file=sys.stderr, flush=True
+            )
+    return found
+
+
+def ratios(ours: list[dict], other: list[dict], value: Callable[[dict], float]) -> str:
+    """The ratio of the medians, and the smallest and largest one of a pair."""
+    pairs = [value(a) / value(b) for a, b in zip(ours, other, strict=True)]
+    middle = statistics.median(map(value, ours)) / statistics.median(map(value, other))
+    return f"{middle:.2f} ({min(pairs):.2f}-{max(pairs):.2f})" if len(pairs) > 1 else f"{middle:.2f}"
+
+
+def table(work: Work, found: dict[str, list[dict[str, float]]], peak: float) -> str:
+    """The part of RESULTS.md about one work."""
+    ours, operations = found[OURS], found[LOOP][0]["flops"]
+    lines = [f"## {work.name}", "", f"{work.steps} steps of {work.rows} rows. Ours is so many times as fast:", ""]
+    lines += ["| beside | training | evaluation | peak memory | whole process | quality | share of peak |"]
+    lines += ["|---|---|---|---|---|---|---|"]
+    for side, measured in found.items():
+        speed = statistics.median(one["train_samples_per_second"] for one in measured)
+        row = [side, ratios(ours, measured, lambda one: one["train_samples_per_second"])]
+        if side == LOOP:
+            row += ["", ratios(ours, measured, lambda one: one["memory"]), "", ""]
+        else:
+            row += [ratios(measured, ours, lambda one: one["eval_runtime"])]
+            row += [ratios(ours, measured, lambda one: one["memory"])]
+            row += [ratios(measured, ours, lambda one: one["seconds"])]
+            row += [f"{work.quality} {statistics.median(one[work.quality] for one in measured):.4f}"]
+        lines.append(f"| {' | '.join([*row, f'{speed * operations / peak:.1%}'])} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(
+    peers: Annotated[Path, typer.Option(help="Hugging Face's examples/pytorch.")],
+    data: Annotated[Path, typer.Option(help="The folder of the data sets.")],
+    encoder: Annotated[Path | None, typer.Option(help="A pretrained encoder for sentiment (MiniLM).")] = None,
+    work: Annotated[list[str] | None, typer.Option(help="Only this one; repeatable.")] = None,
+    pairs: Annotated[int, typer.Option(min=1)] = 3,
+    scratch: Annotated[Path, typer.Option(help="Where models and runs are kept.")] = Path("outputs/benchmarks"),
+    results: Annotated[Path, typer.Option(help="The table is written there.")] = ROOT / "benchmarks/RESULTS.md",
+) -> None:
+    """Measure, print and write the table."""
+    place = Place(peers.resolve(), data.resolve(), encoder, scratch.resolve())
+    works.write_novels(place.data, place.work / "novels")
+    peaks = {name: peak_flops(getattr(torch, name)) for name in ("float32", "bfloat16")}
+    lines = [f"{torch.get_num_threads()} threads; matrix products, GFLOP/s:"]
+    lines += [f"{name} {peak / 1e9:.0f}" for name, peak in peaks.items()]
+    parts = ["# Results", "", "Made by `python benchmarks/run.py`.", "", " ".join(lines) + ".", ""]
+    for one in [one for one in WORKS if (not work or one.name in work) and (encoder or one.model != "minilm")]:
+        parts.append(table(one, compare(one, place, pairs), max(peaks.values())))
+        print(parts[-1], flush=True)
+    results.write_text("\n".join(parts), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    typer.run(main)
