@@ -12,6 +12,7 @@ from torch.utils.data import Sampler
 from transformers.trainer_pt_utils import BatchRebalanceSampler
 
 from recipes.common.errors import Refusal
+from recipes.common.labels import MISSING
 
 WINDOW = 50  # steps whose rows are sorted by length together
 Array = numpy.ndarray
@@ -174,3 +175,14 @@ def padding_share(order: Shuffled | TokenBatches, lengths: Sequence[int]) -> flo
     lengths = numpy.asarray(lengths)
     batches = [lengths[rows] for rows in order.batches() if len(rows)]
     return 1 - sum(map(numpy.sum, batches)) / max(1, sum(len(rows) * rows.max() for rows in batches))
+
+
+def unlabel_repeats(batch: dict[str, Any], rows: int, first: int) -> None:
+    """An epoch's last batches are filled with rows of its beginning where processes would get fewer than others: those
+    rows lose their labels, so that every row of an epoch counts once.
+
+    `rows` of the last batches of all processes are the epoch's own (0: all), and this process's begins at `first`.
+    """
+    if rows and "labels" in batch:
+        labels = batch["labels"]
+        labels[max(0, rows - first) :] = float("nan") if labels.is_floating_point() else MISSING

@@ -13,7 +13,8 @@ import yaml
 from transformers import AutoConfig, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
-from recipes.common import args, data, files, folders, metrics
+from recipes.common import data, files, folders, metrics
+from recipes.common.configuration import PlainLoader
 from recipes.common.errors import Refusal, reason
 from recipes.common.folders import ADAPTED
 from recipes.common.labels import MULTI, REGRESSION, SINGLE
@@ -210,6 +211,6 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
     try:
         text = path.read_text(encoding="utf-8")
-        return json.loads(text) if path.suffix == ".json" else yaml.load(text, args.PlainLoader)
+        return json.loads(text) if path.suffix == ".json" else yaml.load(text, PlainLoader)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise Refusal(f"not what a run wrote: {reason(error)}", str(path), "name a run's --output_dir") from None

@@ -21,7 +21,8 @@ except ImportError:  # Windows
     fcntl = None
 
 from recipes.common import card
-from recipes.common.args import ROOT, PlainLoader
+from recipes.common.args import ROOT
+from recipes.common.configuration import PlainLoader
 from recipes.common.data import Splits
 from recipes.common.errors import Refusal, visible
 from recipes.common.files import content_hash

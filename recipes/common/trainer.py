@@ -23,9 +23,8 @@ from recipes.common import checkpoints, finite, heads, losses, manifests, places
 from recipes.common.callbacks import LossLeaps, PlaceInStream, Progress, SaveLast
 from recipes.common.errors import Refusal, TrainingFailed, did_you_mean
 from recipes.common.folders import ADAPTED
-from recipes.common.labels import MISSING
 from recipes.common.models import lost_weight, parameters, save_base_configuration
-from recipes.common.orders import Fixed, TokenBatches, for_training, longest_first
+from recipes.common.orders import Fixed, TokenBatches, for_training, longest_first, unlabel_repeats
 from recipes.common.packing import Stream
 from recipes.common.tokens import Endless
 
@@ -213,22 +212,17 @@ class Trainer(transformers.Trainer):
         batches, *rest = args
         if isinstance(self.train_dataset, Stream):
             self.train_dataset.collect()
-        samples = super().get_batch_samples(map(self._without_repeats, batches), *rest)
+        samples = super().get_batch_samples(map(self._each_row_once, batches), *rest)
         if self._random_from:
             self._load_rng_state(self._random_from)
             self._random_from = None
         return samples
 
-    def _without_repeats(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """An epoch's last batches are filled with rows of its beginning where processes would get fewer than others:
-        those rows lose their labels, so that every row of an epoch counts once."""
-        together = self.args.train_batch_size * self.args.world_size
-        even = isinstance(self.order, TokenBatches) or not hasattr(self.train_dataset, "__len__")
-        rows = 0 if even else len(self.train_dataset) % together
-        if self.accelerator.gradient_state.end_of_dataloader and rows and "labels" in batch:
-            own = max(0, rows - self.args.process_index * self.args.train_batch_size)
-            labels = batch["labels"]
-            labels[own:] = float("nan") if labels.is_floating_point() else MISSING
+    def _each_row_once(self, batch: dict[str, Any]) -> dict[str, Any]:
+        filled = hasattr(self.train_dataset, "__len__") and not isinstance(self.order, TokenBatches)
+        if filled and self.accelerator.gradient_state.end_of_dataloader:
+            rows, processes, rank = self.args.train_batch_size, self.args.world_size, self.args.process_index
+            unlabel_repeats(batch, len(self.train_dataset) % (rows * processes), rows * rank)
         return batch
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | None:
