@@ -87,7 +87,7 @@ def list_again(checkpoint):
     """Writes the manifest anew, as if all that lies in the checkpoint had been saved there."""
     files = [path for path in checkpoint.rglob("*") if path.is_file() and path.name != manifests.MANIFEST]
     entries = {str(path.relative_to(checkpoint)): manifests.entry(path) for path in files}
-    (checkpoint / manifests.MANIFEST).write_text(json.dumps({"files": entries}), encoding="utf-8")
+    (checkpoint / manifests.MANIFEST).write_text(json.dumps({"files": entries}, indent=2), encoding="utf-8")
 
 
 def change(path, **values):

@@ -251,7 +251,7 @@ def rewrite_manifest(folder: Path) -> None:
     """A manifest of the files as they are."""
     names = [path for path in folder.rglob("*") if path.is_file() and path.name != manifests.MANIFEST]
     entries = {str(path.relative_to(folder)): manifests.entry(path) for path in names}
-    (folder / manifests.MANIFEST).write_text(json.dumps({"files": entries}), encoding="utf-8")
+    (folder / manifests.MANIFEST).write_text(json.dumps({"files": entries}, indent=2), encoding="utf-8")
 
 
 def resume(case: Case, made: Path, draws: bool) -> None:

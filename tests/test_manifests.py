@@ -73,6 +73,14 @@ def test_a_damaged_manifest_is_found(content, tmp_path):
     assert not manifests.intact(final)
 
 
+def test_a_manifest_with_a_line_twice_is_damaged(tmp_path):
+    final = save(tmp_path, 5)
+    lines = (final / "manifest.json").read_text().splitlines(keepends=True)
+    doubled = next(number for number, line in enumerate(lines) if '"bytes"' in line)
+    (final / "manifest.json").write_text("".join([*lines[:doubled], lines[doubled], *lines[doubled:]]))
+    assert manifests.damage(final) == "manifest.json is damaged"
+
+
 def test_a_folder_without_a_manifest_is_not_whole(tmp_path):
     final = save(tmp_path, 5)
     (final / "manifest.json").unlink()

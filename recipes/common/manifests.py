@@ -21,7 +21,7 @@ def publish(staged: Path, final: Path) -> None:
     for path in [*files, *(path for path in staged.rglob("*") if path.is_dir())]:
         _sync(path)
     unfinished = staged / f"{MANIFEST}.new"
-    unfinished.write_text(json.dumps({"files": entries}, indent=2), encoding="utf-8")
+    unfinished.write_text(_text(entries), encoding="utf-8")
     _sync(unfinished)
     unfinished.rename(staged / MANIFEST)
     _sync(staged)
@@ -50,11 +50,14 @@ def delete(folder: Path) -> None:
 def damage(folder: Path) -> str:
     """What is wrong with a published folder, in words; empty where every file is the one that the manifest lists."""
     try:
-        entries = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        text = (folder / MANIFEST).read_text(encoding="utf-8")
+        entries = json.loads(text)["files"]
         listed = {name: (one["bytes"], one["sha256"]) for name, one in entries.items()}
     except FileNotFoundError:
         return f"{MANIFEST} is missing"
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return f"{MANIFEST} is damaged"
+    if text != _text(entries):  # a line that stands twice, say, is JSON all the same
         return f"{MANIFEST} is damaged"
     if (folder / MANIFEST).is_symlink():
         return f"{MANIFEST} is a link"
@@ -73,6 +76,10 @@ def damage(folder: Path) -> str:
 def intact(folder: Path) -> bool:
     """Whether every file of the manifest is there with its size and SHA-256, and no other."""
     return folder.is_dir() and not damage(folder)
+
+
+def _text(entries: dict[str, dict[str, int | str]]) -> str:
+    return json.dumps({"files": entries}, indent=2)
 
 
 def entry(path: Path) -> dict[str, int | str]:
