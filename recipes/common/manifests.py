@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from recipes.common.files import content_hash
@@ -40,11 +41,12 @@ def remove(folder: Path) -> None:
 
 
 def delete(folder: Path) -> None:
-    """Deletes a folder; of a link to one the link alone."""
+    """Deletes a folder, or what can be deleted of it; of a link to one the link alone."""
     if folder.is_symlink():
         folder.unlink()
     else:
-        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # Python 3.11 closes a folder twice whose closing failed, and raises the second time
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def damage(folder: Path) -> str:
