@@ -321,7 +321,7 @@ def test_a_run_stopped_while_it_saves_goes_on_from_the_checkpoint_before(trainer
             raise KeyboardInterrupt
         publish(staged, final)
 
-    monkeypatch.setattr(checkpoints, "publish", fail_at_the_second)
+    monkeypatch.setattr(manifests, "publish", fail_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         built.train()
     assert checkpoints.newest(tmp_path / "out") == tmp_path / "out/checkpoint-1"

@@ -149,6 +149,14 @@ def longest_first(dataset: Any) -> Array | None:
     return numpy.argsort(-numpy.asarray(dataset["length"]), kind="stable")
 
 
+def in_order(dataset: Any, arrays: Any) -> Any:
+    """Arrays whose rows came `longest_first`, or a tuple of such, with their rows in the order of the data set."""
+    if isinstance(arrays, tuple):
+        return tuple(in_order(dataset, array) for array in arrays)
+    order = longest_first(dataset)
+    return arrays if order is None or arrays is None else arrays[numpy.argsort(order)]
+
+
 def for_training(dataset: Any, arguments: Any, tokens_per_batch: int | None = None) -> Shuffled | TokenBatches | None:
     """The order that TrainingArguments ask for; None where it is Trainer's own affair (streams, other strategies)."""
     if dataset is None:
@@ -165,9 +173,8 @@ def for_training(dataset: Any, arguments: Any, tokens_per_batch: int | None = No
     if strategy not in ("random", "group_by_length") or not hasattr(dataset, "__len__"):
         return None
     rows = arguments.train_batch_size
-    return Shuffled(
-        dataset, seed, lengths if strategy == "group_by_length" else None, rows * accumulated * processes, rows
-    )
+    lengths = lengths if strategy == "group_by_length" else None
+    return Shuffled(dataset, seed, lengths, rows * accumulated * processes, rows)
 
 
 def padding_share(order: Shuffled | TokenBatches, lengths: Sequence[int]) -> float:

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy
 import torch
 import transformers
 from accelerate.utils import DistributedType, load_fsdp_optimizer
@@ -24,7 +23,7 @@ from recipes.common.callbacks import LossLeaps, PlaceInStream, Progress, SaveLas
 from recipes.common.errors import Refusal, TrainingFailed, did_you_mean
 from recipes.common.folders import ADAPTED
 from recipes.common.models import lost_weight, parameters, save_base_configuration
-from recipes.common.orders import Fixed, TokenBatches, for_training, longest_first, unlabel_repeats
+from recipes.common.orders import Fixed, TokenBatches, for_training, in_order, longest_first, unlabel_repeats
 from recipes.common.packing import Stream
 from recipes.common.tokens import Endless
 
@@ -286,7 +285,8 @@ class Trainer(transformers.Trainer):
         """Predictions in the order of the data set, although the rows run through the model sorted by length."""
         self._evaluated = test_dataset
         output = super().predict(test_dataset, *args, **options)
-        return PredictionOutput(self._in_order(output.predictions), self._in_order(output.label_ids), output.metrics)
+        predictions, labels = in_order(self._evaluated, (output.predictions, output.label_ids))
+        return PredictionOutput(predictions, labels, output.metrics)
 
     def prediction_step(self, model: Any, inputs: dict, prediction_loss_only: bool, ignore_keys: Any = None) -> Any:
         """Loss, logits and labels of a batch; with --predict_with_generate the logits come with the generated ids."""
@@ -306,12 +306,8 @@ class Trainer(transformers.Trainer):
 
     def _score(self, compute_metrics: Any, prediction: EvalPrediction) -> dict[str, float]:
         """Metrics get the rows in order, and as `inputs` the data set: its texts are the references."""
-        ordered = [self._in_order(arrays) for arrays in (prediction.predictions, prediction.label_ids)]
+        ordered = in_order(self._evaluated, (prediction.predictions, prediction.label_ids))
         return compute_metrics(EvalPrediction(*ordered, inputs=self._evaluated))
-
-    def _in_order(self, arrays: Any) -> Any:
-        order = longest_first(self._evaluated)
-        return arrays if order is None or arrays is None else _take(arrays, numpy.argsort(order))
 
     def _set_signature_columns_if_needed(self) -> None:
         if self._signature_columns is None:
@@ -335,10 +331,8 @@ class Trainer(transformers.Trainer):
             options["sampler_fn"] = lambda _: self.order
         loader = super()._get_dataloader(dataset, *args, is_training=is_training, **options)
         if is_training and isinstance(self.order, TokenBatches) and self.args.world_size > 1:
-            loader.batch_sampler.batch_size, loader.batch_sampler.even_batches = (
-                None,
-                False,
-            )  # its batches differ in size
+            sampler = loader.batch_sampler  # accelerate's, which must not take batches of different sizes apart
+            sampler.batch_size, sampler.even_batches = None, False
         loader.base_dataloader.generator = torch.Generator()  # or each pass would draw from the model's random numbers
         return loader
 
@@ -458,9 +452,3 @@ class Trainer(transformers.Trainer):
     def _name_best(self, output_dir: Path) -> None:
         if self.state.best_global_step:
             self.state.best_model_checkpoint = str(output_dir / f"checkpoint-{self.state.best_global_step}")
-
-
-def _take(arrays: Any, order: numpy.ndarray) -> Any:
-    if isinstance(arrays, tuple):
-        return tuple(_take(array, order) for array in arrays)
-    return arrays[order]
