@@ -90,6 +90,15 @@ def test_loss_and_gradients_are_those_of_all_logits(name, kind, smoothing, at_on
         assert torch.allclose(gradient, expected_gradients[parameter], atol=1e-6), parameter
 
 
+def test_a_forward_pass_begins_with_the_buffers_as_they_are():
+    """DDP copies them between processes then: with one of another shape it failed."""
+    model, loss, seen = model_of("bart", AutoModelForSeq2SeqLM), TokenLoss(), []
+    model.register_forward_pre_hook(lambda model, inputs: seen.append(model.final_logits_bias.shape))
+    learn(model, loss, heads.install(model, loss))
+    assert seen == [(1, WORDS)]
+    assert model.final_logits_bias.shape == (1, WORDS)
+
+
 @pytest.mark.parametrize(("name", "kind"), DENSE.items(), ids=DENSE)
 def test_a_model_that_does_more_with_its_logits_keeps_all_of_them(name, kind):
     assert heads.install(model_of(name, kind), TokenLoss()) is None

@@ -44,9 +44,6 @@ class Head:
     def predicting(self, labels: torch.Tensor) -> Iterator[None]:
         """Within it the model's logits are the scores of these labels [rows, length]."""
         self.labels = labels
-        self.bias = getattr(self.model, BIAS, None)
-        if self.bias is not None:
-            setattr(self.model, BIAS, torch.zeros_like(self.bias[:, :1]))
         try:
             yield
         finally:
@@ -58,6 +55,9 @@ class Head:
     def _select(self, body: nn.Module, inputs: Any, output: Any) -> Any:
         if self.labels is None:
             return output
+        self.bias = getattr(self.model, BIAS, None)
+        if self.bias is not None:  # here, not before the forward pass, which begins under DDP by copying all buffers
+            setattr(self.model, BIAS, torch.zeros(1, 1, device=self.bias.device))
         states = output[0]
         labels = self.loss.predicted(self.labels)
         chosen = states[:, : labels.shape[1]][labels.ne(MISSING)][None]
