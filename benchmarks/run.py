@@ -31,6 +31,7 @@ from benchmarks.works import WORKS, Work
 ROOT = Path(works.__file__).resolve().parents[1]
 OURS, DEFAULT, BEST, LOOP = "ours", "HF default", "HF best flags", "plain loop"
 QUIET = ["--disable_tqdm", "true", "--save_strategy", "no", "--logging_steps", "1000", "--report_to", "none"]
+HALF = ["--bf16", "--use_cpu", str(not torch.cuda.is_available())]  # TrainingArguments asks for both on CPUs
 OWN = ["--eval_strategy", "no", "--load_best_model_at_end", "false", "--lr_scheduler_type", "linear"]
 
 
@@ -89,7 +90,7 @@ def measure(side: str, work: Work, place: Place, folder: Path) -> dict[str, floa
             words = [ROOT / f"recipes/{work.recipe}/run.py", *words, *OWN]
         else:
             environment["PYTHONPATH"] = str(ROOT / "benchmarks/offline")
-            words = [place.peers / work.script, *words, *work.peer, *([*work.best, "--bf16"] if side == BEST else [])]
+            words = [place.peers / work.script, *words, *work.peer, *([*work.best, *HALF] if side == BEST else [])]
     said, seconds, memory = run(words, environment)
     if side == LOOP:
         found = json.loads(said.splitlines()[-1])

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 from transformers.modeling_outputs import BaseModelOutput
 
 from recipes.common.labels import MISSING
@@ -130,28 +129,28 @@ class _Scores(torch.autograd.Function):
 
     @staticmethod
     def forward(context: Any, states: Any, weight: Any, bias: Any, labels: Any, smoothing: float) -> torch.Tensor:
-        kind, given = states.device.type, (states, weight, bias)
+        kind, needed = states.device.type, context.needs_input_grad[:3]
         precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
-        gradients = [
-            torch.zeros_like(one, dtype=torch.float32) if needed else None
-            for one, needed in zip(given, context.needs_input_grad, strict=False)
-        ]
         scores = torch.zeros(len(labels), 2, device=states.device)
+        of_states, of_weight, of_bias = [], None, None
         with torch.autocast(kind, enabled=False):
             weight, size = weight.to(precision), max(1, LOGITS_AT_ONCE // len(weight))
-            for start in range(0, len(labels), size):
+            for start in range(0, max(1, len(labels)), size):  # once at least: without labels gradients are zero
                 part = slice(start, start + size)
                 read, truth = states[part].to(precision), labels[part]
                 logits = (read @ weight.T).float()
                 if bias is not None:
                     logits += bias
-                scores[part, 0] = _losses(logits, truth, smoothing)
-                if any(context.needs_input_grad):
-                    slopes = _slopes(logits, truth, smoothing).to(precision)
-                    _add(gradients, part, slopes, read, weight)
-                else:
+                if not any(needed):
                     scores[part, 1] = logits.argmax(-1).eq(truth)
-        context.gradients = gradients
+                logs = torch.log_softmax(logits, -1, out=logits)
+                scores[part, 0] = _losses(logs, truth, smoothing)
+                if any(needed):
+                    slopes = _slopes(logs, truth, smoothing).to(precision)
+                    of_states.append((slopes @ weight).float())
+                    of_weight = _plus(of_weight, slopes.T @ read) if needed[1] else None
+                    of_bias = _plus(of_bias, slopes.sum(0)) if needed[2] else None
+        context.gradients = [torch.cat(of_states) if needed[0] else None, of_weight, of_bias]
         return scores
 
     @staticmethod
@@ -160,24 +159,21 @@ class _Scores(torch.autograd.Function):
         return *(None if one is None else one.mul_(scale) for one in context.gradients), None, None
 
 
-def _losses(logits: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch.Tensor:
-    return functional.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
+def _losses(logs: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch.Tensor:
+    """Cross entropy by the logarithms of the probabilities [positions, words]."""
+    losses = -logs.gather(1, labels[:, None])[:, 0]
+    return (1 - smoothing) * losses - smoothing * logs.mean(-1) if smoothing else losses
 
 
-def _slopes(logits: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch.Tensor:
+def _slopes(logs: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch.Tensor:
     """The derivative of each position's loss by its logits, in their place: probabilities minus smoothed truth."""
-    slopes = torch.softmax(logits, -1, out=logits)
+    slopes = logs.exp_()
     if smoothing:
         slopes -= smoothing / slopes.shape[-1]
     slopes[torch.arange(len(labels), device=labels.device), labels] -= 1 - smoothing
     return slopes
 
 
-def _add(gradients: list, part: slice, slopes: torch.Tensor, states: torch.Tensor, weight: torch.Tensor) -> None:
-    of_states, of_weight, of_bias = gradients
-    if of_states is not None:
-        of_states[part] = slopes @ weight
-    if of_weight is not None:
-        of_weight += slopes.T @ states
-    if of_bias is not None:
-        of_bias += slopes.sum(0)
+def _plus(total: torch.Tensor | None, part: torch.Tensor) -> torch.Tensor:
+    """Sums in fp32, whatever the parts are."""
+    return part.float() if total is None else total.add_(part)
