@@ -31,6 +31,7 @@ from benchmarks.works import WORKS, Work
 ROOT = Path(works.__file__).resolve().parents[1]
 OURS, DEFAULT, BEST, LOOP = "ours", "HF default", "HF best flags", "plain loop"
 QUIET = ["--disable_tqdm", "true", "--save_strategy", "no", "--logging_steps", "1000", "--report_to", "none"]
+OFFLINE = {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
 HALF = ["--bf16", "--use_cpu", str(not torch.cuda.is_available())]  # TrainingArguments asks for both on CPUs
 OWN = ["--eval_strategy", "no", "--load_best_model_at_end", "false", "--lr_scheduler_type", "linear"]
 
@@ -80,7 +81,7 @@ def run(words: list[Any], environment: dict[str, str]) -> tuple[str, float, floa
 def measure(side: str, work: Work, place: Place, folder: Path) -> dict[str, float]:
     """What one side needed: Hugging Face's own keys, `memory` in MB and `seconds` of the whole process."""
     folder.mkdir(parents=True)
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(folder / "cache"), "TQDM_DISABLE": "1"}
+    environment = os.environ | OFFLINE | {"HF_DATASETS_CACHE": str(folder / "cache")}
     if side == LOOP:
         words = [ROOT / "benchmarks/loops.py", work.recipe, place.model(work), place.of(work)]
         words += [work.steps, work.rows, work.length]
