@@ -90,6 +90,22 @@ def test_loss_and_gradients_are_those_of_all_logits(name, kind, smoothing, at_on
         assert torch.allclose(gradient, expected_gradients[parameter], atol=1e-6), parameter
 
 
+@pytest.mark.parametrize(("name", "kind"), CASES, ids=[name for name, _ in CASES])
+def test_an_evaluation_counts_the_hits_of_all_logits(name, kind):
+    model, loss = model_of(name, kind), TokenLoss(shift=kind is AutoModelForCausalLM)
+    inputs, labels = batch_of(model)
+    with torch.no_grad():
+        logits = model(**inputs).logits[:, : loss.predicted(labels).shape[1]]
+        truth = loss.predicted(labels)
+        truth[0, -1] = logits[0, -1].argmax()  # at least one is right
+        with heads.install(model, loss).predicting(labels):
+            scores = model(**inputs).logits
+    expected = logits.argmax(-1).eq(truth)[truth.ne(MISSING)]
+    assert scores[:, 1].tolist() == expected.float().tolist()
+    assert expected.any()
+    assert not expected.all()
+
+
 def test_a_forward_pass_begins_with_the_buffers_as_they_are():
     """DDP copies them between processes then: with one of another shape it failed."""
     model, loss, seen = model_of("bart", AutoModelForSeq2SeqLM), TokenLoss(), []

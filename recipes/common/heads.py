@@ -72,7 +72,7 @@ class Head:
         labels = self.loss.predicted(self.labels)
         bias = self.layer.bias if self.bias is None else self.bias[0]
         kept = (states[0], self.layer.weight, bias, labels[labels.ne(MISSING)])
-        return _Scores.apply(*kept, self.loss.label_smoothing)
+        return _Scores.apply(*kept, self.loss.label_smoothing, torch.is_grad_enabled())
 
 
 def install(model: nn.Module, loss: TokenLoss) -> Head | None:
@@ -121,14 +121,17 @@ class _States(BaseModelOutput):
 
 
 class _Scores(torch.autograd.Function):
-    """(states [positions, width], weight [words, width], bias, labels [positions], smoothing) -> [positions, 2]: loss
-    in nats and, where no gradient is asked for, hit.
+    """(states [positions, width], weight [words, width], bias, labels [positions], smoothing, learns) -> [positions,
+    2]: loss in nats and, where nothing `learns`, hit. (Within `forward` no gradients are enabled, and what it says of
+    the needed ones is true in an evaluation, too.)
 
     Every position must weigh the same in what is differentiated: TokenLoss sums them.
     """
 
     @staticmethod
-    def forward(context: Any, states: Any, weight: Any, bias: Any, labels: Any, smoothing: float) -> torch.Tensor:
+    def forward(
+        context: Any, states: Any, weight: Any, bias: Any, labels: Any, smoothing: float, learns: bool
+    ) -> torch.Tensor:
         kind, needed = states.device.type, context.needs_input_grad[:3]
         precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
         scores = torch.zeros(len(labels), 2, device=states.device)
@@ -141,22 +144,22 @@ class _Scores(torch.autograd.Function):
                 logits = (read @ weight.T).float()
                 if bias is not None:
                     logits += bias
-                if not any(needed):
+                if not learns:
                     scores[part, 1] = logits.argmax(-1).eq(truth)
                 logs = torch.log_softmax(logits, -1, out=logits)
                 scores[part, 0] = _losses(logs, truth, smoothing)
-                if any(needed):
+                if learns:
                     slopes = _slopes(logs, truth, smoothing).to(precision)
                     of_states.append((slopes @ weight).float())
                     of_weight = _plus(of_weight, slopes.T @ read) if needed[1] else None
                     of_bias = _plus(of_bias, slopes.sum(0)) if needed[2] else None
-        context.gradients = [torch.cat(of_states) if needed[0] else None, of_weight, of_bias]
+        context.gradients = [torch.cat(of_states) if learns and needed[0] else None, of_weight, of_bias]
         return scores
 
     @staticmethod
     def backward(context: Any, gradient: torch.Tensor) -> tuple:
         scale = gradient[:1, 0].sum()
-        return *(None if one is None else one.mul_(scale) for one in context.gradients), None, None
+        return *(None if one is None else one.mul_(scale) for one in context.gradients), None, None, None
 
 
 def _losses(logs: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch.Tensor:
