@@ -37,6 +37,13 @@ def test_a_run_leaves_the_whole_contract(recipe, texts):
     assert counts["bytes"] == (texts / "text.txt").stat().st_size - 1  # its last line break became the end token
 
 
+def test_what_repeats_is_learned(recipe, texts):
+    (texts / "text.txt").write_text("to and fro " * 400, encoding="utf-8")
+    own = ["--validation_file", "text.txt", "--max_steps", "60", "--eval_steps", "60", "--save_steps", "60"]
+    metrics = recipe.main(merged(*FILES, *TINY, *SHORT, *own, "--learning_rate", "1e-2"))
+    assert metrics["eval_accuracy"] > 0.5
+
+
 def test_the_blocks_are_the_text(recipe, texts):
     recipe.main([*FILES, *TINY, *SHORT])
     text = (texts / "more.txt").read_text()

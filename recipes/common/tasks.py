@@ -228,7 +228,7 @@ def _continuations(blocks: Any, tokenizer: Any, model: torch.nn.Module, split: s
     with torch.random.fork_rng():
         torch.manual_seed(0)
         for block in islice(blocks, CONTINUATIONS):
-            ids = torch.as_tensor(block["input_ids"], dtype=torch.int64)
+            ids = torch.from_numpy(numpy.array(block["input_ids"], dtype=numpy.int64))  # mapped ones are read-only
             prompt = ids[None, : min(PROMPT, len(ids) // 2 or 1)].to(model.device)
             written = model.generate(
                 prompt,
