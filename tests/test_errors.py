@@ -5,8 +5,14 @@ import errno
 import pytest
 import tqdm
 
-from recipes.common import errors
+from recipes.common import errors, signals
 from recipes.common.errors import Refusal, Stop, TrainingFailed
+
+
+@pytest.fixture(autouse=True)
+def _not_alone(monkeypatch):
+    """The tests' process does not end with what is guarded in it."""
+    monkeypatch.setattr(signals, "_alone", False)
 
 
 def ends(main):

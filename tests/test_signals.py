@@ -64,6 +64,14 @@ def test_a_second_signal_ends_at_once(run):
     assert run("deaf", signal.SIGTERM, signal.SIGTERM)[0] == 143
 
 
+@pytest.mark.parametrize(("alone", "code"), [("", -signal.SIGUSR1), ("signals.alone(); ", 0)])
+def test_what_comes_after_the_run_is_no_reason_to_die(alone, code):
+    """A run of two processes that was complete ended with -10: the signal came between its end and the process's."""
+    words = f"import sys, os; sys.path.insert(0, {str(ROOT)!r}); from recipes.common import signals; {alone}"
+    words += f"signals.listen(); signals.leave(); os.kill(os.getpid(), {int(signal.SIGUSR1)})"
+    assert subprocess.run([sys.executable, "-c", words], check=False, timeout=20).returncode == code
+
+
 def test_a_child_process_ends_when_it_is_told_to():
     code = f"import sys, os, signal, time; sys.path.insert(0, {str(ROOT)!r}); from recipes.common import signals; "
     code += "signals.listen(); child = os.fork(); child or time.sleep(30); os.kill(child, signal.SIGINT); "

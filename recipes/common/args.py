@@ -52,6 +52,7 @@ SEED, COUNT = (0, 2**32 - 1), (1, 2**31 - 1)
 RANGES = {"seed": SEED, "data_seed": SEED, "shuffle_seed": SEED, "num_processes": COUNT, "global_batch_size": COUNT}
 RANGES |= {"per_device_train_batch_size": COUNT, "per_device_eval_batch_size": COUNT}
 RANGES |= {"gradient_accumulation_steps": COUNT, "tokens_per_batch": COUNT, "validation_split_percentage": (0, 100)}
+RANGES |= {"eval_steps": (1e-9, COUNT[1])}  # of 0 Trainer makes --logging_steps
 ENDLESS = {"max_grad_norm"}  # inf: gradients are measured, not clipped
 
 OPTIONAL = {"nargs": "?", "const": True}  # a yes-or-no flag whose default is neither

@@ -117,6 +117,7 @@ def reason(error: Exception) -> str:
 
 def guard(main: Callable[[], Any]) -> None:
     """Runs a recipe's `main` and leaves the process with the exit code that belongs to how it ended."""
+    signals.alone()
     try:
         main()
     except Stop as stop:

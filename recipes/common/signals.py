@@ -13,6 +13,7 @@ _process = os.getpid()
 _received: signal.Signals | None = None
 _at = 0.0
 _kept = False
+_alone = False
 
 
 class Stopped(BaseException):
@@ -36,12 +37,20 @@ def listen() -> None:
         signal.signal(number, _on_signal)
 
 
+def alone() -> None:
+    """This process is there for the run only: after it there is nothing to stop, it ends anyway."""
+    global _alone
+    _alone = True
+
+
 def leave() -> None:
-    """The run is over: signals do what they did before it, and the one that came is forgotten."""
+    """The run is over: signals do what they did before it (nothing, where the process ends with it), and the one that
+    came is forgotten."""
     global _received
     _received = None
     for number in SIGNALS:
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, signal.SIG_IGN if _alone else usual)
 
 
 @contextmanager

@@ -79,8 +79,8 @@ def run(
         record.finish(metrics, examples)
     if training_arguments.push_to_hub:
         trainer.push_to_hub()
-    signals.leave()
     world.leave()
+    signals.leave()
     return metrics
 
 
