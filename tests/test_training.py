@@ -7,12 +7,13 @@ import shutil
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT, SCRATCH, SHORT, as_if_killed, merged
 
-from recipes.common import checkpoints, report
+from recipes.common import checkpoints, report, signals
 from recipes.common.errors import FREE_SPACE, DiskFull, Refusal
 
 FLAGS = ["--train_file", "train.csv", "--test_file", "test.csv", "--output_dir", "out", *SCRATCH]
@@ -76,6 +77,33 @@ def test_an_unfinished_run_goes_on_and_ends_like_one_that_was_not_stopped(sentim
     resumed = sentiment.main([*FLAGS, *steps])
     assert "resuming from out/checkpoint-2" in capsys.readouterr().err
     assert resumed["predict_loss"] == whole["predict_loss"]
+
+
+@pytest.mark.parametrize("name", ["all_results.json", "train_results.json", "trainer_state.json", "predictions.jsonl"])
+def test_a_run_that_was_killed_while_it_wrote_a_result_goes_on(name, sentiment, reviews):
+    whole = sentiment.main([*FLAGS, *SHORT])
+    as_if_killed(reviews / "out", "checkpoint-2")
+    (reviews / "out" / name).write_text("")
+    assert sentiment.main([*FLAGS, *SHORT])["predict_loss"] == whole["predict_loss"]
+    assert (reviews / "out" / name).read_text()
+
+
+@pytest.mark.parametrize("name", ["run.yaml", "run.json", "all_results.json"])
+def test_a_run_that_is_stopped_while_it_writes_its_record_leaves_the_one_before(name, sentiment, reviews, monkeypatch):
+    sentiment.main([*FLAGS, *SHORT])
+    as_if_killed(reviews / "out", "checkpoint-2")
+    before = (reviews / "out" / name).read_text()
+    replace = Path.replace
+
+    def stopped(path, target):
+        if target.name == name:
+            raise signals.Stopped(signals.SIGNALS[0])
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", stopped)
+    with pytest.raises(signals.Stopped):
+        sentiment.main([*FLAGS, *SHORT])
+    assert (reviews / "out" / name).read_text() == before
 
 
 STEPS = ["--max_steps", "6", "--per_device_train_batch_size", "4", "--save_strategy", "steps", "--save_steps", "2"]

@@ -52,8 +52,7 @@ def begin(output_dir: Path, resolved: dict[str, Any], command: str) -> None:
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
         _lock(output_dir)
-        text = yaml.safe_dump(resolved, allow_unicode=True, sort_keys=True)
-        (output_dir / "run.yaml").write_text(text, encoding="utf-8")
+        _replace(output_dir / "run.yaml", yaml.safe_dump(resolved, allow_unicode=True, sort_keys=True))
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         fix = "name a folder that you may write"
         raise Refusal(f"cannot write: {error.strerror}", f"--output_dir {output_dir}", fix) from None
@@ -123,6 +122,7 @@ class Record:
     def __init__(self, trainer: Trainer, arguments: Any, splits: Splits, tokens: Tokens, task: Task):
         self.trainer, self.arguments, self.splits, self.tokens, self.task = trainer, arguments, splits, tokens, task
         self.output_dir = Path(trainer.args.output_dir)
+        self.scores: dict[str, float] = {}
         self.predictions: list[dict[str, Any]] = []
         self.predicted_split = ""
         self.began = time.time()
@@ -182,6 +182,16 @@ class Record:
         padded = "length" in (getattr(dataset, "column_names", None) or []) and not self.arguments.pad_to_max_length
         return f", {padding_share(order, dataset['length']):.1%} padding" if padded and order is not None else ""
 
+    def add_scores(self, split: str, scores: dict[str, float]) -> None:
+        """Writes {split}_results.json, and into all_results.json the scores of all splits so far.
+
+        Trainer.save_metrics reads all_results.json back, which a run that was stopped while it wrote left empty.
+        """
+        self.scores |= scores
+        if self.trainer.is_world_process_zero():
+            _write_json(self.output_dir / f"{split}_results.json", dict(sorted(scores.items())))
+            _write_json(self.output_dir / "all_results.json", dict(sorted(self.scores.items())))
+
     def add_predictions(self, split: str, rows: list[dict[str, Any]]) -> None:
         """Writes predictions.jsonl: the test set's where it is predicted, otherwise the validation set's."""
         self.predictions, self.predicted_split = rows, split
@@ -190,7 +200,7 @@ class Record:
         with (self.output_dir / "predictions.jsonl").open("w", encoding="utf-8") as stream:
             stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
-    def finish(self, scores: dict[str, float], examples: str) -> None:
+    def finish(self, examples: str) -> None:
         """run.json completed, plots, the model card, the closing table; the run counts as complete only now."""
         path = self.output_dir / "run.json"
         facts = json.loads(path.read_text(encoding="utf-8"))
@@ -212,9 +222,9 @@ class Record:
         history = self.trainer.state.log_history
         plots = card.draw(self.output_dir / "plots", history, self.predictions, self.task)
         flags = yaml.safe_load((self.output_dir / "run.yaml").read_text(encoding="utf-8"))
-        text = card.write(facts, flags, scores, self.task, examples, plots)
+        text = card.write(facts, flags, self.scores, self.task, examples, plots)
         (self.output_dir / "README.md").write_text(text, encoding="utf-8")
-        table = card.score_table(scores, self.task.shown)
+        table = card.score_table(self.scores, self.task.shown)
         _write_json(path, facts | {"status": "complete", "table": table})
         print(f"\n{table}\n\nreport      {visible(str(self.output_dir / 'README.md'))}")
 
@@ -236,7 +246,11 @@ def _git_commit() -> str | None:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
+    _replace(path, json.dumps(content, indent=2, ensure_ascii=False))
+
+
+def _replace(path: Path, text: str) -> None:
     """Written aside and renamed, so that a reader never finds half of it."""
-    aside = path.with_suffix(".json.new")
-    aside.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+    aside = path.with_name(f"{path.name}.new")
+    aside.write_text(text, encoding="utf-8")
     aside.replace(path)

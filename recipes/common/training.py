@@ -65,23 +65,22 @@ def run(
     world.check_equal(trainer.model)
     if arguments.early_stopping_patience:
         trainer.add_callback(EarlyStoppingCallback(arguments.early_stopping_patience))
-    metrics: dict[str, float] = {}
     if training_arguments.do_train:
         trainer.fingerprint = record.fingerprint()
-        metrics |= _train(trainer, tokens, arguments.allow_changed or ())
+        record.add_scores("train", _train(trainer, tokens, arguments.allow_changed or ()))
     if training_arguments.do_eval:
-        metrics |= _measure(trainer, record, "validation", tokens.validation, "eval")
+        _measure(trainer, record, "validation", tokens.validation, "eval")
     if training_arguments.do_predict:
-        metrics |= _measure(trainer, record, "test", tokens.test, "predict")
+        _measure(trainer, record, "test", tokens.test, "predict")
     # By every process: a model that is shared out (ZeRO-3, FSDP2) writes texts only together.
     examples = task.examples(record.predictions, record.predicted_split) if record.predicted_split else ""
     if trainer.is_world_process_zero():
-        record.finish(metrics, examples)
+        record.finish(examples)
     if training_arguments.push_to_hub:
         trainer.push_to_hub()
     world.leave()
     signals.leave()
-    return metrics
+    return record.scores
 
 
 def _judge_by(headline: str, trainer: Trainer) -> None:
@@ -160,18 +159,16 @@ def _train(trainer: Trainer, tokens: Tokens, allowed: Sequence[str]) -> dict[str
     if hasattr(tokens.train, "__len__"):
         metrics["train_samples"] = len(tokens.train)
     trainer.save_model()
-    trainer.save_metrics("train", metrics)
     trainer.save_state()
     return metrics
 
 
-def _measure(trainer: Trainer, record: "report.Record", split: str, dataset: Any, prefix: str) -> dict[str, float]:
+def _measure(trainer: Trainer, record: "report.Record", split: str, dataset: Any, prefix: str) -> None:
     """One pass over a split: its metrics under Hugging Face's names, its predictions written for every row."""
     output = trainer.predict(dataset, metric_key_prefix=prefix)
     metrics = {**output.metrics, f"{prefix}_samples": len(dataset)}
     if f"{prefix}_perplexity" in metrics and prefix == "eval":
         metrics["perplexity"] = metrics["eval_perplexity"]  # its name in Hugging Face's all_results.json
-    trainer.save_metrics(prefix, metrics)
+    record.add_scores(prefix, metrics)
     if output.predictions is not None:
         record.add_predictions(split, record.task.describe(split, output) if trainer.is_world_process_zero() else [])
-    return metrics
