@@ -8,7 +8,7 @@ from transformers import TrainingArguments
 
 from recipes.common import orders
 from recipes.common.errors import Refusal
-from recipes.common.orders import Shuffled, TokenBatches
+from recipes.common.orders import EvaluationBatches, Shuffled, TokenBatches
 
 LENGTHS = [5, 1, 9, 3, 7, 2, 8, 4, 6, 10, 11]
 
@@ -110,3 +110,39 @@ def test_rows_of_like_length_need_less_padding():
     assert orders.padding_share(random, lengths) > 0.4
     assert orders.padding_share(grouped, lengths) < 0.12
     assert orders.padding_share(by_tokens, lengths) < 0.05
+
+
+def evaluated(rows, processes=1, written=0):
+    """The lengths of every batch, of every process."""
+    batches = [EvaluationBatches(LENGTHS, rows, processes, rank, written) for rank in range(processes)]
+    return [[[LENGTHS[row] for row in batch] for batch in one] for one in batches]
+
+
+def test_evaluation_takes_the_longest_rows_first_and_then_as_many_tokens():
+    assert evaluated(2) == [[[11, 10], [9, 8], [7, 6, 5], [4, 3, 2, 1]]]  # 22 tokens: 2 x 9, 3 x 7, 5 x 4
+
+
+def test_tokens_that_are_written_count_in_an_evaluation_s_batches():
+    assert evaluated(2, written=9) == [[[11, 10], [9, 8], [7, 6], [5, 4], [3, 2, 1]]]  # 40: 2 x 18, 2 x 14, 3 x 12
+    assert evaluated(2, written=numpy.asarray(LENGTHS)) == evaluated(2)
+
+
+def test_processes_evaluate_as_many_rows_of_each_batch_and_the_last_ones_repeat():
+    first, second = evaluated(2, processes=2)
+    assert first == [[11, 10], [7, 6, 5], [1]]
+    assert second == [[9, 8], [4, 3, 2], [11]]
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 20])
+def test_what_processes_evaluated_comes_back_in_order(processes):
+    batches = [EvaluationBatches(LENGTHS, 2, processes, rank) for rank in range(processes)]
+    gathered = numpy.asarray([row for together in zip(*batches, strict=True) for batch in together for row in batch])
+    dataset = Dataset.from_dict({"length": LENGTHS})
+    assert orders.in_order(dataset, gathered).tolist() == list(range(11))
+    assert orders.in_order(dataset, (gathered, None))[1] is None
+
+
+def test_rows_of_unknown_length_are_evaluated_as_they_come(tmp_path):
+    dataset = Dataset.from_dict({"a": [1, 2]})
+    assert orders.for_evaluation(dataset, TrainingArguments(str(tmp_path))) is None
+    assert orders.in_order(dataset, numpy.asarray([5, 6])).tolist() == [5, 6]

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
 from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig, PretrainedConfig, PreTrainedTokenizerBase
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import is_bitsandbytes_available
@@ -278,22 +277,6 @@ def check_isolation(model: torch.nn.Module, end: int) -> None:
     if not isolated:
         fix = "leave the flag out, or choose another architecture: gpt2 and llama keep documents apart"
         raise Refusal(f"{model.config.model_type} does not keep packed documents apart", "--packing_isolation", fix)
-
-
-def bound_generation(model: torch.nn.Module, arguments: Any, training_arguments: Any, encoded: Any) -> None:
-    """Sets how long answers may grow: as asked, or a quarter longer than the longest answer of the training data.
-
-    Nothing bounds them by default: captions of 15 tokens were answered with up to 122.
-    """
-    generation = model.generation_config
-    asked = arguments.val_max_target_length or training_arguments.generation_max_length
-    if not asked and isinstance(encoded.train, Dataset):
-        longest = max(len(labels) for labels in encoded.train["labels"])
-        asked = longest + max(4, longest // 4)
-    limit = asked or generation.max_new_tokens or arguments.max_target_length
-    positions = getattr(model.config, "max_position_embeddings", None) or limit + 1
-    generation.max_length, generation.max_new_tokens = None, min(limit, positions - 1)
-    generation.num_beams = arguments.num_beams or training_arguments.generation_num_beams or generation.num_beams
 
 
 def resize_positions(model: torch.nn.Module, length: int, wanted: bool | None) -> None:

@@ -129,32 +129,68 @@ class TokenBatches(BatchRebalanceSampler):
         return numpy.concatenate(self.batches()[first : first + together]).tolist()
 
 
-class Fixed(Sampler):
-    """A given order."""
+class EvaluationBatches(BatchRebalanceSampler):
+    """Batches of one process to evaluate on, of rows by falling length, with less padding and as few as memory allows.
 
-    def __init__(self, order: Array):
-        self.order = order
+    The first holds the `rows` longest rows; later ones as many tokens, and so more rows. `written` tokens are generated
+    for each row beside. All processes get as many rows of each batch: at the end rows repeat, which `in_order` drops.
+    """
 
-    def __iter__(self):
-        return iter(self.order.tolist())
+    def __init__(self, lengths: Sequence[int], rows: int, processes: int, rank: int, written: Sequence[int] | int = 0):
+        lengths = numpy.asarray(lengths)
+        self.order, self.processes, self.rank = longest_first(lengths), processes, rank
+        self.batch_size = 1  # accelerate asks for one before it is told that batches differ
+        self.sizes = self._sizes((lengths + written)[self.order], rows)
+
+    def _sizes(self, tokens: Array, rows: int) -> list[int]:
+        """Rows of each batch, on every process."""
+        sizes, first = [], 0
+        while first < len(tokens):
+            most = max(rows, rows * int(tokens[0]) // max(1, int(tokens[first])))
+            sizes.append(min(most, -(-(len(tokens) - first) // self.processes)))
+            first += sizes[-1] * self.processes
+        return sizes
 
     def __len__(self) -> int:
-        return len(self.order)
+        return len(self.sizes)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        filled = numpy.resize(self.order, sum(self.sizes) * self.processes)
+        together = numpy.split(filled, numpy.cumsum(self.sizes)[:-1] * self.processes)
+        return (numpy.split(rows, self.processes)[self.rank].tolist() for rows in together)
 
 
-def longest_first(dataset: Any) -> Array | None:
-    """Row positions by falling length (equal lengths stay in order); None where the lengths are not known."""
+def lengths_of(dataset: Any) -> Array | None:
+    """The length of every row in tokens; None where that is not known."""
     if "length" not in (getattr(dataset, "column_names", None) or []):
         return None
-    return numpy.argsort(-numpy.asarray(dataset["length"]), kind="stable")
+    return numpy.asarray(dataset["length"][:])  # at once: a Column gives its rows one by one
+
+
+def longest_first(lengths: Array) -> Array:
+    """Row positions by falling length (equal lengths stay in order)."""
+    return numpy.argsort(-lengths, kind="stable")
 
 
 def in_order(dataset: Any, arrays: Any) -> Any:
-    """Arrays whose rows came `longest_first`, or a tuple of such, with their rows in the order of the data set."""
+    """Arrays whose rows came in EvaluationBatches, or a tuple of such, with their rows in the order of the data set."""
     if isinstance(arrays, tuple):
         return tuple(in_order(dataset, array) for array in arrays)
-    order = longest_first(dataset)
-    return arrays if order is None or arrays is None else arrays[numpy.argsort(order)]
+    lengths = lengths_of(dataset)
+    if lengths is None or arrays is None:
+        return arrays
+    return arrays[: len(lengths)][numpy.argsort(longest_first(lengths))]
+
+
+def for_evaluation(dataset: Any, arguments: Any, answers: Any = None) -> EvaluationBatches | None:
+    """Batches by length for TrainingArguments and, where texts are generated, the generation.Answers; None where the
+    lengths are not known."""
+    lengths = lengths_of(dataset)
+    if lengths is None:
+        return None
+    written = 0 if answers is None else answers.limits(lengths)
+    rows, processes, rank = arguments.eval_batch_size, arguments.world_size, arguments.process_index
+    return EvaluationBatches(lengths, rows, processes, rank, written)
 
 
 def for_training(dataset: Any, arguments: Any, tokens_per_batch: int | None = None) -> Shuffled | TokenBatches | None:
@@ -162,7 +198,7 @@ def for_training(dataset: Any, arguments: Any, tokens_per_batch: int | None = No
     if dataset is None:
         return None
     strategy = arguments.train_sampling_strategy
-    lengths = dataset["length"] if "length" in (getattr(dataset, "column_names", None) or []) else None
+    lengths = lengths_of(dataset)
     seed = arguments.seed if arguments.data_seed is None else arguments.data_seed
     processes, accumulated = arguments.world_size, arguments.gradient_accumulation_steps
     if tokens_per_batch and lengths is None:

@@ -13,17 +13,18 @@ import transformers
 from accelerate.utils import DistributedType, load_fsdp_optimizer
 from peft import PeftModel
 from transformers.integrations import is_deepspeed_zero3_enabled
-from transformers.modeling_outputs import BaseModelOutput
 from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME, get_fsdp_ckpt_kwargs
 from transformers.trainer_callback import ProgressCallback
+from transformers.trainer_pt_utils import BatchRebalanceSampler
 from transformers.trainer_utils import EvalPrediction, PredictionOutput
 
 from recipes.common import checkpoints, finite, heads, losses, manifests, places, signals, states, world
 from recipes.common.callbacks import LossLeaps, PlaceInStream, Progress, SaveLast
 from recipes.common.errors import Refusal, TrainingFailed, did_you_mean
 from recipes.common.folders import ADAPTED
+from recipes.common.generation import Answers
 from recipes.common.models import lost_weight, parameters, save_base_configuration
-from recipes.common.orders import Fixed, TokenBatches, for_training, in_order, longest_first, unlabel_repeats
+from recipes.common.orders import TokenBatches, for_evaluation, for_training, in_order, unlabel_repeats
 from recipes.common.packing import Stream
 from recipes.common.tokens import Endless
 
@@ -44,8 +45,11 @@ class Trainer(transformers.Trainer):
     _ended_early = False  # by early stopping, before the checkpoint was written
     _pending: dict[str, bool] | None = None  # what a signal kept from being done after the last step
 
-    def __init__(self, *arguments: Any, tokens_per_batch: int | None = None, **options: Any):
-        """Trainer's own arguments; `tokens_per_batch` makes batches by tokens instead of rows (orders.TokenBatches)."""
+    def __init__(
+        self, *arguments: Any, tokens_per_batch: int | None = None, answers: Answers | None = None, **options: Any
+    ):
+        """Trainer's own arguments; `tokens_per_batch` makes batches by tokens instead of rows (orders.TokenBatches),
+        and `answers` write a text for every row that is evaluated."""
         if isinstance(options.get("train_dataset"), Endless):  # accelerate would join batches of different lengths
             options["args"].accelerator_config.dispatch_batches = False
         super().__init__(*arguments, **options)
@@ -53,6 +57,7 @@ class Trainer(transformers.Trainer):
             what = f"{type(self.model).__name__} cannot compute its activations again"
             raise Refusal(what, "--gradient_checkpointing", "leave it out, or choose another architecture")
         self.order = for_training(self.train_dataset, self.args, tokens_per_batch)
+        self.answers = answers if getattr(self.args, "predict_with_generate", False) else None
         scored = isinstance(self.compute_loss_func, losses.TokenLoss)
         self._head = heads.install(self.model, self.compute_loss_func) if scored else None
         if self.preprocess_logits_for_metrics is not None:
@@ -295,13 +300,10 @@ class Trainer(transformers.Trainer):
         self._encoded = None
         loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         logits = logits[0] if isinstance(logits, tuple) else logits
-        if prediction_loss_only or not getattr(self.args, "predict_with_generate", False):
+        if prediction_loss_only or self.answers is None:
             return loss, logits, labels
-        prompts = {name: inputs[name] for name in ("input_ids", "attention_mask")}
-        if self._encoded is not None:  # or the encoder would read the batch once more
-            prompts["encoder_outputs"] = BaseModelOutput(self._encoded)
         shared_out = self.args.world_size > 1 and (is_deepspeed_zero3_enabled() or self.is_fsdp_enabled)
-        generated = self.model.generate(**self._prepare_inputs(prompts), synced_gpus=shared_out)
+        generated = self.answers.write(self.model, self._prepare_inputs(inputs), self._encoded, shared_out)
         return loss, (logits, generated), labels
 
     def _score(self, compute_metrics: Any, prediction: EvalPrediction) -> dict[str, float]:
@@ -324,13 +326,11 @@ class Trainer(transformers.Trainer):
         Decided here, because Trainer drops the length column before it asks for a sampler, and because its own
         sampler for group_by_length would draw a random order.
         """
-        order = None if is_training else longest_first(dataset)
+        order = self.order if is_training else for_evaluation(dataset, self.args, self.answers)
         if order is not None:
-            options["sampler_fn"] = lambda _: Fixed(order)
-        if is_training and self.order is not None:
-            options["sampler_fn"] = lambda _: self.order
+            options["sampler_fn"] = lambda _: order
         loader = super()._get_dataloader(dataset, *args, is_training=is_training, **options)
-        if is_training and isinstance(self.order, TokenBatches) and self.args.world_size > 1:
+        if isinstance(order, BatchRebalanceSampler) and self.args.world_size > 1:
             sampler = loader.batch_sampler  # accelerate's, which must not take batches of different sizes apart
             sampler.batch_size, sampler.even_batches = None, False
         loader.base_dataloader.generator = torch.Generator()  # or each pass would draw from the model's random numbers

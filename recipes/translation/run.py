@@ -21,6 +21,7 @@ from recipes.common import (
     args,
     data,
     errors,
+    generation,
     languages,
     losses,
     models,
@@ -69,7 +70,6 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         return encode_pairs([prefix + text for text in rows[splits.texts[0]]], rows[splits.target])
 
     encoded = tokens.encode(splits, encode, arguments)
-    models.bound_generation(model, arguments, training_arguments, encoded)
 
     # 4. Train
     decode = text_metrics.Decoder(tokenizer)
@@ -77,6 +77,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         model=model,
         args=training_arguments,
         tokens_per_batch=arguments.tokens_per_batch,
+        answers=generation.Answers(model, arguments, training_arguments, encoded),
         train_dataset=encoded.train,
         eval_dataset=encoded.validation,
         processing_class=tokenizer,

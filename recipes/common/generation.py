@@ -1,0 +1,53 @@
+"""Answers to the texts that are evaluated: as long as the training data's answers to such texts, and no longer."""
+
+from typing import Any
+
+import numpy
+import torch
+from datasets import Dataset
+from transformers.modeling_outputs import BaseModelOutput
+
+PROMPT = ("input_ids", "attention_mask")
+Array = numpy.ndarray
+
+
+class Answers:
+    """Writes answers with a model of an encoder and a decoder, whose generation configuration it sets.
+
+    Nothing bounds answers by default: an untrained model wrote 122 tokens about captions of 15. Here they may grow as
+    long as was asked for, or a quarter longer than any answer of the training data to a text of this length or less.
+    """
+
+    def __init__(self, model: torch.nn.Module, arguments: Any, training_arguments: Any, encoded: Any):
+        generation = model.generation_config
+        asked = arguments.val_max_target_length or training_arguments.generation_max_length
+        positions = getattr(model.config, "max_position_embeddings", None) or numpy.inf
+        self.lengths, self.longest = numpy.zeros(1), numpy.asarray([asked or generation.max_new_tokens or numpy.inf])
+        self.most = min(asked or arguments.max_target_length, positions - 1)
+        self.least = max(generation.min_length or 0, generation.min_new_tokens or 0) + 1
+        if not asked and isinstance(encoded.train, Dataset):
+            self.lengths, self.longest = _longest_answers(encoded.train)
+        generation.max_length, generation.max_new_tokens = None, int(self.limits(self.lengths[-1]))
+        generation.num_beams = arguments.num_beams or training_arguments.generation_num_beams or generation.num_beams
+
+    def limits(self, lengths: Any) -> Array:
+        """Tokens that may be written about texts of these lengths in tokens."""
+        rank = numpy.searchsorted(self.lengths, lengths, side="right") - 1
+        return numpy.clip(self.longest[numpy.maximum(rank, 0)], self.least, self.most).astype(numpy.int64)
+
+    def write(self, model: Any, inputs: dict, encoded: torch.Tensor | None, shared_out: bool) -> torch.Tensor:
+        """Token ids [rows, length] about the texts of a batch; `encoded` is what the encoder made of them, or it reads
+        them again. `shared_out`: no process stops before the others, because they hold the model together."""
+        prompt = {name: inputs[name] for name in PROMPT}
+        if encoded is not None:
+            prompt["encoder_outputs"] = BaseModelOutput(encoded)
+        most = int(self.limits(inputs["input_ids"].shape[1]))
+        return model.generate(**prompt, max_new_tokens=most, synced_gpus=shared_out)
+
+
+def _longest_answers(train: Dataset) -> tuple[Array, Array]:
+    """Lengths of texts, in order, and how long an answer may be to a text that is as long or shorter."""
+    order = numpy.argsort(train["length"][:], kind="stable")
+    answers = numpy.fromiter(map(len, train["labels"][:]), dtype=numpy.int64)[order]
+    longest = numpy.maximum.accumulate(answers)
+    return numpy.asarray(train["length"][:])[order], longest + numpy.maximum(4, longest // 4)

@@ -1,0 +1,74 @@
+"""Answers: as long as was asked for, or as the training data answers texts of that length."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import T5Config, T5ForConditionalGeneration
+
+from recipes.common.generation import Answers
+
+TRAIN = Dataset.from_dict(
+    {"length": [10, 20, 30, 40], "labels": [[1] * 8, [1] * 24, [1] * 16, [1] * 40]}  # 30 tokens got fewer than 20
+)
+
+
+@pytest.fixture
+def model():
+    """An untrained T5, which never ends by itself."""
+    torch.manual_seed(0)
+    sizes = {"d_model": 16, "d_kv": 8, "num_heads": 2, "d_ff": 32, "num_layers": 1}
+    return T5ForConditionalGeneration(
+        T5Config(vocab_size=50, decoder_start_token_id=0, eos_token_id=None, pad_token_id=0, **sizes)
+    ).eval()
+
+
+@pytest.fixture
+def answers(model):
+    def build(train=TRAIN, generation_max_length=None, **flags):
+        flags = {"val_max_target_length": None, "max_target_length": 128, "num_beams": None} | flags
+        training = SimpleNamespace(generation_max_length=generation_max_length, generation_num_beams=None)
+        return Answers(model, SimpleNamespace(**flags), training, SimpleNamespace(train=train))
+
+    return build
+
+
+def test_answers_grow_a_quarter_longer_than_those_to_texts_as_long_or_shorter(answers, model):
+    limits = answers().limits([5, 10, 19, 20, 35, 40, 1000])
+    assert limits.tolist() == [12, 12, 12, 30, 30, 50, 50]  # 8 + 4, 24 + 6, 40 + 10
+    assert model.generation_config.max_new_tokens == 50
+
+
+def test_no_answer_is_longer_than_the_targets_were_cut_to(answers):
+    assert answers(max_target_length=40).limits([40]) == 40
+
+
+@pytest.mark.parametrize("flags", [{"val_max_target_length": 60}, {"generation_max_length": 60}])
+def test_a_length_that_was_asked_for_holds_for_every_text(flags, answers, model):
+    assert answers(**flags).limits([5, 40]).tolist() == [60, 60]
+    assert model.generation_config.max_new_tokens == 60
+
+
+def test_without_training_data_the_model_s_own_length_holds_or_the_targets(answers, model):
+    assert answers(train=None).limits([5]) == 128
+    model.generation_config.max_new_tokens = 7
+    assert answers(train=None).limits([5]) == 7
+
+
+def test_the_model_s_positions_and_its_shortest_answer_are_kept(answers, model):
+    model.config.max_position_embeddings = 20
+    model.generation_config.min_length = 15
+    assert answers().limits([5, 40]).tolist() == [16, 19]
+
+
+def test_answers_with_the_encoder_s_states_are_those_without(answers, model):
+    inputs = {"input_ids": torch.arange(1, 11).reshape(1, 10), "attention_mask": torch.ones(1, 10, dtype=torch.int64)}
+    states = model.encoder(**inputs).last_hidden_state
+    reads = []
+    model.encoder.register_forward_hook(lambda *_: reads.append(1))
+    written = answers().write(model, inputs, states, shared_out=False)
+    assert written.shape == (1, 1 + 12)
+    assert not reads
+    assert torch.equal(answers().write(model, inputs, None, shared_out=False), written)
+    assert len(reads) == 1
