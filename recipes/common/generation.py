@@ -1,5 +1,7 @@
 """Answers to the texts that are evaluated: as long as the training data's answers to such texts, and no longer."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy
@@ -42,7 +44,23 @@ class Answers:
         if encoded is not None:
             prompt["encoder_outputs"] = BaseModelOutput(encoded)
         most = int(self.limits(inputs["input_ids"].shape[1]))
-        return model.generate(**prompt, max_new_tokens=most, synced_gpus=shared_out)
+        with _as_built(model):
+            return model.generate(**prompt, max_new_tokens=most, synced_gpus=shared_out)
+
+
+@contextmanager
+def _as_built(model: torch.nn.Module) -> Iterator[None]:
+    """Within it the model's own forward pass: around it accelerate enters autocast and casts all outputs to fp32, the
+    encoder's states and every weight once more for every token."""
+    wrapped, own = vars(model).get("forward"), vars(model).get("_original_forward")
+    if own is None:
+        yield
+        return
+    model.forward = own
+    try:
+        yield
+    finally:
+        model.forward = wrapped
 
 
 def _longest_answers(train: Dataset) -> tuple[Array, Array]:

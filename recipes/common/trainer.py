@@ -303,7 +303,8 @@ class Trainer(transformers.Trainer):
         if prediction_loss_only or self.answers is None:
             return loss, logits, labels
         shared_out = self.args.world_size > 1 and (is_deepspeed_zero3_enabled() or self.is_fsdp_enabled)
-        generated = self.answers.write(self.model, self._prepare_inputs(inputs), self._encoded, shared_out)
+        with self.accelerator.autocast():  # around all tokens of the answers: weights are cast once
+            generated = self.answers.write(self.model, self._prepare_inputs(inputs), self._encoded, shared_out)
         return loss, (logits, generated), labels
 
     def _score(self, compute_metrics: Any, prediction: EvalPrediction) -> dict[str, float]:

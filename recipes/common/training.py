@@ -13,7 +13,7 @@ import datasets
 import transformers
 from transformers import EarlyStoppingCallback, set_seed
 
-from recipes.common import args, checkpoints, engines, manifests, report, signals, world
+from recipes.common import allocation, args, checkpoints, engines, manifests, report, signals, world
 from recipes.common.data import Splits
 from recipes.common.errors import COMPLETE, Refusal, is_main_process, note, visible_lines
 from recipes.common.tasks import Task
@@ -37,6 +37,8 @@ def start(arguments_class: type, recipe: str, argv: list[str] | None = None) -> 
     engines.check(arguments, training_arguments)
     world.join(training_arguments, arguments.num_processes)
     set_seed(training_arguments.seed)
+    if training_arguments.device.type == "cpu":
+        allocation.keep()
     if getattr(arguments, "prepare_only", False):  # no run begins: nothing is claimed
         return arguments, training_arguments
     output_dir = Path(training_arguments.output_dir)
