@@ -25,7 +25,7 @@ import typer
 
 sys.path.insert(0, next(str(path) for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir()))
 
-from benchmarks import works
+from benchmarks import results, works
 from benchmarks.works import WORKS, Work
 
 ROOT = Path(works.__file__).resolve().parents[1]
@@ -88,7 +88,7 @@ def measure(side: str, work: Work, place: Place, folder: Path) -> dict[str, floa
     else:
         words = _common(work, place, folder)
         if side == OURS:
-            words = [ROOT / f"recipes/{work.recipe}/run.py", *words, *OWN]
+            words = [ROOT / "cli.py", *work.command, *words, *OWN]
         else:
             environment["PYTHONPATH"] = str(ROOT / "benchmarks/offline")
             words = [place.peers / work.script, *words, *work.peer, *([*work.best, *HALF] if side == BEST else [])]
@@ -134,7 +134,7 @@ def ratios(ours: list[dict], other: list[dict], value: Callable[[dict], float]) 
 def table(work: Work, found: dict[str, list[dict[str, float]]], peak: float) -> str:
     """The part of RESULTS.md about one work."""
     ours, operations = found[OURS], found[LOOP][0]["flops"]
-    lines = [f"## {work.name}", "", f"{work.steps} steps of {work.rows} rows. Ours is so many times as fast:", ""]
+    lines = [f"{work.steps} steps of {work.rows} rows. Ours is so many times as fast:", ""]
     lines += ["| beside | training | evaluation | peak memory | whole process | quality | share of peak |"]
     lines += ["|---|---|---|---|---|---|---|"]
     for side, measured in found.items():
@@ -158,19 +158,17 @@ def main(
     work: Annotated[list[str] | None, typer.Option(help="Only this one; repeatable.")] = None,
     pairs: Annotated[int, typer.Option(min=1)] = 3,
     scratch: Annotated[Path, typer.Option(help="Where models and runs are kept.")] = Path("outputs/benchmarks"),
-    results: Annotated[Path, typer.Option(help="The table is written there.")] = ROOT / "benchmarks/RESULTS.md",
 ) -> None:
     """Measure, print and write the table."""
     place = Place(peers.resolve(), data.resolve(), encoder, scratch.resolve())
     works.write_novels(place.data, place.work / "novels")
     peaks = {name: peak_flops(getattr(torch, name)) for name in ("float32", "bfloat16")}
-    lines = [f"{torch.get_num_threads()} threads; matrix products, GFLOP/s:"]
-    lines += [f"{name} {peak / 1e9:.0f}" for name, peak in peaks.items()]
-    parts = ["# Results", "", "Made by `python benchmarks/run.py`.", "", " ".join(lines) + ".", ""]
+    said = ", ".join(f"{name} {peak / 1e9:.0f}" for name, peak in peaks.items())
+    machine = f"{torch.get_num_threads()} threads; matrix products, GFLOP/s: {said}."
     for one in [one for one in WORKS if (not work or one.name in work) and (encoder or one.model != "minilm")]:
-        parts.append(table(one, compare(one, place, pairs), max(peaks.values())))
-        print(parts[-1], flush=True)
-    results.write_text("\n".join(parts), encoding="utf-8")
+        body = f"{machine}\n\n{table(one, compare(one, place, pairs), max(peaks.values()))}"
+        print(f"## {one.name}\n\n{body}", flush=True)
+        results.record(one.name, body)
 
 
 if __name__ == "__main__":

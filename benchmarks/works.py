@@ -43,6 +43,12 @@ class Work:
     peer: list[str] = field(default_factory=list)  # what the peer needs beside, to do the same
     length: int = 128  # of a row, for the loop
 
+    @property
+    def command(self) -> list[str]:
+        """How cli.py is told to run the recipe."""
+        task = self.recipe.removesuffix("_pretrain")
+        return ["finetune" if task == self.recipe else "pretrain", task]
+
 
 WORKS = [
     Work(
@@ -64,7 +70,7 @@ WORKS = [
         model="bert-4x256",
         data="novels",
         flags=["--max_seq_length", "128", "--learning_rate", "1e-3"],
-        steps=60,
+        steps=30,
         rows=32,
     ),
     Work(
@@ -84,7 +90,7 @@ WORKS = [
         model="gpt2-4x256",
         data="novels",
         flags=["--block_size", "256", "--learning_rate", "1e-3"],
-        steps=40,
+        steps=20,
         rows=16,
         length=256,
     ),
@@ -95,7 +101,7 @@ WORKS = [
         model="t5-translation",
         data="multi30k_en_de",
         flags=["--source_lang", "en", "--target_lang", "de", *PREFIX, "--learning_rate", "1e-3"],
-        steps=100,
+        steps=60,
         rows=64,
         best=LENGTH_GROUPS,
         peer=["--predict_with_generate"],
@@ -107,7 +113,7 @@ WORKS = [
         model="t5-summarization",
         data="scitldr_a",
         flags=[*SUMMARY_PREFIX, "--learning_rate", "1e-3", "--max_source_length", "512"],
-        steps=60,
+        steps=30,
         rows=16,
         best=LENGTH_GROUPS,
         peer=["--predict_with_generate"],
