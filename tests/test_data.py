@@ -8,7 +8,7 @@ import datasets
 import pytest
 from transformers import TrainingArguments
 
-from recipes.common import data, files
+from recipes.common import data, files, spool
 from recipes.common.args import Arguments
 from recipes.common.errors import Refusal
 from recipes.common.labels import MULTI, REGRESSION
@@ -349,7 +349,7 @@ def test_several_labels_and_ratings_are_encoded_alike_in_memory_and_streamed(
 
 
 def test_more_rows_than_one_chunk_are_all_kept_in_order(in_tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "CHUNK", 7)
+    monkeypatch.setattr(spool, "ROWS", 7)
     splits = load(in_tmp_path, hundred(), TEN)
     assert splits.train["row_id"] == list(range(100))
     assert splits.train["text"] == [row["text"] for row in hundred()]

@@ -11,6 +11,7 @@ from typing import Any
 import datasets
 import numpy
 import pyarrow
+from datasets.fingerprint import generate_random_fingerprint
 from sklearn.model_selection import train_test_split
 from tqdm import tqdm
 
@@ -18,17 +19,18 @@ from recipes.common import files, labels, sources, world
 from recipes.common.args import Arguments
 from recipes.common.errors import Refusal, nearest, note, warn
 from recipes.common.sources import Reading, Source
+from recipes.common.spool import Spool
 
 LIMITS = {"train": "max_train_samples", "validation": "max_eval_samples", "test": "max_predict_samples"}
 HELD_OUT = "held out for validation"
-CHUNK = 10_000
 # Names that people give to what a recipe calls text and label, for "did you mean".
 SYNONYMS = {
     "text": ("review", "sentence", "content", "body", "comment", "document", "tweet"),
     "label": ("labels", "class", "sentiment", "category", "rating", "stars", "score", "target"),
 }
 STREAMED_EVALUATION = 1000  # rows of a remote stream that are held out, unless --max_eval_samples says otherwise
-TRACKED_ROWS = 5_000_000  # duplicates are looked for among so many rows: about 0.5 GB
+SHUFFLED = 10_000  # rows of a stream that are shuffled together
+TRACKED_ROWS = 1_000_000  # duplicates are looked for among so many rows: about 0.1 GB
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def load(
             by_split[name] = _limit(by_split[name], name, arguments, accounting[name])
     if arguments.streaming and by_split.get("train") is not None and (label or target):
         _set_steps(training_arguments, accounting["train"]["used"])
-        by_split["train"] = by_split["train"].shuffle(seed=training_arguments.seed, buffer_size=CHUNK)
+        by_split["train"] = by_split["train"].shuffle(seed=training_arguments.seed, buffer_size=SHUFFLED)
     hashes = {str(path): files.content_hash(path) for source in found.values() for path in source.paths}
     data = [by_split.get(name) for name in LIMITS]
     is_pair = bool(texts.second) or (not any(texts.wanted) and len(columns.texts) == 2)
@@ -194,16 +196,21 @@ class _Chosen:
     def all(self) -> tuple[str, ...]:
         return tuple(name for name in (*self.texts, self.label, self.target) if name)
 
+    @property
+    def written(self) -> tuple[str, ...]:
+        """The columns of the splits, but for the encoded labels."""
+        return tuple(name for name in ("row_id", *self.texts, self.target) if name)
+
 
 @dataclass
 class _Table:
-    """One split while it is read: texts in Arrow chunks, what is known of the labels, and the account of the rows."""
+    """One split while it is read: texts on disk, what is known of the labels, and the account of the rows."""
 
     source: Source
     columns: _Chosen
     streamed: bool
     held_out: tuple[int, int] | None = None  # of a stream: percentage and seed
-    chunks: list[pyarrow.Table] = field(default_factory=list)
+    spool: Spool = field(init=False)
     label_values: list[Any] = field(default_factory=list)
     labels_seen: labels.Seen = field(default_factory=labels.Seen)
     skipped: Counter = field(default_factory=Counter)
@@ -212,6 +219,9 @@ class _Table:
     contradictions: int = 0
     rows_read: int = 0
     unused: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.spool = Spool(self.columns.written)
 
     @property
     def is_test(self) -> bool:
@@ -228,20 +238,14 @@ class _Table:
 
         Of a remote stream only as much is read as holds `most` rows to evaluate on; the rest is checked in training.
         """
-        names = [name for name in (*self.columns.texts, self.columns.target) if name]
-        buffer: dict[str, list] = {"row_id": [], **{name: [] for name in names}}
         for row, texts, label in self.usable(count=True):
-            if most and (len(self.label_values) >= most or self.rows_read >= 100 * most):
+            if most and (self.spool.rows >= most or self.rows_read >= 100 * most):
                 break
             if self.streamed and not self._is_held_out(texts):
                 continue
-            buffer["row_id"].append(row)
-            for name, text in zip(names, texts, strict=True):
-                buffer[name].append(text)
-            self.label_values.append(label)
-            if len(buffer["row_id"]) == CHUNK:
-                self._flush(buffer)
-        self._flush(buffer)
+            self.spool.add(row, *texts)
+            if self.columns.label:
+                self.label_values.append(label)
         if not self.account["used"]:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.skipped.items())
             fix = f"check the columns {', '.join(self.columns.all)}"
@@ -312,12 +316,6 @@ class _Table:
             self.contradictions += self.digests[digest] != hash(str(label))
         self.digests.setdefault(digest, hash(str(label)))
 
-    def _flush(self, buffer: dict[str, list]) -> None:
-        if buffer["row_id"]:
-            self.chunks.append(pyarrow.table(buffer))
-        for values in buffer.values():
-            values.clear()
-
     def drop_label(self, value: Any) -> None:
         """Takes back a label: its rows count as having none."""
         if self.labels_seen.counts.pop(value, None) is None:
@@ -342,20 +340,19 @@ class _Table:
 
     def kept(self, decided: labels.Labels | None) -> datasets.Dataset:
         """The rows that the pass kept: all of them, or the part that a stream holds out."""
-        if not self.chunks:
+        if not self.spool.rows:
             fix = "raise --validation_split_percentage, or give a --validation_file"
             raise Refusal("no row was held out for validation", self.source.place(1), fix)
-        table = pyarrow.concat_tables(self.chunks)
+        table = self.spool.table
         if decided is not None and self.labels_seen.types:
             table = table.append_column("labels", pyarrow.array(decided.encode(self.label_values)))
-        return datasets.Dataset(table)
+        return datasets.Dataset(table, fingerprint=generate_random_fingerprint())  # or it is hashed in memory
 
     def _stream(self, decided: labels.Labels | None) -> Iterator[dict[str, Any]]:
-        names = [name for name in (*self.columns.texts, self.columns.target) if name]
         for row, texts, label in self.usable():
             if not self._is_held_out(texts):
                 labels_column = {"labels": decided.encode([label])[0]} if decided else {}
-                yield {"row_id": row, **dict(zip(names, texts, strict=True)), **labels_column}
+                yield dict(zip(self.columns.written, (row, *texts), strict=True)) | labels_column
 
 
 def _hide_unknown(tables: dict[str, _Table]) -> None:

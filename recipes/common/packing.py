@@ -160,7 +160,7 @@ def _prepared(
     """The ids of a split, one document after the other, and their lengths, by memory map; and what was read."""
     made_of: dict[str, Any] = {}
     if arguments.prepared_dir:
-        texts = (row[column] for row in split)
+        texts = chain.from_iterable(rows[column] for rows in split.iter(BATCH))
         made_of = {"texts": store.content(texts), "tokenizer": as_text(tokenizer), "end": layout.end}
         made_of |= {"room": layout.room} if cut else {}
 
@@ -201,15 +201,14 @@ def _count(counts: dict[str, Any], text: str, ids: list[int], truncated: bool = 
     counts["truncated"] += truncated
 
 
-def _batches(split: Iterable[dict], column: str, name: str) -> Iterator[list[str]]:
+def _batches(split: Any, column: str, name: str) -> Iterator[list[str]]:
     total = len(split) if hasattr(split, "__len__") else None
     bar = tqdm(
         total=total, desc=f"tokenising {name}", unit=" texts", delay=2, leave=False, disable=not is_main_process()
     )
-    rows = iter(split)
-    while texts := [row[column] for row in islice(rows, BATCH)]:
-        yield texts
-        bar.update(len(texts))
+    for rows in split.iter(BATCH):
+        yield rows[column]
+        bar.update(len(rows[column]))
     bar.close()
 
 

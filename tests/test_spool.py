@@ -1,0 +1,32 @@
+"""Rows on disk: in order, whatever is held in memory at a time."""
+
+import pyarrow
+import pytest
+
+from recipes.common import spool
+from recipes.common.spool import Spool
+
+
+@pytest.mark.parametrize(("rows", "characters"), [(3, 10**6), (10**6, 5), (10**6, 10**6)])
+def test_rows_come_back_in_order_however_many_are_held(rows, characters, monkeypatch):
+    monkeypatch.setattr(spool, "ROWS", rows)
+    monkeypatch.setattr(spool, "CHARACTERS", characters)
+    written = Spool(["row", "text"])
+    for row in range(10):
+        written.add(row, "字" * row)
+    assert written.rows == 10
+    assert written.table.to_pydict() == {"row": list(range(10)), "text": ["字" * row for row in range(10)]}
+
+
+def test_a_few_rows_are_held_and_the_others_are_on_disk(monkeypatch):
+    monkeypatch.setattr(spool, "ROWS", 100)
+    before = pyarrow.total_allocated_bytes()
+    written = Spool(["text"])
+    for _ in range(1000):
+        written.add("a" * 10_000)
+    assert written.table.nbytes > 10_000_000
+    assert pyarrow.total_allocated_bytes() - before < 2_000_000
+
+
+def test_no_row_is_a_table_without_rows():
+    assert Spool(["text"]).table.num_rows == 0
