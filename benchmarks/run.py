@@ -8,10 +8,7 @@ english_novels. The table goes to benchmarks/RESULTS.md; it holds ratios of medi
 """
 
 import json
-import os
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,13 +22,12 @@ import typer
 
 sys.path.insert(0, next(str(path) for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir()))
 
-from benchmarks import results, works
+from benchmarks import processes, results, works
+from benchmarks.processes import ROOT
 from benchmarks.works import WORKS, Work
 
-ROOT = Path(works.__file__).resolve().parents[1]
 OURS, DEFAULT, BEST, LOOP = "ours", "HF default", "HF best flags", "plain loop"
 QUIET = ["--disable_tqdm", "true", "--save_strategy", "no", "--logging_steps", "1000", "--report_to", "none"]
-OFFLINE = {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
 HALF = ["--bf16", "--use_cpu", str(not torch.cuda.is_available())]  # TrainingArguments asks for both on CPUs
 OWN = ["--eval_strategy", "no", "--load_best_model_at_end", "false", "--lr_scheduler_type", "linear"]
 
@@ -64,24 +60,10 @@ def peak_flops(precision: torch.dtype, size: int = 2048) -> float:
     return 2 * size**3 / min(seconds)
 
 
-def run(words: list[Any], environment: dict[str, str]) -> tuple[str, float, float]:
-    """What a process said, its wall seconds and its peak memory in MB; raises RuntimeError if it failed."""
-    began = time.perf_counter()
-    with tempfile.TemporaryFile() as said:
-        command = [sys.executable, *map(str, words)]
-        child = subprocess.Popen(command, stdout=said, stderr=said, env=environment, cwd=ROOT)
-        _, status, usage = os.wait4(child.pid, 0)
-        said.seek(0)
-        output = said.read().decode(errors="replace")
-    if status:
-        raise RuntimeError(f"{' '.join(command)}\n{output[-3000:]}")
-    return output, time.perf_counter() - began, usage.ru_maxrss / (1e6 if platform.system() == "Darwin" else 1e3)
-
-
 def measure(side: str, work: Work, place: Place, folder: Path) -> dict[str, float]:
     """What one side needed: Hugging Face's own keys, `memory` in MB and `seconds` of the whole process."""
     folder.mkdir(parents=True)
-    environment = os.environ | OFFLINE | {"HF_DATASETS_CACHE": str(folder / "cache")}
+    environment = {"HF_DATASETS_CACHE": str(folder / "cache")}
     if side == LOOP:
         words = [ROOT / "benchmarks/loops.py", work.recipe, place.model(work), place.of(work)]
         words += [work.steps, work.rows, work.length]
@@ -92,12 +74,12 @@ def measure(side: str, work: Work, place: Place, folder: Path) -> dict[str, floa
         else:
             environment["PYTHONPATH"] = str(ROOT / "benchmarks/offline")
             words = [place.peers / work.script, *words, *work.peer, *([*work.best, *HALF] if side == BEST else [])]
-    said, seconds, memory = run(words, environment)
+    ended = processes.run(words, **environment)
     if side == LOOP:
-        found = json.loads(said.splitlines()[-1])
+        found = json.loads(ended.output.splitlines()[-1])
     else:
         found = json.loads((folder / "all_results.json").read_text(encoding="utf-8"))
-    return found | {"memory": memory, "seconds": seconds}
+    return found | {"memory": ended.memory, "seconds": ended.seconds}
 
 
 def _common(work: Work, place: Place, folder: Path) -> list[Any]:
