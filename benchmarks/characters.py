@@ -79,7 +79,6 @@ def main(
     lines = [f"{steps} steps of 12 rows of 64 characters, {turns} turns.", "", "| | ms a step |", "|---|---|"]
     lines += [f"| {side} | {statistics.median(times):.1f} |" for side, times in found.items()]
     lines += ["", f"Ours takes {ratio:.2f} of nanoGPT's time."]
-    print("\n".join(lines))
     results.record("Causal LM: nanoGPT's character run", "\n".join(lines))
 
 

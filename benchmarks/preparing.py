@@ -20,7 +20,7 @@ from transformers import AutoTokenizer
 sys.path.insert(0, next(str(path) for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir()))
 
 from benchmarks import processes, results, works
-from benchmarks.processes import ROOT
+from benchmarks.processes import ROOT, Ended
 
 BLOCK = 256
 
@@ -34,22 +34,17 @@ def bare(tokenizer: Any, file: Path) -> float:
     return time.perf_counter() - began
 
 
-def ours(model: Path, file: Path, short: Path, folder: Path) -> tuple[float, float]:
-    """Seconds and MB of our recipe, up to the training."""
+def ours(model: Path, file: Path, short: Path, folder: Path) -> Ended:
+    """Our recipe, up to the training."""
     words = [ROOT / "recipes/clm_pretrain/run.py", "--prepare_only", "--prepared_dir", folder / "prepared"]
-    return _measured([*words, *_common(model, file, short, folder)])
+    return processes.run([*words, *_common(model, file, short, folder)])
 
 
-def theirs(script: Path, model: Path, file: Path, short: Path, folder: Path) -> tuple[float, float]:
-    """Seconds and MB of Hugging Face's script with one step of training."""
+def theirs(script: Path, model: Path, file: Path, short: Path, folder: Path) -> Ended:
+    """Hugging Face's script with one step of training."""
     cache = str(folder / "cache")
     words = [script, "--max_steps", "1", "--do_train", "--save_strategy", "no", "--per_device_train_batch_size", "1"]
-    return _measured([*words, *_common(model, file, short, folder)], HF_DATASETS_CACHE=cache)
-
-
-def _measured(words: list[Any], **environment: str) -> tuple[float, float]:
-    ended = processes.run(words, **environment)
-    return ended.seconds, ended.memory
+    return processes.run([*words, *_common(model, file, short, folder)], HF_DATASETS_CACHE=cache)
 
 
 def _common(model: Path, file: Path, short: Path, folder: Path) -> list[Any]:
@@ -83,15 +78,16 @@ def main(
         for turn in range(turns):
             found["the tokenizer alone"].append(bare(tokenizer, file))
             for side, start in sides.items():
-                seconds, memory[side] = start(model, file, short, Path(name, f"{side}-{turn}"))
-                found[side].append(seconds - start(model, short, short, Path(name, f"{side}-{turn}-short"))[0])
+                whole = start(model, file, short, Path(name, f"{side}-{turn}"))
+                without = start(model, short, short, Path(name, f"{side}-{turn}-short"))
+                found[side].append(whole.seconds - without.seconds)
+                memory[side] = whole.memory
         size = file.stat().st_size / 1e6
     lines = [f"{size:.1f} MB of text, {turns} turns.", ""]
     lines += ["| | MB/s | seconds | peak memory, MB |", "|---|---|---|---|"]
     for side, seconds in found.items():
         middle = statistics.median(seconds)
         lines.append(f"| {side} | {size / middle:.1f} | {middle:.1f} | {memory.get(side, 0):.0f} |")
-    print("\n".join(lines))
     results.record(f"Preparing {megabytes} MB of text", "\n".join(lines))
 
 

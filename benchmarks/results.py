@@ -10,9 +10,10 @@ TITLE = "# Results\n\nRatios count; times are those of one machine. What was tri
 
 
 def record(heading: str, body: str, path: Path = RESULTS) -> None:
-    """Writes the section of this heading, in the place of the one before, or at the end."""
+    """Prints the section of this heading and writes it, in the place of the one before, or at the end."""
     text = path.read_text(encoding="utf-8") if path.exists() else TITLE
     section = f"## {heading}\n\n`{command()}`, commit {_commit()}.\n\n{body.strip()}\n"
+    print(section, flush=True)
     sections = [part.rstrip() + "\n" for part in re.split(r"^(?=## )", text, flags=re.MULTILINE)]
     places = [number for number, part in enumerate(sections) if part.startswith(f"## {heading}\n")]
     if places:

@@ -149,7 +149,6 @@ def main(
     machine = f"{torch.get_num_threads()} threads; matrix products, GFLOP/s: {said}."
     for one in [one for one in WORKS if (not work or one.name in work) and (encoder or one.model != "minilm")]:
         body = f"{machine}\n\n{table(one, compare(one, place, pairs), max(peaks.values()))}"
-        print(f"## {one.name}\n\n{body}", flush=True)
         results.record(one.name, body)
 
 

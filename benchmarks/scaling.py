@@ -66,7 +66,6 @@ def main(
         file.write_text("".join(texts), encoding="utf-8")
         short.write_text("".join(texts[:50]), encoding="utf-8")
         lines = processes_table(file, short, folder, steps, turns) + data_table(texts, short, folder, steps)
-    print("\n".join(lines))
     results.record("Scaling", "\n".join(lines))
 
 

@@ -14,6 +14,7 @@ sys.path.insert(0, next(str(path) for path in Path(__file__).resolve().parents i
 
 from benchmarks import processes, results
 from benchmarks.processes import ROOT
+from recipes.common.launch import HUGE_PAGES
 
 HELP = {
     "`cli.py --help`": ["cli.py", "--help"],
@@ -42,7 +43,7 @@ def first_step(recipe: Path) -> float:
     """Seconds from the end of the imports to the first step."""
     with tempfile.TemporaryDirectory() as folder:
         words = ["-c", FIRST_STEP, recipe, "--output_dir", f"{folder}/run"]
-        return float(processes.run(words, THP_MEM_ALLOC_ENABLE="1").output.splitlines()[-1])
+        return float(processes.run(words, **HUGE_PAGES).output.splitlines()[-1])
 
 
 def main(turns: int = 3) -> None:
@@ -53,7 +54,6 @@ def main(turns: int = 3) -> None:
     found = {what: [measure() for _ in range(turns)] for what, measure in waits.items()}
     lines = ["| | seconds |", "|---|---|"]
     lines += [f"| {what} | {statistics.median(seconds):.2f} |" for what, seconds in found.items()]
-    print("\n".join(lines))
     results.record("Start-up", "\n".join(lines))
 
 

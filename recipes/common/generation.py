@@ -9,6 +9,8 @@ import torch
 from datasets import Dataset
 from transformers.modeling_outputs import BaseModelOutput
 
+from recipes.common.orders import lengths_of
+
 PROMPT = ("input_ids", "attention_mask")
 Array = numpy.ndarray
 
@@ -65,7 +67,8 @@ def _as_built(model: torch.nn.Module) -> Iterator[None]:
 
 def _longest_answers(train: Dataset) -> tuple[Array, Array]:
     """Lengths of texts, in order, and how long an answer may be to a text that is as long or shorter."""
-    order = numpy.argsort(train["length"][:], kind="stable")
+    lengths = lengths_of(train)
+    order = numpy.argsort(lengths, kind="stable")
     answers = numpy.fromiter(map(len, train["labels"][:]), dtype=numpy.int64)[order]
     longest = numpy.maximum.accumulate(answers)
-    return numpy.asarray(train["length"][:])[order], longest + numpy.maximum(4, longest // 4)
+    return lengths[order], longest + numpy.maximum(4, longest // 4)
