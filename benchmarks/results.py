@@ -1,16 +1,25 @@
-"""benchmarks/RESULTS.md: every benchmark writes its own sections, under the command that made them."""
+"""benchmarks/RESULTS.md: every benchmark writes its own sections for a machine, under the command that made them."""
 
+import os
+import platform
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import torch
+
+from recipes.common.args import has_bf16
+
 RESULTS = Path(__file__).resolve().parent / "RESULTS.md"
-TITLE = "# Results\n\nRatios count; times are those of one machine. What was tried is in [LOG.md](LOG.md).\n"
+TITLE = (
+    "# Results\n\nRatios count; times are those of the machine in the heading. What was tried is in [LOG.md](LOG.md).\n"
+)
 
 
 def record(heading: str, body: str, path: Path = RESULTS) -> None:
-    """Prints the section of this heading and writes it, in the place of the one before, or at the end."""
+    """Prints the section of this heading and machine; writes it in the place of the one before, or at the end."""
+    heading = f"{heading} ({machine()})"
     text = path.read_text(encoding="utf-8") if path.exists() else TITLE
     section = f"## {heading}\n\n`{command()}`, commit {_commit()}.\n\n{body.strip()}\n"
     print(section, flush=True)
@@ -21,6 +30,16 @@ def record(heading: str, body: str, path: Path = RESULTS) -> None:
     else:
         sections.append(section)
     path.write_text("\n".join(sections), encoding="utf-8")
+
+
+def machine() -> str:
+    """The device that computes, and in which precision: "AMD EPYC, 2 cores, fp32"."""
+    if torch.cuda.is_available():
+        return f"{torch.cuda.get_device_name()}, {'bf16' if has_bf16(use_cpu=False) else 'fp32'}"
+    said = Path("/proc/cpuinfo")
+    named = re.search(r"^model name\s*:\s*(.+)$", said.read_text() if said.exists() else "", flags=re.MULTILINE)
+    processor = named[1] if named else platform.processor() or platform.machine()
+    return f"{processor}, {os.cpu_count()} cores, {'bf16' if has_bf16(use_cpu=True) else 'fp32'}"
 
 
 def command() -> str:

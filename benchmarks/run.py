@@ -25,10 +25,12 @@ sys.path.insert(0, next(str(path) for path in Path(__file__).resolve().parents i
 from benchmarks import processes, results, works
 from benchmarks.processes import ROOT
 from benchmarks.works import WORKS, Work
+from recipes.common.args import has_bf16
 
 OURS, DEFAULT, BEST, LOOP = "ours", "HF default", "HF best flags", "plain loop"
 QUIET = ["--disable_tqdm", "true", "--save_strategy", "no", "--logging_steps", "1000", "--report_to", "none"]
-HALF = ["--bf16", "--use_cpu", str(not torch.cuda.is_available())]  # TrainingArguments asks for both on CPUs
+ON_CPU = not torch.cuda.is_available()
+HALF = ["--bf16", "--use_cpu", str(ON_CPU)] if has_bf16(ON_CPU) else []  # TrainingArguments asks for both on CPUs
 OWN = ["--eval_strategy", "no", "--load_best_model_at_end", "false", "--lr_scheduler_type", "linear"]
 
 
@@ -66,7 +68,7 @@ def measure(side: str, work: Work, place: Place, folder: Path) -> dict[str, floa
     environment = {"HF_DATASETS_CACHE": str(folder / "cache")}
     if side == LOOP:
         words = [ROOT / "benchmarks/loops.py", work.recipe, place.model(work), place.of(work)]
-        words += [work.steps, work.rows, work.length]
+        words += [work.steps, work.rows, work.length, "--bf16" if HALF else "--no-bf16"]
     else:
         words = _common(work, place, folder)
         if side == OURS:
@@ -144,7 +146,8 @@ def main(
     """Measure, print and write the table."""
     place = Place(peers.resolve(), data.resolve(), encoder, scratch.resolve())
     works.write_novels(place.data, place.work / "novels")
-    peaks = {name: peak_flops(getattr(torch, name)) for name in ("float32", "bfloat16")}
+    precisions = ("float32", "bfloat16") if HALF else ("float32",)
+    peaks = {name: peak_flops(getattr(torch, name)) for name in precisions}
     said = ", ".join(f"{name} {peak / 1e9:.0f}" for name, peak in peaks.items())
     machine = f"{torch.get_num_threads()} threads; matrix products, GFLOP/s: {said}."
     for one in [one for one in WORKS if (not work or one.name in work) and (encoder or one.model != "minilm")]:

@@ -5,10 +5,10 @@ import math
 import numpy
 import pytest
 from scipy.stats import pearsonr, spearmanr
-from sklearn import metrics as scikit
+from sklearn import metrics as sklearn_metrics
 from transformers import EvalPrediction
 
-from recipes.common import metrics
+from recipes.common import metrics, scikit
 from recipes.common.errors import Refusal
 from recipes.common.labels import MULTI, REGRESSION, SINGLE, Labels
 
@@ -61,7 +61,11 @@ THREE_TRUE, THREE_GIVEN = [0, 0, 0, 0, 1, 1, 1, 2, 2, 2], [0, 0, 0, 1, 1, 1, 2, 
 @pytest.mark.parametrize("name", ["f1", "precision", "recall"])
 def test_for_three_classes_it_is_the_mean_over_the_classes(name):
     found = score(labels_of(SINGLE, (4, 3, 3)), one_hot(THREE_GIVEN, 3), THREE_TRUE, name)
-    function = {"f1": scikit.f1_score, "precision": scikit.precision_score, "recall": scikit.recall_score}[name]
+    function = {
+        "f1": sklearn_metrics.f1_score,
+        "precision": sklearn_metrics.precision_score,
+        "recall": sklearn_metrics.recall_score,
+    }[name]
     assert found[name] == pytest.approx(function(THREE_TRUE, THREE_GIVEN, average="macro"))
     assert found[name] == pytest.approx(sum(found[f"{name}_{answer}"] for answer in ANSWERS) / 3)
 
@@ -71,7 +75,7 @@ def test_three_classes_by_hand():
     assert found["accuracy"] == 7 / 10
     assert (found["precision_yes"], found["recall_yes"]) == (3 / 4, 3 / 4)
     assert (found["precision_no"], found["recall_no"]) == pytest.approx((2 / 3, 2 / 3))
-    assert found["matthews_correlation"] == pytest.approx(scikit.matthews_corrcoef(THREE_TRUE, THREE_GIVEN))
+    assert found["matthews_correlation"] == pytest.approx(sklearn_metrics.matthews_corrcoef(THREE_TRUE, THREE_GIVEN))
 
 
 MULTI_TRUE = numpy.array([[1, 0], [1, 1], [0, 1], [0, 0], [1, 0], [0, 1]])
@@ -157,7 +161,7 @@ def test_the_area_under_the_curve_of_two_classes_counts_the_pairs_in_right_order
 def test_the_area_under_the_curve_of_three_classes_is_scikit_learn_s():
     logits = one_hot(THREE_GIVEN, 3) + numpy.linspace(0, 1, 30).reshape(10, 3)
     found = score(labels_of(SINGLE, (4, 3, 3)), logits, THREE_TRUE)
-    expected = scikit.roc_auc_score(THREE_TRUE, metrics.probabilities(logits, SINGLE), multi_class="ovr")
+    expected = sklearn_metrics.roc_auc_score(THREE_TRUE, metrics.probabilities(logits, SINGLE), multi_class="ovr")
     assert found["roc_auc"] == pytest.approx(expected)
 
 
@@ -273,17 +277,23 @@ def test_the_interval_of_a_perfect_model_is_one_point():
 def test_evaluate_s_interface_works_without_a_network(in_tmp_path):
     (in_tmp_path / "accuracy").mkdir()
     (in_tmp_path / "accuracy/accuracy.py").write_text("raise SystemExit('code of the current folder was run')")
-    metric = metrics.ScikitMetric("accuracy")
+    metric = scikit.ScikitMetric("accuracy")
     metric.add_batch(predictions=[1, 0], references=[1, 1])
     metric.add(prediction=0, reference=0)
     assert metric.compute() == {"accuracy": pytest.approx(2 / 3)}
 
 
-@pytest.mark.parametrize("name", metrics.FUNCTIONS)
+def test_every_name_that_may_be_asked_for_has_its_function():
+    assert {*metrics.FOR_LABELS, *metrics.FOR_NUMBERS} == scikit.FUNCTIONS.keys()
+    numbers = {name for name, (compares, _) in scikit.FUNCTIONS.items() if compares == scikit.NUMBERS}
+    assert numbers == set(metrics.FOR_NUMBERS)
+
+
+@pytest.mark.parametrize("name", scikit.FUNCTIONS)
 def test_every_metric_is_scikit_learn_s(name):
     predictions, references = [0.5, 0.1, 0.9, 0.4, 0.8, 0.7], [1, 0, 1, 0, 0, 1]
-    compares, function = metrics.FUNCTIONS[name]
-    if compares == metrics.CLASSES:
+    compares, function = scikit.FUNCTIONS[name]
+    if compares == scikit.CLASSES:
         predictions = [round(value) for value in predictions]
     assert metrics.compute(name, predictions, references) == pytest.approx(float(function(references, predictions)))
 

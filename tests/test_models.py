@@ -6,6 +6,7 @@ import pytest
 import torch
 import transformers
 from conftest import TINY
+from datasets import Dataset
 from transformers import AutoConfig, AutoModelForSequenceClassification, BertConfig, RobertaConfig
 
 from recipes.common import models
@@ -283,5 +284,5 @@ def test_a_trained_model_s_classes_hold_where_nothing_is_trained(content, expect
 
 def test_the_texts_that_a_tokenizer_is_trained_on_can_be_read_twice():
     rows = [{"title": "a", "body": "b", "label": 1}, {"title": "c", "body": "d", "label": 2}]
-    texts = models.Texts(rows, ("title", "body"))
+    texts = models.Texts(Dataset.from_list(rows), ("title", "body"))
     assert list(texts) == list(texts) == ["a", "b", "c", "d"]

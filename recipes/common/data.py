@@ -12,7 +12,6 @@ import datasets
 import numpy
 import pyarrow
 from datasets.fingerprint import generate_random_fingerprint
-from sklearn.model_selection import train_test_split
 from tqdm import tqdm
 
 from recipes.common import files, labels, sources, world
@@ -372,6 +371,8 @@ def _hold_out(
     if not 0 < count < len(train):
         what = f"{arguments.validation_split_percentage} % of {len(train)} rows leaves nothing to train or validate on"
         raise Refusal(what, "--validation_split_percentage", "choose 1 to 50, or give a --validation_file")
+    from sklearn.model_selection import train_test_split
+
     strata = train["labels"] if decided and decided.kind == labels.SINGLE else None
     smallest = min(Counter(strata).values()) if strata is not None else 0
     strata = numpy.array(strata) if smallest >= 2 and count >= len(decided.names) else None

@@ -1,40 +1,18 @@
-"""How good it is: metrics on scikit-learn that need no network, with bootstrap intervals and a baseline beside them.
-
-`evaluate.load("accuracy")` downloads code, or runs ./accuracy/accuracy.py of the current folder; subclasses of
-`evaluate.Metric` do neither.
-"""
+"""How good it is: metrics on scikit-learn that need no network, with bootstrap intervals and a baseline beside them."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-import datasets
-import evaluate
 import numpy
 from scipy.special import expit, softmax
-from scipy.stats import pearsonr, spearmanr
-from sklearn import metrics as scikit
 
 from recipes.common.errors import Refusal, did_you_mean
 from recipes.common.labels import MISSING, MULTI, REGRESSION, SINGLE, Labels
 
 Array = numpy.ndarray
-CLASSES, SCORES, NUMBERS = "classes", "scores", "numbers"
-# name -> (what it compares with the references, function of (references, predictions))
-FUNCTIONS: dict[str, tuple[str, Callable[..., float]]] = {
-    "accuracy": (CLASSES, scikit.accuracy_score),
-    "f1_macro": (CLASSES, partial(scikit.f1_score, average="macro", zero_division=0)),
-    "f1_micro": (CLASSES, partial(scikit.f1_score, average="micro", zero_division=0)),
-    "f1": (CLASSES, partial(scikit.f1_score, zero_division=0)),
-    "precision": (CLASSES, partial(scikit.precision_score, zero_division=0)),
-    "recall": (CLASSES, partial(scikit.recall_score, zero_division=0)),
-    "matthews_correlation": (CLASSES, scikit.matthews_corrcoef),
-    "roc_auc": (SCORES, scikit.roc_auc_score),
-    "mse": (NUMBERS, scikit.mean_squared_error),
-    "mae": (NUMBERS, scikit.mean_absolute_error),
-    "pearsonr": (NUMBERS, lambda references, predictions: pearsonr(references, predictions)[0]),
-    "spearmanr": (NUMBERS, lambda references, predictions: spearmanr(references, predictions)[0]),
-}
+FOR_LABELS = ("accuracy", "f1_macro", "f1_micro", "f1", "precision", "recall", "matthews_correlation", "roc_auc")
+FOR_NUMBERS = ("mse", "mae", "pearsonr", "spearmanr")
 REPORTED = {
     SINGLE: ("accuracy", "f1_macro", "f1_micro", "matthews_correlation"),
     MULTI: ("accuracy", "f1_macro", "f1_micro"),
@@ -44,31 +22,10 @@ CORRELATIONS = ("pearsonr", "spearmanr")
 HEADLINE = {SINGLE: "accuracy", MULTI: "f1_micro", REGRESSION: "mse"}
 
 
-class ScikitMetric(evaluate.Metric):
-    """An `evaluate.Metric` by its name in FUNCTIONS: `ScikitMetric("f1").compute(predictions=…, references=…)`."""
-
-    def __init__(self, config_name: str, **options: Any):
-        super().__init__(config_name=config_name, keep_in_memory=True, **options)
-
-    def _info(self) -> evaluate.MetricInfo:
-        compares, _ = FUNCTIONS[self.config_name]
-        integer, number = datasets.Value("int64"), datasets.Value("float64")
-        many = datasets.Sequence
-        variants = {
-            CLASSES: [(integer, integer), (many(integer), many(integer))],
-            SCORES: [(number, integer), (many(number), integer), (many(number), many(integer))],
-            NUMBERS: [(number, number)],
-        }[compares]
-        features = [datasets.Features(predictions=first, references=second) for first, second in variants]
-        return evaluate.MetricInfo(description=self.config_name, citation="", features=features)
-
-    def _compute(self, predictions: Any, references: Any, **options: Any) -> dict[str, float]:
-        _, function = FUNCTIONS[self.config_name]
-        return {self.config_name: float(function(numpy.asarray(references), numpy.asarray(predictions), **options))}
-
-
 def compute(name: str, predictions: Array, references: Array, **options: Any) -> float:
-    """One metric of FUNCTIONS as a float."""
+    """One metric of FOR_LABELS or FOR_NUMBERS as a float."""
+    from recipes.common.scikit import ScikitMetric
+
     return ScikitMetric(name).compute(predictions=predictions, references=references, **options)[name]
 
 
@@ -136,7 +93,7 @@ def bootstrap(
 
 
 def _check_name(kind: str, metric_name: str | None) -> None:
-    allowed = {name for name, (compares, _) in FUNCTIONS.items() if (compares == NUMBERS) == (kind == REGRESSION)}
+    allowed = FOR_NUMBERS if kind == REGRESSION else FOR_LABELS
     if metric_name and metric_name not in allowed:
         fix = did_you_mean(metric_name, allowed, f"use one of {', '.join(sorted(allowed))}")
         raise Refusal(f"no metric {metric_name!r} for {kind.replace('_', ' ')}", "--metric_name", fix)
@@ -183,8 +140,10 @@ def _area(kind: str, logits: Array, references: Array) -> dict[str, float]:
 
 
 def _per_class(labels: Labels, predictions: Array, references: Array) -> dict[str, float]:
+    from sklearn.metrics import precision_recall_fscore_support
+
     numbers = list(range(len(labels.names)))
-    table = scikit.precision_recall_fscore_support(references, predictions, labels=numbers, zero_division=0)
+    table = precision_recall_fscore_support(references, predictions, labels=numbers, zero_division=0)
     named = zip(("precision", "recall", "f1"), table, strict=False)
     return {f"{metric}_{name}": float(row[i]) for metric, row in named for i, name in enumerate(labels.names)}
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import Dataset, IterableDataset
 from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig, PretrainedConfig, PreTrainedTokenizerBase
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import is_bitsandbytes_available
@@ -17,17 +18,20 @@ from recipes.common.errors import Refusal, did_you_mean, nearest, note
 from recipes.common.labels import MULTI, REGRESSION, SINGLE, Labels
 from recipes.common.vocabularies import ROBERTA_LIKE, T5_LIKE, train_tokenizer
 
+BATCH = 1000  # rows that are read at once
 BODY = (torch.nn.Embedding, torch.nn.ModuleList)  # what a model's head has none of
 
 
 class Texts:
     """All texts of some columns, row by row, as often as they are asked for: what a tokenizer is trained on."""
 
-    def __init__(self, dataset: Iterable[dict], columns: Sequence[str]):
+    def __init__(self, dataset: Dataset | IterableDataset, columns: Sequence[str]):
         self.dataset, self.columns = dataset, columns
 
     def __iter__(self) -> Iterator[str]:
-        return (row[column] for row in self.dataset for column in self.columns)
+        for rows in self.dataset.iter(BATCH):
+            for texts in zip(*(rows[column] for column in self.columns), strict=True):
+                yield from texts
 
 
 @world.once_per_node

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy
 import torch
-from sklearn.metrics import confusion_matrix
 
 from recipes.common import metrics, text_metrics
 from recipes.common.data import Splits
@@ -284,6 +283,7 @@ def _cell(text: str, most: int = 160) -> str:
 
 def _confusion_matrix(path: Path, rows: list[dict], labels: Labels) -> list[Path]:
     from matplotlib import pyplot
+    from sklearn.metrics import confusion_matrix
 
     names = labels.names
     rows = [row for row in rows if row.get("label") is not None]

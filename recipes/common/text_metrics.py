@@ -8,8 +8,6 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy
-from rouge_score import rouge_scorer
-from rouge_score.tokenizers import DefaultTokenizer
 from sacrebleu.metrics import BLEU, CHRF, TER
 
 from recipes.common import token_metrics
@@ -134,11 +132,8 @@ def _bleu_interval(bleu: BLEU, hypotheses: Sequence[str], references: list[list[
     return bootstrap(rows, statistic, DRAWS)
 
 
-class UnspacedTokenizer(DefaultTokenizer):
+class UnspacedTokenizer:
     """rouge_score's words, but every character of a script without spaces counts as one: rouge_score drops them all."""
-
-    def __init__(self):
-        super().__init__(use_stemmer=False)
 
     def tokenize(self, text: str) -> list[str]:
         """Words and characters in order."""
@@ -155,11 +150,15 @@ def rouge_tokenizer(references: Sequence[str]) -> Any:
     """rouge_score's default with stemming, as Hugging Face's script has it; for unspaced scripts characters."""
     if any(UNSPACED.search(text) for text in references):
         return UnspacedTokenizer()
+    from rouge_score.tokenizers import DefaultTokenizer
+
     return DefaultTokenizer(use_stemmer=True)
 
 
 def rouge_scores(hypotheses: Sequence[str], references: Sequence[str], interval: bool = True) -> dict[str, float]:
     """rouge1, rouge2, rougeL and rougeLsum: mean F1 in percent, and their 95 % bootstrap intervals."""
+    from rouge_score import rouge_scorer
+
     scorer = rouge_scorer.RougeScorer(list(ROUGE), tokenizer=rouge_tokenizer(references))
     rows = [
         scorer.score("\n".join(sentences(reference)), "\n".join(sentences(hypothesis)))

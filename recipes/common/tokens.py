@@ -93,12 +93,10 @@ def encode(splits: Splits, encode_rows: Callable[[dict], Any], arguments: Argume
             num_proc=arguments.preprocessing_num_workers,
             desc=f"tokenising {name}",
         )
-        tokens.counts[name] = {
-            "rows": len(encoded),
-            "tokens": sum(encoded["length"]),
-        }
-        if None not in encoded["truncated"]:
-            tokens.counts[name]["truncated_share"] = sum(encoded["truncated"]) / max(len(encoded), 1)
+        lengths, truncated = (encoded[column][:] for column in ("length", "truncated"))  # a Column gives row by row
+        tokens.counts[name] = {"rows": len(encoded), "tokens": sum(lengths)}
+        if None not in truncated:
+            tokens.counts[name]["truncated_share"] = sum(truncated) / max(len(encoded), 1)
         setattr(tokens, name, encoded.remove_columns("truncated"))
     return tokens
 

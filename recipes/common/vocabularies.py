@@ -81,7 +81,8 @@ def _alphabet(texts: Iterable[str], tokenizer: Tokenizer) -> tuple[list[str], li
     """The characters of the texts, and `##x` for those that can stand inside a word: no punctuation, no Chinese."""
     characters = set()
     for text in texts:
-        characters.update(tokenizer.normalizer.normalize_str(text))
+        characters.update(text)
+    characters = set(tokenizer.normalizer.normalize_str("".join(sorted(characters))))  # whatever stands beside them
     characters = {character for character in characters if not character.isspace()}
 
     def joins(character: str) -> bool:
