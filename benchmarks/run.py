@@ -70,7 +70,7 @@ def measure(side: str, work: Work, place: Place, folder: Path) -> dict[str, floa
         words = [ROOT / "benchmarks/loops.py", work.recipe, place.model(work), place.of(work)]
         words += [work.steps, work.rows, work.length, "--bf16" if HALF else "--no-bf16"]
     else:
-        words = _common(work, place, folder)
+        words = flags(work, place, folder)
         if side == OURS:
             words = [ROOT / "cli.py", *work.command, *words, *OWN]
         else:
@@ -84,7 +84,8 @@ def measure(side: str, work: Work, place: Place, folder: Path) -> dict[str, floa
     return found | {"memory": ended.memory, "seconds": ended.seconds}
 
 
-def _common(work: Work, place: Place, folder: Path) -> list[Any]:
+def flags(work: Work, place: Place, folder: Path) -> list[Any]:
+    """What our recipe and its peer are both told."""
     data, ending = place.of(work), "txt" if work.data == "novels" else "jsonl"
     words = ["--train_file", data / f"train.{ending}", "--validation_file", data / f"validation.{ending}"]
     words += ["--model_name_or_path", place.model(work), *work.flags, *QUIET, "--max_steps", work.steps]

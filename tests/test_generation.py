@@ -28,7 +28,8 @@ def model():
 def answers(model):
     def build(train=TRAIN, generation_max_length=None, **flags):
         flags = {"val_max_target_length": None, "max_target_length": 128, "num_beams": None} | flags
-        training = SimpleNamespace(generation_max_length=generation_max_length, generation_num_beams=None)
+        flags = {"interim_eval_samples": 2} | flags
+        training = SimpleNamespace(generation_max_length=generation_max_length, generation_num_beams=None, seed=1)
         return Answers(model, SimpleNamespace(**flags), training, SimpleNamespace(train=train))
 
     return build
@@ -38,6 +39,13 @@ def test_answers_grow_a_quarter_longer_than_those_to_texts_as_long_or_shorter(an
     limits = answers().limits([5, 10, 19, 20, 35, 40, 1000])
     assert limits.tolist() == [12, 12, 12, 30, 30, 50, 50]  # 8 + 4, 24 + 6, 40 + 10
     assert model.generation_config.max_new_tokens == 50
+
+
+def test_a_few_long_answers_do_not_bound_the_others(answers, model):
+    lengths, labels = [20] * 1000 + [30], [[1] * 20] * 996 + [[1] * 100] * 4 + [[1] * 40]
+    limits = answers(Dataset.from_dict({"length": lengths, "labels": labels})).limits([20, 29, 30, 31])
+    assert limits.tolist() == [25, 25, 50, 125]  # 20 + 5, 40 + 10, and beyond all texts 100 + 25
+    assert model.generation_config.max_new_tokens == 125
 
 
 def test_no_answer_is_longer_than_the_targets_were_cut_to(answers):
@@ -72,3 +80,14 @@ def test_answers_with_the_encoder_s_states_are_those_without(answers, model):
     assert not reads
     assert torch.equal(answers().write(model, inputs, None, shared_out=False), written)
     assert len(reads) == 1
+
+
+def test_a_sample_is_the_same_rows_each_time_in_their_order(answers):
+    first, second = (answers(interim_eval_samples=3).sample(TRAIN)["length"][:] for _ in range(2))
+    assert first == second == sorted(first)
+    assert len(set(first)) == 3
+
+
+@pytest.mark.parametrize("most", [0, 4, 5])
+def test_a_sample_of_more_rows_than_there_are_is_all_of_them(most, answers):
+    assert answers(interim_eval_samples=most).sample(TRAIN) is TRAIN

@@ -7,6 +7,7 @@ import sacrebleu
 from conftest import SHORT, as_if_killed, load_recipe, merged, predictions
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
+from recipes.common.generation import Answers
 from recipes.common.predict import open_folder
 
 RECIPE = "translation"
@@ -113,6 +114,20 @@ def test_a_run_with_early_stopping_and_the_best_model(recipe, pairs):
     metrics = recipe.main(merged(*FILES, *TINY, *SHORT, *flags))
     assert json.loads((pairs / "out/generation_config.json").read_text())["num_beams"] == 2
     assert "eval_bleu" in metrics
+
+
+def test_evaluations_in_training_answer_a_sample_and_the_last_one_every_row(recipe, pairs, monkeypatch):
+    answered, write = [], Answers.write
+
+    def counting(self, model, inputs, *rest):
+        answered.append(len(inputs["input_ids"]))
+        return write(self, model, inputs, *rest)
+
+    monkeypatch.setattr(Answers, "write", counting)
+    flags = ["--eval_strategy", "steps", "--eval_steps", "1", "--max_steps", "2", "--interim_eval_samples", "3"]
+    metrics = recipe.main(merged(*FILES, *TINY, *SHORT, *flags, "--per_device_eval_batch_size", "8"))
+    assert answered == [3, 3, 4, 4]  # two evaluations in training, then all of validation and of test
+    assert metrics["eval_samples"] == len(predictions()) == 4
 
 
 def test_adapters(recipe, pairs):

@@ -173,6 +173,7 @@ class GenerationArguments(PaddingArguments):
     max_source_length: int = setting(1024, "Cut source texts to so many tokens.")
     max_target_length: int = setting(128, "Cut target texts to so many tokens.")
     val_max_target_length: int | None = setting(None, "Write at most so many tokens (default: bounded by the data).")
+    interim_eval_samples: int = setting(1000, "Write answers to so many rows of an evaluation in training (0: to all).")
     num_beams: int | None = setting(None, "Beams of the search that writes the answers (default: 1).")
     ignore_pad_token_for_loss: bool = setting(True, "Leave padding out of the loss.")
     source_prefix: str | None = setting(None, "Text before every source text (default: what the model family needs).")

@@ -12,6 +12,8 @@ from transformers.modeling_outputs import BaseModelOutput
 from recipes.common.orders import lengths_of
 
 PROMPT = ("input_ids", "attention_mask")
+FEW = 0.005  # of the answers in training may be longer: one of 96 tokens would bound all that have 27
+ABOUT = 0.8  # of a text's length, and up to all of it: the texts that are like it
 Array = numpy.ndarray
 
 
@@ -19,7 +21,7 @@ class Answers:
     """Writes answers with a model of an encoder and a decoder, whose generation configuration it sets.
 
     Nothing bounds answers by default: an untrained model wrote 122 tokens about captions of 15. Here they may grow as
-    long as was asked for, or a quarter longer than any answer of the training data to a text of this length or less.
+    long as was asked for, or a quarter longer than nearly all training answers to texts of about this length.
     """
 
     def __init__(self, model: torch.nn.Module, arguments: Any, training_arguments: Any, encoded: Any):
@@ -28,16 +30,24 @@ class Answers:
         positions = getattr(model.config, "max_position_embeddings", None) or numpy.inf
         self.lengths, self.longest = numpy.zeros(1), numpy.asarray([asked or generation.max_new_tokens or numpy.inf])
         self.most = min(asked or arguments.max_target_length, positions - 1)
+        self.interim, self.seed = arguments.interim_eval_samples, training_arguments.seed
         self.least = max(generation.min_length or 0, generation.min_new_tokens or 0) + 1
         if not asked and isinstance(encoded.train, Dataset):
             self.lengths, self.longest = _longest_answers(encoded.train)
-        generation.max_length, generation.max_new_tokens = None, int(self.limits(self.lengths[-1]))
+        generation.max_length, generation.max_new_tokens = None, int(self.limits(numpy.inf))
         generation.num_beams = arguments.num_beams or training_arguments.generation_num_beams or generation.num_beams
 
     def limits(self, lengths: Any) -> Array:
         """Tokens that may be written about texts of these lengths in tokens."""
         rank = numpy.searchsorted(self.lengths, lengths, side="right") - 1
         return numpy.clip(self.longest[numpy.maximum(rank, 0)], self.least, self.most).astype(numpy.int64)
+
+    def sample(self, dataset: Any) -> Any:
+        """What is evaluated during training: rows that are drawn with the seed, the same each time, in order."""
+        if not self.interim or len(dataset) <= self.interim:
+            return dataset
+        rows = numpy.random.default_rng(self.seed).choice(len(dataset), self.interim, replace=False)
+        return dataset.select(numpy.sort(rows))
 
     def write(self, model: Any, inputs: dict, encoded: torch.Tensor | None, shared_out: bool) -> torch.Tensor:
         """Token ids [rows, length] about the texts of a batch; `encoded` is what the encoder made of them, or it reads
@@ -66,9 +76,14 @@ def _as_built(model: torch.nn.Module) -> Iterator[None]:
 
 
 def _longest_answers(train: Dataset) -> tuple[Array, Array]:
-    """Lengths of texts, in order, and how long an answer may be to a text that is as long or shorter."""
+    """Lengths of texts, in order, and how long an answer may be to a text that is as long, up to the next: a quarter
+    longer than all but the longest FEW of the answers to texts of about that length. To a text that is longer than
+    all of them an answer may be a quarter longer than any."""
     lengths = lengths_of(train)
     order = numpy.argsort(lengths, kind="stable")
     answers = numpy.fromiter(map(len, train["labels"][:]), dtype=numpy.int64)[order]
-    longest = numpy.maximum.accumulate(answers)
-    return lengths[order], longest + numpy.maximum(4, longest // 4)
+    texts, lengths = numpy.unique(lengths), lengths[order]
+    windows = zip(numpy.searchsorted(lengths, ABOUT * texts), numpy.searchsorted(lengths, texts, "right"), strict=True)
+    longest = [numpy.quantile(answers[first:end], 1 - FEW, method="higher") for first, end in windows]
+    longest = numpy.maximum.accumulate([*longest, answers.max()])
+    return numpy.append(texts, texts[-1] + 1), longest + numpy.maximum(4, longest // 4)

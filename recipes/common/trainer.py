@@ -283,8 +283,10 @@ class Trainer(transformers.Trainer):
     def evaluate(self, eval_dataset: Any = None, *args: Any, **options: Any) -> dict[str, float]:
         """The metrics, which see the predictions in the order of the data set; random generators stay as they are."""
         self._evaluated = self.eval_dataset if eval_dataset is None else eval_dataset
+        if self.is_in_train and self.answers is not None:
+            self._evaluated = self.answers.sample(self._evaluated)
         with torch.random.fork_rng():
-            return super().evaluate(eval_dataset, *args, **options)
+            return super().evaluate(self._evaluated, *args, **options)
 
     def predict(self, test_dataset: Any, *args: Any, **options: Any) -> PredictionOutput:
         """Predictions in the order of the data set, although the rows run through the model sorted by length."""
