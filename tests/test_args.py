@@ -377,6 +377,15 @@ def test_a_precision_that_was_chosen_is_kept(flag, parse):
     assert parse(*argv)[1].bf16 is (flag == "--bf16")
 
 
+@pytest.mark.parametrize("multiplies", [True, False])
+def test_the_precision_is_the_one_that_the_hardware_multiplies_in(multiplies, parse, monkeypatch, capsys):
+    monkeypatch.setattr("recipes.common.args.has_bf16", lambda use_cpu: multiplies)
+    assert parse()[1].bf16 is multiplies
+    assert "note" not in capsys.readouterr().err
+    assert parse("--bf16")[1].bf16 is True
+    assert ("--bf16 false is many times as fast" in capsys.readouterr().err) is not multiplies
+
+
 ROUND_TRIPS = {
     "nothing": [],
     "text and numbers": ["--run_name", "2024", "--learning_rate", "3e-4", "--class_names", "1", "2", "--seed", "0"],

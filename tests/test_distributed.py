@@ -114,6 +114,17 @@ def test_gradient_checkpointing_and_compile_leave_the_curve_as_it_is(files):
     assert losses[2] == pytest.approx(losses[0], abs=1e-4)
 
 
+def test_texts_of_all_lengths_are_compiled_once(files, monkeypatch):
+    monkeypatch.setattr(torch._dynamo.config, "error_on_recompile", True)
+    monkeypatch.setenv("ACCELERATE_DYNAMO_USE_DYNAMIC", "")  # so that it is as it was afterwards
+    monkeypatch.delenv("ACCELERATE_DYNAMO_USE_DYNAMIC")
+    torch._dynamo.reset()
+    lengths = [len(json.loads(line)["text"]) for line in (files / "sentiment.jsonl").read_text("utf-8").splitlines()]
+    assert len(set(lengths)) > 4
+    train("sentiment", "--do_train", "--output_dir", "out", "--torch_compile")
+    torch._dynamo.reset()
+
+
 @pytest.fixture
 def hosts():
     """Two hosts: network namespaces of their own, joined by a cable; the words that run a command in each."""

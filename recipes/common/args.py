@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from recipes.common import engines
 from recipes.common.configuration import Placed, from_yaml
-from recipes.common.errors import Refusal, did_you_mean, disk_error, nearest
+from recipes.common.errors import Refusal, did_you_mean, disk_error, nearest, note
 from recipes.common.secret import SECRETS
 
 if TYPE_CHECKING:
@@ -344,8 +344,11 @@ def _default_hardware(values: dict[str, Any]) -> None:
     if not torch.accelerator.is_available() or values.get("use_cpu"):
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed warns that it had to find out
         values["use_cpu"] = True  # without it two torchrun processes on CPU train two unsynchronised models
+    multiplies = has_bf16(bool(values.get("use_cpu")))
     if not {"bf16", "fp16"} & values.keys():
-        values["bf16"] = has_bf16(bool(values.get("use_cpu")))
+        values["bf16"] = multiplies
+    if values.get("bf16") and not multiplies:
+        note("this hardware has no instructions for bf16: --bf16 false is many times as fast")
     if values.get("fp16") and values.get("use_cpu"):
         raise Refusal("fp16 needs a GPU, and there is none", "--fp16", "leave it out: bf16 is chosen where it helps")
 

@@ -60,7 +60,7 @@ def check(arguments: Any, training_arguments: Any) -> None:
         fix = "lower --per_device_train_batch_size; with --global_batch_size N the curve stays the same"
         raise Refusal("a batch that shrinks in mid-run changes the rows of a step", "--auto_find_batch_size", fix)
     if training_arguments.torch_compile:
-        _check_compiler(training_arguments)
+        _check_compiler(arguments, training_arguments)
     if training_arguments.deepspeed:
         _check_deepspeed(training_arguments)
     shared_out = training_arguments.fsdp or (
@@ -71,7 +71,8 @@ def check(arguments: Any, training_arguments: Any) -> None:
         raise Refusal("weights of four bits cannot be shared out", "--load_in_4bit", fix)
 
 
-def _check_compiler(training_arguments: Any) -> None:
+def _check_compiler(arguments: Any, training_arguments: Any) -> None:
+    """Texts that are padded to their batch share one graph for all lengths: the environment tells accelerate so."""
     from accelerate.utils import DynamoBackend
 
     known, backend = [name.lower() for name in DynamoBackend.__members__], training_arguments.torch_compile_backend
@@ -80,6 +81,8 @@ def _check_compiler(training_arguments: Any) -> None:
         raise Refusal(f"torch.compile has no backend {backend!r}", "--torch_compile_backend", fix)
     if training_arguments.use_cpu and not _compiler():
         raise Refusal("torch.compile needs a C++ compiler on CPU", "--torch_compile", INSTALL)
+    if hasattr(arguments, "tokens_per_batch") and not arguments.pad_to_max_length:
+        os.environ.setdefault("ACCELERATE_DYNAMO_USE_DYNAMIC", "true")
 
 
 def _compiler() -> str | None:
