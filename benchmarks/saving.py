@@ -19,6 +19,7 @@ from transformers import BertConfig, BertForSequenceClassification, TrainingArgu
 
 sys.path.insert(0, str(next(path for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir())))
 
+from benchmarks import results
 from recipes.common.models import parameters
 from recipes.common.trainer import Trainer
 
@@ -77,15 +78,19 @@ def main(hidden_size: int = 256, steps: int = 200, every: int = 50, turns: int =
                 measured = train(kind, hidden_size, steps if turn else every, every, Path(folder))
             if turn:  # the first one warms up
                 found[name].append(measured)
-    print(f"{parameters(model(hidden_size))[0]:,} parameters, {steps} steps, a save every {every}, {turns} turns\n")
-    print("                      a save    all steps")
+    lines = [
+        f"{parameters(model(hidden_size))[0]:,} parameters, {steps} steps, a save every {every}, {turns} turns.",
+        "",
+    ]
+    lines += ["| | ms a save | seconds of all steps |", "|---|---|---|"]
     medians = {}
     for name, turn in found.items():
         save = statistics.median(second for _, saves in turn for second in saves)
         medians[name] = save, statistics.median(total for total, _ in turn)
-        print(f"{name:20}  {save * 1000:4.0f} ms   {medians[name][1]:6.2f} s")
+        lines.append(f"| {name} | {save * 1000:.0f} | {medians[name][1]:.2f} |")
     raw, ours = medians.values()
-    print(f"{'ratio':20}  {ours[0] / raw[0]:7.2f}   {ours[1] / raw[1]:8.3f}")
+    lines.append(f"| ratio | {ours[0] / raw[0]:.2f} | {ours[1] / raw[1]:.3f} |")
+    results.record("A safe save", "\n".join(lines))
 
 
 if __name__ == "__main__":
