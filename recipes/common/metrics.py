@@ -16,7 +16,7 @@ FOR_NUMBERS = ("mse", "mae", "pearsonr", "spearmanr")
 REPORTED = {
     SINGLE: ("accuracy", "f1_macro", "f1_micro", "matthews_correlation"),
     MULTI: ("accuracy", "f1_macro", "f1_micro"),
-    REGRESSION: ("mse", "mae", "pearsonr", "spearmanr"),
+    REGRESSION: FOR_NUMBERS,
 }
 CORRELATIONS = ("pearsonr", "spearmanr")
 HEADLINE = {SINGLE: "accuracy", MULTI: "f1_micro", REGRESSION: "mse"}

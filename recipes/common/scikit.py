@@ -54,8 +54,3 @@ class ScikitMetric(evaluate.Metric):
     def _compute(self, predictions: Any, references: Any, **options: Any) -> dict[str, float]:
         _, function = FUNCTIONS[self.config_name]
         return {self.config_name: float(function(numpy.asarray(references), numpy.asarray(predictions), **options))}
-
-
-def compute(name: str, predictions: numpy.ndarray, references: numpy.ndarray, **options: Any) -> float:
-    """One metric of FUNCTIONS as a float."""
-    return ScikitMetric(name).compute(predictions=predictions, references=references, **options)[name]
