@@ -462,3 +462,19 @@ def test_parameters_are_counted_with_those_that_are_trained():
     model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2))
     model[0].requires_grad_(False)
     assert parameters(model) == (4 * 3 + 3 + 3 * 2 + 2, 3 * 2 + 2)
+
+
+@pytest.mark.parametrize(
+    ("flags", "quick"), [({}, True), ({"torch_compile": True, "torch_compile_backend": "eager"}, False)]
+)
+def test_training_drops_out_quickly_and_evaluation_is_left_alone(flags, quick, trainer, model):
+    torchs, seen = torch.nn.functional.dropout, {True: set(), False: set()}
+
+    def look(module, inputs):
+        seen[module.training].add(torch.nn.functional.dropout is not torchs)
+
+    model.register_forward_pre_hook(look)
+    built = trainer(max_steps=1, **flags)
+    built.train()
+    built.evaluate()
+    assert seen == {True: {quick}, False: {False}}
