@@ -30,6 +30,7 @@ BERT = "hidden_size=32,num_hidden_layers=2,num_attention_heads=2,intermediate_si
 BERT += ",hidden_dropout_prob=0,attention_probs_dropout_prob=0"
 GPT2 = "n_embd=32,n_layer=2,n_head=2,n_positions=64,resid_pdrop=0,embd_pdrop=0,attn_pdrop=0"
 T5 = "d_model=32,d_kv=16,num_heads=2,d_ff=64,num_layers=2,num_decoder_layers=2,dropout_rate=0"
+T5 += ",feed_forward_proj=gated-gelu"  # rounding moves a value across the kink of T5's ReLU in 1 of 30 runs: 3e-3
 BART = "d_model=32,encoder_layers=2,decoder_layers=2,encoder_attention_heads=2,decoder_attention_heads=2"
 BART += ",encoder_ffn_dim=64,decoder_ffn_dim=64,max_position_embeddings=64,dropout=0"
 MODELS = {
