@@ -8,6 +8,7 @@ The clock of the profiler itself counts as Python.
 import json
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -27,7 +28,7 @@ import json, os, runpy, sys, time
 from torch.profiler import ProfilerActivity, profile
 from transformers import Trainer, TrainerCallback
 
-FIRST, LAST = 3, 8
+FIRST, LAST = 12, 17
 
 class Measured(TrainerCallback):
     def on_step_begin(self, arguments, state, control, **_):
@@ -49,6 +50,7 @@ Trainer.train = lambda self, *rest, **options: (self.add_callback(Measured()), t
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
+STEPS = 20  # beyond the last one that is measured
 # What an operation belongs to: the first whose words its name holds.
 KINDS = {
     "attention": ("dot_product", "_softmax"),
@@ -79,8 +81,9 @@ def shares(seconds: float, steps: int, operations: dict[str, float]) -> dict[str
 def profile(work: Work, place: Place) -> str:
     """The table of one work."""
     with tempfile.TemporaryDirectory(dir=place.work) as folder:
-        words = ["-c", PROFILED, ROOT / "recipes" / work.recipe / "run.py", *flags(work, place, Path(folder, "run"))]
-        seconds, steps, operations = json.loads(processes.run([*words, *OWN], **HUGE_PAGES).output.splitlines()[-1])
+        words = [*flags(replace(work, steps=STEPS), place, Path(folder, "run")), *OWN]
+        words = ["-c", PROFILED, ROOT / "recipes" / work.recipe / "run.py", *words]
+        seconds, steps, operations = json.loads(processes.run(words, **HUGE_PAGES).output.splitlines()[-1])
     lines = [f"A step takes {seconds * 1000:.0f} ms.", "", "| | share of the time |", "|---|---|"]
     return "\n".join(
         lines + [f"| {name} | {share:.1%} |" for name, share in shares(seconds, steps, operations).items()]

@@ -73,11 +73,12 @@ def learn(model, loss, head=None):
     return value.item(), {name: one.grad for name, one in model.named_parameters() if one.grad is not None}
 
 
-@pytest.mark.parametrize("at_once", [heads.LOGITS_AT_ONCE, WORDS * 3])
+@pytest.mark.parametrize("at_once", [heads.LOGITS_AT_ONCE, WORDS * 3 * 4], ids=["all", "three rows of fp32"])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize(("name", "kind"), CASES, ids=[name for name, _ in CASES])
 def test_loss_and_gradients_are_those_of_all_logits(name, kind, smoothing, at_once, monkeypatch):
     monkeypatch.setattr(heads, "LOGITS_AT_ONCE", at_once)
+    monkeypatch.setattr(heads, "IN_CACHE", WORDS * 2)
     model = model_of(name, kind)
     loss = TokenLoss(smoothing, shift=kind is AutoModelForCausalLM)
     expected, expected_gradients = learn(copy.deepcopy(model), loss)

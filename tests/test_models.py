@@ -7,7 +7,7 @@ import torch
 import transformers
 from conftest import TINY
 from datasets import Dataset
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, BertConfig, RobertaConfig
+from transformers import AutoConfig, AutoModelForSequenceClassification, BertConfig, RobertaConfig
 
 from recipes.common import models
 from recipes.common.args import Arguments
@@ -44,17 +44,6 @@ def load(checkpoint, changes=None, **flags):
     arguments = Arguments(model_name_or_path=str(checkpoint), **flags)
     tokenizer = models.load_tokenizer(arguments, [])
     return models.load_model(AutoModelForSequenceClassification, arguments, tokenizer, **(changes or TWO))
-
-
-def test_gpt_2_s_activation_is_one_operation_with_the_same_result(tmp_path):
-    sizes = "n_embd=16,n_layer=1,n_head=2,n_positions=32"
-    arguments = Arguments(model_type="gpt2", config_overrides=sizes)
-    fused = models.load_model(AutoModelForCausalLM, arguments, train("bpe", 300, "gpt2")).eval()
-    fused.save_pretrained(tmp_path)
-    plain, ids = AutoModelForCausalLM.from_pretrained(tmp_path).eval(), torch.arange(30)[None]
-    kinds = [type(model.transformer.h[0].mlp.act).__name__ for model in (plain, fused)]
-    assert kinds == ["NewGELUActivation", "GELU"]
-    torch.testing.assert_close(fused(ids).logits, plain(ids).logits)
 
 
 def test_without_a_checkpoint_the_tokenizer_is_trained_on_the_texts():

@@ -17,7 +17,8 @@ from transformers.modeling_outputs import BaseModelOutput
 from recipes.common.labels import MISSING
 from recipes.common.losses import TokenLoss
 
-LOGITS_AT_ONCE = 2**24  # 64 MB in fp32
+LOGITS_AT_ONCE = 2**26  # bytes
+IN_CACHE = 2**20  # logits that are scored at once on a CPU: 4 MB in fp32
 # The part that ends with the hidden states that the head reads: the first of these that does.
 BODIES: tuple[Callable[[nn.Module], nn.Module], ...] = (
     lambda model: model.base_model,
@@ -137,19 +138,14 @@ class _Scores(torch.autograd.Function):
         scores = torch.zeros(len(labels), 2, device=states.device)
         of_states, of_weight, of_bias = [], None, None
         with torch.autocast(kind, enabled=False):
-            weight, size = weight.to(precision), max(1, LOGITS_AT_ONCE // len(weight))
+            weight = weight.to(precision)
+            size = max(1, LOGITS_AT_ONCE // (len(weight) * weight.element_size()))
             for start in range(0, max(1, len(labels)), size):  # once at least: without labels gradients are zero
                 part = slice(start, start + size)
-                read, truth = states[part].to(precision), labels[part]
-                logits = (read @ weight.T).float()
-                if bias is not None:
-                    logits += bias
-                if not learns:
-                    scores[part, 1] = logits.argmax(-1).eq(truth)
-                logs = torch.log_softmax(logits, -1, out=logits)
-                scores[part, 0] = _losses(logs, truth, smoothing)
+                read = states[part].to(precision)
+                slopes = read @ weight.T
+                scores[part] = _scores(slopes, bias, labels[part], smoothing, learns)
                 if learns:
-                    slopes = _slopes(logs, truth, smoothing).to(precision)
                     of_states.append((slopes @ weight).float())
                     of_weight = _plus(of_weight, slopes.T @ read) if needed[1] else None
                     of_bias = _plus(of_bias, slopes.sum(0)) if needed[2] else None
@@ -160,6 +156,23 @@ class _Scores(torch.autograd.Function):
     def backward(context: Any, gradient: torch.Tensor) -> tuple:
         scale = gradient[:1, 0].sum()
         return *(None if one is None else one.mul_(scale) for one in context.gradients), None, None, None
+
+
+def _scores(logits: torch.Tensor, bias: Any, labels: torch.Tensor, smoothing: float, learns: bool) -> torch.Tensor:
+    """Loss and hit of each position; where it `learns` the slopes take the logits' place. A CPU takes a few rows at a
+    time, which stay in its cache meanwhile."""
+    size = max(1, IN_CACHE // logits.shape[1] if logits.device.type == "cpu" else len(logits))
+    scores = []
+    for rows, truth in zip(logits.split(size), labels.split(size), strict=True):
+        logs = rows.float()
+        if bias is not None:
+            logs += bias
+        hits = torch.zeros_like(truth) if learns else logs.argmax(-1).eq(truth)
+        logs = torch.log_softmax(logs, -1, out=logs)
+        scores.append(torch.stack([_losses(logs, truth, smoothing), hits], 1))
+        if learns:
+            rows.copy_(_slopes(logs, truth, smoothing))
+    return torch.cat(scores)
 
 
 def _losses(logs: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch.Tensor:

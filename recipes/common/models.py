@@ -9,18 +9,16 @@ from typing import Any
 import torch
 from datasets import Dataset, IterableDataset
 from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig, PretrainedConfig, PreTrainedTokenizerBase
-from transformers.activations import FastGELUActivation, NewGELUActivation
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import is_bitsandbytes_available
 
-from recipes.common import engines, folders, world
+from recipes.common import engines, folders, layers, world
 from recipes.common.args import Arguments
 from recipes.common.errors import Refusal, did_you_mean, nearest, note
 from recipes.common.labels import MULTI, REGRESSION, SINGLE, Labels
 from recipes.common.vocabularies import ROBERTA_LIKE, T5_LIKE, train_tokenizer
 
 BATCH = 1000  # rows that are read at once
-UNFUSED = (NewGELUActivation, FastGELUActivation)
 BODY = (torch.nn.Embedding, torch.nn.ModuleList)  # what a model's head has none of
 
 
@@ -139,20 +137,12 @@ def load_model(
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokenizer))
         note(f"the embeddings were enlarged to the tokenizer's {len(tokenizer)} tokens")
-    _fuse_activations(model)
+    layers.replace(model)
     if arguments.lora_rank:
         return _with_adapters(model, arguments)
     if arguments.freeze_encoder:
         model.base_model.requires_grad_(False)
     return model
-
-
-def _fuse_activations(model: torch.nn.Module) -> None:
-    """The GELU of GPT-2, ALBERT, T5 v1.1 and mT5 is eight operations; torch's own, by the same formula, is one."""
-    for part in model.modules():
-        for name, child in part.named_children():
-            if type(child) in UNFUSED:
-                setattr(part, name, torch.nn.GELU(approximate="tanh"))
 
 
 def _in_4_bit(auto_class: Any, config: PretrainedConfig) -> BitsAndBytesConfig:

@@ -18,7 +18,7 @@ from transformers.trainer_callback import ProgressCallback
 from transformers.trainer_pt_utils import BatchRebalanceSampler
 from transformers.trainer_utils import EvalPrediction, PredictionOutput
 
-from recipes.common import checkpoints, dropout, finite, heads, losses, manifests, places, signals, states, world
+from recipes.common import checkpoints, finite, heads, kernels, losses, manifests, places, signals, states, world
 from recipes.common.callbacks import LossLeaps, PlaceInStream, Progress, SaveLast
 from recipes.common.errors import Refusal, TrainingFailed, did_you_mean
 from recipes.common.folders import ADAPTED
@@ -254,7 +254,7 @@ class Trainer(transformers.Trainer):
     def training_step(self, *args: Any, **options: Any) -> torch.Tensor:
         """The loss of a batch, its gradients added to the model's."""
         eager_on_cpu = self.args.device.type == "cpu" and not self.args.torch_compile
-        with dropout.quick() if eager_on_cpu else nullcontext():
+        with kernels.for_cpu() if eager_on_cpu else nullcontext():
             return super().training_step(*args, **options)
 
     def compute_loss(self, model: Any, inputs: dict, *args: Any, **options: Any) -> Any:

@@ -1,0 +1,34 @@
+"""Layers that compute the same as transformers' in fewer operations, under the same names in a checkpoint."""
+
+import torch
+from torch import nn
+from transformers.activations import FastGELUActivation, NewGELUActivation
+
+
+def replace(model: nn.Module) -> None:
+    """Put them where transformers' are: GPT-2's and T5 v1.1's GELU, the feed-forward layers of T5 and its relatives."""
+    for part in model.modules():
+        for name, child in part.named_children():
+            if type(child) in (NewGELUActivation, FastGELUActivation):  # eight operations; torch's own is one
+                setattr(part, name, nn.GELU(approximate="tanh"))
+            elif type(child).__name__.endswith(("DenseActDense", "DenseGatedActDense")) and _in_one_precision(child):
+                setattr(part, name, FeedForward(child))
+
+
+def _in_one_precision(layer: nn.Module) -> bool:
+    return len({weight.dtype for weight in layer.parameters()}) == 1
+
+
+class FeedForward(nn.Module):
+    """T5's, without a cast to the weights' precision and back, which autocast makes of what is there for int8."""
+
+    def __init__(self, layer: nn.Module):
+        super().__init__()
+        for name, child in layer.named_children():
+            self.add_module(name, child)
+        self.gated = hasattr(layer, "wi_1")
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """[..., d_model] -> [..., d_model]."""
+        inner = self.act(self.wi_0(states)) * self.wi_1(states) if self.gated else self.act(self.wi(states))
+        return self.wo(self.dropout(inner))

@@ -1,0 +1,156 @@
+"""Dropout and attention on a CPU: torch's in all but the random numbers."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from recipes.common import kernels
+
+TORCHS = functional.dropout
+TORCHS_ATTENTION = functional.scaled_dot_product_attention
+SHAPE = (2, 3, 5, 4)  # rows, heads, length, width
+MASKS = {
+    "none": {},
+    "causal": {"is_causal": True},
+    "padding": {"attn_mask": torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]]).bool()[:, None, None]},
+    "added": {"attn_mask": torch.linspace(-1, 1, 25).reshape(5, 5)},
+    "scale": {"scale": 0.3},
+}
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def dropped(values, **options):
+    with kernels.for_cpu():
+        return functional.dropout(values, **options)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_a_share_becomes_zero_and_the_rest_grows_so_that_the_mean_stays(share, precision):
+    found = dropped(torch.ones(1000, 1000, dtype=precision), p=share)
+    assert found.dtype == precision
+    assert found.eq(0).float().mean() == pytest.approx(share, abs=0.002)
+    assert found.unique().tolist() == pytest.approx([0, 1 / (1 - share)], rel=0.01)
+    assert found.float().mean() == pytest.approx(1, abs=0.005)
+
+
+def test_gradients_are_dropped_where_values_are():
+    values = torch.full((50, 7), 3.0, requires_grad=True)
+    found = dropped(values, p=0.3)
+    found.sum().backward()
+    assert 0 < found.eq(0).sum() < 350
+    torch.testing.assert_close(values.grad, found.detach() / 3)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (7,), (3, 5)])
+def test_any_shape_keeps_it(shape):
+    assert dropped(torch.ones(shape), p=0.5).shape == shape
+
+
+def test_neighbours_are_dropped_independently():
+    zero = dropped(torch.ones(1_000_000), p=0.5).eq(0).reshape(-1, 4)
+    patterns = (zero * torch.tensor([1, 2, 4, 8])).sum(dim=1).bincount(minlength=16)
+    assert patterns.float().div(250_000 / 16).tolist() == pytest.approx([1] * 16, abs=0.05)
+
+
+def test_the_mask_follows_from_torch_s_random_state():
+    first = dropped(torch.ones(100), p=0.5)
+    assert not torch.equal(dropped(torch.ones(100), p=0.5), first)
+    torch.manual_seed(0)
+    assert torch.equal(dropped(torch.ones(100), p=0.5), first)
+
+
+def test_a_module_s_activations_are_computed_again_with_the_same_mask():
+    layer, values = nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.5)), torch.randn(4, 8)
+    gradients = []
+    for run in (layer, lambda inputs: checkpoint(layer, inputs, use_reentrant=False)):
+        torch.manual_seed(1)
+        with kernels.for_cpu():
+            run(values).sum().backward()
+        gradients.append(layer[0].weight.grad.clone())
+        layer.zero_grad()
+    assert gradients[0].count_nonzero() > 0
+    assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("options", [{"p": 0.0}, {"p": 0.5, "training": False}, {"p": 1.0}])
+def test_what_needs_no_random_number_draws_none(options):
+    state = torch.get_rng_state()
+    assert torch.equal(dropped(torch.ones(9), **options), TORCHS(torch.ones(9), **options))
+    assert options["p"] == 1.0 or torch.equal(torch.get_rng_state(), state)
+
+
+def test_it_holds_within_only():
+    with pytest.raises(ValueError, match="stop"), kernels.for_cpu():
+        assert functional.dropout is not TORCHS
+        assert functional.scaled_dot_product_attention is not TORCHS_ATTENTION
+        raise ValueError("stop")
+    assert functional.dropout is TORCHS
+    assert functional.scaled_dot_product_attention is TORCHS_ATTENTION
+
+
+def attended(function, precision, **options):
+    """The result and the gradients of query, key and value, in fp32."""
+    torch.manual_seed(0)
+    parts = [torch.randn(SHAPE).to(precision).requires_grad_() for _ in range(3)]
+    found = function(*parts, **options)
+    assert found.dtype == precision
+    found.float().square().sum().backward()
+    return [found.detach().float(), *(part.grad.float() for part in parts)]
+
+
+@pytest.mark.parametrize("options", MASKS.values(), ids=MASKS)
+def test_attention_in_bf16_is_torch_s_in_fp32_but_for_rounding(options):
+    with kernels.for_cpu():
+        found = attended(functional.scaled_dot_product_attention, torch.bfloat16, **options)
+    for part, wanted in zip(found, attended(TORCHS_ATTENTION, torch.float32, **options), strict=True):
+        torch.testing.assert_close(part, wanted, atol=0.05, rtol=0.05)
+
+
+@pytest.mark.parametrize("options", MASKS.values(), ids=MASKS)
+def test_attention_is_torch_s_where_hardly_a_weight_is_dropped(options):
+    """A share below 1 / 131,072 rounds to nothing."""
+    with kernels.for_cpu():
+        found = attended(functional.scaled_dot_product_attention, torch.float32, dropout_p=1e-6, **options)
+    for part, wanted in zip(found, attended(TORCHS_ATTENTION, torch.float32, **options), strict=True):
+        torch.testing.assert_close(part, wanted)
+
+
+def test_attention_drops_a_share_of_its_weights():
+    query, value = torch.zeros(1, 1, 300, 4), torch.eye(300)[None, None]
+    with kernels.for_cpu():
+        weights = functional.scaled_dot_product_attention(query, query, value, dropout_p=0.2)
+    assert weights.eq(0).float().mean() == pytest.approx(0.2, abs=0.005)
+    assert weights.unique().tolist() == pytest.approx([0, 1 / 300 / 0.8], rel=1e-4)
+
+
+def test_under_autocast_attention_is_in_its_precision():
+    query = torch.randn(SHAPE, requires_grad=True)
+    with kernels.for_cpu(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert functional.scaled_dot_product_attention(query, query, query, dropout_p=0.1).dtype == torch.bfloat16
+
+
+def test_a_query_without_a_key_is_finite():
+    nothing = torch.zeros(5, 5, dtype=torch.bool)
+    with kernels.for_cpu():
+        found = attended(functional.scaled_dot_product_attention, torch.bfloat16, attn_mask=nothing)
+    assert all(part.isfinite().all() for part in found)
+
+
+@pytest.mark.parametrize("case", ["fp32", "evaluation", "long", "grouped"])
+def test_where_torch_s_attention_is_quick_it_is_torch_s(case):
+    precision = torch.float32 if case == "fp32" else torch.bfloat16
+    length = kernels.LONGEST + 1 if case == "long" else 5
+    query = torch.randn(1, 4, length, 4, dtype=precision).requires_grad_(case != "evaluation")
+    key = torch.randn(1, 2 if case == "grouped" else 4, length, 4, dtype=precision)
+    wanted = TORCHS_ATTENTION(query, key, key, enable_gqa=case == "grouped")
+    with kernels.for_cpu():
+        assert torch.equal(
+            functional.scaled_dot_product_attention(query, key, key, enable_gqa=case == "grouped"), wanted
+        )

@@ -1,0 +1,78 @@
+"""Layers in fewer operations: the model's numbers and names stay."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, GPT2Config, MT5Config, T5Config
+
+from recipes.common import layers
+
+SIZES = {"d_model": 16, "d_kv": 8, "num_heads": 2, "d_ff": 32, "num_layers": 1, "vocab_size": 50}
+MODELS = {
+    "gpt2": (AutoModelForCausalLM, GPT2Config(n_embd=16, n_layer=1, n_head=2, n_positions=32, vocab_size=50)),
+    "t5": (AutoModelForSeq2SeqLM, T5Config(**SIZES, decoder_start_token_id=0)),
+    "mt5": (AutoModelForSeq2SeqLM, MT5Config(**SIZES, decoder_start_token_id=0)),  # gated
+}
+
+
+def pair_of(name):
+    kind, config = MODELS[name]
+    torch.manual_seed(0)
+    plain = kind.from_config(config).eval()
+    replaced = copy.deepcopy(plain)
+    layers.replace(replaced)
+    return plain, replaced
+
+
+def learned(model):
+    ids = torch.arange(30).reshape(2, 15)
+    loss = model(input_ids=ids, labels=ids).loss
+    loss.backward()
+    return loss.detach(), {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+def kinds(model):
+    return {type(module).__name__ for module in model.modules()}
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [
+        ("gpt2", {"NewGELUActivation"}, {"GELU"}),
+        ("t5", {"T5DenseActDense"}, {"FeedForward"}),
+        ("mt5", {"MT5DenseGatedActDense", "NewGELUActivation"}, {"FeedForward", "GELU"}),
+    ],
+)
+def test_loss_gradients_and_names_stay(name, before, after):
+    plain, replaced = pair_of(name)
+    assert kinds(plain) - kinds(replaced) == before
+    assert kinds(replaced) - kinds(plain) == after
+    assert replaced.state_dict().keys() == plain.state_dict().keys()
+    (loss, gradients), (wanted, wanted_gradients) = learned(replaced), learned(plain)
+    torch.testing.assert_close(loss, wanted)
+    assert gradients.keys() == wanted_gradients.keys()
+    for parameter, gradient in gradients.items():
+        torch.testing.assert_close(gradient, wanted_gradients[parameter], msg=parameter)
+
+
+def test_under_autocast_a_feed_forward_layer_casts_nothing_to_fp32():
+    """T5's own hands its last layer fp32, which autocast casts back: twice a pass over its largest states."""
+    seen = []
+    for model in pair_of("t5"):
+        dense = model.encoder.block[0].layer[-1].DenseReluDense
+        dense.wo.register_forward_pre_hook(lambda layer, states: seen.append(states[0].dtype))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            dense(torch.randn(2, 3, 16))
+    assert seen == [torch.float32, torch.bfloat16]
+
+
+def test_a_layer_that_transformers_keeps_in_fp32_stays_transformers_():
+    _, config = MODELS["t5"]
+    model = AutoModelForSeq2SeqLM.from_config(config)
+    dense = model.encoder.block[0].layer[-1].DenseReluDense
+    dense.wi.to(torch.bfloat16)
+    layers.replace(model)
+    assert type(model.encoder.block[0].layer[-1].DenseReluDense).__name__ == "T5DenseActDense"
+    assert isinstance(dense.act, nn.ReLU)
