@@ -4,7 +4,9 @@ import copy
 import json
 import math
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -176,8 +178,7 @@ def _tokenise(
     """Writes ids and lengths as they come, so that memory holds one batch; `cut`: documents to the block's size."""
     counts = _no_counts()
     with (folder / "ids.bin").open("wb") as ids, (folder / "lengths.bin").open("wb") as lengths:
-        for texts in batches:
-            found = encode(texts)
+        for texts, found in _encoded(batches, encode):
             for text, row in zip(texts, found, strict=True):
                 _count(counts, text, row, cut and len(row) > layout.room)
             if cut:
@@ -188,6 +189,19 @@ def _tokenise(
             numpy.asarray([layout.end], dtype=store.TYPE).tofile(ids)
             counts["tokens"] += 1
     return counts
+
+
+def _encoded(batches: Iterable[list[str]], encode: Callable) -> Iterator[tuple[list[str], list[list[int]]]]:
+    """Each batch with its ids; the next one is encoded while this one is worked on."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting: deque[tuple[list[str], Future]] = deque()
+        for texts in batches:
+            waiting.append((texts, pool.submit(encode, texts)))
+            if len(waiting) > 1:
+                texts, coming = waiting.popleft()
+                yield texts, coming.result()
+        for texts, coming in waiting:
+            yield texts, coming.result()
 
 
 def _no_counts() -> dict[str, Any]:
