@@ -98,7 +98,7 @@ def main(
 ) -> None:
     """Print and write the tables."""
     place = Place(Path(), data.resolve(), encoder, scratch.resolve())
-    works.write_novels(place.data, place.work / "novels")
+    place.write()
     for one in [one for one in WORKS if (not work or one.name in work) and (encoder or one.model != "minilm")]:
         if one.model != "minilm":
             works.build(one.model, place.data, place.model(one))

@@ -8,6 +8,7 @@ english_novels. The table goes to benchmarks/RESULTS.md; it holds ratios of medi
 """
 
 import json
+import shutil
 import statistics
 import sys
 import tempfile
@@ -49,6 +50,18 @@ class Place:
     def of(self, work: Work) -> Path:
         return self.work / "novels" if work.data == "novels" else self.data / work.data
 
+    def file(self, work: Work, split: str) -> Path:
+        if work.data == "sst2":  # run_classification.py wants JSON lines under this ending
+            return self.work / f"sst2/{split}.json"
+        return self.of(work) / f"{split}.{'txt' if work.data == 'novels' else 'jsonl'}"
+
+    def write(self) -> None:
+        """The data that is not in `data` as it is needed."""
+        works.write_novels(self.data, self.work / "novels")
+        (self.work / "sst2").mkdir(exist_ok=True)
+        for split in ("train", "validation"):
+            shutil.copy(self.data / f"sst2/{split}.jsonl", self.work / f"sst2/{split}.json")
+
 
 def peak_flops(precision: torch.dtype, size: int = 2048) -> float:
     """Floating-point operations a second of a large matrix product: the best of five."""
@@ -86,8 +99,7 @@ def measure(side: str, work: Work, place: Place, folder: Path) -> dict[str, floa
 
 def flags(work: Work, place: Place, folder: Path) -> list[Any]:
     """What our recipe and its peer are both told."""
-    data, ending = place.of(work), "txt" if work.data == "novels" else "jsonl"
-    words = ["--train_file", data / f"train.{ending}", "--validation_file", data / f"validation.{ending}"]
+    words = ["--train_file", place.file(work, "train"), "--validation_file", place.file(work, "validation")]
     words += ["--model_name_or_path", place.model(work), *work.flags, *QUIET, "--max_steps", work.steps]
     words += ["--per_device_train_batch_size", work.rows, "--per_device_eval_batch_size", work.rows]
     return [*words, "--do_train", "--do_eval", "--output_dir", folder]
@@ -146,7 +158,7 @@ def main(
 ) -> None:
     """Measure, print and write the table."""
     place = Place(peers.resolve(), data.resolve(), encoder, scratch.resolve())
-    works.write_novels(place.data, place.work / "novels")
+    place.write()
     precisions = ("float32", "bfloat16") if HALF else ("float32",)
     peaks = {name: peak_flops(getattr(torch, name)) for name in precisions}
     said = ", ".join(f"{name} {peak / 1e9:.0f}" for name, peak in peaks.items())
