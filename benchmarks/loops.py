@@ -34,7 +34,9 @@ Batch = dict[str, torch.Tensor]
 def blocks(tokenizer: Any, data: Path, length: int) -> torch.Tensor:
     """All tokens of train.txt, cut into blocks."""
     texts = (data / "train.txt").read_text(encoding="utf-8").splitlines()
-    ids = numpy.concatenate([numpy.asarray(one.ids) for one in tokenizer.backend_tokenizer.encode_batch_fast(texts)])
+    ids = numpy.concatenate(
+        [numpy.asarray(one.ids, numpy.int64) for one in tokenizer.backend_tokenizer.encode_batch_fast(texts)]
+    )
     return torch.from_numpy(ids[: len(ids) // length * length].reshape(-1, length))
 
 
