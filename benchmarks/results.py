@@ -21,7 +21,7 @@ def record(heading: str, body: str, path: Path = RESULTS) -> None:
     """Prints the section of this heading and machine; writes it in the place of the one before, or at the end."""
     heading = f"{heading} ({machine()})"
     text = path.read_text(encoding="utf-8") if path.exists() else TITLE
-    section = f"## {heading}\n\n`{command()}`, commit {_commit()}.\n\n{body.strip()}\n"
+    section = f"## {heading}\n\n`{command()}`, commit {commit()}.\n\n{body.strip()}\n"
     print(section, flush=True)
     sections = [part.rstrip() + "\n" for part in re.split(r"^(?=## )", text, flags=re.MULTILINE)]
     places = [number for number, part in enumerate(sections) if part.startswith(f"## {heading}\n")]
@@ -49,6 +49,13 @@ def command() -> str:
     return " ".join(["python", *(f'"{word}"' if " " in word else word for word in words)])
 
 
-def _commit() -> str:
-    found = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=RESULTS.parent, capture_output=True)
-    return found.stdout.decode().strip() or "unknown"
+def commit() -> str:
+    """The commit that is measured, "-dirty" where files other than the results differ from it."""
+    found, changed = (
+        subprocess.run(["git", *words], cwd=RESULTS.parent, capture_output=True, text=True).stdout.strip()
+        for words in (
+            ["rev-parse", "--short", "HEAD"],
+            ["status", "--porcelain", "--untracked-files=no", "--", ":/", f":(exclude){RESULTS.name}"],
+        )
+    )
+    return f"{found}-dirty" if changed else found or "unknown"

@@ -1,6 +1,7 @@
 """benchmarks/RESULTS.md: a section is written in the place of its last one, and the others stay."""
 
 import re
+import subprocess
 import sys
 
 import pytest
@@ -39,3 +40,18 @@ def test_the_results_of_another_machine_stay(path, monkeypatch):
 
 def test_the_machine_is_named_with_its_precision():
     assert re.fullmatch(r".+, (\d+ cores, )?(bf16|fp32)", results.machine())
+
+
+def test_results_that_were_written_before_do_not_make_a_commit_dirty(tmp_path, monkeypatch):
+    written, measured = tmp_path / "benchmarks/RESULTS.md", tmp_path / "recipe.py"
+    written.parent.mkdir()
+    monkeypatch.setattr(results, "RESULTS", written)
+    for path in (written, measured):
+        path.write_text("1", encoding="utf-8")
+    author = ["-c", "user.name=me", "-c", "user.email=me@example.com"]
+    for words in (["init", "-q"], ["add", "."], [*author, "commit", "-qm", "first"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    written.write_text("2", encoding="utf-8")
+    assert re.fullmatch("[0-9a-f]{7,}", results.commit())
+    measured.write_text("2", encoding="utf-8")
+    assert results.commit().endswith("-dirty")
