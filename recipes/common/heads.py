@@ -143,8 +143,8 @@ class _Scores(torch.autograd.Function):
             for start in range(0, max(1, len(labels)), size):  # once at least: without labels gradients are zero
                 part = slice(start, start + size)
                 read = states[part].to(precision)
-                slopes = read @ weight.T
-                scores[part] = _scores(slopes, bias, labels[part], smoothing, learns)
+                slopes = read @ weight.T  # logits, until they are scored
+                scores[part] = _score(slopes, bias, labels[part], smoothing, learns)
                 if learns:
                     of_states.append((slopes @ weight).float())
                     of_weight = _plus(of_weight, slopes.T @ read) if needed[1] else None
@@ -158,7 +158,7 @@ class _Scores(torch.autograd.Function):
         return *(None if one is None else one.mul_(scale) for one in context.gradients), None, None, None
 
 
-def _scores(logits: torch.Tensor, bias: Any, labels: torch.Tensor, smoothing: float, learns: bool) -> torch.Tensor:
+def _score(logits: torch.Tensor, bias: Any, labels: torch.Tensor, smoothing: float, learns: bool) -> torch.Tensor:
     """Loss and hit of each position; where it `learns` the slopes take the logits' place. A CPU takes a few rows at a
     time, which stay in its cache meanwhile."""
     size = max(1, IN_CACHE // logits.shape[1] if logits.device.type == "cpu" else len(logits))
