@@ -1,6 +1,6 @@
-"""Lets scripts that fetch their metric from the Hub run without one: on PYTHONPATH, evaluate.load finds these instead.
+"""Lets scripts that fetch their metric from the Hub, or data of NLTK, run without a network: on PYTHONPATH.
 
-Same names, same numbers (scikit-learn, sacreBLEU and rouge_score compute them in `evaluate`, too).
+Metrics have the same names and numbers (scikit-learn, sacreBLEU and rouge_score compute them in `evaluate`, too).
 """
 
 import importlib.abc
@@ -41,19 +41,34 @@ class Rouge:
 KNOWN = {"accuracy": Accuracy, "sacrebleu": SacreBleu, "rouge": Rouge}
 
 
+def without_hub(evaluate):
+    """Metrics by their names."""
+    evaluate.load = lambda metric, *arguments, **options: KNOWN[metric]()
+
+
+def without_punkt(nltk):
+    """Sentences end where NLTK's rules say so, without the list of abbreviations that it would download."""
+    find = nltk.data.find
+    nltk.data.find = lambda name, *rest: name if name == "tokenizers/punkt" else find(name, *rest)
+    nltk.sent_tokenize = nltk.tokenize.punkt.PunktSentenceTokenizer().tokenize
+
+
+CHANGED = {"evaluate": without_hub, "nltk": without_punkt}
+
+
 class Loader(importlib.abc.MetaPathFinder):
-    """Replaces `load` as soon as `evaluate` is imported."""
+    """Changes these modules as soon as they are imported."""
 
     def find_spec(self, name, path, target=None):
-        if name != "evaluate":
+        if name not in CHANGED:
             return None
-        sys.meta_path.remove(self)
+        change = CHANGED.pop(name)
         spec = importlib.util.find_spec(name)
         execute = spec.loader.exec_module
 
         def exec_module(module):
             execute(module)
-            module.load = lambda metric, *arguments, **options: KNOWN[metric]()
+            change(module)
 
         spec.loader.exec_module = exec_module
         return spec
