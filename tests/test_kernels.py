@@ -9,6 +9,7 @@ from torch.utils.checkpoint import checkpoint
 from recipes.common import kernels
 
 TORCHS = functional.dropout
+TORCHS_NORM = functional.rms_norm
 TORCHS_ATTENTION = functional.scaled_dot_product_attention
 SHAPE = (2, 3, 5, 4)  # rows, heads, length, width
 MASKS = {
@@ -154,3 +155,25 @@ def test_where_torch_s_attention_is_quick_it_is_torch_s(case):
         assert torch.equal(
             functional.scaled_dot_product_attention(query, key, key, enable_gqa=case == "grouped"), wanted
         )
+
+
+def test_the_norm_s_numbers_and_gradients_are_torch_s():
+    values, weight = torch.randn(2, 3, 8, requires_grad=True), torch.randn(8, requires_grad=True)
+    wanted = functional.rms_norm(values, (8,), weight, 1e-6)
+    gradients = torch.autograd.grad(wanted.square().sum(), (values, weight))
+    with kernels.for_cpu():
+        found = functional.rms_norm(values, (8,), weight, 1e-6)
+    torch.testing.assert_close(found, wanted)
+    assert type(found.grad_fn).__name__ == "_RmsNormBackward"
+    torch.testing.assert_close(torch.autograd.grad(found.square().sum(), (values, weight)), gradients)
+    assert functional.rms_norm is TORCHS_NORM
+
+
+@pytest.mark.parametrize("options", [{"eps": 1e-6}, {"weight": torch.ones(3, 8)}, {"weight": torch.ones(8)}])
+def test_a_norm_that_is_not_t5_s_stays_torch_s(options):
+    shape = options["weight"].shape if "weight" in options else (8,)
+    values = torch.randn(2, 3, 8, requires_grad=True)
+    with kernels.for_cpu():
+        found = functional.rms_norm(values, shape, **options)
+    torch.testing.assert_close(found, functional.rms_norm(values, shape, **options))
+    assert type(found.grad_fn).__name__ != "_RmsNormBackward"

@@ -41,8 +41,12 @@ def kinds(model):
     ("name", "before", "after"),
     [
         ("gpt2", {"NewGELUActivation"}, {"GELU"}),
-        ("t5", {"T5DenseActDense"}, {"FeedForward"}),
-        ("mt5", {"MT5DenseGatedActDense", "NewGELUActivation"}, {"FeedForward", "GELU"}),
+        ("t5", {"T5DenseActDense", "T5LayerNorm"}, {"FeedForward", "Norm"}),
+        (
+            "mt5",
+            {"MT5DenseGatedActDense", "MT5LayerNorm", "NewGELUActivation"},
+            {"FeedForward", "Norm", "GELU"},
+        ),
     ],
 )
 def test_loss_gradients_and_names_stay(name, before, after):
@@ -66,6 +70,14 @@ def test_under_autocast_a_feed_forward_layer_casts_nothing_to_fp32():
         with torch.autocast("cpu", dtype=torch.bfloat16):
             dense(torch.randn(2, 3, 16))
     assert seen == [torch.float32, torch.bfloat16]
+
+
+def test_a_norm_divides_by_the_root_mean_square():
+    norm = pair_of("t5")[1].encoder.block[0].layer[0].layer_norm
+    states = torch.tensor([3.0, 4.0]).repeat(8)  # root of (9 + 16) / 2: 3.5355
+    torch.testing.assert_close(norm(states), states / 3.5355339)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert norm(states.bfloat16()).dtype == torch.float32
 
 
 def test_a_layer_that_transformers_keeps_in_fp32_stays_transformers_():
