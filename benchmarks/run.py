@@ -32,6 +32,7 @@ OURS, DEFAULT, BEST, LOOP = "ours", "HF default", "HF best flags", "plain loop"
 QUIET = ["--disable_tqdm", "true", "--save_strategy", "no", "--logging_steps", "1000", "--report_to", "none"]
 ON_CPU = not torch.cuda.is_available()
 HALF = ["--bf16", "--use_cpu", str(ON_CPU)] if has_bf16(ON_CPU) else []  # TrainingArguments asks for both on CPUs
+AS_JSON = ("sst2", "scitldr_a")  # their scripts read JSON lines under the ending .json only
 OWN = ["--eval_strategy", "no", "--load_best_model_at_end", "false", "--lr_scheduler_type", "linear"]
 
 
@@ -51,16 +52,17 @@ class Place:
         return self.work / "novels" if work.data == "novels" else self.data / work.data
 
     def file(self, work: Work, split: str) -> Path:
-        if work.data == "sst2":  # run_classification.py wants JSON lines under this ending
-            return self.work / f"sst2/{split}.json"
+        if work.data in AS_JSON:
+            return self.work / f"{work.data}/{split}.json"
         return self.of(work) / f"{split}.{'txt' if work.data == 'novels' else 'jsonl'}"
 
     def write(self) -> None:
         """The data that is not in `data` as it is needed."""
         works.write_novels(self.data, self.work / "novels")
-        (self.work / "sst2").mkdir(exist_ok=True)
-        for split in ("train", "validation"):
-            shutil.copy(self.data / f"sst2/{split}.jsonl", self.work / f"sst2/{split}.json")
+        for name in AS_JSON:
+            (self.work / name).mkdir(exist_ok=True)
+            for split in ("train", "validation"):
+                shutil.copy(self.data / f"{name}/{split}.jsonl", self.work / f"{name}/{split}.json")
 
 
 def peak_flops(precision: torch.dtype, size: int = 2048) -> float:
