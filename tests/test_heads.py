@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 import transformers
+from torch.nn import functional
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
 
 from recipes.common import heads
@@ -105,6 +106,19 @@ def test_an_evaluation_counts_the_hits_of_all_logits(name, kind):
     assert scores[:, 1].tolist() == expected.float().tolist()
     assert expected.any()
     assert not expected.all()
+
+
+def test_what_is_evaluated_is_not_smoothed():
+    """Perplexity would be that of another loss, and differ from that of a model whose logits are dense."""
+    model = model_of("gpt2", AutoModelForCausalLM)
+    inputs, labels = batch_of(model)
+    loss = TokenLoss(0.1, shift=True)
+    with torch.no_grad():
+        logits, truth = model(**inputs).logits[:, :-1], labels[:, 1:]
+        with heads.install(model, loss).predicting(labels):
+            scores = model(**inputs).logits
+    expected = functional.cross_entropy(logits[truth.ne(MISSING)], truth[truth.ne(MISSING)], reduction="none")
+    torch.testing.assert_close(scores[:, 0], expected)
 
 
 def test_a_forward_pass_begins_with_the_buffers_as_they_are():

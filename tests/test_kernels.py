@@ -137,8 +137,12 @@ def test_under_autocast_attention_is_in_its_precision():
         assert functional.scaled_dot_product_attention(query, query, query, dropout_p=0.1).dtype == torch.bfloat16
 
 
-def test_a_query_without_a_key_is_finite():
-    nothing = torch.zeros(5, 5, dtype=torch.bool)
+@pytest.mark.parametrize(
+    "nothing",
+    [torch.zeros(5, 5, dtype=torch.bool), torch.full((5, 5), torch.finfo().min), torch.full((5, 5), -torch.inf)],
+    ids=["bool", "fp32", "infinity"],
+)
+def test_a_query_without_a_key_is_finite(nothing):
     with kernels.for_cpu():
         found = attended(functional.scaled_dot_product_attention, torch.bfloat16, attn_mask=nothing)
     assert all(part.isfinite().all() for part in found)

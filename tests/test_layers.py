@@ -5,7 +5,14 @@ import copy
 import pytest
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, GPT2Config, MT5Config, T5Config
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    GPT2Config,
+    MT5Config,
+    NllbMoeConfig,
+    T5Config,
+)
 
 from recipes.common import layers
 
@@ -59,6 +66,16 @@ def test_loss_gradients_and_names_stay(name, before, after):
     assert gradients.keys() == wanted_gradients.keys()
     for parameter, gradient in gradients.items():
         torch.testing.assert_close(gradient, wanted_gradients[parameter], msg=parameter)
+
+
+def test_a_layer_of_the_same_name_and_other_parts_stays():
+    sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "vocab_size": 50, "num_experts": 2}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}
+    model = AutoModelForSeq2SeqLM.from_config(NllbMoeConfig(**sizes, **heads))
+    before = kinds(model)
+    assert "NllbMoeDenseActDense" in before
+    layers.replace(model)
+    assert kinds(model) == before
 
 
 def test_under_autocast_a_feed_forward_layer_casts_nothing_to_fp32():

@@ -63,6 +63,12 @@ def test_a_row_longer_than_the_budget_is_a_batch_of_its_own():
     assert [11] in [[LENGTHS[row] for row in batch] for batch in batches(10)]
 
 
+def test_batches_of_one_row_that_processes_cannot_share_are_refused():
+    """One of them would get an empty batch."""
+    with pytest.raises(Refusal, match="3 rows make 3 batches, which 2 processes cannot share"):
+        TokenBatches(range(3), 1, [600, 600, 600], 1024, accumulated=1, processes=2, rank=0)
+
+
 def test_every_epoch_has_the_same_number_of_batches_and_every_row_once_in_another_order():
     first, second = batches(20, epoch=0), batches(20, epoch=1)
     assert len(first) == len(second) == 5

@@ -20,6 +20,13 @@ class Letters:
         return {"input_ids": [[9 if letter == "\n" else ord(letter) - 87 for letter in text] for text in texts]}
 
 
+class WithoutBreaks(Letters):
+    """To it line breaks are no tokens."""
+
+    def __call__(self, texts, **options):
+        return super().__call__([text.replace("\n", "") for text in texts])
+
+
 def splits(train, validation=("aaaa",)):
     named = {"train": train, "validation": list(validation)}
     data = {name: datasets.Dataset.from_dict({"text": list(texts)}) for name, texts in named.items()}
@@ -61,6 +68,12 @@ def test_documents_end_with_the_end_token_and_the_tail_is_kept():
 def test_a_text_that_ends_in_a_line_break_goes_on_in_the_next():
     assert ids(pack(["a\n", "b\n", "c"], size=9).train) == [[10, 9, 11, 9, 12, END]]
     assert ids(pack(["a\n"], size=9).train) == [[10, 9, END]]
+
+
+def test_a_last_text_without_tokens_ends_the_document():
+    """WordPiece makes nothing of the blank line that a file ends with."""
+    tokens = packing.pack(splits(["ab\n", "\n"]), WithoutBreaks(), packing.Layout(4, END, PAD), arguments(), training())
+    assert ids(tokens.train) == [[10, 11, END]]
 
 
 def test_a_prefix_stands_before_every_block_and_is_no_token_of_the_text():
@@ -137,6 +150,19 @@ def test_a_resumed_stream_goes_on_with_no_block_lost_or_seen_twice(blocks, tmp_p
     assert take(again, 500) == whole[blocks : blocks + 500]
 
 
+def test_the_position_in_a_long_document_is_small(tmp_path):
+    """A loader's worker reports it through a pipe of 64 KiB, which the training process empties once a step."""
+    texts = ["abc", "abcdefgh" * 1500]  # 12,000 tokens in 3,000 blocks
+    whole, first = take(stream(texts), 4000), stream(texts)
+    take(first, 2530)
+    first.save(tmp_path, 2500)
+    mark = json.loads((tmp_path / packing.POSITION).read_text())["mark"]
+    assert mark == {"epoch": 0, "row": 1, "carried": [], "blocks": 1999}  # the first block is "abc" and its end
+    again = stream(texts)
+    again.load(tmp_path, 300)
+    assert take(again, 1000) == whole[2500:3500]
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -145,6 +171,7 @@ def test_a_resumed_stream_goes_on_with_no_block_lost_or_seen_twice(blocks, tmp_p
         {"mark": {"epoch": 0, "row": 0}},
         {"mark": {"epoch": 0, "row": 0.5, "carried": []}},
         {"mark": {"epoch": 0, "row": 0, "carried": [1, 300]}},
+        {"mark": {"epoch": 0, "row": 0, "carried": [], "blocks": -1}},
     ],
 )
 def test_a_position_that_no_stream_has_is_not_gone_to(damage, tmp_path):

@@ -1,10 +1,12 @@
 """Text -> tokens: what was cut off is counted exactly, and labels and row ids stay with their rows."""
 
 import itertools
+import pickle
 import subprocess
 import sys
 
 import datasets
+import pyarrow
 import pytest
 from conftest import ROOT
 from transformers import PreTrainedTokenizerFast
@@ -108,6 +110,21 @@ def test_more_rows_than_one_batch_stay_in_order(tokenizer, monkeypatch):
     monkeypatch.setattr(tokens, "BATCH", 3)
     encoded = encode(tokenizer, splits(split(*range(1, 11))), max_length=20)
     assert list(encoded.train["length"]) == list(range(3, 13))
+
+
+def test_tokens_are_on_disk_not_in_memory():
+    """20,000 rows of 200 tokens are 16 MB; their table says how much of them the process holds."""
+    rows = datasets.Dataset.from_dict({"row_id": range(20_000), "text": ["a"] * 20_000})
+
+    def encode_rows(batch):
+        return {"input_ids": [[7] * 200 for _ in batch["text"]], "attention_mask": [[1] * 200 for _ in batch["text"]]}
+
+    before = pyarrow.total_allocated_bytes()
+    encoded = tokens.encode(splits(rows), encode_rows, Arguments()).train
+    assert encoded.data.nbytes > 16e6
+    assert pyarrow.total_allocated_bytes() - before < 2e6
+    assert encoded[19_999]["input_ids"] == [7] * 200
+    assert len(pickle.loads(pickle.dumps(encoded))) == 20_000  # the file's name is gone by now
 
 
 def test_two_processes_give_what_one_gives(tokenizer, socket_enabled):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy
 import torch
 from datasets import Dataset
+from pyarrow.compute import list_value_length
 from transformers.modeling_outputs import BaseModelOutput
 
 from recipes.common.orders import lengths_of
@@ -14,6 +15,7 @@ from recipes.common.orders import lengths_of
 PROMPT = ("input_ids", "attention_mask")
 FEW = 0.005  # of the answers in training may be longer: one of 96 tokens would bound all that have 27
 ABOUT = 0.8  # of a text's length, and up to all of it: the texts that are like it
+ROWS = 10_000
 Array = numpy.ndarray
 
 
@@ -81,9 +83,15 @@ def _longest_answers(train: Dataset) -> tuple[Array, Array]:
     all of them an answer may be a quarter longer than any."""
     lengths = lengths_of(train)
     order = numpy.argsort(lengths, kind="stable")
-    answers = numpy.fromiter(map(len, train["labels"][:]), dtype=numpy.int64)[order]
+    answers = _label_lengths(train)[order]
     texts, lengths = numpy.unique(lengths), lengths[order]
     windows = zip(numpy.searchsorted(lengths, ABOUT * texts), numpy.searchsorted(lengths, texts, "right"), strict=True)
     longest = [numpy.quantile(answers[first:end], 1 - FEW, method="higher") for first, end in windows]
     longest = numpy.maximum.accumulate([*longest, answers.max()])
     return numpy.append(texts, texts[-1] + 1), longest + numpy.maximum(4, longest // 4)
+
+
+def _label_lengths(train: Dataset) -> Array:
+    """The labels of each row, counted without a list of them: memory holds some rows at a time."""
+    parts = train.select_columns("labels").with_format("arrow").iter(ROWS)
+    return numpy.concatenate([list_value_length(part["labels"]).to_numpy() for part in parts]).astype(numpy.int64)

@@ -29,7 +29,8 @@ BIAS = "final_logits_bias"  # BART and its relatives add it after the head
 
 class Head:
     """A model's output layer, which answers with [positions, 2]: loss in nats and hit (0 or 1) of each labelled
-    position, in the order of the rows, while `predicting` says the labels; with logits at any other time."""
+    position, in the order of the rows, while `predicting` says the labels; with logits at any other time. What is
+    learned is smoothed, what is evaluated is not."""
 
     def __init__(self, model: nn.Module, body: nn.Module, loss: TokenLoss):
         self.model, self.loss = model, loss
@@ -73,7 +74,8 @@ class Head:
         labels = self.loss.predicted(self.labels)
         bias = self.layer.bias if self.bias is None else self.bias[0]
         kept = (states[0], self.layer.weight, bias, labels[labels.ne(MISSING)])
-        return _Scores.apply(*kept, self.loss.label_smoothing, torch.is_grad_enabled())
+        learns = torch.is_grad_enabled()
+        return _Scores.apply(*kept, self.loss.label_smoothing if learns else 0.0, learns)
 
 
 def install(model: nn.Module, loss: TokenLoss) -> Head | None:

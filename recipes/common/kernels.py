@@ -77,8 +77,11 @@ def _attention(
 ) -> torch.Tensor:
     """A query that may attend to nothing attends to all alike; torch gives it zeros. Nobody reads its output."""
     scores = (query * scale) @ key.transpose(-1, -2)
+    least = torch.finfo(scores.dtype).min
     if mask is not None and mask.dtype == torch.bool:
-        mask = torch.zeros_like(mask, dtype=scores.dtype).masked_fill_(~mask, torch.finfo(scores.dtype).min)
+        mask = torch.zeros_like(mask, dtype=scores.dtype).masked_fill_(~mask, least)
+    elif mask is not None and not mask.requires_grad:  # fp32's least number is minus infinity in bf16
+        mask = mask.clamp(min=least)
     if mask is not None:
         scores += mask
     return functional.dropout(scores.softmax(-1), share) @ value

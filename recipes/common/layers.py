@@ -13,14 +13,16 @@ def replace(model: nn.Module) -> None:
         for name, child in part.named_children():
             if type(child) in (NewGELUActivation, FastGELUActivation):  # eight operations; torch's own is one
                 setattr(part, name, nn.GELU(approximate="tanh"))
-            elif type(child).__name__.endswith(("DenseActDense", "DenseGatedActDense")) and _in_one_precision(child):
+            elif _is_feed_forward(child):
                 setattr(part, name, FeedForward(child))
             elif type(child).__name__.endswith("T5LayerNorm"):
                 setattr(part, name, Norm(child))
 
 
-def _in_one_precision(layer: nn.Module) -> bool:
-    return len({weight.dtype for weight in layer.parameters()}) == 1
+def _is_feed_forward(layer: nn.Module) -> bool:
+    """T5's or a relative's (NLLB-MoE's has other parts), in one precision."""
+    named = type(layer).__name__.endswith(("DenseActDense", "DenseGatedActDense")) and hasattr(layer, "wo")
+    return named and len({weight.dtype for weight in layer.parameters()}) == 1
 
 
 class FeedForward(nn.Module):

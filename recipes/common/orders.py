@@ -100,6 +100,9 @@ class TokenBatches(BatchRebalanceSampler):
         while len(sizes) % self.processes:
             largest = int(numpy.argmax(sizes))
             half = sizes[largest] // 2
+            if not half:
+                what = f"{len(lengths)} rows make {len(sizes)} batches, which {self.processes} processes cannot share"
+                raise Refusal(what, "--tokens_per_batch", "raise it, or start a number of processes that divides them")
             sizes[largest : largest + 1] = [half, sizes[largest] - half]
         return sizes
 

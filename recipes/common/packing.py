@@ -176,7 +176,7 @@ def _tokenise(
     batches: Iterable[list[str]], encode: Callable, layout: Layout, cut: bool, folder: Path
 ) -> dict[str, Any]:
     """Writes ids and lengths as they come, so that memory holds one batch; `cut`: documents to the block's size."""
-    counts = _no_counts()
+    counts, last = _no_counts(), None
     with (folder / "ids.bin").open("wb") as ids, (folder / "lengths.bin").open("wb") as lengths:
         for texts, found in _encoded(batches, encode):
             for text, row in zip(texts, found, strict=True):
@@ -185,7 +185,8 @@ def _tokenise(
                 found = [row if len(row) <= layout.room else [*row[: layout.room - 1], layout.end] for row in found]
             numpy.fromiter(chain.from_iterable(found), dtype=store.TYPE).tofile(ids)
             numpy.fromiter(map(len, found), dtype=store.TYPE).tofile(lengths)
-        if found[-1][-1] != layout.end:
+            last = next((row[-1] for row in reversed(found) if row), last)  # a line break may be no token
+        if last != layout.end:
             numpy.asarray([layout.end], dtype=store.TYPE).tofile(ids)
             counts["tokens"] += 1
     return counts
@@ -245,7 +246,8 @@ class Stream(torch.utils.data.IterableDataset):
     """Blocks of a data set that is read while it is trained on, without end: epoch after epoch, in one order.
 
     The blocks of each window of 1,000 are shuffled by (seed, window). What is left of the last document when a pass
-    ends begins the next one. `position` after a number of blocks is small, and `go_to` it costs no tokenising.
+    ends begins the next one. `position` after a number of blocks is small: the document that is being cut, what was
+    carried into it, and how many blocks of it were given; `go_to` it costs no tokenising but that document's.
     """
 
     def __init__(self, rows: Any, column: str, encode: Any, layout: Layout, seed: int):
@@ -267,19 +269,21 @@ class Stream(torch.utils.data.IterableDataset):
             window, skip = window + 1, 0
 
     def _blocks(self, mark: dict[str, Any], window: int) -> Iterator[dict[str, Any]]:
-        number, ids = window * WINDOW, list(mark["carried"])
+        number, carried, passed_over = window * WINDOW, mark["carried"], mark.get("blocks", 0)
         room, epoch, row = self.layout.room, mark["epoch"], mark["row"]
         while True:
             for texts in self._texts(row):
                 for found in self.encode(texts):
-                    row += 1
-                    ids += found
-                    while len(ids) >= room:
-                        block, ids = numpy.asarray(ids[:room], dtype=numpy.int32), ids[room:]
-                        yield {"input_ids": _framed(block, self.layout), "row": number, "epoch": epoch, "context": 0}
+                    ids = numpy.asarray([*carried, *found], dtype=numpy.int32)
+                    whole = len(ids) // room
+                    for block in range(passed_over, whole):
+                        framed = _framed(ids[block * room : (block + 1) * room], self.layout)
+                        yield {"input_ids": framed, "row": number, "epoch": epoch, "context": 0}
                         number += 1
                         if number % WINDOW == 0:
-                            self._mark(number // WINDOW, {"epoch": epoch, "row": row, "carried": list(ids)})
+                            here = {"epoch": epoch, "row": row, "carried": carried, "blocks": block + 1}
+                            self._mark(number // WINDOW, here)
+                    row, carried, passed_over = row + 1, ids[whole * room :].tolist(), 0
             epoch, row = epoch + 1, 0
 
     def _mark(self, window: int, mark: dict[str, Any]) -> None:
@@ -324,7 +328,7 @@ class Stream(torch.utils.data.IterableDataset):
         """Goes to the position that a checkpoint holds; raises where that is none, or has ids beyond the vocabulary."""
         position = json.loads((folder / POSITION).read_text(encoding="utf-8"))
         mark = position["mark"]
-        numbers = [position["blocks"], mark["epoch"], mark["row"], *mark["carried"]]
+        numbers = [position["blocks"], mark["epoch"], mark["row"], mark.get("blocks", 0), *mark["carried"]]
         if not all(isinstance(number, int) and number >= 0 for number in numbers):
             raise ValueError(f"{POSITION} holds what is no position")
         if max(mark["carried"], default=0) >= vocabulary:

@@ -1,9 +1,11 @@
 """Text -> tokens: runs a recipe's encode function over every split and counts what was cut off."""
 
 import itertools
+import tempfile
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -86,19 +88,27 @@ def encode(splits: Splits, encode_rows: Callable[[dict], Any], arguments: Argume
         if isinstance(split, datasets.IterableDataset):
             tokens.train = Endless(split, encode_rows, {*splits.texts, splits.target, "row_id"})
             continue
-        encoded = split.map(
-            partial(_batch, encode_rows),
-            batched=True,
-            batch_size=BATCH,
-            num_proc=arguments.preprocessing_num_workers,
-            desc=f"tokenising {name}",
-        )
+        encoded = _on_disk(split, partial(_batch, encode_rows), arguments.preprocessing_num_workers, name)
         lengths, truncated = (encoded[column][:] for column in ("length", "truncated"))  # a Column gives row by row
         tokens.counts[name] = {"rows": len(encoded), "tokens": sum(lengths)}
         if None not in truncated:
             tokens.counts[name]["truncated_share"] = sum(truncated) / max(len(encoded), 1)
         setattr(tokens, name, encoded.remove_columns("truncated"))
     return tokens
+
+
+def _on_disk(split: datasets.Dataset, encode_batch: Callable, workers: int | None, name: str) -> datasets.Dataset:
+    """The split with its columns beside, read by memory map from a file without a name, which goes with the process."""
+    with tempfile.TemporaryDirectory(prefix="tokens-") as folder:
+        encoded = split.map(
+            encode_batch,
+            batched=True,
+            batch_size=BATCH,
+            num_proc=workers,
+            cache_file_name=str(Path(folder, f"{name}.arrow")),
+            desc=f"tokenising {name}",
+        )
+        return datasets.Dataset(encoded.data.table, encoded.info, fingerprint=encoded._fingerprint)
 
 
 def pairs(tokenizer: Any, model: Any, arguments: Any) -> Callable[[list[str], list[str]], Any]:
