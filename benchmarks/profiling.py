@@ -53,10 +53,11 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 STEPS = 20  # beyond the last one that is measured
 # What an operation belongs to: the first whose words its name holds.
 KINDS = {
+    "cross entropy": ("log_softmax", "exp_"),
     "attention": ("dot_product", "_softmax"),
     "matrix products": ("mm", "linear", "matmul"),
     "optimizer and gradient norm": ("adam", "_foreach", "Optimizer", "vector_norm"),
-    "dropout": ("dropout", "bernoulli"),
+    "dropout": ("dropout", "_Dropout", "bernoulli"),
     "norms": ("norm", "rsqrt", "pow"),
     "embeddings": ("embedding", "index", "gather"),
     "copies and casts": ("copy", "cat", "clone", "contiguous"),

@@ -21,6 +21,8 @@ from transformers import (
 
 from recipes.common.vocabularies import train_tokenizer
 
+# Sorts rows within groups of 50 steps (or a quarter of an epoch), longest first: other numbers of steps would have
+# longer rows than an epoch has.
 LENGTH_GROUPS = ["--train_sampling_strategy", "group_by_length"]
 PREFIX = ["--source_prefix", "translate English to German: "]
 SUMMARY_PREFIX = ["--source_prefix", "summarize: "]
@@ -39,7 +41,7 @@ class Work:
     steps: int
     rows: int  # of a step
     best: list[str] = field(default_factory=list)  # flags that make the peer as fast as it gets, beside --bf16
-    quality: str = "eval_loss"
+    quality: tuple[str, ...] = ("eval_loss",)
     peer: list[str] = field(default_factory=list)  # what the peer needs beside, to do the same
     length: int = 128  # of a row, for the loop
 
@@ -61,7 +63,7 @@ WORKS = [
         steps=216,
         rows=32,
         best=[*LENGTH_GROUPS, "--pad_to_max_length", "false"],
-        quality="eval_accuracy",
+        quality=("eval_accuracy",),
     ),
     Work(
         "masked LM: BERT 4x256",
@@ -101,9 +103,10 @@ WORKS = [
         model="t5-translation",
         data="multi30k_en_de",
         flags=["--source_lang", "en", "--target_lang", "de", *PREFIX, "--learning_rate", "1e-3"],
-        steps=60,
+        steps=50,
         rows=64,
         best=LENGTH_GROUPS,
+        quality=("eval_loss", "eval_gen_len"),
         peer=["--predict_with_generate"],
     ),
     Work(
@@ -113,9 +116,10 @@ WORKS = [
         model="t5-summarization",
         data="scitldr_a",
         flags=[*SUMMARY_PREFIX, "--learning_rate", "1e-3", "--max_source_length", "512"],
-        steps=30,
+        steps=31,
         rows=16,
         best=LENGTH_GROUPS,
+        quality=("eval_loss", "eval_gen_len"),
         peer=["--predict_with_generate"],
         length=512,
     ),

@@ -34,6 +34,7 @@ MODEL_KEYS = {
     *("tokenizer_name", "tokenizer_algorithm", "vocab_size", "per_device_train_batch_size", "learning_rate"),
     *("block_size", "max_seq_length", "max_source_length", "max_target_length"),
     *("num_train_epochs", "max_steps", "lr_scheduler_type", "warmup_steps", "weight_decay", "max_grad_norm"),
+    "mlm_probability",
 }
 GROUPS = [
     ({"train_file", "dataset_name", "task_name"}, DATA_KEYS),
