@@ -20,13 +20,13 @@ sys.path.insert(0, next(str(path) for path in Path(__file__).resolve().parents i
 
 from benchmarks import processes, results
 
+FIRST = 10  # steps that do not count: memory is asked for, products are prepared
 # The run of nanoGPT's README for a CPU.
 THEIRS = "--device=cpu --compile=False --eval_iters=20 --log_interval=1 --block_size=64 --batch_size=12 --n_layer=4"
 THEIRS += " --n_head=4 --n_embd=128 --lr_decay_iters=2000 --dropout=0.0 --eval_interval=100000"
 OURS = "--model_type gpt2 --tokenizer_algorithm char --vocab_size 100 --block_size 64 --learning_rate 1e-3"
 OURS += " --per_device_train_batch_size 12 --lr_scheduler_type cosine --warmup_steps 100"
 OURS += " --adam_beta2 0.99 --weight_decay 0.1 --save_strategy no --eval_strategy no --load_best_model_at_end false"
-FIRST = 10  # steps that do not count: memory is asked for, products are prepared
 SIZES = "n_embd=128,n_layer=4,n_head=4,n_positions=64,resid_pdrop=0,embd_pdrop=0,attn_pdrop=0"
 
 
