@@ -26,10 +26,11 @@ def model():
 
 @pytest.fixture
 def answers(model):
-    def build(train=TRAIN, generation_max_length=None, **flags):
+    def build(train=TRAIN, generation_max_length=None, eval_batch_size=8, **flags):
         flags = {"val_max_target_length": None, "max_target_length": 128, "num_beams": None} | flags
         flags = {"interim_eval_samples": 2} | flags
-        training = SimpleNamespace(generation_max_length=generation_max_length, generation_num_beams=None, seed=1)
+        training = {"generation_max_length": generation_max_length, "generation_num_beams": None, "seed": 1}
+        training = SimpleNamespace(**training, train_batch_size=8, eval_batch_size=eval_batch_size)
         return Answers(model, SimpleNamespace(**flags), training, SimpleNamespace(train=train))
 
     return build
@@ -80,6 +81,23 @@ def test_answers_with_the_encoder_s_states_are_those_without(answers, model):
     assert not reads
     assert torch.equal(answers().write(model, inputs, None, shared_out=False), written)
     assert len(reads) == 1
+
+
+@pytest.mark.parametrize("rows, beams, together", [(8, 1, 4), (4, 1, 4), (16, 1, 2), (64, 1, 1), (8, 2, 2), (8, 5, 1)])
+def test_batches_are_written_about_together_within_the_memory_of_training(rows, beams, together, answers):
+    """Training takes 8 rows: 4 x 8 may be written about, a beam counting as a row."""
+    assert answers(eval_batch_size=rows, num_beams=beams).together == together
+
+
+@pytest.mark.parametrize(
+    "rows, parts", [(3, [3]), (8, [8]), (10, [8, 2]), (32, [8] * 4), (50, [13, 13, 13, 11])], ids=str
+)
+def test_what_is_written_about_together_is_scored_in_batches(rows, parts, answers):
+    inputs = {"input_ids": torch.arange(2 * rows).reshape(rows, 2), "labels": torch.arange(rows)[:, None]}
+    found = answers().parts(inputs)
+    assert [len(part["labels"]) for part in found] == parts
+    for name, values in inputs.items():
+        assert torch.equal(torch.cat([part[name] for part in found]), values)
 
 
 def test_a_sample_is_the_same_rows_each_time_in_their_order(answers):

@@ -148,10 +148,20 @@ def test_a_query_without_a_key_is_finite(nothing):
     assert all(part.isfinite().all() for part in found)
 
 
+@pytest.mark.parametrize("queries, keys", [(1, 700), (1, 5), (5, 5)])
+def test_attention_without_gradients_is_torch_s_but_for_rounding(queries, keys):
+    query, key, value = torch.randn(2, 3, queries, 4), torch.randn(2, 3, keys, 4), torch.randn(2, 3, keys, 4)
+    wanted = TORCHS_ATTENTION(query, key, value)
+    with kernels.for_cpu(), torch.autocast("cpu", dtype=torch.bfloat16):
+        found = functional.scaled_dot_product_attention(query, key, value)
+    torch.testing.assert_close(found.float(), wanted, atol=0.03, rtol=0.03)
+    assert not torch.equal(found, TORCHS_ATTENTION(*(part.bfloat16() for part in (query, key, value))))
+
+
 @pytest.mark.parametrize("case", ["fp32", "evaluation", "long", "grouped"])
 def test_where_torch_s_attention_is_quick_it_is_torch_s(case):
     precision = torch.float32 if case == "fp32" else torch.bfloat16
-    length = kernels.LONGEST + 1 if case == "long" else 5
+    length = {"long": kernels.LONGEST + 1, "evaluation": kernels.LONGEST_FORWARD + 1}.get(case, 5)
     query = torch.randn(1, 4, length, 4, dtype=precision).requires_grad_(case != "evaluation")
     key = torch.randn(1, 2 if case == "grouped" else 4, length, 4, dtype=precision)
     wanted = TORCHS_ATTENTION(query, key, key, enable_gqa=case == "grouped")

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import sacrebleu
+import transformers
 from conftest import SHORT, as_if_killed, load_recipe, merged, predictions
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
@@ -128,6 +129,23 @@ def test_evaluations_in_training_answer_a_sample_and_the_last_one_every_row(reci
     metrics = recipe.main(merged(*FILES, *TINY, *SHORT, *flags, "--per_device_eval_batch_size", "8"))
     assert answered == [3, 3, 4, 4]  # two evaluations in training, then all of validation and of test
     assert metrics["eval_samples"] == len(predictions()) == 4
+
+
+def test_answers_to_several_batches_are_written_at_once_and_are_those_of_each(recipe, pairs, monkeypatch):
+    scored, score = [], transformers.Trainer.prediction_step
+
+    def counting(self, model, inputs, *rest):
+        scored.append(len(inputs["input_ids"]))
+        return score(self, model, inputs, *rest)
+
+    monkeypatch.setattr(transformers.Trainer, "prediction_step", counting)
+    found = []
+    for rows in ("1", "8"):
+        flags = ["--bf16", "false", "--max_eval_samples", "4", "--output_dir", rows]
+        recipe.main(merged(*FILES, *TINY, *SHORT, *flags, "--per_device_eval_batch_size", rows))
+        found.append([(row["prediction"], pytest.approx(row["loss"], abs=1e-5)) for row in predictions(rows)])
+    assert scored == [1] * 12 + [4] * 3  # in training, of validation, and of test
+    assert found[0] == found[1]
 
 
 def test_adapters(recipe, pairs):

@@ -16,6 +16,7 @@ PROMPT = ("input_ids", "attention_mask")
 FEW = 0.005  # of the answers in training may be longer: one of 96 tokens would bound all that have 27
 ABOUT = 0.8  # of a text's length, and up to all of it: the texts that are like it
 ROWS = 10_000
+TOGETHER = 4  # batches: their decoder keeps 2 x 4 states a token and layer, training one 17 (Korthikanti et al. 2022)
 Array = numpy.ndarray
 
 
@@ -23,7 +24,8 @@ class Answers:
     """Writes answers with a model of an encoder and a decoder, whose generation configuration it sets.
 
     Nothing bounds answers by default: an untrained model wrote 122 tokens about captions of 15. Here they may grow as
-    long as was asked for, or a quarter longer than nearly all training answers to texts of about this length.
+    long as was asked for, or a quarter longer than nearly all training answers to texts of about this length. As many
+    batches are written about `together` as take no more memory than training does: a token costs hardly more for all.
     """
 
     def __init__(self, model: torch.nn.Module, arguments: Any, training_arguments: Any, encoded: Any):
@@ -38,6 +40,9 @@ class Answers:
             self.lengths, self.longest = _longest_answers(encoded.train)
         generation.max_length, generation.max_new_tokens = None, int(self.limits(numpy.inf))
         generation.num_beams = arguments.num_beams or training_arguments.generation_num_beams or generation.num_beams
+        self.rows = training_arguments.eval_batch_size
+        beams = self.rows * (generation.num_beams or 1)
+        self.together = min(max(TOGETHER * training_arguments.train_batch_size // beams, 1), TOGETHER)
 
     def limits(self, lengths: Any) -> Array:
         """Tokens that may be written about texts of these lengths in tokens."""
@@ -50,6 +55,12 @@ class Answers:
             return dataset
         rows = numpy.random.default_rng(self.seed).choice(len(dataset), self.interim, replace=False)
         return dataset.select(numpy.sort(rows))
+
+    def parts(self, inputs: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+        """A batch to write about as the batches to be scored, which have a training's memory or less."""
+        rows = max(self.rows, -(-len(inputs["input_ids"]) // self.together))
+        split = [values.split(rows) for values in inputs.values()]
+        return [dict(zip(inputs, part, strict=True)) for part in zip(*split, strict=True)]
 
     def write(self, model: Any, inputs: dict, encoded: torch.Tensor | None, shared_out: bool) -> torch.Tensor:
         """Token ids [rows, length] about the texts of a batch; `encoded` is what the encoder made of them, or it reads

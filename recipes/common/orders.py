@@ -192,8 +192,8 @@ def for_evaluation(dataset: Any, arguments: Any, answers: Any = None) -> Evaluat
     if lengths is None:
         return None
     written = 0 if answers is None else answers.limits(lengths)
-    rows, processes, rank = arguments.eval_batch_size, arguments.world_size, arguments.process_index
-    return EvaluationBatches(lengths, rows, processes, rank, written)
+    rows = arguments.eval_batch_size * (1 if answers is None else answers.together)
+    return EvaluationBatches(lengths, rows, arguments.world_size, arguments.process_index, written)
 
 
 def for_training(dataset: Any, arguments: Any, tokens_per_batch: int | None = None) -> Shuffled | TokenBatches | None:

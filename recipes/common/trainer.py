@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,8 @@ class Trainer(transformers.Trainer):
         self.answers = answers if getattr(self.args, "predict_with_generate", False) else None
         scored = isinstance(self.compute_loss_func, losses.TokenLoss)
         self._head = heads.install(self.model, self.compute_loss_func) if scored else None
+        if self.answers is not None and self._head is None:
+            self.answers.together = 1  # the logits of one batch are enough
         if self.preprocess_logits_for_metrics is not None:
             self.args.prediction_loss_only = False  # sums of tokens are as small as the loss, and they are right
         if self.compute_metrics is not None:
@@ -253,9 +255,12 @@ class Trainer(transformers.Trainer):
 
     def training_step(self, *args: Any, **options: Any) -> torch.Tensor:
         """The loss of a batch, its gradients added to the model's."""
-        eager_on_cpu = self.args.device.type == "cpu" and not self.args.torch_compile
-        with kernels.for_cpu() if eager_on_cpu else nullcontext():
+        with self._kernels():
             return super().training_step(*args, **options)
+
+    def _kernels(self) -> AbstractContextManager[None]:
+        eager_on_cpu = self.args.device.type == "cpu" and not self.args.torch_compile
+        return kernels.for_cpu() if eager_on_cpu else nullcontext()
 
     def compute_loss(self, model: Any, inputs: dict, *args: Any, **options: Any) -> Any:
         """The loss; DeepSpeed takes its optimizer step with the backward pass, so that the loss is looked at before."""
@@ -305,15 +310,21 @@ class Trainer(transformers.Trainer):
         """Loss, logits and labels of a batch; with --predict_with_generate the logits come with the generated ids."""
         if self.is_in_train and (signal := self._signal()):
             raise signals.Stopped(signal, self.state.global_step)
+        with self._kernels():
+            if self.answers is None:
+                return self._score_batch(model, inputs, prediction_loss_only, ignore_keys)[:3]
+            parts = self.answers.parts(inputs)
+            scored = [self._score_batch(model, part, prediction_loss_only, ignore_keys) for part in parts]
+            loss, logits, labels, encoded = map(_joined, zip(*scored, strict=True))
+            shared_out = self.args.world_size > 1 and (is_deepspeed_zero3_enabled() or self.is_fsdp_enabled)
+            with self.accelerator.autocast():  # around all tokens of the answers: weights are cast once
+                generated = self.answers.write(self.model, self._prepare_inputs(inputs), encoded, shared_out)
+            return loss, (logits, generated), labels
+
+    def _score_batch(self, model: Any, inputs: dict, prediction_loss_only: bool, ignore_keys: Any) -> tuple:
         self._encoded = None
         loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
-        logits = logits[0] if isinstance(logits, tuple) else logits
-        if prediction_loss_only or self.answers is None:
-            return loss, logits, labels
-        shared_out = self.args.world_size > 1 and (is_deepspeed_zero3_enabled() or self.is_fsdp_enabled)
-        with self.accelerator.autocast():  # around all tokens of the answers: weights are cast once
-            generated = self.answers.write(self.model, self._prepare_inputs(inputs), self._encoded, shared_out)
-        return loss, (logits, generated), labels
+        return loss, logits[0] if isinstance(logits, tuple) else logits, labels, self._encoded
 
     def _score(self, compute_metrics: Any, prediction: EvalPrediction) -> dict[str, float]:
         """Metrics get the rows in order, and as `inputs` the data set: its texts are the references."""
@@ -461,3 +472,10 @@ class Trainer(transformers.Trainer):
     def _name_best(self, output_dir: Path) -> None:
         if self.state.best_global_step:
             self.state.best_model_checkpoint = str(output_dir / f"checkpoint-{self.state.best_global_step}")
+
+
+def _joined(parts: tuple[torch.Tensor | None, ...]) -> torch.Tensor | None:
+    """What was found for parts of a batch: one tensor, or the mean of single numbers; None where there is none."""
+    if parts[0] is None:
+        return None
+    return torch.cat(parts) if parts[0].dim() else torch.stack(parts).mean()
