@@ -8,6 +8,7 @@ from datasets import Dataset
 from transformers import T5Config, T5ForConditionalGeneration
 
 from recipes.common.generation import Answers
+from recipes.common.labels import MISSING
 
 TRAIN = Dataset.from_dict(
     {"length": [10, 20, 30, 40], "labels": [[1] * 8, [1] * 24, [1] * 16, [1] * 40]}  # 30 tokens got fewer than 20
@@ -76,10 +77,10 @@ def test_answers_with_the_encoder_s_states_are_those_without(answers, model):
     states = model.encoder(**inputs).last_hidden_state
     reads = []
     model.encoder.register_forward_hook(lambda *_: reads.append(1))
-    written = answers().write(model, inputs, states, shared_out=False)
+    written = answers().write(model, inputs, [states], shared_out=False)
     assert written.shape == (1, 1 + 12)
     assert not reads
-    assert torch.equal(answers().write(model, inputs, None, shared_out=False), written)
+    assert torch.equal(answers().write(model, inputs, [None], shared_out=False), written)
     assert len(reads) == 1
 
 
@@ -93,11 +94,33 @@ def test_batches_are_written_about_together_within_the_memory_of_training(rows, 
     "rows, parts", [(3, [3]), (8, [8]), (10, [8, 2]), (32, [8] * 4), (50, [13, 13, 13, 11])], ids=str
 )
 def test_what_is_written_about_together_is_scored_in_batches(rows, parts, answers):
-    inputs = {"input_ids": torch.arange(2 * rows).reshape(rows, 2), "labels": torch.arange(rows)[:, None]}
+    ids = torch.arange(2 * rows).reshape(rows, 2)
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": torch.arange(rows)[:, None]}
     found = answers().parts(inputs)
     assert [len(part["labels"]) for part in found] == parts
     for name, values in inputs.items():
         assert torch.equal(torch.cat([part[name] for part in found]), values)
+
+
+def test_a_part_is_as_long_as_it_needs_to_be(answers, model):
+    lengths = [9] * 8 + [4] * 8  # of texts, and of answers a third
+    real = torch.arange(9) < torch.tensor(lengths)[:, None]
+    labels = torch.full((16, 3), 7).masked_fill(~real[:, ::3], MISSING)
+    inputs = {"input_ids": torch.randint(1, 50, (16, 9)) * real, "attention_mask": real.long(), "labels": labels}
+    parts = answers().parts(inputs | {"decoder_input_ids": labels.clamp(min=0)})
+    assert [[list(values.shape) for values in part.values()] for part in parts] == [
+        [[8, 9], [8, 9], [8, 3], [8, 3]],
+        [[8, 4], [8, 4], [8, 2], [8, 2]],
+    ]
+    encoded = [model.encoder(part["input_ids"], part["attention_mask"]).last_hidden_state for part in parts]
+    wanted = answers().write(model, inputs, [None], shared_out=False)
+    assert torch.equal(answers().write(model, inputs, encoded, shared_out=False), wanted)
+
+
+def test_without_any_label_a_part_keeps_a_column(answers):
+    ids = torch.ones(16, 2, dtype=torch.int64)
+    inputs = {"input_ids": ids, "attention_mask": ids, "labels": torch.full((16, 3), MISSING)}
+    assert [part["labels"].shape for part in answers().parts(inputs)] == [(8, 1)] * 2
 
 
 def test_a_sample_is_the_same_rows_each_time_in_their_order(answers):

@@ -1,10 +1,12 @@
-"""Dropout and attention on a CPU: torch's in all but the random numbers."""
+"""Dropout, attention and norms on a CPU: torch's in all but the random numbers."""
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
+from transformers import T5Config, T5ForConditionalGeneration
+from transformers.integrations import sdpa_attention
 
 from recipes.common import kernels
 
@@ -94,6 +96,7 @@ def test_it_holds_within_only():
         raise ValueError("stop")
     assert functional.dropout is TORCHS
     assert functional.scaled_dot_product_attention is TORCHS_ATTENTION
+    assert sdpa_attention.create_position_bias_mask is kernels._biased_mask
 
 
 def attended(function, precision, **options):
@@ -169,6 +172,38 @@ def test_where_torch_s_attention_is_quick_it_is_torch_s(case):
         assert torch.equal(
             functional.scaled_dot_product_attention(query, key, key, enable_gqa=case == "grouped"), wanted
         )
+
+
+@pytest.fixture
+def t5():
+    """Two layers in the encoder and in the decoder, with two heads."""
+    sizes = {"d_model": 16, "d_kv": 8, "num_heads": 2, "d_ff": 32, "num_layers": 2, "vocab_size": 50}
+    return T5ForConditionalGeneration(T5Config(decoder_start_token_id=0, pad_token_id=0, **sizes)).eval()
+
+
+def scored(model):
+    """The loss about three rows, the second of them padded, and all gradients."""
+    ids = torch.arange(1, 16).reshape(3, 5)
+    mask = torch.tensor([[1] * 5, [1, 1, 0, 0, 0], [1] * 5])
+    loss = model(input_ids=ids, attention_mask=mask, labels=ids[:, :4].contiguous()).loss
+    gradients = torch.autograd.grad(loss, list(model.parameters())) if torch.is_grad_enabled() else []
+    return [loss, *gradients]
+
+
+def test_a_mask_with_position_biases_is_made_once_for_all_layers(t5, monkeypatch):
+    made, make = [], kernels._biased_mask
+    monkeypatch.setattr(kernels, "_biased_mask", lambda *rest: made.append(make(*rest)) or made[-1])
+    with torch.no_grad(), kernels.for_cpu():
+        (found,) = scored(t5)
+    assert [mask.shape for mask in made] == [(3, 2, 5, 5), (1, 2, 4, 4), (3, 2, 4, 5)]  # not two of each
+    with torch.no_grad():
+        torch.testing.assert_close([found], scored(t5))
+
+
+def test_position_biases_are_learned_from_every_layer(t5):
+    wanted = scored(t5)
+    with kernels.for_cpu():
+        torch.testing.assert_close(scored(t5), wanted)
 
 
 def test_the_norm_s_numbers_and_gradients_are_torch_s():

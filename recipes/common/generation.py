@@ -1,6 +1,6 @@
 """Answers to the texts that are evaluated: as long as the training data's answers to such texts, and no longer."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -8,8 +8,10 @@ import numpy
 import torch
 from datasets import Dataset
 from pyarrow.compute import list_value_length
+from torch.nn import functional
 from transformers.modeling_outputs import BaseModelOutput
 
+from recipes.common.labels import MISSING
 from recipes.common.orders import lengths_of
 
 PROMPT = ("input_ids", "attention_mask")
@@ -57,18 +59,20 @@ class Answers:
         return dataset.select(numpy.sort(rows))
 
     def parts(self, inputs: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
-        """A batch to write about as the batches to be scored, which have a training's memory or less."""
+        """A batch to write about as the batches to be scored, each without the padding that it does not need."""
         rows = max(self.rows, -(-len(inputs["input_ids"]) // self.together))
         split = [values.split(rows) for values in inputs.values()]
-        return [dict(zip(inputs, part, strict=True)) for part in zip(*split, strict=True)]
+        parts = [dict(zip(inputs, part, strict=True)) for part in zip(*split, strict=True)]
+        return [_trimmed(part) for part in parts] if len(parts) > 1 else parts
 
-    def write(self, model: Any, inputs: dict, encoded: torch.Tensor | None, shared_out: bool) -> torch.Tensor:
-        """Token ids [rows, length] about the texts of a batch; `encoded` is what the encoder made of them, or it reads
-        them again. `shared_out`: no process stops before the others, because they hold the model together."""
-        prompt = {name: inputs[name] for name in PROMPT}
-        if encoded is not None:
-            prompt["encoder_outputs"] = BaseModelOutput(encoded)
-        most = int(self.limits(inputs["input_ids"].shape[1]))
+    def write(self, model: Any, inputs: dict, encoded: Sequence[torch.Tensor | None], shared_out: bool) -> torch.Tensor:
+        """Token ids [rows, length] about the texts of a batch; `encoded` is what the encoder made of its parts, or it
+        reads them again. `shared_out`: no process stops before the others, because they hold the model together."""
+        prompt, length = {name: inputs[name] for name in PROMPT}, inputs["input_ids"].shape[1]
+        if all(states is not None for states in encoded):
+            padded = [functional.pad(states, (0, 0, 0, length - states.shape[1])) for states in encoded]
+            prompt["encoder_outputs"] = BaseModelOutput(torch.cat(padded))
+        most = int(self.limits(length))
         with _as_built(model):
             return model.generate(**prompt, max_new_tokens=most, synced_gpus=shared_out)
 
@@ -86,6 +90,19 @@ def _as_built(model: torch.nn.Module) -> Iterator[None]:
         yield
     finally:
         model.forward = wrapped
+
+
+def _trimmed(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The batch without the last columns that hold padding in every row."""
+    texts, answers = _end(batch["attention_mask"].bool()), _end(batch["labels"].ne(MISSING))
+    ends = dict.fromkeys(PROMPT, texts) | dict.fromkeys(("labels", "decoder_input_ids"), answers)
+    return {name: values[:, : ends[name]] if name in ends else values for name, values in batch.items()}
+
+
+def _end(mask: torch.Tensor) -> int:
+    """Columns up to the last that is true in a row, and one at least."""
+    columns = mask.any(0).nonzero()
+    return int(columns[-1]) + 1 if len(columns) else 1
 
 
 def _longest_answers(train: Dataset) -> tuple[Array, Array]:

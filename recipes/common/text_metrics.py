@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -146,13 +147,24 @@ def units(text: str) -> list[str]:
     return re.findall(r"\w+", spaced)
 
 
+class StemmingTokenizer:
+    """rouge_score's default words, each stemmed once: that takes three quarters of its time."""
+
+    def __init__(self) -> None:
+        from nltk.stem.porter import PorterStemmer
+
+        self.stem = lru_cache(maxsize=2**16)(PorterStemmer().stem)
+
+    def tokenize(self, text: str) -> list[str]:
+        """Lower-case words of letters and digits, those of more than three characters by their stems."""
+        from rouge_score.tokenize import tokenize
+
+        return tokenize(text, self)
+
+
 def rouge_tokenizer(references: Sequence[str]) -> Any:
     """rouge_score's default with stemming, as Hugging Face's script has it; for unspaced scripts characters."""
-    if any(UNSPACED.search(text) for text in references):
-        return UnspacedTokenizer()
-    from rouge_score.tokenizers import DefaultTokenizer
-
-    return DefaultTokenizer(use_stemmer=True)
+    return UnspacedTokenizer() if any(UNSPACED.search(text) for text in references) else StemmingTokenizer()
 
 
 def rouge_scores(hypotheses: Sequence[str], references: Sequence[str], interval: bool = True) -> dict[str, float]:

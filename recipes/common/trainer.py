@@ -313,13 +313,14 @@ class Trainer(transformers.Trainer):
         with self._kernels():
             if self.answers is None:
                 return self._score_batch(model, inputs, prediction_loss_only, ignore_keys)[:3]
+            inputs = self._prepare_inputs(inputs)
             parts = self.answers.parts(inputs)
             scored = [self._score_batch(model, part, prediction_loss_only, ignore_keys) for part in parts]
-            loss, logits, labels, encoded = map(_joined, zip(*scored, strict=True))
+            losses, logits, _, encoded = zip(*scored, strict=True)
             shared_out = self.args.world_size > 1 and (is_deepspeed_zero3_enabled() or self.is_fsdp_enabled)
             with self.accelerator.autocast():  # around all tokens of the answers: weights are cast once
-                generated = self.answers.write(self.model, self._prepare_inputs(inputs), encoded, shared_out)
-            return loss, (logits, generated), labels
+                generated = self.answers.write(self.model, inputs, encoded, shared_out)
+            return torch.stack(losses).mean(), (torch.cat(logits), generated), inputs["labels"]
 
     def _score_batch(self, model: Any, inputs: dict, prediction_loss_only: bool, ignore_keys: Any) -> tuple:
         self._encoded = None
@@ -472,10 +473,3 @@ class Trainer(transformers.Trainer):
     def _name_best(self, output_dir: Path) -> None:
         if self.state.best_global_step:
             self.state.best_model_checkpoint = str(output_dir / f"checkpoint-{self.state.best_global_step}")
-
-
-def _joined(parts: tuple[torch.Tensor | None, ...]) -> torch.Tensor | None:
-    """What was found for parts of a batch: one tensor, or the mean of single numbers; None where there is none."""
-    if parts[0] is None:
-        return None
-    return torch.cat(parts) if parts[0].dim() else torch.stack(parts).mean()
