@@ -1,5 +1,7 @@
 """Dropout, attention and norms on a CPU: torch's in all but the random numbers."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -96,7 +98,7 @@ def test_it_holds_within_only():
         raise ValueError("stop")
     assert functional.dropout is TORCHS
     assert functional.scaled_dot_product_attention is TORCHS_ATTENTION
-    assert sdpa_attention.create_position_bias_mask is kernels._biased_mask
+    assert sdpa_attention.create_position_bias_mask is kernels.THEIRS["create_position_bias_mask"]
 
 
 def attended(function, precision, **options):
@@ -161,10 +163,22 @@ def test_attention_without_gradients_is_torch_s_but_for_rounding(queries, keys):
     assert not torch.equal(found, TORCHS_ATTENTION(*(part.bfloat16() for part in (query, key, value))))
 
 
+@pytest.mark.parametrize("options", MASKS.values(), ids=MASKS)
+def test_attention_in_groups_of_rows_is_that_of_all(options, monkeypatch):
+    """Two rows of 3 heads x 5 x 5 weights, one at a time and both at once."""
+    query, key, value = (torch.randn(SHAPE, dtype=torch.bfloat16) for _ in range(3))
+    found = []
+    for at_once in (3 * 5 * 5, 2 * 3 * 5 * 5):
+        monkeypatch.setattr(kernels, "IN_CACHE", at_once)
+        with kernels.for_cpu():
+            found.append(functional.scaled_dot_product_attention(query, key, value, **options))
+    torch.testing.assert_close(*found)
+
+
 @pytest.mark.parametrize("case", ["fp32", "evaluation", "long", "grouped"])
 def test_where_torch_s_attention_is_quick_it_is_torch_s(case):
     precision = torch.float32 if case == "fp32" else torch.bfloat16
-    length = {"long": kernels.LONGEST + 1, "evaluation": kernels.LONGEST_FORWARD + 1}.get(case, 5)
+    length = {"long": kernels.LONGEST + 1, "evaluation": math.isqrt(kernels.MOST // 4) + 1}.get(case, 5)
     query = torch.randn(1, 4, length, 4, dtype=precision).requires_grad_(case != "evaluation")
     key = torch.randn(1, 2 if case == "grouped" else 4, length, 4, dtype=precision)
     wanted = TORCHS_ATTENTION(query, key, key, enable_gqa=case == "grouped")
@@ -191,8 +205,8 @@ def scored(model):
 
 
 def test_a_mask_with_position_biases_is_made_once_for_all_layers(t5, monkeypatch):
-    made, make = [], kernels._biased_mask
-    monkeypatch.setattr(kernels, "_biased_mask", lambda *rest: made.append(make(*rest)) or made[-1])
+    made, make = [], kernels.THEIRS["create_position_bias_mask"]
+    monkeypatch.setitem(kernels.THEIRS, "create_position_bias_mask", lambda *rest: made.append(make(*rest)) or made[-1])
     with torch.no_grad(), kernels.for_cpu():
         (found,) = scored(t5)
     assert [mask.shape for mask in made] == [(3, 2, 5, 5), (1, 2, 4, 4), (3, 2, 4, 5)]  # not two of each

@@ -1,13 +1,13 @@
 """Dropout, attention and T5's norm on a CPU, in a half to a third of the time of torch's.
 
 Torch draws 53 bits for every element, one by one; with dropout, attention goes by fp32 even where everything else is in
-bf16; without it, bf16 goes by many small products, forward for short texts and for a token that is written, and always
-backward. Its norm is one operation on GPUs only.
+bf16; without it, bf16 goes by many small products, forward and backward. Its norm is one operation on GPUs only.
 """
 
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import repeat
 from typing import Any
 
 import numpy
@@ -17,28 +17,27 @@ from transformers.integrations import sdpa_attention
 
 CHOICES = 2**16  # of a random number of 16 bits: a quarter of what is drawn for four elements
 LONGEST = 512  # keys: beyond, the weights of all queries would be more than a layer's other activations
-LONGEST_FORWARD = 256  # keys: beyond, torch's is as fast without gradients
+IN_CACHE = 2**20  # weights that are computed at once where no gradients need all of them: 2 MB in bf16
+MOST = 2**22  # weights of a row: beyond, torch's is as fast without gradients
 
 
 @contextmanager
 def for_cpu() -> Iterator[None]:
-    """Within it these functions of `torch.nn.functional`, which modules call, are the ones below, and so is what joins
-    transformers' masks and position biases."""
-    for name, ours in OURS.items():
-        setattr(functional, name, ours)
-    sdpa_attention.create_position_bias_mask = _BiasedMasks()
+    """Within it the functions of OURS stand where modules look torch's and transformers' up."""
+    for name, (module, ours) in OURS.items():
+        setattr(module, name, ours)
     try:
         yield
     finally:
-        for name, torchs in TORCHS.items():
-            setattr(functional, name, torchs)
-        sdpa_attention.create_position_bias_mask = _biased_mask
+        for name, (module, _) in OURS.items():
+            setattr(module, name, THEIRS[name])
+        biased_mask.made.clear()
 
 
 def dropout(values: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
     """Torch's, where it trains on a CPU by other random numbers."""
     if inplace or not training or not 0 < p < 1 or values.device.type != "cpu":
-        return TORCHS["dropout"](values, p, training, inplace)
+        return THEIRS["dropout"](values, p, training, inplace)
     return _Dropout.apply(values, p)
 
 
@@ -54,17 +53,20 @@ def attention(
 ) -> torch.Tensor:
     """Torch's, by plain matrix products where they are faster."""
     precision = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else query.dtype
-    longest = LONGEST if query.requires_grad else LONGEST_FORWARD
-    small = query.shape[-2] == 1 or key.shape[-2] <= longest
+    row = query.shape[1:-1].numel() * key.shape[-2]
+    small = key.shape[-2] <= LONGEST if query.requires_grad else row <= MOST
     slow = dropout_p > 0 or (precision == torch.bfloat16 and small)
-    if not slow or query.device.type != "cpu" or query.shape[:-2] != key.shape[:-2]:
-        torchs = TORCHS["scaled_dot_product_attention"]
-        return torchs(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
+    if not slow or query.device.type != "cpu" or query.shape[:-2] != key.shape[:-2] or query.dim() < 3:
+        theirs = THEIRS["scaled_dot_product_attention"]
+        return theirs(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
     if is_causal:
         attn_mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool).tril()
     parts = [part.to(precision) for part in (query, key, value)]
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
     with torch.autocast("cpu", enabled=False):
-        return _attention(*parts, attn_mask, dropout_p, query.shape[-1] ** -0.5 if scale is None else scale)
+        if dropout_p > 0 or query.requires_grad:
+            return _attention(*parts, attn_mask, dropout_p, scale)
+        return _attention_in_groups(*parts, attn_mask, scale, max(1, IN_CACHE // max(1, row)))
 
 
 def rms_norm(
@@ -73,13 +75,8 @@ def rms_norm(
     """Torch's, in fewer passes over fp32 values whose last dimension has weights."""
     fp32_on_cpu = values.dtype == torch.float32 and values.device.type == "cpu"
     if not fp32_on_cpu or weight is None or weight.dim() > 1 or eps is None:
-        return TORCHS["rms_norm"](values, normalized_shape, weight, eps)
+        return THEIRS["rms_norm"](values, normalized_shape, weight, eps)
     return _RmsNorm.apply(values, weight, eps)
-
-
-OURS = {"dropout": dropout, "scaled_dot_product_attention": attention, "rms_norm": rms_norm}
-TORCHS = {name: getattr(functional, name) for name in OURS}
-_biased_mask = sdpa_attention.create_position_bias_mask
 
 
 class _BiasedMasks:
@@ -95,13 +92,33 @@ class _BiasedMasks:
         self, bias: torch.Tensor, mask: torch.Tensor | None, is_causal: bool, query: torch.Tensor, key: torch.Tensor
     ) -> torch.Tensor:
         """The mask to add to the scores: bias where a query may attend, the least number elsewhere."""
-        if torch.is_grad_enabled() and bias.requires_grad:
-            return _biased_mask(bias, mask, is_causal, query, key)
-        known = next((made for of_bias, of_mask, made in self.made if of_bias is bias and of_mask is mask), None)
-        if known is None:
-            known = _biased_mask(bias, mask, is_causal, query, key).to(key.dtype)
-            self.made.append((bias, mask, known))
-        return known
+        known = [made for of_bias, of_mask, made in self.made if of_bias is bias and of_mask is mask]
+        if known:
+            return known[0]
+        made = THEIRS["create_position_bias_mask"](bias.to(key.dtype), mask, is_causal, query, key)
+        if not made.requires_grad:
+            self.made.append((bias, mask, made))
+        return made
+
+
+biased_mask = _BiasedMasks()
+OURS = {
+    "dropout": (functional, dropout),
+    "scaled_dot_product_attention": (functional, attention),
+    "rms_norm": (functional, rms_norm),
+    "create_position_bias_mask": (sdpa_attention, biased_mask),
+}
+THEIRS = {name: getattr(module, name) for name, (module, _) in OURS.items()}
+
+
+def _attention_in_groups(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, scale: float, rows: int
+) -> torch.Tensor:
+    """So many rows at a time, whose weights stay in the cache between a product, a sum and the softmax."""
+    of_rows = mask is not None and mask.dim() == query.dim() and len(mask) > 1
+    masks = mask.split(rows) if of_rows else repeat(mask)
+    groups = zip(query.split(rows), key.split(rows), value.split(rows), masks, strict=False)
+    return torch.cat([_attention(*group, 0.0, scale) for group in groups])
 
 
 def _attention(
@@ -112,8 +129,8 @@ def _attention(
     least = torch.finfo(scores.dtype).min
     if mask is not None and mask.dtype == torch.bool:
         mask = torch.zeros_like(mask, dtype=scores.dtype).masked_fill_(~mask, least)
-    elif mask is not None and not mask.requires_grad:  # fp32's least number is minus infinity in bf16
-        mask = mask.clamp(min=least)
+    elif mask is not None and mask.dtype != scores.dtype and not mask.requires_grad:
+        mask = mask.clamp(min=least)  # fp32's least number is minus infinity in bf16
     if mask is not None:
         scores += mask
     return functional.dropout(scores.softmax(-1), share) @ value
