@@ -34,6 +34,14 @@ def test_rows_of_like_length_are_trained_on_together_and_the_longest_first():
     assert steps == [[11, 10, 9, 8], [7, 6, 5, 4], [3, 2, 1]]
 
 
+@pytest.mark.parametrize("steps, window", [(64, 8), (160, 20), (800, 50)])
+def test_rows_are_sorted_within_an_eighth_of_an_epoch_of_8_to_50_steps(steps, window):
+    """Two rows of a step are neighbours among 2 x window, drawn from lengths 0, 1, 2, ...: so far apart on average."""
+    lengths = numpy.arange(2 * steps)
+    pairs = numpy.reshape(list(Shuffled(range(len(lengths)), 1, lengths, 2)), (-1, 2))
+    assert numpy.ptp(lengths[pairs], axis=1).mean() == pytest.approx(2 * steps / (2 * window + 1), rel=0.2)
+
+
 def test_few_rows_with_lengths_are_all_drawn():
     assert sorted(Shuffled(range(3), 1, [5, 1, 2], 8)) == [0, 1, 2]
 

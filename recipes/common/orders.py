@@ -14,7 +14,7 @@ from transformers.trainer_pt_utils import BatchRebalanceSampler
 from recipes.common.errors import Refusal
 from recipes.common.labels import MISSING
 
-WINDOW = 8  # steps whose rows are sorted by length together: with 50, accuracy on the samples was 2 points lower
+PARTS, FEWEST, MOST = 8, 8, 50  # rows are sorted by length within an eighth of an epoch, of 8 to 50 steps
 Array = numpy.ndarray
 
 
@@ -40,7 +40,7 @@ class Shuffled(Sampler):
         return iter((order if self.lengths is None else self._grouped(order, generator)).tolist())
 
     def _grouped(self, order: Array, generator: numpy.random.Generator) -> Array:
-        size = WINDOW * self.step
+        size = min(max(self.steps // PARTS, FEWEST), MOST) * self.step
         windows = [order[start : start + size] for start in range(0, len(order), size)]
         order = numpy.concatenate([rows[numpy.argsort(-self.lengths[rows], kind="stable")] for rows in windows])
         whole = len(order) - len(order) % self.step
