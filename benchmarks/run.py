@@ -116,7 +116,7 @@ def judge(work: Work, place: Place, trained: Path) -> dict[str, float]:
     folder = trained / "judged"
     words = [word for word in flags(work, place, folder) if word != "--do_train"]
     words[words.index("--model_name_or_path") + 1] = trained
-    processes.run([ROOT / "cli.py", *work.command, *words])
+    processes.run([ROOT / "cli.py", *work.command, *words, *OWN])
     return {key: value for key, value in _results(folder).items() if key in work.quality and key != "eval_gen_len"}
 
 
