@@ -116,8 +116,9 @@ def judge(work: Work, place: Place, trained: Path) -> dict[str, float]:
     folder = trained / "judged"
     words = [word for word in flags(work, place, folder) if word != "--do_train"]
     words[words.index("--model_name_or_path") + 1] = trained
+    words += ["--predict_with_generate", "false"] if "eval_gen_len" in work.quality else []  # the loss needs no answers
     processes.run([ROOT / "cli.py", *work.command, *words, *OWN])
-    return {key: value for key, value in _results(folder).items() if key in work.quality and key != "eval_gen_len"}
+    return {key: value for key, value in _results(folder).items() if key in work.quality}
 
 
 def _results(folder: Path) -> dict[str, float]:
