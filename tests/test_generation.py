@@ -44,10 +44,17 @@ def test_answers_grow_a_quarter_longer_than_those_to_texts_as_long_or_shorter(an
 
 
 def test_a_few_long_answers_do_not_bound_the_others(answers, model):
-    lengths, labels = [20] * 1000 + [30], [[1] * 20] * 996 + [[1] * 100] * 4 + [[1] * 40]
+    lengths, labels = [20] * 1000 + [30] * 200, [[1] * 20] * 996 + [[1] * 100] * 4 + [[1] * 40] * 200
     limits = answers(Dataset.from_dict({"length": lengths, "labels": labels})).limits([20, 29, 30, 31])
     assert limits.tolist() == [25, 25, 50, 125]  # 20 + 5, 40 + 10, and beyond all texts 100 + 25
     assert model.generation_config.max_new_tokens == 125
+
+
+def test_a_long_answer_to_a_short_text_does_not_bound_longer_ones(answers):
+    """200 texts of 10 tokens, of whose answers one is long, and 200 of 20."""
+    labels = [[1] * 90, *[[1] * 8] * 199, *[[1] * 16] * 200]
+    limits = answers(Dataset.from_dict({"length": [10] * 200 + [20] * 200, "labels": labels})).limits([10, 20])
+    assert limits.tolist() == [20, 20]  # 16 + 4
 
 
 def test_no_answer_is_longer_than_the_targets_were_cut_to(answers):

@@ -144,8 +144,13 @@ def test_under_autocast_attention_is_in_its_precision():
 
 @pytest.mark.parametrize(
     "nothing",
-    [torch.zeros(5, 5, dtype=torch.bool), torch.full((5, 5), torch.finfo().min), torch.full((5, 5), -torch.inf)],
-    ids=["bool", "fp32", "infinity"],
+    [
+        torch.zeros(5, 5, dtype=torch.bool),
+        torch.full((5, 5), torch.finfo().min),
+        torch.full((5, 5), -torch.inf),
+        torch.full((5, 5), -torch.inf, dtype=torch.bfloat16),
+    ],
+    ids=["bool", "fp32", "infinity", "bf16"],
 )
 def test_a_query_without_a_key_is_finite(nothing):
     with kernels.for_cpu():
@@ -204,12 +209,16 @@ def scored(model):
     return [loss, *gradients]
 
 
-def test_a_mask_with_position_biases_is_made_once_for_all_layers(t5, monkeypatch):
+@pytest.mark.parametrize("most, joined", [(kernels.MOST, 0), (0, 4)], ids=["plain products", "torch's attention"])
+def test_masks_and_position_biases_are_not_joined_for_plain_products(most, joined, t5, monkeypatch):
+    """In two layers each of the encoder and of the decoder about the texts; the decoder's own mask is the same for all
+    rows."""
     made, make = [], kernels.THEIRS["create_position_bias_mask"]
     monkeypatch.setitem(kernels.THEIRS, "create_position_bias_mask", lambda *rest: made.append(make(*rest)) or made[-1])
+    monkeypatch.setattr(kernels, "MOST", most)
     with torch.no_grad(), kernels.for_cpu():
         (found,) = scored(t5)
-    assert [mask.shape for mask in made] == [(3, 2, 5, 5), (1, 2, 4, 4), (3, 2, 4, 5)]  # not two of each
+    assert sum(len(mask) == 3 for mask in made) == joined
     with torch.no_grad():
         torch.testing.assert_close([found], scored(t5))
 

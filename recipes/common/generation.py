@@ -16,7 +16,8 @@ from recipes.common.orders import lengths_of
 
 PROMPT = ("input_ids", "attention_mask")
 FEW = 0.005  # of the answers in training may be longer: one of 96 tokens would bound all that have 27
-ABOUT = 0.8  # of a text's length, and up to all of it: the texts that are like it
+ABOUT = 0.8  # of a text's length, and up to all of it: the texts that are like it,
+LIKE = 200  # at least, so that FEW of them are one
 ROWS = 10_000
 TOGETHER = 4  # batches: their decoder keeps 2 x 4 states a token and layer, training one 17 (Korthikanti et al. 2022)
 Array = numpy.ndarray
@@ -107,15 +108,17 @@ def _end(mask: torch.Tensor) -> int:
 
 def _longest_answers(train: Dataset) -> tuple[Array, Array]:
     """Lengths of texts, in order, and how long an answer may be to a text that is as long, up to the next: a quarter
-    longer than all but the longest FEW of the answers to texts of about that length. To a text that is longer than
-    all of them an answer may be a quarter longer than any."""
+    longer than all but the longest FEW of the answers to texts of about that length, and no longer than one to a longer
+    text. To a text that is longer than all of them an answer may be a quarter longer than any."""
     lengths = lengths_of(train)
     order = numpy.argsort(lengths, kind="stable")
     answers = _label_lengths(train)[order]
     texts, lengths = numpy.unique(lengths), lengths[order]
-    windows = zip(numpy.searchsorted(lengths, ABOUT * texts), numpy.searchsorted(lengths, texts, "right"), strict=True)
-    longest = [numpy.quantile(answers[first:end], 1 - FEW, method="higher") for first, end in windows]
-    longest = numpy.maximum.accumulate([*longest, answers.max()])
+    ends = numpy.searchsorted(lengths, texts, "right")
+    starts = numpy.minimum(numpy.searchsorted(lengths, ABOUT * texts), numpy.maximum(ends - LIKE, 0))
+    windows = zip(starts, ends, strict=True)
+    longest = [numpy.quantile(answers[start:end], 1 - FEW, method="higher") for start, end in windows]
+    longest = numpy.append(numpy.minimum.accumulate(longest[::-1])[::-1], answers.max())
     return numpy.append(texts, texts[-1] + 1), longest + numpy.maximum(4, longest // 4)
 
 
