@@ -77,9 +77,17 @@ def test_the_column_of_a_language(language, present, expected):
     assert languages.column(language, present) == expected
 
 
-def test_the_instruction_of_t5():
-    assert languages.instruction("en", "de") == "translate English to German: "
-    assert languages.instruction("en_XX", "ro_RO") == "translate English to Romanian: "
+@pytest.mark.parametrize(
+    "pair, instruction, expected",
+    [
+        (("en", "de"), "translate {} to {}: ", "translate English to German: "),
+        (("en_XX", "ro_RO"), "translate {} to {}: ", "translate English to Romanian: "),
+        ((None, None), "summarize: ", "summarize: "),
+    ],
+)
+def test_the_instruction_of_t5(pair, instruction, expected, in_tmp_path):
+    arguments = SimpleNamespace(source_prefix=None, model_name_or_path="t5-small", forced_bos_token=None)
+    assert languages.prepare(*t5(in_tmp_path), arguments, pair, instruction) == expected
 
 
 def test_a_missing_language_is_refused():

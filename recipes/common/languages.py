@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
-import langcodes
 import torch
 
 from recipes.common.errors import Refusal, note
@@ -33,23 +33,18 @@ def reading(source: str, target: str) -> Reading:
     return Reading(nested="translation", languages=(_short(source), _short(target)))
 
 
-def instruction(source: str, target: str) -> str:
-    """What T5 was trained to read before a text to translate: "translate English to German: "."""
-    names = [langcodes.get(code.replace("_", "-")).language_name() for code in (source, target)]
-    return "translate {} to {}: ".format(*names)
-
-
 def prepare(
     tokenizer: Any, model: torch.nn.Module, arguments: Any, languages: tuple[str | None, str | None], instruction: str
 ) -> str:
     """Sets the languages of both sides in tokenizer and generation config; the prefix that every source text gets.
 
     M2M100, NLLB and mBART-50 force the target's tag as first token, mBART begins the decoder with it, T5 and mT5 read
-    a prefix; Marian and models from scratch know one pair. `generate` on the saved folder needs no flags.
+    a prefix, the instruction with the names of both languages; Marian and models from scratch know one pair. `generate`
+    on the saved folder needs no flags.
     """
     generation = model.generation_config
     generation._from_model_config = False  # or from_pretrained makes another one, without the prefix
-    generation.prefix = _prefix(model, arguments, instruction)
+    generation.prefix = _prefix(model, arguments, languages, instruction)
     source, target = (tag(tokenizer, language) for language in languages)
     if source and target:
         tokenizer.src_lang, tokenizer.tgt_lang = source, target
@@ -94,9 +89,9 @@ def match(language: str, known: Iterable[str]) -> str:
     """The tag of `known` that means the language, in its usual script: zh -> zho_Hans, zh-TW -> zho_Hant; else ""."""
     by_standard = {name.replace("_", "-"): name for name in known}
     wanted = language.replace("_", "-")
-    if not langcodes.tag_is_valid(wanted):
+    if not _langcodes().tag_is_valid(wanted):
         return ""
-    found = langcodes.closest_supported_match(wanted, list(by_standard), max_distance=10)
+    found = _langcodes().closest_supported_match(wanted, list(by_standard), max_distance=10)
     if not found:
         same = (name for name in by_standard if _macro(name) == _macro(wanted))
         found = next(same, None)
@@ -108,8 +103,18 @@ def column(language: str, present: Iterable[str]) -> str:
     present = list(present)
     short = _short(language)
     exact = next((name for name in (language, short) if name in present), "")
-    valid = [name for name in present if langcodes.tag_is_valid(name.replace("_", "-"))]
-    return exact or match(language, valid) or short
+    if exact:
+        return exact
+    valid = [name for name in present if _langcodes().tag_is_valid(name.replace("_", "-"))]
+    return match(language, valid) or short
+
+
+@cache
+def _langcodes() -> Any:
+    """Imported when it is asked: its tables take 0.3 s, and a run from scratch needs none of them."""
+    import langcodes
+
+    return langcodes
 
 
 def _short(language: str) -> str:
@@ -117,19 +122,21 @@ def _short(language: str) -> str:
 
 
 def _macro(name: str) -> str:
-    language = langcodes.get(name).prefer_macrolanguage().language
+    language = _langcodes().get(name).prefer_macrolanguage().language
     return MEMBERS.get(language, language)
 
 
-def _prefix(model: torch.nn.Module, arguments: Any, instruction: str) -> str:
+def _prefix(model: torch.nn.Module, arguments: Any, languages: Iterable[str | None], instruction: str) -> str:
     if arguments.source_prefix is not None:
         return arguments.source_prefix
     if hasattr(model.generation_config, "prefix"):  # trained here: the model knows its texts with that one
         return model.generation_config.prefix
     if not arguments.model_name_or_path or model.config.model_type not in PREFIXED:
         return ""
-    note(f"every source text gets the prefix {instruction!r} (--source_prefix changes it)")
-    return instruction
+    names = [_langcodes().get(code.replace("_", "-")).language_name() for code in languages if code]
+    prefix = instruction.format(*names)
+    note(f"every source text gets the prefix {prefix!r} (--source_prefix changes it)")
+    return prefix
 
 
 def _forced(tokenizer: Any, token: str) -> int:

@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     # 2. Model
     tokenizer = models.load_tokenizer(arguments, models.Texts(splits.train, [*splits.texts, splits.target]))
     model = models.load_model(AutoModelForSeq2SeqLM, arguments, tokenizer)
-    prefix = languages.prepare(tokenizer, model, arguments, (source, target), languages.instruction(source, target))
+    prefix = languages.prepare(tokenizer, model, arguments, (source, target), "translate {} to {}: ")
 
     # 3. Tokens
     encode_pairs = tokens.pairs(tokenizer, model, arguments)
