@@ -121,14 +121,12 @@ def _attention_in_groups(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, added: list[torch.Tensor], scale: float, rows: int
 ) -> torch.Tensor:
     """So many rows at a time, whose weights stay in the cache between a product, a sum and the softmax."""
-    starts = range(0, len(query), rows)
-    groups = [[part[start : start + rows] for part in (query, key, value)] for start in starts]
-    of_rows = [mask.dim() == query.dim() and len(mask) > 1 for mask in added]
-    masks = [
-        [mask[start : start + rows] if own else mask for mask, own in zip(added, of_rows, strict=True)]
-        for start in starts
-    ]
-    return torch.cat([_attention(*group, mask, 0.0, scale) for group, mask in zip(groups, masks, strict=True)])
+
+    def cut(part: torch.Tensor, start: int) -> torch.Tensor:
+        return part[start : start + rows] if part.dim() == query.dim() and len(part) > 1 else part
+
+    groups = [[cut(part, start) for part in (query, key, value, *added)] for start in range(0, len(query), rows)]
+    return torch.cat([_attention(*group[:3], group[3:], 0.0, scale) for group in groups])
 
 
 def _attention(
