@@ -83,6 +83,7 @@ def test_the_column_of_a_language(language, present, expected):
         (("en", "de"), "translate {} to {}: ", "translate English to German: "),
         (("en_XX", "ro_RO"), "translate {} to {}: ", "translate English to Romanian: "),
         ((None, None), "summarize: ", "summarize: "),
+        (("my own!", "my own!"), "summarize: ", "summarize: "),
     ],
 )
 def test_the_instruction_of_t5(pair, instruction, expected, in_tmp_path):

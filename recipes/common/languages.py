@@ -121,20 +121,23 @@ def _short(language: str) -> str:
     return re.split("[_-]", language)[0]
 
 
+def _name(language: str) -> str:
+    return _langcodes().get(language.replace("_", "-")).language_name()
+
+
 def _macro(name: str) -> str:
     language = _langcodes().get(name).prefer_macrolanguage().language
     return MEMBERS.get(language, language)
 
 
-def _prefix(model: torch.nn.Module, arguments: Any, languages: Iterable[str | None], instruction: str) -> str:
+def _prefix(model: torch.nn.Module, arguments: Any, languages: tuple[str | None, str | None], instruction: str) -> str:
     if arguments.source_prefix is not None:
         return arguments.source_prefix
     if hasattr(model.generation_config, "prefix"):  # trained here: the model knows its texts with that one
         return model.generation_config.prefix
     if not arguments.model_name_or_path or model.config.model_type not in PREFIXED:
         return ""
-    names = [_langcodes().get(code.replace("_", "-")).language_name() for code in languages if code]
-    prefix = instruction.format(*names)
+    prefix = instruction.format(*map(_name, languages)) if "{}" in instruction else instruction
     note(f"every source text gets the prefix {prefix!r} (--source_prefix changes it)")
     return prefix
 
