@@ -134,17 +134,22 @@ TASKS = {
 def main(task: str, model: str, data: Path, steps: int, rows: int, length: int, bf16: bool = True) -> None:
     """Train so many steps."""
     kind, read, loss_of = TASKS[task]
+    device, finish = ("cuda", torch.cuda.synchronize) if torch.cuda.is_available() else ("cpu", lambda: None)
     tokenizer, network = AutoTokenizer.from_pretrained(model), kind.from_pretrained(model, dtype=torch.float32)
-    batches = read(tokenizer, data, rows, length)
+    network.to(device)
+    batches = (
+        {name: values.to(device) for name, values in batch.items()} for batch in read(tokenizer, data, rows, length)
+    )
     optimizer = torch.optim.AdamW(network.parameters(), 5e-5, fused=True)
     schedule = get_linear_schedule_with_warmup(optimizer, 0, steps)
-    precision = torch.autocast("cpu", torch.bfloat16) if bf16 else nullcontext()
+    precision = torch.autocast(device, torch.bfloat16) if bf16 else nullcontext()
     network.train()
     counted = 1 if task.endswith("pretrain") else COUNTED
     with FlopCounterMode(display=False) as counter, precision:
         for _ in range(counted):
             loss_of(network, next(batches)).backward()
     optimizer.zero_grad()
+    finish()
     began = time.perf_counter()
     for _ in range(steps):
         with precision:
@@ -154,6 +159,7 @@ def main(task: str, model: str, data: Path, steps: int, rows: int, length: int, 
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
+    finish()
     seconds = time.perf_counter() - began
     flops = counter.get_total_flops() / (counted * rows)
     print(json.dumps({"train_samples_per_second": steps * rows / seconds, "flops": flops}))

@@ -100,7 +100,7 @@ def main(
     """Print and write the tables."""
     place = Place(Path(), data.resolve(), encoder, scratch.resolve())
     place.write()
-    for one in [one for one in WORKS if (not work or one.name in work) and (encoder or one.model != "minilm")]:
+    for one in works.chosen(WORKS, work, encoder):
         if one.model != "minilm":
             works.build(one.model, place.data, place.model(one))
         results.record(f"Profile of {one.name}", profile(one, place))

@@ -29,7 +29,7 @@ from benchmarks.works import WORKS, Work
 from recipes.common.args import has_bf16
 
 OURS, DEFAULT, BEST, LOOP = "ours", "HF default", "HF best flags", "plain loop"
-QUIET = ["--disable_tqdm", "true", "--save_strategy", "no", "--logging_steps", "1000", "--report_to", "none"]
+QUIET = ["--disable_tqdm", "true", "--save_strategy", "no", "--report_to", "none"]
 ON_CPU = not torch.cuda.is_available()
 HALF = ["--bf16", "--bf16_full_eval", "--use_cpu", str(ON_CPU)]  # on CPUs TrainingArguments asks for the last, too
 HALF = HALF if has_bf16(ON_CPU) else []
@@ -57,23 +57,25 @@ class Place:
             return self.work / f"{work.data}/{split}.json"
         return self.of(work) / f"{split}.{'txt' if work.data == 'novels' else 'jsonl'}"
 
-    def write(self) -> None:
-        """The data that is not in `data` as it is needed."""
-        works.write_novels(self.data, self.work / "novels")
+    def write(self, characters: int = 3_000_000) -> None:
+        """The data that is not in `data` as it is needed, of the novels so many characters."""
+        works.write_novels(self.data, self.work / "novels", characters)
         for name in AS_JSON:
             (self.work / name).mkdir(exist_ok=True)
             for split in ("train", "validation"):
                 shutil.copy(self.data / f"{name}/{split}.jsonl", self.work / f"{name}/{split}.json")
 
 
-def peak_flops(precision: torch.dtype, size: int = 2048) -> float:
-    """Floating-point operations a second of a large matrix product: the best of five."""
+def peak_flops(precision: torch.dtype, size: int = 2048, finish: Callable[[], Any] = lambda: None) -> float:
+    """Floating-point operations a second of a large matrix product: the best of five, each to its `finish`."""
     left, right = (torch.randn(size, size, dtype=precision) for _ in range(2))
     left @ right
     seconds = []
     for _ in range(5):
+        finish()
         began = time.perf_counter()
         left @ right
+        finish()
         seconds.append(time.perf_counter() - began)
     return 2 * size**3 / min(seconds)
 
@@ -125,10 +127,11 @@ def _results(folder: Path) -> dict[str, float]:
     return json.loads((folder / "all_results.json").read_text(encoding="utf-8"))
 
 
-def flags(work: Work, place: Place, folder: Path) -> list[Any]:
+def flags(work: Work, place: Place, folder: Path, logging_steps: int = 1000) -> list[Any]:
     """What our recipe and its peer are both told."""
     words = ["--train_file", place.file(work, "train"), "--validation_file", place.file(work, "validation")]
     words += ["--model_name_or_path", place.model(work), *work.flags, *QUIET, "--max_steps", work.steps]
+    words += ["--logging_steps", logging_steps]
     words += ["--per_device_train_batch_size", work.rows, "--per_device_eval_batch_size", work.rows]
     return [*words, "--do_train", "--do_eval", "--output_dir", folder]
 
@@ -188,7 +191,7 @@ def main(
     """Measure, print and write the table."""
     place = Place(peers.resolve(), data.resolve(), encoder, scratch.resolve())
     place.write()
-    for one in [one for one in WORKS if (not work or one.name in work) and (encoder or one.model != "minilm")]:
+    for one in works.chosen(WORKS, work, encoder):
         before, found, after = peaks(), compare(one, place, pairs), peaks()
         best = {name: max(before[name], after[name]) for name in before}  # of a disturbed moment it is too low
         said = ", ".join(f"{name} {peak / 1e9:.0f}" for name, peak in best.items())

@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import typer
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
@@ -125,6 +126,45 @@ WORKS = [
     ),
 ]
 
+# On a GPU: steps that fill it, of text that is not read twice.
+COMPILED = ["--torch_compile"]
+WORKERS = ["--dataloader_num_workers", "4"]
+ON_GPU = [
+    Work(
+        "masked LM on a GPU: BERT-base",
+        recipe="mlm_pretrain",
+        script="language-modeling/run_mlm.py",
+        model="bert-base",
+        data="novels",
+        flags=["--max_seq_length", "128", "--learning_rate", "1e-4"],
+        steps=100,
+        rows=256,
+        best=[*COMPILED, *WORKERS],
+        peer=["--preprocessing_num_workers", "8"],
+    ),
+    Work(
+        "causal LM on a GPU: GPT-2 124M",
+        recipe="clm_pretrain",
+        script="language-modeling/run_clm.py",
+        model="gpt2-124m",
+        data="novels",
+        flags=["--block_size", "1024", "--learning_rate", "3e-4"],
+        steps=100,
+        rows=32,
+        best=[*COMPILED, *WORKERS],
+        peer=["--preprocessing_num_workers", "8"],
+        length=1024,
+    ),
+]
+
+
+def chosen(among: list[Work], names: list[str] | None, encoder: Path | None = None) -> list[Work]:
+    """The works of these names, or all; of all, without an encoder, those that need none."""
+    known = {work.name: work for work in among if encoder or work.model != "minilm"}
+    if unknown := [name for name in names or [] if name not in known]:
+        raise typer.BadParameter(f"{unknown[0]!r} is none of: {', '.join(known)}", param_hint="--work")
+    return [known[name] for name in names or known]
+
 
 def texts(data: Path, most: int = 20_000_000) -> list[str]:
     """Paragraphs of English novels, up to so many characters."""
@@ -148,9 +188,8 @@ def _bert(**sizes: Any) -> Callable[[Any], Any]:
     return lambda tokenizer: AutoModelForMaskedLM.from_config(BertConfig(vocab_size=len(tokenizer), **sizes))
 
 
-def _gpt2(tokenizer: Any) -> Any:
-    sizes = {"n_embd": 256, "n_layer": 4, "n_head": 4, "n_positions": 256}
-    return AutoModelForCausalLM.from_config(GPT2Config(vocab_size=len(tokenizer), **sizes))
+def _gpt2(**sizes: Any) -> Callable[[Any], Any]:
+    return lambda tokenizer: AutoModelForCausalLM.from_config(GPT2Config(vocab_size=len(tokenizer), **sizes))
 
 
 def _t5(tokenizer: Any) -> Any:
@@ -167,7 +206,12 @@ SMALL = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "
 MODELS = {
     "bert-4x256": (lambda data: texts(data), ("wordpiece", 30522, "bert"), _bert(**SMALL)),
     "bert-base": (lambda data: texts(data), ("wordpiece", 30522, "bert"), _bert()),
-    "gpt2-4x256": (lambda data: texts(data), ("bpe", 50257, "gpt2"), _gpt2),
+    "gpt2-4x256": (
+        lambda data: texts(data),
+        ("bpe", 50257, "gpt2"),
+        _gpt2(n_embd=256, n_layer=4, n_head=4, n_positions=256),
+    ),
+    "gpt2-124m": (lambda data: texts(data), ("bpe", 50257, "gpt2"), _gpt2()),
     "t5-translation": (lambda data: pairs(data, "multi30k_en_de"), ("unigram", 8000, "t5"), _t5),
     "t5-summarization": (lambda data: pairs(data, "scitldr_a"), ("unigram", 8000, "t5"), _t5),
 }
@@ -181,14 +225,14 @@ def build(name: str, data: Path, folder: Path) -> None:
     same = next(
         (path for path in folder.parent.glob(f"{name.partition('-')[0]}-*") if (path / "tokenizer.json").exists()), None
     )
-    tokenizer = AutoTokenizer.from_pretrained(same) if same and model_type == "bert" else None
+    tokenizer = AutoTokenizer.from_pretrained(same) if same and model_type != "t5" else None
     tokenizer = tokenizer or train_tokenizer(read(data), algorithm, size, model_type)
     set_seed(0)
     make(tokenizer).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
-def write_novels(data: Path, folder: Path, train: int = 3_000_000, validation: int = 100_000) -> None:
+def write_novels(data: Path, folder: Path, train: int, validation: int = 100_000) -> None:
     """train.txt and validation.txt of so many characters."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "train.txt").write_text("".join(texts(data, train)), encoding="utf-8")

@@ -371,6 +371,17 @@ def test_losses_that_are_not_finite_are_shown(parse):
     assert parse()[1].logging_nan_inf_filter is False
 
 
+@pytest.mark.parametrize(
+    ("values", "workers"),
+    [({}, 2), ({"dataloader_num_workers": 1}, 1), ({"streaming": True}, None), ({"use_cpu": True}, None)],
+)
+def test_beside_a_gpu_processes_make_its_batches(values, workers, monkeypatch):
+    """Not of a stream, whose order follows from their number."""
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
+    args._default_hardware(values)  # TrainingArguments would look for the GPU itself
+    assert values.get("dataloader_num_workers") == workers
+
+
 @pytest.mark.parametrize("flag", ["--bf16", "--no_bf16"])
 def test_a_precision_that_was_chosen_is_kept(flag, parse):
     argv = ["--bf16"] if flag == "--bf16" else ["--bf16", "False"]

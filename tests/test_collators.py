@@ -99,6 +99,12 @@ def test_rows_are_padded_to_the_longest_or_as_asked(tokenizer):
     assert MaskedBlocks(tokenizer, 1, pad_to=8)(data)["input_ids"].shape == (2, 8)
 
 
+def test_rows_without_padding_need_no_mask(tokenizer):
+    data = [{"input_ids": numpy.full(5, 7), "row": row, "epoch": 0} for row in range(2)]
+    assert MaskedBlocks(tokenizer, 1)(data).keys() == {"input_ids", "labels"}
+    assert MaskedBlocks(tokenizer, 1, pad_to=8)(data)["attention_mask"].sum().item() == 10
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [({"probability": 0.0}, "mlm_probability"), ({"mask_share": 0.9, "random_share": 0.2}, "exceed 1")],

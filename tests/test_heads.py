@@ -92,6 +92,16 @@ def test_loss_and_gradients_are_those_of_all_logits(name, kind, smoothing, at_on
         assert torch.allclose(gradient, expected_gradients[parameter], atol=1e-6), parameter
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_compiled_scores_are_the_same(smoothing):
+    model, loss = model_of("bert", AutoModelForMaskedLM), TokenLoss(smoothing)
+    expected, expected_gradients = learn(copy.deepcopy(model), loss)
+    found, gradients = learn(model, loss, heads.install(model, loss, backend="inductor"))
+    assert found == pytest.approx(expected, abs=1e-6)
+    for parameter, gradient in gradients.items():
+        assert torch.allclose(gradient, expected_gradients[parameter], atol=1e-6), parameter
+
+
 @pytest.mark.parametrize(("name", "kind"), CASES, ids=[name for name, _ in CASES])
 def test_an_evaluation_counts_the_hits_of_all_logits(name, kind):
     model, loss = model_of(name, kind), TokenLoss(shift=kind is AutoModelForCausalLM)

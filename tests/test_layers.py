@@ -1,17 +1,22 @@
-"""Layers in fewer operations: the model's numbers and names stay."""
+"""Layers in fewer operations, attention without masks that hide nothing: the model's numbers and names stay."""
 
 import copy
+import sys
 
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForMaskedLM,
     AutoModelForSeq2SeqLM,
+    BertConfig,
     GPT2Config,
     MT5Config,
     NllbMoeConfig,
     T5Config,
+    masking_utils,
 )
 
 from recipes.common import layers
@@ -105,3 +110,63 @@ def test_a_layer_that_transformers_keeps_in_fp32_stays_transformers_():
     layers.replace(model)
     assert type(model.encoder.block[0].layer[-1].DenseReluDense).__name__ == "T5DenseActDense"
     assert isinstance(dense.act, nn.ReLU)
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """A model that is compiled, and a list of the masks that its attention got."""
+    masks = []
+
+    def look(graph, inputs):
+        found = [node for node in graph.graph.nodes if node.target is functional.scaled_dot_product_attention]
+        masks.extend(node.kwargs["attn_mask"] for node in found)
+        return graph.forward
+
+    def compile_one(kind, config):
+        module = sys.modules[kind._model_mapping[type(config)].__module__]
+        for name in ("create_causal_mask", "create_bidirectional_mask"):
+            monkeypatch.setattr(module, name, getattr(masking_utils, name))  # and as it was afterwards
+        torch.manual_seed(0)
+        model = kind.from_config(config).eval()
+        model.config.use_cache = False  # as Trainer has it
+        torch._dynamo.reset()
+        return model, torch.compile(model, backend=look), masks
+
+    yield compile_one
+    torch._dynamo.reset()
+
+
+BERT = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "vocab_size": 50}
+COMPILED = {"gpt2": MODELS["gpt2"], "bert": (AutoModelForMaskedLM, BertConfig(**BERT))}
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_a_compiled_model_without_padding_attends_without_a_mask(name, compiled):
+    model, quick, masks = compiled(*COMPILED[name])
+    ids = torch.arange(30).reshape(2, 15)
+    layers.mask_padding_only(model)
+    layers.mask_padding_only(model)  # twice is as good as once
+    with torch.no_grad():
+        torch.testing.assert_close(quick(input_ids=ids).logits, model(input_ids=ids).logits)
+    assert masks == [None]
+
+
+def test_transformers_makes_a_mask_where_texts_might_be_packed_apart(compiled):
+    """If this fails, mask_padding_only has done its duty."""
+    _, quick, masks = compiled(*COMPILED["gpt2"])
+    quick(input_ids=torch.arange(30).reshape(2, 15))
+    assert [mask is None for mask in masks] == [False]
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_padding_stays_masked_in_one_graph(name, compiled):
+    model, quick, masks = compiled(*COMPILED[name])
+    ids = torch.arange(30).reshape(2, 15)
+    mask = torch.ones_like(ids)
+    mask[1, 9:] = 0
+    with torch.no_grad():
+        expected = model(input_ids=ids, attention_mask=mask).logits[mask.bool()]
+        layers.mask_padding_only(model)
+        torch.testing.assert_close(quick(input_ids=ids, attention_mask=mask).logits[mask.bool()], expected)
+        quick(input_ids=ids, attention_mask=torch.ones_like(ids))
+    assert [mask is None for mask in masks] == [False]

@@ -57,6 +57,7 @@ RANGES |= {"eval_steps": (1e-9, COUNT[1])}  # of 0 Trainer makes --logging_steps
 ENDLESS = {"max_grad_norm"}  # inf: gradients are measured, not clipped
 
 OPTIONAL = {"nargs": "?", "const": True}  # a yes-or-no flag whose default is neither
+WORKERS = 2
 HEADLINE = "headline"  # --metric_for_best_model: the metric that the task is usually judged by
 LOWER_IS_BETTER = {"mse", "mae", "cross_entropy", "loss", "perplexity", "ter"}
 
@@ -339,12 +340,15 @@ def _default_actions(values: dict[str, Any]) -> None:
 
 
 def _default_hardware(values: dict[str, Any]) -> None:
-    """CPU where there is nothing else, and bf16 where the hardware multiplies in it and nobody chose otherwise."""
+    """CPU where there is nothing else; beside a GPU, processes that make its batches meanwhile; bf16 where the hardware
+    multiplies in it and nobody chose otherwise."""
     import torch
 
     if not torch.accelerator.is_available() or values.get("use_cpu"):
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed warns that it had to find out
         values["use_cpu"] = True  # without it two torchrun processes on CPU train two unsynchronised models
+    elif not values.get("streaming"):  # whose order follows from the number of its readers
+        values.setdefault("dataloader_num_workers", WORKERS)
     multiplies = has_bf16(bool(values.get("use_cpu")))
     if not {"bf16", "fp16"} & values.keys():
         values["bf16"] = multiplies

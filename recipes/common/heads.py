@@ -18,6 +18,7 @@ from recipes.common.labels import MISSING
 from recipes.common.losses import TokenLoss
 
 LOGITS_AT_ONCE = 2**26  # bytes
+ON_GPU = 2**29  # there: products of fewer rows leave most of it idle
 IN_CACHE = 2**20  # logits that are scored at once on a CPU: 4 MB in fp32
 # The part that ends with the hidden states that the head reads: the first of these that does.
 BODIES: tuple[Callable[[nn.Module], nn.Module], ...] = (
@@ -32,11 +33,13 @@ class Head:
     position, in the order of the rows, while `predicting` says the labels; with logits at any other time. What is
     learned is smoothed, what is evaluated is not."""
 
-    def __init__(self, model: nn.Module, body: nn.Module, loss: TokenLoss):
+    def __init__(self, model: nn.Module, body: nn.Module, loss: TokenLoss, backend: str | None):
         self.model, self.loss = model, loss
+        self.score = torch.compile(_score_rows, backend=backend) if backend else _score
         self.layer = model.get_output_embeddings()
         self.project = self.layer.forward
         self.labels: torch.Tensor | None = None
+        self.truth: torch.Tensor | None = None  # of the labels those that are predicted, [positions]
         self.bias: torch.Tensor | None = None
         self.layer.forward = self._answer
         body.register_forward_hook(self._select)
@@ -50,7 +53,7 @@ class Head:
         finally:
             if self.bias is not None:
                 setattr(self.model, BIAS, self.bias)
-            self.labels = self.bias = None
+            self.labels = self.truth = self.bias = None
 
     @torch.compiler.disable
     def _select(self, body: nn.Module, inputs: Any, output: Any) -> Any:
@@ -59,9 +62,10 @@ class Head:
         self.bias = getattr(self.model, BIAS, None)
         if self.bias is not None:  # here, not before the forward pass, which begins under DDP by copying all buffers
             setattr(self.model, BIAS, torch.zeros(1, 1, device=self.bias.device))
-        states = output[0]
-        labels = self.loss.predicted(self.labels)
-        chosen = states[:, : labels.shape[1]][labels.ne(MISSING)][None]
+        states, labels = output[0], self.loss.predicted(self.labels)
+        rows, places = labels.ne(MISSING).nonzero(as_tuple=True)
+        self.truth = labels[rows, places]
+        chosen = states.flatten(0, 1).index_select(0, rows * states.shape[1] + places)[None]
         if isinstance(output, tuple):
             return chosen, *output[1:]
         output[next(iter(output))] = chosen
@@ -71,23 +75,23 @@ class Head:
     def _answer(self, states: torch.Tensor) -> torch.Tensor:
         if self.labels is None:
             return self.project(states)
-        labels = self.loss.predicted(self.labels)
         bias = self.layer.bias if self.bias is None else self.bias[0]
-        kept = (states[0], self.layer.weight, bias, labels[labels.ne(MISSING)])
+        kept = (states[0], self.layer.weight, bias, self.truth)
         learns = torch.is_grad_enabled()
-        return _Scores.apply(*kept, self.loss.label_smoothing if learns else 0.0, learns)
+        return _Scores.apply(*kept, self.loss.label_smoothing if learns else 0.0, learns, self.score)
 
 
-def install(model: nn.Module, loss: TokenLoss) -> Head | None:
-    """The model's head, from now on one that can answer with scores; None where the model's output is no linear layer,
-    or where it does more with the logits than the layer says (Gemma 2 bounds them, Cohere scales them)."""
+def install(model: nn.Module, loss: TokenLoss, backend: str | None = None) -> Head | None:
+    """The model's head, from now on one that can answer with scores, which torch.compile makes where it has a backend;
+    None where the model's output is no linear layer, or where it does more with the logits than the layer says (Gemma 2
+    bounds them, Cohere scales them)."""
     model = model.get_base_model() if hasattr(model, "get_base_model") else model
     if type(model.get_output_embeddings()) is not nn.Linear:
         return None
     for body in BODIES:
         try:
             if _feeds_the_head(body, model):
-                return Head(model, body(model), loss)
+                return Head(model, body(model), loss, backend)
         except Exception:  # whatever this architecture does otherwise than others
             continue
     return None
@@ -124,16 +128,16 @@ class _States(BaseModelOutput):
 
 
 class _Scores(torch.autograd.Function):
-    """(states [positions, width], weight [words, width], bias, labels [positions], smoothing, learns) -> [positions,
-    2]: loss in nats and, where nothing `learns`, hit. (Within `forward` no gradients are enabled, and what it says of
-    the needed ones is true in an evaluation, too.)
+    """(states [positions, width], weight [words, width], bias, labels [positions], smoothing, learns, score) ->
+    [positions, 2]: loss in nats and, where nothing `learns`, hit. (Within `forward` no gradients are enabled, and what
+    it says of the needed ones is true in an evaluation, too.)
 
     Every position must weigh the same in what is differentiated: TokenLoss sums them.
     """
 
     @staticmethod
     def forward(
-        context: Any, states: Any, weight: Any, bias: Any, labels: Any, smoothing: float, learns: bool
+        context: Any, states: Any, weight: Any, bias: Any, labels: Any, smoothing: float, learns: bool, score: Callable
     ) -> torch.Tensor:
         kind, needed = states.device.type, context.needs_input_grad[:3]
         precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
@@ -141,12 +145,13 @@ class _Scores(torch.autograd.Function):
         of_states, of_weight, of_bias = [], None, None
         with torch.autocast(kind, enabled=False):
             weight = weight.to(precision)
-            size = max(1, LOGITS_AT_ONCE // (len(weight) * weight.element_size()))
+            at_once = LOGITS_AT_ONCE if kind == "cpu" else ON_GPU
+            size = max(1, at_once // (len(weight) * weight.element_size()))
             for start in range(0, max(1, len(labels)), size):  # once at least: without labels gradients are zero
                 part = slice(start, start + size)
                 read = states[part].to(precision)
                 slopes = read @ weight.T  # logits, until they are scored
-                scores[part] = _score(slopes, bias, labels[part], smoothing, learns)
+                scores[part] = score(slopes, bias, labels[part], smoothing, learns)
                 if learns:
                     of_states.append((slopes @ weight).float())
                     of_weight = _plus(of_weight, slopes.T @ read) if needed[1] else None
@@ -157,39 +162,33 @@ class _Scores(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, gradient: torch.Tensor) -> tuple:
         scale = gradient[:1, 0].sum()
-        return *(None if one is None else one.mul_(scale) for one in context.gradients), None, None, None
+        return *(None if one is None else one.mul_(scale) for one in context.gradients), None, None, None, None
 
 
 def _score(logits: torch.Tensor, bias: Any, labels: torch.Tensor, smoothing: float, learns: bool) -> torch.Tensor:
-    """Loss and hit of each position; where it `learns` the slopes take the logits' place. A CPU takes a few rows at a
-    time, which stay in its cache meanwhile."""
+    """`_score_rows`; a CPU takes a few at a time, which stay in its cache meanwhile."""
     size = max(1, IN_CACHE // logits.shape[1] if logits.device.type == "cpu" else len(logits))
-    scores = []
-    for rows, truth in zip(logits.split(size), labels.split(size), strict=True):
-        logs = rows.float()
-        if bias is not None:
-            logs += bias
-        hits = torch.zeros_like(truth) if learns else logs.argmax(-1).eq(truth)
-        logs = torch.log_softmax(logs, -1, out=logs)
-        scores.append(torch.stack([_losses(logs, truth, smoothing), hits], 1))
-        if learns:
-            rows.copy_(_slopes(logs, truth, smoothing))
-    return torch.cat(scores)
+    parts = zip(logits.split(size), labels.split(size), strict=True)
+    return torch.cat([_score_rows(rows, bias, truth, smoothing, learns) for rows, truth in parts])
 
 
-def _losses(logs: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch.Tensor:
-    """Cross entropy by the logarithms of the probabilities [positions, words]."""
-    losses = -logs.gather(1, labels[:, None])[:, 0]
-    return (1 - smoothing) * losses - smoothing * logs.mean(-1) if smoothing else losses
-
-
-def _slopes(logs: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch.Tensor:
-    """The derivative of each position's loss by its logits, in their place: probabilities minus smoothed truth."""
-    slopes = logs.exp_()
+def _score_rows(rows: torch.Tensor, bias: Any, labels: torch.Tensor, smoothing: float, learns: bool) -> torch.Tensor:
+    """Loss and hit of each position's logits; where it `learns` the slopes take their place: the loss's derivative,
+    probabilities minus smoothed truth."""
+    logs = rows.float()
+    if bias is not None:
+        logs += bias
+    hits = torch.zeros_like(labels) if learns else logs.argmax(-1).eq(labels)
+    logs = torch.log_softmax(logs, -1, out=logs)
+    of_labels = logs.gather(1, labels[:, None])
+    losses = -of_labels[:, 0]
     if smoothing:
-        slopes -= smoothing / slopes.shape[-1]
-    slopes[torch.arange(len(labels), device=labels.device), labels] -= 1 - smoothing
-    return slopes
+        losses = (1 - smoothing) * losses - smoothing * logs.mean(-1)
+    if learns:
+        spread = smoothing / logs.shape[1]
+        rows.copy_(logs.exp_().sub_(spread) if smoothing else logs.exp_())
+        rows.scatter_(1, labels[:, None], (of_labels.exp() - spread - (1 - smoothing)).to(rows.dtype))
+    return torch.stack([losses, hits], 1)
 
 
 def _plus(total: torch.Tensor | None, part: torch.Tensor) -> torch.Tensor:

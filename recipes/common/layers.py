@@ -1,4 +1,10 @@
-"""Layers that compute the same as transformers' in fewer operations, under the same names in a checkpoint."""
+"""Layers that compute the same as transformers' in fewer operations, under the same names in a checkpoint; in compiled
+models masks of attention only where they hide something."""
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,6 +23,30 @@ def replace(model: nn.Module) -> None:
                 setattr(part, name, FeedForward(child))
             elif type(child).__name__.endswith("T5LayerNorm"):
                 setattr(part, name, Norm(child))
+
+
+def mask_padding_only(model: nn.Module) -> None:
+    """Where a compiled model's batch comes without a mask, its attention gets none.
+
+    While torch.compile traces, transformers 5.23 cannot see that texts are not packed apart, nor (before torch 2.13)
+    that nothing is exported (pytorch#176499), and makes a mask that hides nothing: flash attention takes none.
+    """
+    for module in {sys.modules[type(part).__module__] for part in model.modules()}:
+        for name in ("create_causal_mask", "create_bidirectional_mask"):
+            make = getattr(module, name, None)
+            if make is not None and not hasattr(make, "__wrapped__"):
+                setattr(module, name, _outside_graphs_without_padding(make))
+
+
+def _outside_graphs_without_padding(make: Callable) -> Callable:
+    outside = torch.compiler.disable(make)
+
+    @wraps(make)
+    def made(*arguments: Any, **options: Any) -> Any:
+        padded = len(arguments) > 2 or options.get("attention_mask") is not None
+        return (make if padded else outside)(*arguments, **options)
+
+    return made
 
 
 def _is_feed_forward(layer: nn.Module) -> bool:

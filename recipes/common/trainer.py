@@ -18,7 +18,19 @@ from transformers.trainer_callback import ProgressCallback
 from transformers.trainer_pt_utils import BatchRebalanceSampler
 from transformers.trainer_utils import EvalPrediction, PredictionOutput
 
-from recipes.common import checkpoints, finite, heads, kernels, losses, manifests, places, signals, states, world
+from recipes.common import (
+    checkpoints,
+    finite,
+    heads,
+    kernels,
+    layers,
+    losses,
+    manifests,
+    places,
+    signals,
+    states,
+    world,
+)
 from recipes.common.callbacks import LossLeaps, PlaceInStream, Progress, SaveLast
 from recipes.common.errors import Refusal, TrainingFailed, did_you_mean
 from recipes.common.folders import ADAPTED
@@ -59,7 +71,11 @@ class Trainer(transformers.Trainer):
         self.order = for_training(self.train_dataset, self.args, tokens_per_batch)
         self.answers = answers if getattr(self.args, "predict_with_generate", False) else None
         scored = isinstance(self.compute_loss_func, losses.TokenLoss)
-        self._head = heads.install(self.model, self.compute_loss_func) if scored else None
+        backend = None
+        if self.args.torch_compile:
+            backend = self.args.torch_compile_backend
+            layers.mask_padding_only(self.model)
+        self._head = heads.install(self.model, self.compute_loss_func, backend) if scored else None
         if self.answers is not None and self._head is None:
             self.answers.together = 1  # the logits of one batch are enough
         if self.preprocess_logits_for_metrics is not None:
@@ -237,6 +253,9 @@ class Trainer(transformers.Trainer):
             self._stop_here()
             return super()._get_num_items_in_batch(batch_samples, device)
         number = torch.stack([losses.count(batch["labels"]) for batch in batch_samples]).sum()
+        if self.args.world_size == 1:
+            self._stop_here()
+            return number.to(device)
         numbers = torch.stack([number, torch.as_tensor(signals.received())]).to(device)
         found = self.accelerator.gather(numbers).reshape(-1, 2)  # one exchange for both
         self._stop_here(int(found[:, 1].max()))
@@ -251,6 +270,8 @@ class Trainer(transformers.Trainer):
 
     def _signal(self) -> int:
         """The signal that any process got, or 0."""
+        if self.args.world_size == 1:  # no exchange, which waits until a GPU has done all that it was told
+            return signals.received()
         return int(self.accelerator.gather(torch.tensor([signals.received()], device=self.args.device)).max())
 
     def training_step(self, *args: Any, **options: Any) -> torch.Tensor:
