@@ -3,10 +3,11 @@
     python benchmarks/gpu.py --peers transformers/examples/pytorch --data ../shared/data
 
 Every side runs once, in a process of its own. What counts are the steps after the first ones, in which the compiler
-works: three windows of ten, each between clocks that wait for the GPU.
+works: three windows of five, each between clocks that wait for the GPU.
 """
 
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -19,16 +20,16 @@ import typer
 
 sys.path.insert(0, next(str(path) for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir()))
 
-from benchmarks import processes, results, works
+from benchmarks import loops, processes, results, works
 from benchmarks.processes import ROOT
 from benchmarks.run import BEST, DEFAULT, HALF, LOOP, OURS, OWN, Place, flags, peak_flops
 from benchmarks.works import COMPILED, ON_GPU, Work
 
 OURS_COMPILED = "ours, compiled"
 SIDES = [OURS_COMPILED, OURS, BEST, DEFAULT, LOOP]
-MARKS = [20, 30, 40, 50]  # steps at which a window begins or ends
-TRACED = 5  # steps after them, whose kernels are counted
-CHARACTERS = 9_000_000  # of the novels: no epoch ends within a window
+MARKS = [10, 15, 20, 25]  # steps at which a window begins or ends
+TRACED = 3  # steps after them, whose kernels are counted
+CHARACTERS = 6_000_000  # of the novels: no epoch ends within a window
 
 # Runs a script, ours or a peer's, and says the seconds of each window, the peak memory, the loss of the last window and
 # the seconds of every kernel.
@@ -89,7 +90,8 @@ def measure(side: str, work: Work, place: Place, folder: Path) -> dict[str, Any]
         words = [ROOT / "recipes" / work.recipe / "run.py", *told, *OWN, *(COMPILED if side == OURS_COMPILED else [])]
     else:
         words = [place.peers / work.script, *told, *work.peer, *([*work.best, *HALF] if side == BEST else [])]
-    environment = {"HF_DATASETS_CACHE": str(place.work / "cache"), "PYTHONPATH": str(ROOT / "benchmarks/offline")}
+    paths = os.pathsep.join([str(ROOT / "benchmarks/offline"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {"HF_DATASETS_CACHE": str(place.work / "cache"), "PYTHONPATH": paths}
     said = processes.run(["-c", MEASURED, json.dumps([*MARKS, TRACED]), *words], **environment).output
     return json.loads(said.splitlines()[-1])
 
@@ -105,9 +107,20 @@ def shares(found: dict[str, Any]) -> dict[str, float]:
     return dict(sorted(spent.items(), key=lambda pair: -pair[1]))
 
 
-def table(work: Work, found: dict[str, dict[str, Any]], peak: float) -> str:
-    """The part of RESULTS.md about one work."""
-    operations, window = found[LOOP]["flops"], MARKS[1] - MARKS[0]
+def operations(work: Work, place: Place) -> float:
+    """Floating-point operations of a token."""
+    folders = str(place.model(work)), place.of(work)
+    network, *rest = loops.load(work.recipe, *folders, work.rows, work.length)
+    with torch.autocast("cuda", torch.bfloat16):
+        found = loops.operations(work.recipe, network.train(), *rest, work.rows) / work.length
+    del network
+    torch.cuda.empty_cache()
+    return found
+
+
+def table(work: Work, found: dict[str, dict[str, Any]], share: float) -> str:
+    """The part of RESULTS.md about one work; a token a second is such a share of the peak."""
+    window = MARKS[1] - MARKS[0]
     lines = ["| | tokens/s | ours, compiled, is so many times as fast | peak memory | loss | share of peak |"]
     lines += ["|---|---|---|---|---|---|"]
     rates = {side: _rates(one, work, window) for side, one in found.items()}
@@ -116,8 +129,8 @@ def table(work: Work, found: dict[str, dict[str, Any]], peak: float) -> str:
         spread = f" ({min(rates[side]):,.0f}-{max(rates[side]):,.0f})" if len(rates[side]) > 1 else ""
         row = [side, f"{rate:,.0f}{spread}", f"{statistics.median(rates[OURS_COMPILED]) / rate:.2f}"]
         row += [f"{one['memory'] / 1e9:.1f} GB", f"{one['loss']:.3f}"] if side != LOOP else ["", ""]
-        lines.append(f"| {' | '.join([*row, f'{rate * operations / work.length / peak:.1%}'])} |")
-    for side in (OURS_COMPILED, OURS):
+        lines.append(f"| {' | '.join([*row, f'{rate * share:.1%}'])} |")
+    for side in [side for side in (OURS_COMPILED, OURS) if side in found]:
         lines += ["", f"A step of {side} is", "", "| | share of the time |", "|---|---|"]
         lines += [f"| {kind} | {share:.1%} |" for kind, share in shares(found[side]).items()]
     return "\n".join(lines)
@@ -130,17 +143,19 @@ def _rates(found: dict[str, Any], work: Work, window: int) -> list[float]:
     return [window * work.rows * work.length / seconds for seconds in found["seconds"][: len(MARKS) - 1]]
 
 
-def _said(found: dict[str, Any], most: int = 15) -> str:
-    """As JSON, of the kernels only those that take longest."""
-    kernels = sorted(found.get("kernels", {}).items(), key=lambda pair: -pair[1])[:most]
-    return json.dumps(found | {"kernels": dict(kernels)})
+def _said(found: dict[str, Any], most: int = 40) -> str:
+    """As JSON, of the kernels only those that take longest, by the beginnings of their names."""
+    if "kernels" not in found:
+        return json.dumps(found)
+    kernels = sorted(found["kernels"].items(), key=lambda pair: -pair[1])[:most]
+    return json.dumps(found | {"kernels": {name[:80]: spent for name, spent in kernels}, "shares": shares(found)})
 
 
 def main(
     peers: Annotated[Path, typer.Option(help="Hugging Face's examples/pytorch.")],
     data: Annotated[Path, typer.Option(help="The folder of the data sets.")],
     work: Annotated[list[str] | None, typer.Option(help="Only this one; repeatable.")] = None,
-    side: Annotated[list[str] | None, typer.Option(help="Only this one, printed as JSON; repeatable.")] = None,
+    side: Annotated[list[str] | None, typer.Option(help="Only this one, beside ours compiled; repeatable.")] = None,
     scratch: Annotated[Path, typer.Option(help="Where models and runs are kept.")] = Path("outputs/benchmarks"),
 ) -> None:
     """Measure, print and write the tables."""
@@ -150,16 +165,13 @@ def main(
         peak = peak_flops(torch.bfloat16, 8192, torch.cuda.synchronize)
     for one in works.chosen(ON_GPU, work):
         works.build(one.model, place.data, place.model(one))
-        found = {}
-        for name in side or SIDES:
+        share, found = operations(one, place) / peak, {}
+        for name in [name for name in SIDES if not side or name in (OURS_COMPILED, *side)]:
             with tempfile.TemporaryDirectory(dir=place.work) as folder:
                 found[name] = measure(name, one, place, Path(folder, "run"))
             print(f"{one.name}, {name}: {_said(found[name])}", file=sys.stderr, flush=True)
-        if not side:
-            said = (
-                f"{one.rows} rows of {one.length} tokens a step; bf16 matrix products reach {peak / 1e12:.0f} TFLOP/s."
-            )
-            results.record(one.name, f"{said}\n\n{table(one, found, peak)}")
+        said = f"{one.rows} rows of {one.length} tokens a step; bf16 matrix products reach {peak / 1e12:.0f} TFLOP/s."
+        results.record(one.name, f"{said}\n\n{table(one, found, share)}")
 
 
 if __name__ == "__main__":

@@ -131,24 +131,35 @@ TASKS = {
 }
 
 
-def main(task: str, model: str, data: Path, steps: int, rows: int, length: int, bf16: bool = True) -> None:
-    """Train so many steps."""
+def load(task: str, model: str, data: Path, rows: int, length: int) -> tuple[Any, Iterator[Batch], Callable]:
+    """The model and its batches, on a GPU where there is one, and the loss of a batch."""
     kind, read, loss_of = TASKS[task]
-    device, finish = ("cuda", torch.cuda.synchronize) if torch.cuda.is_available() else ("cpu", lambda: None)
-    tokenizer, network = AutoTokenizer.from_pretrained(model), kind.from_pretrained(model, dtype=torch.float32)
-    network.to(device)
-    batches = (
-        {name: values.to(device) for name, values in batch.items()} for batch in read(tokenizer, data, rows, length)
-    )
-    optimizer = torch.optim.AdamW(network.parameters(), 5e-5, fused=True)
-    schedule = get_linear_schedule_with_warmup(optimizer, 0, steps)
-    precision = torch.autocast(device, torch.bfloat16) if bf16 else nullcontext()
-    network.train()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network = kind.from_pretrained(model, dtype=torch.float32).to(device)
+    batches = read(AutoTokenizer.from_pretrained(model), data, rows, length)
+    return network, ({name: values.to(device) for name, values in batch.items()} for batch in batches), loss_of
+
+
+def operations(task: str, network: Any, batches: Iterator[Batch], loss_of: Callable, rows: int) -> float:
+    """Floating-point operations of a row, forward and backward; what causal attention leaves out counts, too."""
     counted = 1 if task.endswith("pretrain") else COUNTED
-    with FlopCounterMode(display=False) as counter, precision:
+    with FlopCounterMode(display=False) as counter:
         for _ in range(counted):
             loss_of(network, next(batches)).backward()
-    optimizer.zero_grad()
+    network.zero_grad()
+    return counter.get_total_flops() / (counted * rows)
+
+
+def main(task: str, model: str, data: Path, steps: int, rows: int, length: int, bf16: bool = True) -> None:
+    """Train so many steps."""
+    network, batches, loss_of = load(task, model, data, rows, length)
+    optimizer = torch.optim.AdamW(network.parameters(), 5e-5, fused=True)
+    schedule = get_linear_schedule_with_warmup(optimizer, 0, steps)
+    precision = torch.autocast(network.device.type, torch.bfloat16) if bf16 else nullcontext()
+    network.train()
+    with precision:
+        flops = operations(task, network, batches, loss_of, rows)
+    finish = torch.cuda.synchronize if network.device.type == "cuda" else lambda: None
     finish()
     began = time.perf_counter()
     for _ in range(steps):
@@ -161,7 +172,6 @@ def main(task: str, model: str, data: Path, steps: int, rows: int, length: int, 
         optimizer.zero_grad()
     finish()
     seconds = time.perf_counter() - began
-    flops = counter.get_total_flops() / (counted * rows)
     print(json.dumps({"train_samples_per_second": steps * rows / seconds, "flops": flops}))
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import os
 import signal
 
@@ -14,7 +15,7 @@ from datasets import Dataset
 from transformers import BertConfig, BertForSequenceClassification, DataCollatorWithPadding, TrainingArguments
 from transformers.utils import logging
 
-from recipes.common import checkpoints, losses, manifests, signals, states
+from recipes.common import checkpoints, finite, losses, manifests, signals, states
 from recipes.common.errors import Refusal, TrainingFailed
 from recipes.common.labels import SINGLE
 from recipes.common.models import parameters
@@ -374,6 +375,32 @@ def test_a_gradient_that_is_not_finite_ends_the_run_before_the_step_and_names_th
     assert caught.value.where.startswith("after step 2, rows in ")
     assert all(parameter.isfinite().all() for parameter in built.model.parameters())
     assert checkpoints.newest(tmp_path / "out") == tmp_path / "out/checkpoint-2"
+    rows = json.loads((tmp_path / "out/not_finite.json").read_text())["rows"]
+    assert rows == list(Shuffled(range(12), 1))[8:12]
+
+
+class LateNorm(finite.Norm):
+    """A gradient norm as if from a GPU."""
+
+    late = True
+
+    def __init__(self, value, step):
+        self.value, self.step = value, step
+
+    def __float__(self):
+        return float(self.value)
+
+
+@pytest.mark.parametrize("saved", ["no", "steps"])
+def test_a_norm_that_is_known_late_ends_the_run_before_anything_is_saved(saved, trainer, tmp_path, monkeypatch):
+    monkeypatch.setattr(finite, "Norm", LateNorm)
+    built = trainer(max_steps=6, save_strategy=saved, save_steps=1, logging_steps=100)
+    calls = itertools.count(1)
+    built.model.classifier.weight.register_hook(lambda gradient: gradient * (math.nan if next(calls) == 3 else 1))
+    with pytest.raises(TrainingFailed, match="the gradient norm is nan") as caught:
+        built.train()
+    assert caught.value.where.startswith("after step 2, rows in ")
+    assert checkpoints.newest(tmp_path / "out") == (tmp_path / "out/checkpoint-2" if saved == "steps" else None)
     rows = json.loads((tmp_path / "out/not_finite.json").read_text())["rows"]
     assert rows == list(Shuffled(range(12), 1))[8:12]
 

@@ -1,8 +1,10 @@
-"""A run whose loss, gradient norm or weights are not finite ends before the step, and says which rows it had taken."""
+"""A run whose loss, gradient norm or weights are not finite ends before they are saved, and says which rows the step
+had taken."""
 
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.distributed.tensor import DTensor
@@ -17,6 +19,24 @@ FIX = "lower --learning_rate, set --max_grad_norm, or turn bf16 off; the last ch
 def first_not_finite(logs: dict[str, float]) -> str | None:
     """The name of the first logged number that is not finite."""
     return next((name for name in LOGGED if not math.isfinite(logs.get(name, 0.0))), None)
+
+
+class Norm:
+    """The gradient norm of a step. A GPU has still to compute it: who asks at once lets it stand idle afterwards, until
+    the next operations arrive."""
+
+    def __init__(self, value: Any, step: int):
+        self.value, self.step = value, step
+        self.late = type(value) is torch.Tensor and value.is_cuda
+        if self.late:
+            self.value = torch.empty_like(value, device="cpu", pin_memory=True).copy_(value, non_blocking=True)
+            self.arrived = torch.cuda.Event()
+            self.arrived.record()
+
+    def __float__(self) -> float:
+        if self.late:
+            self.arrived.synchronize()
+        return float(self.value)
 
 
 def weights(model: torch.nn.Module, device: torch.device) -> torch.Tensor:

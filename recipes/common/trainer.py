@@ -56,6 +56,7 @@ class Trainer(transformers.Trainer):
     _saved_step = -1
     _ended_early = False  # by early stopping, before the checkpoint was written
     _pending: dict[str, bool] | None = None  # what a signal kept from being done after the last step
+    _norm: finite.Norm | None = None  # of the gradients, not looked at yet
 
     def __init__(
         self, *arguments: Any, tokens_per_batch: int | None = None, answers: Answers | None = None, **options: Any
@@ -92,6 +93,7 @@ class Trainer(transformers.Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Stops the run at the first logged loss or gradient norm that is not finite."""
+        self._look_at_norm()
         if name := finite.first_not_finite(logs):
             raise self._not_finite(name, logs[name])
         super().log(logs, start_time)
@@ -156,6 +158,7 @@ class Trainer(transformers.Trainer):
     def _run_epoch(self, **options: Any) -> None:
         """An epoch; none where the checkpoint is that of the last step, which Trainer would take once more."""
         self._take_up()
+        self._look_at_norm()  # of the last epoch, whose rows stand in its order
         if self.order is not None:  # on several processes, after a resume, nobody else tells it
             self.order.set_epoch(options["epoch"])
         if self.state.global_step >= self.state.max_steps or self._ended_early:
@@ -296,19 +299,29 @@ class Trainer(transformers.Trainer):
         return output
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
-        """The gradient norm, which the optimizer's step follows: one that is not finite ends the run before."""
+        """The gradient norm, which the optimizer's step follows: one that is not finite ends the run before; on a GPU
+        in the next step, or before anything is saved."""
+        self._look_at_norm()
         grad_norm = super()._get_grad_norm(model, grad_norm)
-        if grad_norm is not None and not math.isfinite(grad_norm) and not self.args.fp16:  # fp16's scaler skips steps
-            raise self._not_finite("the gradient norm", float(grad_norm))
+        if grad_norm is not None and not self.args.fp16:  # fp16's scaler skips steps
+            self._norm = finite.Norm(grad_norm, self.state.global_step)
+            if not self._norm.late:
+                self._look_at_norm()
         return grad_norm
 
-    def _not_finite(self, name: str, value: float | str) -> TrainingFailed:
-        folder = Path(self.args.output_dir) if self.is_world_process_zero() else None
-        return finite.failure(name, value, self.state.global_step, self._rows_of_step(), folder)
+    def _look_at_norm(self) -> None:
+        norm, self._norm = self._norm, None
+        if norm is not None and not math.isfinite(norm):
+            raise self._not_finite("the gradient norm", float(norm), norm.step)
 
-    def _rows_of_step(self) -> list[int]:
-        """The row ids (of packed texts the blocks) of the step that is being taken."""
-        rows = self.order.rows_of_step(self.state.global_step) if self.order is not None else []
+    def _not_finite(self, name: str, value: float | str, step: int | None = None) -> TrainingFailed:
+        step = self.state.global_step if step is None else step
+        folder = Path(self.args.output_dir) if self.is_world_process_zero() else None
+        return finite.failure(name, value, step, self._rows_of_step(step), folder)
+
+    def _rows_of_step(self, step: int) -> list[int]:
+        """The row ids (of packed texts the blocks) of a step."""
+        rows = self.order.rows_of_step(step) if self.order is not None else []
         named = "row_id" in (getattr(self.train_dataset, "column_names", None) or [])
         return [int(self.train_dataset[row]["row_id"]) if named else row for row in rows]
 
@@ -411,6 +424,7 @@ class Trainer(transformers.Trainer):
 
     def _check_finite(self) -> None:
         """Refuses to publish a model whose loss or weights, on any process, are not finite."""
+        self._look_at_norm()
         found = torch.stack([self._tr_loss.isfinite().all(), finite.weights(self.model, self.args.device)])
         loss, weight = self.accelerator.gather(found).reshape(-1, 2).all(dim=0).tolist()
         if not loss:
