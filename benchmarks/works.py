@@ -138,7 +138,7 @@ ON_GPU = [
         data="novels",
         flags=["--max_seq_length", "128", "--learning_rate", "1e-4"],
         steps=100,
-        rows=256,
+        rows=512,
         best=[*COMPILED, *WORKERS],
         peer=["--preprocessing_num_workers", "8"],
     ),
