@@ -53,12 +53,13 @@ class Measured(TrainerCallback):
             self.loss = [logs["loss"] for logs in state.log_history if "loss" in logs][-1]
             self.profile = profile(activities=[ProfilerActivity.CUDA])
             self.profile.start()
-            self.times[-1] = time.perf_counter()
+            self.began = time.perf_counter()
         if state.global_step == MARKS[-1] + TRACED:
+            traced = (self.times.pop() - self.began) / TRACED
             self.profile.stop()
             kernels = {one.key: one.self_device_time_total / 1e6 / TRACED for one in self.profile.key_averages()}
             seconds = [after - before for before, after in zip(self.times, self.times[1:])]
-            found = {"seconds": seconds, "memory": self.memory, "loss": self.loss, "kernels": kernels}
+            found = {"seconds": seconds, "memory": self.memory, "loss": self.loss, "kernels": kernels, "step": traced}
             print("\\n" + json.dumps(found), flush=True)
             os._exit(0)
 
@@ -98,11 +99,10 @@ def measure(side: str, work: Work, place: Place, folder: Path) -> dict[str, Any]
 
 def shares(found: dict[str, Any]) -> dict[str, float]:
     """Each kind of kernels' share of the time of a step, largest first."""
-    seconds = found["seconds"][-1] / TRACED
     spent: dict[str, float] = {}
     for kernel, time in found["kernels"].items():
         kind = next((name for name, words in KINDS.items() if any(word in kernel for word in words)), "other kernels")
-        spent[kind] = spent.get(kind, 0.0) + time / seconds
+        spent[kind] = spent.get(kind, 0.0) + time / found["step"]
     spent["nothing: the GPU waits"] = 1 - sum(spent.values())
     return dict(sorted(spent.items(), key=lambda pair: -pair[1]))
 
@@ -140,7 +140,7 @@ def _rates(found: dict[str, Any], work: Work, window: int) -> list[float]:
     """Tokens a second of each window."""
     if "seconds" not in found:
         return [found["train_samples_per_second"] * work.length]
-    return [window * work.rows * work.length / seconds for seconds in found["seconds"][: len(MARKS) - 1]]
+    return [window * work.rows * work.length / seconds for seconds in found["seconds"]]
 
 
 def _said(found: dict[str, Any], most: int = 40) -> str:
