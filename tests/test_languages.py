@@ -82,6 +82,7 @@ def test_the_column_of_a_language(language, present, expected):
     [
         (("en", "de"), "translate {} to {}: ", "translate English to German: "),
         (("en_XX", "ro_RO"), "translate {} to {}: ", "translate English to Romanian: "),
+        (("chinese", "Low German"), "translate {} to {}: ", "translate chinese to Low German: "),
         ((None, None), "summarize: ", "summarize: "),
         (("my own!", "my own!"), "summarize: ", "summarize: "),
     ],

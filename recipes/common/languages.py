@@ -122,7 +122,11 @@ def _short(language: str) -> str:
 
 
 def _name(language: str) -> str:
-    return _langcodes().get(language.replace("_", "-")).language_name()
+    """In English; what is no code is a name already."""
+    try:
+        return _langcodes().get(language.replace("_", "-")).language_name()
+    except ValueError:
+        return language
 
 
 def _macro(name: str) -> str:
