@@ -57,9 +57,9 @@ class Place:
             return self.work / f"{work.data}/{split}.json"
         return self.of(work) / f"{split}.{'txt' if work.data == 'novels' else 'jsonl'}"
 
-    def write(self, characters: int = 3_000_000) -> None:
-        """The data that is not in `data` as it is needed, of the novels so many characters."""
-        works.write_novels(self.data, self.work / "novels", characters)
+    def write(self) -> None:
+        """The data that is not in `data` as it is needed."""
+        works.write_novels(self.data, self.work / "novels", 3_000_000)
         for name in AS_JSON:
             (self.work / name).mkdir(exist_ok=True)
             for split in ("train", "validation"):

@@ -126,7 +126,7 @@ WORKS = [
     ),
 ]
 
-# On a GPU: steps that fill it, of text that is not read twice.
+# On a GPU: steps that fill it.
 COMPILED = ["--torch_compile"]
 WORKERS = ["--dataloader_num_workers", "4"]
 ON_GPU = [
@@ -137,7 +137,7 @@ ON_GPU = [
         model="bert-base",
         data="novels",
         flags=["--max_seq_length", "128", "--learning_rate", "1e-4"],
-        steps=100,
+        steps=24,
         rows=512,
         best=[*COMPILED, *WORKERS],
         peer=["--preprocessing_num_workers", "8"],
@@ -149,7 +149,7 @@ ON_GPU = [
         model="gpt2-124m",
         data="novels",
         flags=["--block_size", "1024", "--learning_rate", "3e-4"],
-        steps=100,
+        steps=24,
         rows=32,
         best=[*COMPILED, *WORKERS],
         peer=["--preprocessing_num_workers", "8"],

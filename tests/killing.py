@@ -2,6 +2,7 @@
 
 python tests/killing.py kill --trials 200
 python tests/killing.py stop --trials 60 --processes 2
+python tests/killing.py stop --trials 60 --workers 2
 python tests/killing.py ranks --trials 20
 python tests/killing.py matrix
 """
@@ -132,8 +133,9 @@ def kill(trials: int = 200, seed: int = 0) -> None:
 
 
 @app.command()
-def stop(trials: int = 60, seed: int = 0, processes: int = 1) -> None:
-    """SIGTERM, SIGINT or SIGUSR1 to one process at random times, in every phase of a run; then the same command."""
+def stop(trials: int = 60, seed: int = 0, processes: int = 1, workers: int = 0) -> None:
+    """SIGTERM, SIGINT or SIGUSR1 to one process at random times, in every phase of a run; then the same command. With
+    loader's workers they get it, too, as torchrun and SLURM send it."""
     drawn = random.Random(seed)
 
     def one(number: int, case: Case, folder: Path, wanted: dict, seconds: float) -> tuple[str, str]:
@@ -142,7 +144,10 @@ def stop(trials: int = 60, seed: int = 0, processes: int = 1) -> None:
         wait_until(output_dir / PHASES[number // 3 % len(PHASES)], 60)
         time.sleep(drawn.random() * 0.1)
         ranks = json.loads(Path(f"{output_dir}.ranks").read_text("utf-8")) if processes > 1 else [child]
-        os.kill(drawn.choice(ranks), sent)
+        if workers:
+            os.killpg(child, sent)
+        else:
+            os.kill(drawn.choice(ranks), sent)
         began = time.time()
         code, ended_after = wait(child), time.time() - began
         found = "" if code in (0, 130 if sent == signal.SIGINT else 143) else f"exit code {code}"
@@ -150,7 +155,7 @@ def stop(trials: int = 60, seed: int = 0, processes: int = 1) -> None:
         what = f"{number} {case.recipe}, {sent.name}, exit {code} after {ended_after:.2f} s"
         return what, found or go_on(case, folder, output_dir, wanted)
 
-    repeat(trials, one, processes)
+    repeat(trials, one, processes, workers)
 
 
 @app.command()
@@ -172,10 +177,10 @@ def ranks(trials: int = 20, seed: int = 0) -> None:
     repeat(trials, one, processes=2)
 
 
-def repeat(trials: int, one: Callable[..., tuple[str, str]], processes: int = 1) -> NoReturn:
+def repeat(trials: int, one: Callable[..., tuple[str, str]], processes: int = 1, workers: int = 0) -> NoReturn:
     """So many trials of the recipes in turn, each beside the run of its case that was never stopped."""
     with tempfile.TemporaryDirectory() as name:
-        folder, cases = Path(name), [Case(recipe, processes=processes) for recipe in MODELS]
+        folder, cases = Path(name), [Case(recipe, processes=processes, workers=workers) for recipe in MODELS]
         reference, chosen = Reference(folder), [cases[number % len(cases)] for number in range(trials)]
         conclude(one(number, case, folder, *reference.of(case)) for number, case in enumerate(chosen))
 

@@ -377,6 +377,7 @@ def test_losses_that_are_not_finite_are_shown(parse):
 )
 def test_beside_a_gpu_processes_make_its_batches(values, workers, monkeypatch):
     """Not of a stream, whose order follows from their number."""
+    monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
     args._default_hardware(values)  # TrainingArguments would look for the GPU itself
     assert values.get("dataloader_num_workers") == workers

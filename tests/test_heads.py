@@ -98,10 +98,27 @@ def test_words_made_up_to_a_round_number_and_compiled_scores_change_nothing(smoo
     monkeypatch.setitem(heads.WORDS_TO, "cpu", 8)
     model, loss = model_of("bert", AutoModelForMaskedLM), TokenLoss(smoothing)
     expected, expected_gradients = learn(copy.deepcopy(model), loss)
-    found, gradients = learn(model, loss, heads.install(model, loss, backend))
+    head = heads.install(model, loss, backend)
+    assert head is not None
+    found, gradients = learn(model, loss, head)
     assert found == pytest.approx(expected, abs=1e-6)
+    assert gradients.keys() == expected_gradients.keys()
     for parameter, gradient in gradients.items():
         assert torch.allclose(gradient, expected_gradients[parameter], atol=1e-6), parameter
+
+
+def test_compiled_scores_of_bf16_are_those_that_are_not_compiled(monkeypatch):
+    monkeypatch.setitem(heads.WORDS_TO, "cpu", 8)
+    loss, found = TokenLoss(), []
+    for backend in (None, "inductor"):
+        model = model_of("bert", AutoModelForMaskedLM)
+        head = heads.install(model, loss, backend)
+        with torch.autocast("cpu", torch.bfloat16):
+            found.append(learn(model, loss, head))
+    (eager, gradients), (compiled, compiled_gradients) = found
+    assert compiled == pytest.approx(eager, abs=1e-4)
+    for parameter, gradient in gradients.items():
+        assert torch.allclose(compiled_gradients[parameter], gradient, atol=1e-2), parameter
 
 
 @pytest.mark.parametrize(("name", "kind"), CASES, ids=[name for name, _ in CASES])

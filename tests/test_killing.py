@@ -8,7 +8,7 @@ from conftest import ROOT
 
 pytestmark = pytest.mark.slow
 COMMANDS = ["killing.py kill --trials 20", "killing.py stop --trials 20", "killing.py matrix --every 11"]
-COMMANDS += ["faults.py --every 23"]
+COMMANDS += ["killing.py stop --trials 20 --workers 2", "faults.py --every 23"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

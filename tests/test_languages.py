@@ -82,7 +82,8 @@ def test_the_column_of_a_language(language, present, expected):
     [
         (("en", "de"), "translate {} to {}: ", "translate English to German: "),
         (("en_XX", "ro_RO"), "translate {} to {}: ", "translate English to Romanian: "),
-        (("chinese", "Low German"), "translate {} to {}: ", "translate chinese to Low German: "),
+        (("Chinese", "thai"), "translate {} to {}: ", "translate Chinese to thai: "),
+        (("Low German", "de"), "translate {} to {}: ", "translate Low German to German: "),
         ((None, None), "summarize: ", "summarize: "),
         (("my own!", "my own!"), "summarize: ", "summarize: "),
     ],

@@ -1,7 +1,6 @@
 """Layers in fewer operations, attention without masks that hide nothing: the model's numbers and names stay."""
 
 import copy
-import sys
 
 import pytest
 import torch
@@ -9,15 +8,14 @@ from torch import nn
 from torch.nn import functional
 from transformers import (
     AutoModelForCausalLM,
-    AutoModelForMaskedLM,
     AutoModelForSeq2SeqLM,
-    BertConfig,
     GPT2Config,
     MT5Config,
     NllbMoeConfig,
     T5Config,
     masking_utils,
 )
+from transformers.models.gpt2 import modeling_gpt2
 
 from recipes.common import layers
 
@@ -114,7 +112,8 @@ def test_a_layer_that_transformers_keeps_in_fp32_stays_transformers_():
 
 @pytest.fixture
 def compiled(monkeypatch):
-    """A model that is compiled, and a list of the masks that its attention got."""
+    """GPT-2, the same compiled, and a list of the masks that its attention gets."""
+    monkeypatch.setattr(modeling_gpt2, "create_causal_mask", masking_utils.create_causal_mask)  # and so afterwards
     masks = []
 
     def look(graph, inputs):
@@ -122,51 +121,49 @@ def compiled(monkeypatch):
         masks.extend(node.kwargs["attn_mask"] for node in found)
         return graph.forward
 
-    def compile_one(kind, config):
-        module = sys.modules[kind._model_mapping[type(config)].__module__]
-        for name in ("create_causal_mask", "create_bidirectional_mask"):
-            monkeypatch.setattr(module, name, getattr(masking_utils, name))  # and as it was afterwards
-        torch.manual_seed(0)
-        model = kind.from_config(config).eval()
-        model.config.use_cache = False  # as Trainer has it
-        torch._dynamo.reset()
-        return model, torch.compile(model, backend=look), masks
-
-    yield compile_one
+    model, _ = pair_of("gpt2")
+    model.config.use_cache = False  # as Trainer has it
+    torch._dynamo.reset()
+    yield model, torch.compile(model, backend=look), masks
     torch._dynamo.reset()
 
 
-BERT = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "vocab_size": 50}
-COMPILED = {"gpt2": MODELS["gpt2"], "bert": (AutoModelForMaskedLM, BertConfig(**BERT))}
+IDS = torch.arange(30).reshape(2, 15)
 
 
-@pytest.mark.parametrize("name", COMPILED)
-def test_a_compiled_model_without_padding_attends_without_a_mask(name, compiled):
-    model, quick, masks = compiled(*COMPILED[name])
-    ids = torch.arange(30).reshape(2, 15)
-    layers.mask_padding_only(model)
-    layers.mask_padding_only(model)  # twice is as good as once
+def test_a_compiled_model_without_padding_attends_without_a_mask(compiled):
+    model, quick, masks = compiled
+    layers.leave_out_needless_masks(model)
+    layers.leave_out_needless_masks(model)  # twice is as good as once
     with torch.no_grad():
-        torch.testing.assert_close(quick(input_ids=ids).logits, model(input_ids=ids).logits)
+        torch.testing.assert_close(quick(input_ids=IDS).logits, model(input_ids=IDS).logits)
     assert masks == [None]
 
 
 def test_transformers_makes_a_mask_where_texts_might_be_packed_apart(compiled):
-    """If this fails, mask_padding_only has done its duty."""
-    _, quick, masks = compiled(*COMPILED["gpt2"])
-    quick(input_ids=torch.arange(30).reshape(2, 15))
+    """If this fails, leave_out_needless_masks has done its duty."""
+    _, quick, masks = compiled
+    quick(input_ids=IDS)
     assert [mask is None for mask in masks] == [False]
 
 
-@pytest.mark.parametrize("name", COMPILED)
-def test_padding_stays_masked_in_one_graph(name, compiled):
-    model, quick, masks = compiled(*COMPILED[name])
-    ids = torch.arange(30).reshape(2, 15)
-    mask = torch.ones_like(ids)
+def test_a_compiled_model_keeps_packed_texts_apart(compiled):
+    model, quick, masks = compiled
+    positions = torch.cat([torch.arange(9), torch.arange(6)]).expand(2, -1)
+    with torch.no_grad():
+        expected = model(input_ids=IDS, position_ids=positions).logits
+        layers.leave_out_needless_masks(model)
+        torch.testing.assert_close(quick(input_ids=IDS, position_ids=positions).logits, expected)
+    assert [mask is None for mask in masks] == [False]
+
+
+def test_padding_stays_masked_in_one_graph(compiled):
+    model, quick, masks = compiled
+    mask = torch.ones_like(IDS)
     mask[1, 9:] = 0
     with torch.no_grad():
-        expected = model(input_ids=ids, attention_mask=mask).logits[mask.bool()]
-        layers.mask_padding_only(model)
-        torch.testing.assert_close(quick(input_ids=ids, attention_mask=mask).logits[mask.bool()], expected)
-        quick(input_ids=ids, attention_mask=torch.ones_like(ids))
+        expected = model(input_ids=IDS, attention_mask=mask).logits[mask.bool()]
+        layers.leave_out_needless_masks(model)
+        torch.testing.assert_close(quick(input_ids=IDS, attention_mask=mask).logits[mask.bool()], expected)
+        quick(input_ids=IDS, attention_mask=torch.ones_like(IDS))
     assert [mask is None for mask in masks] == [False]

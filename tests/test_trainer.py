@@ -391,18 +391,21 @@ class LateNorm(finite.Norm):
         return float(self.value)
 
 
-@pytest.mark.parametrize("saved", ["no", "steps"])
-def test_a_norm_that_is_known_late_ends_the_run_before_anything_is_saved(saved, trainer, tmp_path, monkeypatch):
+@pytest.mark.parametrize("step", [1, 2])  # in the midst of an epoch, and its last
+@pytest.mark.parametrize("flags", [{}, {"save_strategy": "steps", "save_steps": 1}, {"eval_strategy": "steps"}])
+def test_a_norm_that_is_known_late_ends_the_run_before_anything_follows(flags, step, trainer, tmp_path, monkeypatch):
     monkeypatch.setattr(finite, "Norm", LateNorm)
-    built = trainer(max_steps=6, save_strategy=saved, save_steps=1, logging_steps=100)
-    calls = itertools.count(1)
-    built.model.classifier.weight.register_hook(lambda gradient: gradient * (math.nan if next(calls) == 3 else 1))
+    built = trainer(max_steps=6, logging_steps=100, eval_steps=step + 1, **flags)
+    built.compute_metrics = lambda prediction: pytest.fail("it is evaluated")
+    calls = itertools.count()
+    built.model.classifier.weight.register_hook(lambda gradient: gradient * (math.nan if next(calls) == step else 1))
     with pytest.raises(TrainingFailed, match="the gradient norm is nan") as caught:
         built.train()
-    assert caught.value.where.startswith("after step 2, rows in ")
-    assert checkpoints.newest(tmp_path / "out") == (tmp_path / "out/checkpoint-2" if saved == "steps" else None)
+    assert caught.value.where.startswith(f"after step {step}, rows in ")
+    saved = tmp_path / f"out/checkpoint-{step}" if "save_steps" in flags else None
+    assert checkpoints.newest(tmp_path / "out") == saved
     rows = json.loads((tmp_path / "out/not_finite.json").read_text())["rows"]
-    assert rows == list(Shuffled(range(12), 1))[8:12]
+    assert rows == list(Shuffled(range(12), 1))[4 * step : 4 * step + 4]
 
 
 class Overflow(transformers.TrainerCallback):

@@ -347,7 +347,8 @@ def _default_hardware(values: dict[str, Any]) -> None:
     if not torch.accelerator.is_available() or values.get("use_cpu"):
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed warns that it had to find out
         values["use_cpu"] = True  # without it two torchrun processes on CPU train two unsynchronised models
-    elif not values.get("streaming"):  # whose order follows from the number of its readers
+    elif sys.platform == "linux" and not values.get("streaming"):
+        # Elsewhere the model would be sent to them; a stream's order follows from their number.
         values.setdefault("dataloader_num_workers", WORKERS)
     multiplies = has_bf16(bool(values.get("use_cpu")))
     if not {"bf16", "fp16"} & values.keys():

@@ -123,10 +123,9 @@ def _short(language: str) -> str:
 
 def _name(language: str) -> str:
     """In English; what is no code is a name already."""
-    try:
-        return _langcodes().get(language.replace("_", "-")).language_name()
-    except ValueError:
+    if not _langcodes().tag_is_valid(_short(language)):
         return language
+    return _langcodes().get(language.replace("_", "-")).language_name()
 
 
 def _macro(name: str) -> str:

@@ -25,26 +25,25 @@ def replace(model: nn.Module) -> None:
                 setattr(part, name, Norm(child))
 
 
-def mask_padding_only(model: nn.Module) -> None:
-    """Where a compiled model's batch comes without a mask, its attention gets none.
+def leave_out_needless_masks(model: nn.Module) -> None:
+    """Where a compiled causal model's batch comes without a mask, its attention gets none.
 
-    While torch.compile traces, transformers 5.23 cannot see that texts are not packed apart, nor (before torch 2.13)
-    that nothing is exported (pytorch#176499), and makes a mask that hides nothing: flash attention takes none.
+    By positions transformers 5.23 sees that texts are packed apart; while torch.compile traces it cannot look at them,
+    and makes a mask in any case: flash attention takes none.
     """
     for module in {sys.modules[type(part).__module__] for part in model.modules()}:
-        for name in ("create_causal_mask", "create_bidirectional_mask"):
-            make = getattr(module, name, None)
-            if make is not None and not hasattr(make, "__wrapped__"):
-                setattr(module, name, _outside_graphs_without_padding(make))
+        make = getattr(module, "create_causal_mask", None)
+        if make is not None and not hasattr(make, "__wrapped__"):
+            module.create_causal_mask = _looking_at_positions(make)
 
 
-def _outside_graphs_without_padding(make: Callable) -> Callable:
+def _looking_at_positions(make: Callable) -> Callable:
     outside = torch.compiler.disable(make)
 
     @wraps(make)
     def made(*arguments: Any, **options: Any) -> Any:
-        padded = len(arguments) > 2 or options.get("attention_mask") is not None
-        return (make if padded else outside)(*arguments, **options)
+        looks = options.get("attention_mask") is None and options.get("position_ids") is not None
+        return (outside if looks else make)(*arguments, **options)
 
     return made
 

@@ -3,9 +3,10 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)]
 ONE = 1.0  # seconds: Ctrl-C reaches a process from the terminal and from its launcher, and still is one signal
@@ -69,6 +70,18 @@ def kept() -> Iterator[None]:
 def received() -> int:
     """The signal that came, or 0."""
     return _received or 0
+
+
+def outlived(start: Callable[[], Any]) -> Any:
+    """What `start` answers; the processes that it starts go on after SIGTERM, which torchrun and SLURM send to all of a
+    run: it needs a loader's workers until it has stopped, and they end with it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        return start()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # they keep it, from their first moment
+    try:
+        return start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:

@@ -75,7 +75,7 @@ class Trainer(transformers.Trainer):
         backend = None
         if self.args.torch_compile:
             backend = self.args.torch_compile_backend
-            layers.mask_padding_only(self.model)
+            layers.leave_out_needless_masks(self.model)
         self._head = heads.install(self.model, self.compute_loss_func, backend) if scored else None
         if self.answers is not None and self._head is None:
             self.answers.together = 1  # the logits of one batch are enough
@@ -259,7 +259,7 @@ class Trainer(transformers.Trainer):
         if self.args.world_size == 1:
             self._stop_here()
             return number.to(device)
-        numbers = torch.stack([number, torch.as_tensor(signals.received())]).to(device)
+        numbers = torch.stack([number.to(device), torch.as_tensor(signals.received(), device=device)])
         found = self.accelerator.gather(numbers).reshape(-1, 2)  # one exchange for both
         self._stop_here(int(found[:, 1].max()))
         return found[:, 0].sum()
@@ -327,6 +327,7 @@ class Trainer(transformers.Trainer):
 
     def evaluate(self, eval_dataset: Any = None, *args: Any, **options: Any) -> dict[str, float]:
         """The metrics, which see the predictions in the order of the data set; random generators stay as they are."""
+        self._look_at_norm()
         self._evaluated = self.eval_dataset if eval_dataset is None else eval_dataset
         if self.is_in_train and self.answers is not None:
             self._evaluated = self.answers.sample(self._evaluated)
@@ -388,7 +389,9 @@ class Trainer(transformers.Trainer):
         if isinstance(order, BatchRebalanceSampler) and self.args.world_size > 1:
             sampler = loader.batch_sampler  # accelerate's, which must not take batches of different sizes apart
             sampler.batch_size, sampler.even_batches = None, False
-        loader.base_dataloader.generator = torch.Generator()  # or each pass would draw from the model's random numbers
+        torchs = loader.base_dataloader
+        torchs.generator = torch.Generator()  # or each pass would draw from the model's random numbers
+        torchs._get_iterator = partial(signals.outlived, torchs._get_iterator)
         return loader
 
     def _get_output_dir(self, trial: Any) -> str:
