@@ -9,6 +9,8 @@ import time
 import pytest
 from conftest import ROOT
 
+from recipes.common import signals
+
 PROBE = """
 import os, signal, sys, time
 sys.path.insert(0, sys.argv[1])
@@ -78,3 +80,22 @@ def test_a_child_process_ends_when_it_is_told_to():
     code += "time.sleep(0.3); os.kill(child, signal.SIGTERM); sys.exit(os.waitpid(child, 0)[1])"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=20).returncode == signal.SIGTERM
     assert os.name == "posix"
+
+
+def test_a_process_that_outlives_sigterm_keeps_it_waiting_and_its_parent_does_not():
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+    def start():
+        child = os.fork()
+        if not child:
+            time.sleep(20)
+            os._exit(0)
+        return child
+
+    child = signals.outlived(start)
+    os.kill(child, signal.SIGTERM)
+    time.sleep(0.3)
+    assert os.waitpid(child, os.WNOHANG) == (0, 0)
+    os.kill(child, signal.SIGKILL)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
