@@ -97,3 +97,20 @@ def test_random_generators_go_on_where_they_were(tmp_path):
     assert draw() != first
     states.set_randomness(states.read(tmp_path / "s.safetensors"))
     assert draw() == first
+
+
+def test_of_several_gpus_only_the_generator_of_the_process_s_own_is_kept(monkeypatch, recwarn):
+    """A checkpoint of two GPUs, which held the generators of both, ended a run on one; eight were warned of."""
+    seen = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.current_device", lambda: 1)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
+    monkeypatch.setattr("torch.cuda.get_rng_state", lambda device=1: torch.tensor([device], dtype=torch.uint8))
+    monkeypatch.setattr("torch.cuda.set_rng_state", lambda state, device=1: seen.append((state.tolist(), device)))
+    found = states.randomness()
+    assert [state.tolist() for state in found["devices"]] == [[1]]
+    states.set_randomness(found | {"devices": [*found["devices"], torch.tensor([7], dtype=torch.uint8)]})
+    with states.randomness_kept():
+        pass
+    assert seen == [([1], 1), ([1], 1)]
+    assert not [one for one in recwarn if "devices" in str(one.message)]

@@ -2,6 +2,7 @@
 
 import json
 import random
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +100,8 @@ def check_optimizer(found: dict[str, Any], optimizer: torch.optim.Optimizer) -> 
 
 
 def randomness() -> dict[str, Any]:
-    """The states of the random generators of Python, numpy, torch and its devices."""
-    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    """The states of the random generators of Python, numpy, torch and the GPU that this process computes on."""
+    devices = [torch.cuda.get_rng_state()] if torch.cuda.is_available() else []
     states = {"python": random.getstate(), "numpy": numpy.random.get_state(), "torch": torch.get_rng_state()}
     return states | {"devices": devices}
 
@@ -112,7 +113,12 @@ def set_randomness(states: dict[str, Any]) -> None:
     numpy.random.set_state(states["numpy"])
     try:
         torch.set_rng_state(states["torch"])
+        if torch.cuda.is_available() and states["devices"]:
+            torch.cuda.set_rng_state(states["devices"][0])
     except RuntimeError as error:
         raise ValueError(str(error)) from None
-    if torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(states["devices"])
+
+
+def randomness_kept() -> AbstractContextManager[None]:
+    """Afterwards torch's generators, of the GPUs only this process's, are as they were before."""
+    return torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else [])

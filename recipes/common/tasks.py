@@ -9,7 +9,7 @@ from typing import Any
 import numpy
 import torch
 
-from recipes.common import metrics, text_metrics
+from recipes.common import metrics, states, text_metrics
 from recipes.common.data import Splits
 from recipes.common.errors import visible
 from recipes.common.labels import MULTI, REGRESSION, SINGLE, Labels
@@ -224,7 +224,7 @@ def _continuations(blocks: Any, tokenizer: Any, model: torch.nn.Module, split: s
     lines = [f"## Continuations of {split} texts\n", "| text | model | text as it goes on |", "|---|---|---|"]
     model.eval()
     positions = getattr(model.config, "max_position_embeddings", None) or PROMPT + CONTINUATION
-    with torch.random.fork_rng():
+    with states.randomness_kept():
         torch.manual_seed(0)
         for block in islice(blocks, CONTINUATIONS):
             ids = torch.from_numpy(numpy.array(block["input_ids"], dtype=numpy.int64))  # mapped ones are read-only

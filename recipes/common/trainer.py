@@ -331,7 +331,7 @@ class Trainer(transformers.Trainer):
         self._evaluated = self.eval_dataset if eval_dataset is None else eval_dataset
         if self.is_in_train and self.answers is not None:
             self._evaluated = self.answers.sample(self._evaluated)
-        with torch.random.fork_rng():
+        with states.randomness_kept():
             return super().evaluate(self._evaluated, *args, **options)
 
     def predict(self, test_dataset: Any, *args: Any, **options: Any) -> PredictionOutput:
