@@ -14,7 +14,7 @@
 # goes on from the newest whole checkpoint. --output_dir must be a folder that all machines see.
 back_into_the_queue() {
     echo "time is up: back into the queue"
-    kill -TERM "$training"
+    kill -USR1 "$training" # of SIGTERM srun makes SIGKILL
     wait "$training"
     scontrol requeue "$SLURM_JOB_ID"
     exit 0

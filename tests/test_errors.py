@@ -3,6 +3,7 @@
 import errno
 
 import pytest
+import torch
 import tqdm
 
 from recipes.common import errors, signals
@@ -118,6 +119,14 @@ def test_a_package_that_is_missing_is_refused_in_the_words_of_who_needs_it(capsy
     found = capsys.readouterr().err
     assert found.startswith("error: You need liger-kernel. Install it with `pip install liger-kernel`\n")
     assert "Traceback" not in found
+
+
+def test_too_little_memory_of_a_gpu_is_no_bug_of_the_recipe(capsys):
+    assert ends(raiser(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."))) == 1
+    printed = capsys.readouterr().err
+    assert "the GPU has too little memory" in printed
+    assert "--per_device_train_batch_size" in printed
+    assert len(printed.splitlines()) == 3
 
 
 def test_a_full_disk_names_the_file(capsys):

@@ -132,6 +132,7 @@ def test_a_slurm_script_runs_the_command_on_every_machine(tmp_path, monkeypatch)
     for line in ("--nodes=2", "--ntasks-per-node=1", "--gpus-per-node=2", "--signal=B:USR1@300", "--requeue"):
         assert f"#SBATCH {line}\n" in text
     assert "@" not in text.replace("USR1@300", "")
+    assert 'kill -USR1 "$training"' in text  # srun makes SIGKILL of SIGTERM
     # A cluster of this machine alone: srun runs its words as machine 0, python says what it was asked to run.
     commands = {"scontrol": "echo localhost", "srun": 'shift; SLURM_NODEID=0 exec "$@"', "python": 'printf "%s|" "$@"'}
     for name, body in commands.items():

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import datasets
 import numpy
 import pytest
+import torch
 
 from recipes.common import packing
 from recipes.common.errors import Refusal
@@ -96,6 +97,17 @@ def test_blocks_say_their_row_and_epoch_and_evaluation_has_none():
     tokens.validation.set_epoch(3)
     assert [(row["row"], row["epoch"]) for row in tokens.train] == [(0, 3), (1, 3)]
     assert [row["epoch"] for row in tokens.validation] == [None, None]
+
+
+def test_workers_that_persist_learn_the_epoch():
+    """They kept the first one, and with it its masks."""
+    train = pack(["abcdefg"]).train
+    epochs = {"collate_fn": lambda rows: [row["epoch"] for row in rows]}
+    loader = torch.utils.data.DataLoader(train, 2, num_workers=1, persistent_workers=True, **epochs)
+    train.set_epoch(0)
+    assert list(loader) == [[0, 0]]
+    train.set_epoch(1)
+    assert list(loader) == [[1, 1]]
 
 
 def test_line_by_line_cuts_each_text_to_the_block():

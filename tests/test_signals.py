@@ -82,20 +82,14 @@ def test_a_child_process_ends_when_it_is_told_to():
     assert os.name == "posix"
 
 
-def test_a_process_that_outlives_sigterm_keeps_it_waiting_and_its_parent_does_not():
+def test_a_loader_s_worker_keeps_sigterm_waiting_and_its_parent_does_not():
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-
-    def start():
-        child = os.fork()
-        if not child:
-            time.sleep(20)
-            os._exit(0)
-        return child
-
-    child = signals.outlived(start)
-    os.kill(child, signal.SIGTERM)
-    time.sleep(0.3)
-    assert os.waitpid(child, os.WNOHANG) == (0, 0)
-    os.kill(child, signal.SIGKILL)
-    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    worker = signals.workers().Process(target=time.sleep, args=(20,))
+    worker.start()
+    os.kill(worker.pid, signal.SIGTERM)
+    worker.join(0.3)
+    assert worker.is_alive()
+    worker.kill()
+    worker.join()
+    assert worker.exitcode == -signal.SIGKILL
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before

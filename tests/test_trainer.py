@@ -11,6 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 import transformers
+from accelerate.data_loader import skip_first_batches
 from datasets import Dataset
 from transformers import BertConfig, BertForSequenceClassification, DataCollatorWithPadding, TrainingArguments
 from transformers.utils import logging
@@ -377,6 +378,21 @@ def test_a_gradient_that_is_not_finite_ends_the_run_before_the_step_and_names_th
     assert checkpoints.newest(tmp_path / "out") == tmp_path / "out/checkpoint-2"
     rows = json.loads((tmp_path / "out/not_finite.json").read_text())["rows"]
     assert rows == list(Shuffled(range(12), 1))[8:12]
+
+
+def test_a_step_that_the_scaler_of_fp16_skips_is_no_failure(trainer):
+    built = trainer()
+    built.args.fp16 = True
+    built.log({"loss": 1.0, "grad_norm": math.inf})
+    with pytest.raises(TrainingFailed, match="loss is nan"):
+        built.log({"loss": math.nan, "grad_norm": math.inf})
+
+
+def test_workers_outlive_sigterm_also_after_a_resume_in_mid_epoch(trainer):
+    """transformers then builds another loader."""
+    loader = trainer(dataloader_num_workers=1).get_train_dataloader()
+    for one in (loader, skip_first_batches(loader, 1)):
+        assert one.multiprocessing_context.Process.__qualname__.startswith("workers.")
 
 
 class LateNorm(finite.Norm):

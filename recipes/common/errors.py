@@ -14,6 +14,9 @@ from typing import Any, NoReturn
 from recipes.common import signals
 
 COMPLETE, FAILED, REFUSED, INTERNAL, DISK, INTERRUPTED = 0, 1, 2, 70, 74, 130
+LESS_MEMORY = (
+    "lower --per_device_train_batch_size (--global_batch_size keeps the step), or --gradient_checkpointing true"
+)
 FREE_SPACE = "free some space, then run the same command: it goes on from the last checkpoint"
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
 
@@ -134,6 +137,8 @@ def guard(main: Callable[[], Any]) -> None:
     except Exception as error:
         if reason := disk_error(error):
             _end(DiskFull(reason, getattr(error, "filename", None) or "", FREE_SPACE))
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported for this
+            _end(TrainingFailed("the GPU has too little memory", "this run", LESS_MEMORY))
         if "pip install" in str(error):  # a package that only some flag needs, in the words of the library that asks
             _end(Refusal(" ".join(str(error).split()), "this environment", "install it, or leave the flag out"))
         _internal()

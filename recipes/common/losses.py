@@ -48,7 +48,7 @@ class TokenLoss:
         if logits.dim() == 3:
             dense = for_problem(SINGLE, self.label_smoothing)
             return dense({"logits": logits[:, : labels.shape[1]]}, labels, num_items_in_batch)
-        return _mean(logits[:, 0].sum(), labels, num_items_in_batch)
+        return _mean(logits[:, 0].float().sum(), labels, num_items_in_batch)  # FSDP2 hands 16 bits on
 
     def predicted(self, labels: torch.Tensor) -> torch.Tensor:
         """The labels [rows, length] by the positions that predict them: with `shift` one less."""

@@ -50,7 +50,7 @@ class Blocks(torch.utils.data.Dataset):
 
     def __init__(self, ids: Array, starts: Array, ends: Array, layout: Layout, trains: bool):
         self.ids, self.starts, self.ends, self.layout = ids, starts, ends, layout
-        self.epoch = 0 if trains else None
+        self._epoch = torch.zeros((), dtype=torch.int64) if trains else None
         self.tokens_per_byte = 0.0
 
     def __len__(self) -> int:
@@ -62,10 +62,15 @@ class Blocks(torch.utils.data.Dataset):
         ids = _framed(self.ids[start:end], self.layout)
         return {"input_ids": ids, "row": row, "epoch": self.epoch, "context": context}
 
+    @property
+    def epoch(self) -> int | None:
+        """Of the pass over training data; None for data that is evaluated."""
+        return None if self._epoch is None else int(self._epoch)
+
     def set_epoch(self, epoch: int) -> None:
-        """Called by the data loader before each pass over training data."""
-        if self.epoch is not None:
-            self.epoch = epoch
+        """Called by the data loader before each pass over training data; workers that persist learn it, too."""
+        if self._epoch is not None:
+            self._epoch.share_memory_().fill_(epoch)
 
     def select(self, rows: range) -> "Blocks":
         """The blocks of these rows."""

@@ -1,12 +1,14 @@
 """Stop signals: while a run trains they are kept for the next step, at any other time they end it at once."""
 
+import copy
+import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.context import BaseContext
 from types import FrameType
-from typing import Any
 
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)]
 ONE = 1.0  # seconds: Ctrl-C reaches a process from the terminal and from its launcher, and still is one signal
@@ -72,16 +74,21 @@ def received() -> int:
     return _received or 0
 
 
-def outlived(start: Callable[[], Any]) -> Any:
-    """What `start` answers; the processes that it starts go on after SIGTERM, which torchrun and SLURM send to all of a
-    run: it needs a loader's workers until it has stopped, and they end with it."""
-    if not hasattr(signal, "pthread_sigmask"):
-        return start()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # they keep it, from their first moment
-    try:
-        return start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+def workers() -> BaseContext:
+    """How a loader gets its processes on Linux. SIGTERM does not end them: torchrun and SLURM send it to all of a run,
+    which needs them until it has stopped; they end with it."""
+    forks = copy.copy(multiprocessing.get_context("fork"))
+
+    class Worker(forks.Process):
+        def start(self) -> None:
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # it stays so in the new process
+            try:
+                super().start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    forks.Process = Worker
+    return forks
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -94,7 +95,8 @@ class Trainer(transformers.Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Stops the run at the first logged loss or gradient norm that is not finite."""
         self._look_at_norm()
-        if name := finite.first_not_finite(logs):
+        skipped = {"grad_norm"} if self.args.fp16 else set()  # the scaler skips such a step
+        if name := finite.first_not_finite({key: logs[key] for key in logs.keys() - skipped}):
             raise self._not_finite(name, logs[name])
         super().log(logs, start_time)
 
@@ -389,9 +391,10 @@ class Trainer(transformers.Trainer):
         if isinstance(order, BatchRebalanceSampler) and self.args.world_size > 1:
             sampler = loader.batch_sampler  # accelerate's, which must not take batches of different sizes apart
             sampler.batch_size, sampler.even_batches = None, False
-        torchs = loader.base_dataloader
-        torchs.generator = torch.Generator()  # or each pass would draw from the model's random numbers
-        torchs._get_iterator = partial(signals.outlived, torchs._get_iterator)
+        inner = loader.base_dataloader
+        inner.generator = torch.Generator()  # or each pass would draw from the model's random numbers
+        if inner.num_workers and sys.platform == "linux":
+            inner.multiprocessing_context = signals.workers()
         return loader
 
     def _get_output_dir(self, trial: Any) -> str:
