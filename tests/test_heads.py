@@ -74,29 +74,8 @@ def learn(model, loss, head=None):
     return value.item(), {name: one.grad for name, one in model.named_parameters() if one.grad is not None}
 
 
-@pytest.mark.parametrize("at_once", [heads.LOGITS_AT_ONCE["cpu"], WORDS * 3 * 4], ids=["all", "three rows of fp32"])
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-@pytest.mark.parametrize(("name", "kind"), CASES, ids=[name for name, _ in CASES])
-def test_loss_and_gradients_are_those_of_all_logits(name, kind, smoothing, at_once, monkeypatch):
-    monkeypatch.setitem(heads.LOGITS_AT_ONCE, "cpu", at_once)
-    monkeypatch.setattr(heads, "IN_CACHE", WORDS * 2)
-    model = model_of(name, kind)
-    loss = TokenLoss(smoothing, shift=kind is AutoModelForCausalLM)
-    expected, expected_gradients = learn(copy.deepcopy(model), loss)
-    head = heads.install(model, loss)
-    assert head is not None
-    found, gradients = learn(model, loss, head)
-    assert found == pytest.approx(expected, abs=1e-6)
-    assert gradients.keys() == expected_gradients.keys()
-    for parameter, gradient in gradients.items():
-        assert torch.allclose(gradient, expected_gradients[parameter], atol=1e-6), parameter
-
-
-@pytest.mark.parametrize("backend", [None, "inductor"])
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_words_made_up_to_a_round_number_and_compiled_scores_change_nothing(smoothing, backend, monkeypatch):
-    monkeypatch.setitem(heads.WORDS_TO, "cpu", 8)
-    model, loss = model_of("bert", AutoModelForMaskedLM), TokenLoss(smoothing)
+def check_like_all_logits(model, loss, backend=None):
+    """The head's loss and gradients are those of the dense model, each to 1e-6."""
     expected, expected_gradients = learn(copy.deepcopy(model), loss)
     head = heads.install(model, loss, backend)
     assert head is not None
@@ -105,6 +84,25 @@ def test_words_made_up_to_a_round_number_and_compiled_scores_change_nothing(smoo
     assert gradients.keys() == expected_gradients.keys()
     for parameter, gradient in gradients.items():
         assert torch.allclose(gradient, expected_gradients[parameter], atol=1e-6), parameter
+
+
+@pytest.mark.parametrize("at_once", [heads.LOGITS_AT_ONCE["cpu"], WORDS * 3 * 4], ids=["all", "three rows of fp32"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize(("name", "kind"), CASES, ids=[name for name, _ in CASES])
+def test_loss_and_gradients_are_those_of_all_logits(name, kind, smoothing, at_once, monkeypatch):
+    monkeypatch.setitem(heads.LOGITS_AT_ONCE, "cpu", at_once)
+    monkeypatch.setattr(heads, "IN_CACHE", WORDS * 2)
+    model = model_of(name, kind)
+    loss = TokenLoss(smoothing, shift=kind is AutoModelForCausalLM)
+    check_like_all_logits(model, loss)
+
+
+@pytest.mark.parametrize("backend", [None, "inductor"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_words_made_up_to_a_round_number_and_compiled_scores_change_nothing(smoothing, backend, monkeypatch):
+    monkeypatch.setitem(heads.WORDS_TO, "cpu", 8)
+    model, loss = model_of("bert", AutoModelForMaskedLM), TokenLoss(smoothing)
+    check_like_all_logits(model, loss, backend)
 
 
 def test_compiled_scores_of_bf16_are_those_that_are_not_compiled(monkeypatch):
