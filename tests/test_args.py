@@ -383,6 +383,16 @@ def test_beside_a_gpu_processes_make_its_batches(values, workers, monkeypatch):
     assert values.get("dataloader_num_workers") == workers
 
 
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
+    monkeypatch.setattr("torch.accelerator.device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    args._default_hardware({})
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(Refusal, match="more processes than GPUs, of which this machine has 2"):
+        args._default_hardware({})
+
+
 @pytest.mark.parametrize("flag", ["--bf16", "--no_bf16"])
 def test_a_precision_that_was_chosen_is_kept(flag, parse):
     argv = ["--bf16"] if flag == "--bf16" else ["--bf16", "False"]

@@ -22,6 +22,7 @@ ENGINES = {"ddp": [], "zero3": ["--deepspeed", "zero3"], "fsdp2": ["--fsdp"]}
 FILES = {name: ["--validation_file", f"{name}.jsonl"] for name in equivalence.MODELS}
 FILES["translation"] += ["--source_lang", "en", "--target_lang", "de"]
 RUN = ["--bf16", "false", "--eval_strategy", "no", "--save_strategy", "no", "--load_best_model_at_end", "false"]
+TRANSLATION = str(ROOT / "recipes/translation/run.py")
 RUN += ["--vocab_size", "400", "--learning_rate", "1e-2", "--per_device_eval_batch_size", "7"]
 
 
@@ -100,6 +101,24 @@ def compare_with_reloaded(folder):
     assert len(rows) == 101
     for found, written in zip(answers, rows, strict=True):
         assert found["scores"] == pytest.approx(written["scores"], abs=1e-5)
+
+
+def test_a_model_that_is_shared_out_trains_in_bf16_as_whole_copies_do(files):
+    curves = []
+    for engine in ("ddp", "fsdp2"):
+        flags = merged("--train_file", "translation.jsonl", *FILES["translation"], *scratch("translation"), *RUN)
+        flags = merged(*flags, "--bf16", "true", "--do_train", "--max_steps", "4", "--logging_steps", "1")
+        ended = torchrun(TRANSLATION, *flags, *ENGINES[engine], "--output_dir", engine, folder=files)
+        assert ended.returncode == 0, ended.stderr[-3000:]
+        curves.append(equivalence.read(files / engine))
+    assert len(curves[0]) == 4
+    assert equivalence.difference(*curves) < 0.05
+    names = []
+    for engine in ("ddp", "fsdp2"):
+        with safe_open(files / engine / "model.safetensors", "pt") as weights:
+            names.append({*weights.keys()})
+    assert "shared.weight" in names[0]
+    assert names[1] == names[0]  # T5's embeddings once, not four times
 
 
 def test_gradient_checkpointing_and_compile_leave_the_curve_as_it_is(files):

@@ -49,6 +49,14 @@ def test_a_model_cannot_be_shared_by_one_process(refuse):
     assert "one process has nobody to share a model with" in refuse("--fsdp")
 
 
+@pytest.mark.parametrize("fsdp", [True, None], ids=["by the flag", "by accelerate"])
+def test_a_model_cannot_be_shared_out_only_to_evaluate_it(fsdp, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "" if fsdp else "true")
+    with pytest.raises(Refusal, match="only to train it"):
+        engines.check(SimpleNamespace(), SimpleNamespace(fsdp=fsdp, do_train=False))
+
+
 def test_without_a_compiler_deepspeed_is_refused_on_cpu(refuse, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     monkeypatch.setenv("WORLD_SIZE", "2")

@@ -14,6 +14,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGUSR1"  # are passed on to the processes
+PATIENCE = "270"  # seconds in which they may save; torchrun's 30 are too few for a large model
 FIX = "the same command goes on from the last whole checkpoint"
 
 
@@ -21,7 +22,7 @@ def main(words: list[str]) -> int:
     """Starts the processes and waits for them; the exit code of the first that failed, 1 where it was killed."""
     logging.disable(logging.ERROR)
     try:
-        run.run(run.parse_args(["--signals_to_handle", SIGNALS, *words]))
+        run.run(run.parse_args(["--signals_to_handle", SIGNALS, "--shutdown_timeout", PATIENCE, *words]))
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         if failure.exitcode > 0:

@@ -347,9 +347,11 @@ def _default_hardware(values: dict[str, Any]) -> None:
     if not torch.accelerator.is_available() or values.get("use_cpu"):
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed warns that it had to find out
         values["use_cpu"] = True  # without it two torchrun processes on CPU train two unsynchronised models
-    elif sys.platform == "linux" and not values.get("streaming"):
-        # Elsewhere the model would be sent to them; a stream's order follows from their number.
-        values.setdefault("dataloader_num_workers", WORKERS)
+    else:
+        _refuse_more_than(torch.accelerator.device_count())
+        if sys.platform == "linux" and not values.get("streaming"):
+            # Elsewhere the model would be sent to them; a stream's order follows from their number.
+            values.setdefault("dataloader_num_workers", WORKERS)
     multiplies = has_bf16(bool(values.get("use_cpu")))
     if not {"bf16", "fp16"} & values.keys():
         values["bf16"] = multiplies
@@ -357,6 +359,12 @@ def _default_hardware(values: dict[str, Any]) -> None:
         note("this hardware has no instructions for bf16: --bf16 false is many times as fast")
     if values.get("fp16") and values.get("use_cpu"):
         raise Refusal("fp16 needs a GPU, and there is none", "--fp16", "leave it out: bf16 is chosen where it helps")
+
+
+def _refuse_more_than(gpus: int) -> None:
+    if 0 < gpus <= int(os.environ.get("LOCAL_RANK", "0")):
+        fix = f"--num_processes {gpus} a machine: one a GPU; --use_cpu trains without them"
+        raise Refusal(f"more processes than GPUs, of which this machine has {gpus}", "--num_processes", fix)
 
 
 def has_bf16(use_cpu: bool) -> bool:

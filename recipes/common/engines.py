@@ -53,6 +53,10 @@ def check(arguments: Any, training_arguments: Any) -> None:
     if training_arguments.fsdp and "WORLD_SIZE" not in os.environ:
         fix = "--launcher fsdp2 --num_processes 2, or torchrun --nproc_per_node 2"
         raise Refusal("one process has nobody to share a model with", "--fsdp", fix)
+    by_fsdp = uses_fsdp(training_arguments)
+    if by_fsdp and not training_arguments.do_train:
+        fix = "evaluate with --launcher ddp, or with zero3 where one GPU does not hold the model"
+        raise Refusal("FSDP2 shares a model out with its optimizer, only to train it", "--fsdp", fix)
     if training_arguments.accelerator_config.split_batches:
         fix = "leave it out: --global_batch_size N says how many rows a step takes in all"
         raise Refusal("split_batches gives --per_device_train_batch_size another meaning", "--accelerator_config", fix)
@@ -63,12 +67,16 @@ def check(arguments: Any, training_arguments: Any) -> None:
         _check_compiler(arguments, training_arguments)
     if training_arguments.deepspeed:
         _check_deepspeed(training_arguments)
-    shared_out = training_arguments.fsdp or (
-        training_arguments.deepspeed and training_arguments.hf_deepspeed_config.is_zero3()
-    )
-    if arguments.load_in_4bit and shared_out:
+    by_zero3 = training_arguments.deepspeed and training_arguments.hf_deepspeed_config.is_zero3()
+    if arguments.load_in_4bit and (by_fsdp or by_zero3):
         fix = "--launcher ddp or zero2: every process then holds all of the four-bit weights"
         raise Refusal("weights of four bits cannot be shared out", "--load_in_4bit", fix)
+
+
+def uses_fsdp(training_arguments: Any) -> bool:
+    """Whether --fsdp or the configuration of `accelerate launch` asks several processes to share a model out."""
+    by_accelerate = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    return "WORLD_SIZE" in os.environ and bool(training_arguments.fsdp or by_accelerate)
 
 
 def _check_compiler(arguments: Any, training_arguments: Any) -> None:

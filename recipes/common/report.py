@@ -151,7 +151,7 @@ class Record:
             "versions": {name: metadata.version(name) for name in PACKAGES},
             "rows_a_step": self.trainer.rows_a_step,
         }
-        if arguments.deepspeed or arguments.fsdp:  # the optimizer is shared out between so many processes
+        if arguments.deepspeed or self.trainer.is_fsdp_enabled:  # the optimizer is shared out between so many processes
             facts["num_processes"] = arguments.world_size
         return facts
 

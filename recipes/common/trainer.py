@@ -13,6 +13,7 @@ import torch
 import transformers
 from accelerate.utils import DistributedType, load_fsdp_optimizer
 from peft import PeftModel
+from torch.distributed.tensor import DTensor
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME, get_fsdp_ckpt_kwargs
 from transformers.trainer_callback import ProgressCallback
@@ -28,6 +29,7 @@ from recipes.common import (
     losses,
     manifests,
     places,
+    sharding,
     signals,
     states,
     world,
@@ -91,6 +93,11 @@ class Trainer(transformers.Trainer):
         self.add_callback(LossLeaps)
         if isinstance(self.train_dataset, (Stream, Endless)):
             self.add_callback(PlaceInStream)
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Trainer's accelerator, and with it whether FSDP shares the model out."""
+        super().create_accelerator_and_postprocess()
+        self.is_fsdp_enabled = sharding.begin(self.accelerator.state, self.args)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Stops the run at the first logged loss or gradient norm that is not finite."""
@@ -208,6 +215,12 @@ class Trainer(transformers.Trainer):
             self._save_checkpoint(self.model_wrapped, None)
             raise
 
+    def _prepare_for_training(self, *args: Any) -> Any:
+        if not self.is_fsdp_enabled:
+            return super()._prepare_for_training(*args)
+        with sharding.laid_out(self.model, self.accelerator.state.fsdp_plugin):
+            return super()._prepare_for_training(*args)
+
     def create_scheduler(self, *args: Any, **options: Any) -> Any:
         """The learning rate's schedule."""
         try:
@@ -305,6 +318,8 @@ class Trainer(transformers.Trainer):
         in the next step, or before anything is saved."""
         self._look_at_norm()
         grad_norm = super()._get_grad_norm(model, grad_norm)
+        if isinstance(grad_norm, DTensor):  # FSDP2's: each process holds a part
+            grad_norm = grad_norm.full_tensor()
         if grad_norm is not None and not self.args.fp16:  # fp16's scaler skips steps
             self._norm = finite.Norm(grad_norm, self.state.global_step)
             if not self._norm.late:
@@ -406,6 +421,8 @@ class Trainer(transformers.Trainer):
         if not writes and not self.is_distributed_loading_by_transformers:
             return
         model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        if self.is_fsdp_enabled:
+            state_dict = sharding.tied(model, state_dict)
         model.save_pretrained(folder, state_dict=state_dict, is_main_process=writes)
         if writes and self.processing_class is not None:
             self.processing_class.save_pretrained(folder)
@@ -501,9 +518,11 @@ class Trainer(transformers.Trainer):
 
     @property
     def checkpoint_bytes(self) -> int:
-        """What a checkpoint takes on disk, about: the weights, and Adam's two numbers for each that is trained."""
+        """What a checkpoint takes on disk, about: the weights (with DeepSpeed and FSDP once more, to go on from), and
+        Adam's two numbers for each that is trained."""
         weights = sum(value.numel() * value.element_size() for value in self.model.parameters())
-        return weights + 8 * parameters(self.model)[1]
+        copies = 2 if self.is_deepspeed_enabled or self.is_fsdp_enabled else 1
+        return copies * weights + 8 * parameters(self.model)[1]
 
     @property
     def rows_a_step(self) -> int:

@@ -1,0 +1,106 @@
+"""A model whose weights two processes share out by FSDP2 learns what a whole one learns, whatever its architecture."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from conftest import ROOT
+from test_heads import CASES, model_of
+from test_world import torchrun
+from transformers import AutoModelForSequenceClassification
+
+from recipes.common import sharding
+
+LAYERS = {
+    "albert": ["AlbertLayerGroup"],
+    "bart": ["BartDecoderLayer", "BartEncoderLayer"],
+    "bert": ["BertLayer"],
+    "deberta-v2": ["DebertaV2Layer"],
+    "distilbert": ["TransformerBlock"],
+    "gpt2": ["GPT2Block"],
+    "t5": ["T5Block"],
+}
+PROBE = """
+import copy, json, sys
+import torch, transformers
+sys.path[:0] = [sys.argv[1], sys.argv[1] + "/tests"]
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from recipes.common import heads, losses, sharding, world
+from test_heads import CASES, batch_of, learn, model_of
+
+def distance_and_share(name, kind):
+    loss = losses.TokenLoss(shift=kind is transformers.AutoModelForCausalLM)
+    model = model_of(name, kind)
+    _, expected = learn(copy.deepcopy(model), loss)
+    head = heads.install(model, loss)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator = Accelerator(cpu=True)
+    sharding.begin(accelerator.state, arguments)
+    with sharding.laid_out(model, accelerator.state.fsdp_plugin):
+        model, _ = accelerator.prepare(model, torch.optim.AdamW(model.parameters()))
+    inputs, labels = batch_of(model)
+    number = losses.count(loss.predicted(labels))
+    mine = slice(2 * world.rank(), 2 * world.rank() + 2)
+    with head.predicting(labels[mine]):
+        value = loss(model(**{name: values[mine] for name, values in inputs.items()}), labels[mine], number)
+    (value * 2).backward()  # FSDP averages over the processes
+    found = {name: one.grad.full_tensor() for name, one in model.named_parameters() if one.grad is not None}
+    assert found.keys() >= expected.keys(), expected.keys() - found.keys()
+    held = sum(one.to_local().numel() for one in model.parameters())
+    distances = [(gradient - expected.get(name, 0)).abs().max().item() for name, gradient in found.items()]
+    return max(distances), held / sum(one.numel() for one in model.parameters())
+
+torch.set_num_threads(1)
+arguments = transformers.TrainingArguments("out", use_cpu=True, fsdp=True)
+world.join(arguments, 2)
+facts = {}
+for name, kind in CASES:
+    try:
+        facts[name] = distance_and_share(name, kind)
+    except Exception as error:
+        facts[name] = f"{type(error).__name__}: {error}"
+if not world.rank():
+    json.dump(facts, open("facts.json", "w"))
+world.leave()
+"""
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory):
+    """By architecture how far the gradients of two processes are from those of one, and the share one of them holds."""
+    folder = tmp_path_factory.mktemp("sharding")
+    (folder / "probe.py").write_text(PROBE, encoding="utf-8")
+    ended = torchrun("probe.py", str(ROOT), folder=folder)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    return json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name, _ in CASES])
+def test_gradients_of_a_model_that_is_shared_out_are_those_of_a_whole_one(name, learned):
+    assert not isinstance(learned[name], str), learned[name]
+    distance, share = learned[name]
+    assert distance < 1e-6
+    assert 0.4 < share < 0.6
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_are_known_by_the_list_in_which_they_stand(name):
+    assert sharding._layers(model_of(name, dict(CASES)[name])) == LAYERS[name]
+
+
+@pytest.mark.parametrize(("name", "shares"), [("t5", True), ("bart", True), ("bert", True), ("gpt2", False)])
+def test_embeddings_stay_with_the_rest_where_another_part_uses_their_weights(name, shares):
+    """T5's encoder, decoder and head use one matrix; BERT's head has one bias under two names."""
+    model = model_of(name, dict(CASES)[name])
+    embeddings = model.get_input_embeddings()
+    plugin = SimpleNamespace(transformer_cls_names_to_wrap=None)
+    with sharding.laid_out(model, plugin):
+        assert (model.get_input_embeddings() is None) == shares
+    assert model.get_input_embeddings() is embeddings
+    assert plugin.transformer_cls_names_to_wrap == LAYERS[name]
+
+
+def test_a_classifier_shares_no_weights():
+    assert not sharding._shares_weights(model_of("bert", AutoModelForSequenceClassification))
