@@ -123,7 +123,7 @@ def kill(trials: int = 200, seed: int = 0) -> None:
     def one(number: int, case: Case, folder: Path, wanted: dict, seconds: float) -> tuple[str, str]:
         output_dir = folder / f"run-{number}"
         child = start(case, folder, output_dir)
-        wait_for(output_dir, seconds, inside=number % 5 < 3)
+        wait_for(output_dir, seconds, inside=drawn.random() < 0.6)
         os.killpg(child, signal.SIGKILL)
         code = wait(child)
         where = "inside a save" if any(output_dir.glob(f"{checkpoints.STAGING}*")) else "between"

@@ -386,6 +386,7 @@ def test_beside_a_gpu_processes_make_its_batches(values, workers, monkeypatch):
 def test_more_processes_than_gpus_are_refused(monkeypatch):
     monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
     monkeypatch.setattr("torch.accelerator.device_count", lambda: 2)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     monkeypatch.setenv("LOCAL_RANK", "1")
     args._default_hardware({})
     monkeypatch.setenv("LOCAL_RANK", "2")

@@ -4,11 +4,13 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import fields
 
 import pytest
-from conftest import ROOT, SCRATCH, SHORT
+from conftest import ROOT, SCRATCH, SHORT, load_recipe
 
 from recipes.common import launch
+from tools import describe
 
 RECIPES = sorted(launch.recipes())
 
@@ -34,6 +36,14 @@ def test_help_of_a_recipe_names_its_own_shared_and_training_flags(name):
     assert printed == cli("show", name).stdout
     for flag in ("--train_file", "--model_name_or_path", "--learning_rate", "config.yaml"):
         assert flag in printed
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_help_names_the_flags_that_the_recipe_has(name):
+    """Those that all recipes share, and none of another kind of recipe, which it would refuse."""
+    groups = describe.flags(launch.recipes()[name])
+    shown = [flag.name for title in list(groups)[:-2] for flag in groups[title]]
+    assert sorted(shown) == sorted(item.name for item in fields(load_recipe(name).Arguments))
 
 
 @pytest.mark.parametrize("words", [["--help"], ["finetune", "sentiment", "--help"], ["list"]], ids=" ".join)

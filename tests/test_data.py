@@ -8,7 +8,7 @@ import datasets
 import pytest
 from transformers import TrainingArguments
 
-from recipes.common import data, files, spool
+from recipes.common import data, files, sources, spool
 from recipes.common.args import Arguments
 from recipes.common.errors import Refusal
 from recipes.common.labels import MULTI, REGRESSION
@@ -131,6 +131,20 @@ def test_held_out_rows_and_training_rows_are_all_rows_in_order(in_tmp_path):
     assert sorted([*splits.train["row_id"], *splits.validation["row_id"]]) == list(range(100))
     assert splits.train["row_id"] == sorted(splits.train["row_id"])
     assert splits.validation["row_id"] == sorted(splits.validation["row_id"])
+
+
+@pytest.mark.parametrize("line_breaks", [True, False])
+def test_of_a_text_that_runs_on_the_end_is_held_out(line_breaks, in_tmp_path):
+    """Single lines of it would be missing in the middle of what is learned."""
+    (in_tmp_path / "book.txt").write_text("".join(f"line {number}\n" for number in range(20)), encoding="utf-8")
+    splits = data.load(
+        Arguments(train_file=["book.txt"]),
+        TrainingArguments(output_dir="out", use_cpu=True, do_train=True, do_eval=True),
+        texts=data.Columns("--text_column_name", [None], [("text",)]),
+        reading=sources.Reading(line_breaks=line_breaks),
+    )
+    assert len(splits.validation) == 2
+    assert ("".join(splits.validation["text"]) == "line 18\nline 19") == line_breaks
 
 
 @pytest.mark.parametrize("streaming", [False, True])

@@ -49,12 +49,39 @@ def test_a_model_cannot_be_shared_by_one_process(refuse):
     assert "one process has nobody to share a model with" in refuse("--fsdp")
 
 
-@pytest.mark.parametrize("fsdp", [True, None], ids=["by the flag", "by accelerate"])
-def test_a_model_cannot_be_shared_out_only_to_evaluate_it(fsdp, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "" if fsdp else "true")
-    with pytest.raises(Refusal, match="only to train it"):
-        engines.check(SimpleNamespace(), SimpleNamespace(fsdp=fsdp, do_train=False))
+BY_FSDP = {  # flags, options of the plugin, words of the message
+    "only to evaluate": ({"do_train": False}, {}, "cannot only evaluate"),
+    "the first version": ({}, {"fsdp_version": 1}, "only its second version"),
+    "states in parts": ({}, {"state_dict_type": "SHARDED_STATE_DICT"}, "would save no whole model"),
+    "activations": ({}, {"activation_checkpointing": True}, "computes again with other dropout"),
+    "offloading": ({}, {"cpu_offload": True}, "offloads nothing here"),
+    "fp16": ({"fp16": True}, {}, "the scale of fp16's losses"),
+    "every node": ({"save_on_each_node": True}, {}, "on the first machine only"),
+}
+FSDP2 = {"fsdp_version": 2, "state_dict_type": "FULL_STATE_DICT"}
+PLAIN = {"do_train": True, "fp16": False, "save_on_each_node": False, "use_cpu": True}
+
+
+@pytest.mark.parametrize("case", BY_FSDP)
+def test_what_fsdp_would_do_wrong_is_refused(case):
+    flags, options, message = BY_FSDP[case]
+    engines._check_fsdp(SimpleNamespace(**PLAIN, fsdp_plugin_args=FSDP2))
+    with pytest.raises(Refusal, match=message):
+        engines._check_fsdp(SimpleNamespace(**PLAIN | flags, fsdp_plugin_args=FSDP2 | options))
+
+
+def test_fsdp_on_the_cpus_of_a_machine_with_gpus_is_refused(monkeypatch):
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
+    with pytest.raises(Refusal, match="takes the GPUs"):
+        engines._check_fsdp(SimpleNamespace(**PLAIN, fsdp_plugin_args=FSDP2))
+
+
+@pytest.mark.parametrize(("asked", "used"), [({}, False), ({"ACCELERATE_USE_FSDP": "true"}, True)])
+def test_accelerates_configuration_asks_for_fsdp_as_the_flag_does(asked, used, monkeypatch):
+    for name, value in ({"WORLD_SIZE": "2"} | asked).items():
+        monkeypatch.setenv(name, value)
+    assert engines.uses_fsdp(SimpleNamespace(fsdp=None)) == used
+    assert engines.uses_fsdp(SimpleNamespace(fsdp=True))
 
 
 def test_without_a_compiler_deepspeed_is_refused_on_cpu(refuse, monkeypatch):

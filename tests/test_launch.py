@@ -101,6 +101,7 @@ def complete_run(folder, command, status="complete"):
     """What a run of this command left in its folder."""
     (folder / "out").mkdir(exist_ok=True)
     facts = {"status": status, "command": command, "configurations": {"recipes/sentiment/config.yaml": HASH}}
+    facts["data_sha256"] = {str(folder / "reviews.csv"): content_hash(folder / "reviews.csv")}
     (folder / "out/run.json").write_text(json.dumps(facts | {"table": "rows accuracy"}), encoding="utf-8")
 
 
@@ -111,6 +112,7 @@ def test_a_complete_run_says_so_at_once_and_another_one_starts(tmp_path, monkeyp
     found = words("--seed", "3", "--output_dir", str(tmp_path / "out"))
     monkeypatch.setattr(os, "execve", lambda *_: "started")
     monkeypatch.setattr(launch.subprocess, "call", lambda *_, **__: "started")
+    (tmp_path / "reviews.csv").write_text("text,label\ngood,1\n", encoding="utf-8")
     complete_run(tmp_path, " ".join(found))
     assert launch.run(found) == 0
     printed = capsys.readouterr()
@@ -120,6 +122,9 @@ def test_a_complete_run_says_so_at_once_and_another_one_starts(tmp_path, monkeyp
     complete_run(tmp_path, " ".join(found), "unfinished")
     assert launch.run(found) == "started"
     complete_run(tmp_path, " ".join(found).replace("--seed 3", "--seed 4"))
+    assert launch.run(found) == "started"
+    complete_run(tmp_path, " ".join(found))
+    (tmp_path / "reviews.csv").write_text("text,label\ngood,0\n", encoding="utf-8")
     assert launch.run(found) == "started"
 
 

@@ -10,6 +10,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     GPT2Config,
+    M2M100Config,
     MT5Config,
     NllbMoeConfig,
     T5Config,
@@ -25,6 +26,20 @@ MODELS = {
     "t5": (AutoModelForSeq2SeqLM, T5Config(**SIZES, decoder_start_token_id=0)),
     "mt5": (AutoModelForSeq2SeqLM, MT5Config(**SIZES, decoder_start_token_id=0)),  # gated
 }
+
+
+def test_no_layer_is_left_out_at_random(capsys):
+    """Several processes would leave out different ones, which they hold, or whose gradients they add up, together."""
+    sizes = {"d_model": 16, "encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
+    sizes |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "vocab_size": 50}
+    model = AutoModelForSeq2SeqLM.from_config(M2M100Config(**sizes, encoder_layerdrop=0.5))
+    assert model.get_encoder().layerdrop == 0.5
+    layers.keep_all(model)
+    assert model.get_encoder().layerdrop == 0
+    assert model.config.encoder_layerdrop == 0.5
+    assert "LayerDrop is off" in capsys.readouterr().err
+    layers.keep_all(model)
+    assert not capsys.readouterr().err
 
 
 def pair_of(name):

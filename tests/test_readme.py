@@ -97,3 +97,13 @@ def test_the_offline_commands_run(tmp_path):
         assert ended.returncode == 0, f"{command}\n{ended.stderr}"
     command = ["python", "cli.py", "new", "my_reviews", "--from", "sentiment", "--directory", str(tmp_path)]
     assert run(command).returncode == 0
+
+
+def test_the_commands_of_the_benchmarks_name_flags_that_there_are():
+    page = (ROOT / "benchmarks/README.md").read_text("utf-8")
+    commands = re.findall(r"^python benchmarks/(\w+)\.py(.*?)(?:#.*)?$", page, re.MULTILINE)
+    assert len(commands) == 9
+    for name, flags in commands:
+        source = (ROOT / f"benchmarks/{name}.py").read_text("utf-8")
+        for flag in re.findall(r"--(\w+)", flags):
+            assert re.search(rf"^    {flag}: Annotated\[", source, re.MULTILINE), (name, flag)

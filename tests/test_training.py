@@ -32,6 +32,15 @@ def test_the_same_command_again_says_complete_and_changes_nothing(sentiment, rev
     assert {path: path.stat().st_mtime_ns for path in (reviews / "out").rglob("*")} == before
 
 
+def test_the_same_command_on_other_data_is_refused(sentiment, reviews):
+    """It said "already complete", with the scores of the data as they had been."""
+    sentiment.main([*FLAGS, *SHORT])
+    with (reviews / "train.csv").open("a", encoding="utf-8") as stream:
+        stream.write("one more,positive\n")
+    with pytest.raises(Refusal, match="a run on other data: train.csv has changed since"):
+        sentiment.main([*FLAGS, *SHORT])
+
+
 def test_other_arguments_into_the_same_folder_are_refused_with_the_difference(sentiment, reviews):
     sentiment.main([*FLAGS, *SHORT])
     with pytest.raises(Refusal, match="--seed 42 -> 7"):

@@ -37,11 +37,12 @@ def presets(run: Path) -> dict[str, str]:
 
 def flags(run: Path) -> dict[str, list[Flag]]:
     """The recipe's flags by group: the task's own, those shared by all recipes, the usual TrainingArguments."""
-    shared = _classes(ROOT / "recipes/common/args.py")
+    shared = ROOT / "recipes/common/args.py"
+    inherited = _inherited(_bases(run).get("Arguments", []), _bases(shared))
     groups = {"This task": _classes(run).get("Arguments", [])}
-    writes_texts = "GenerationArguments" in run.read_text(encoding="utf-8")
-    unused = {"Arguments"} | (set() if writes_texts else {"GenerationArguments"})
-    groups |= {name.removesuffix("Arguments"): found for name, found in shared.items() if name not in unused and found}
+    groups |= {
+        name.removesuffix("Arguments"): found for name, found in _classes(shared).items() if name in inherited and found
+    }
     spec = importlib.util.find_spec("transformers")
     if spec and spec.submodule_search_locations:
         training = _classes(Path(spec.submodule_search_locations[0]) / "training_args.py")["TrainingArguments"]
@@ -80,6 +81,17 @@ def _classes(path: Path) -> dict[str, list[Flag]]:
             ]
             found[node.name] = [flag for flag in map(_flag, fields) if flag]
     return found
+
+
+def _bases(path: Path) -> dict[str, list[str]]:
+    """Every class of a module with the names of those it is made of."""
+    classes = [node for node in _tree(path).body if isinstance(node, ast.ClassDef)]
+    return {node.name: [ast.unparse(base).rpartition(".")[2] for base in node.bases] for node in classes}
+
+
+def _inherited(names: list[str], bases: dict[str, list[str]]) -> set[str]:
+    """These classes and all that they are made of."""
+    return {*names}.union(*(_inherited(bases.get(name, []), bases) for name in names))
 
 
 def _flag(field: ast.AnnAssign) -> Flag | None:

@@ -362,8 +362,9 @@ def _default_hardware(values: dict[str, Any]) -> None:
 
 
 def _refuse_more_than(gpus: int) -> None:
-    if 0 < gpus <= int(os.environ.get("LOCAL_RANK", "0")):
-        fix = f"--num_processes {gpus} a machine: one a GPU; --use_cpu trains without them"
+    started_by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ  # others may show each process a GPU of its own
+    if started_by_torchrun and 0 < gpus <= int(os.environ.get("LOCAL_RANK", "0")):
+        fix = f"--num_processes {gpus} a machine: one a GPU"
         raise Refusal(f"more processes than GPUs, of which this machine has {gpus}", "--num_processes", fix)
 
 

@@ -364,13 +364,17 @@ def _hide_unknown(tables: dict[str, _Table]) -> None:
 def _hold_out(
     table: _Table, train: Any, arguments: Arguments, seed: int, decided: labels.Labels | None
 ) -> dict[str, Any]:
-    """train and validation, drawn with the seed; every class keeps its share where each has rows enough."""
+    """train and validation: the end of a text that runs on; or rows that are drawn with the seed, of which every class
+    keeps its share where each has rows enough."""
     if table.streamed:
         return {"train": train, "validation": table.kept(decided)}
     count = max(1, round(len(train) * arguments.validation_split_percentage / 100))
     if not 0 < count < len(train):
         what = f"{arguments.validation_split_percentage} % of {len(train)} rows leaves nothing to train or validate on"
         raise Refusal(what, "--validation_split_percentage", "choose 1 to 50, or give a --validation_file")
+    if table.source.runs_on:
+        first = len(train) - count
+        return {"train": train.select(range(first)), "validation": train.select(range(first, len(train)))}
     from sklearn.model_selection import train_test_split
 
     strata = train["labels"] if decided and decided.kind == labels.SINGLE else None

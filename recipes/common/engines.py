@@ -53,10 +53,6 @@ def check(arguments: Any, training_arguments: Any) -> None:
     if training_arguments.fsdp and "WORLD_SIZE" not in os.environ:
         fix = "--launcher fsdp2 --num_processes 2, or torchrun --nproc_per_node 2"
         raise Refusal("one process has nobody to share a model with", "--fsdp", fix)
-    by_fsdp = uses_fsdp(training_arguments)
-    if by_fsdp and not training_arguments.do_train:
-        fix = "evaluate with --launcher ddp, or with zero3 where one GPU does not hold the model"
-        raise Refusal("FSDP2 shares a model out with its optimizer, only to train it", "--fsdp", fix)
     if training_arguments.accelerator_config.split_batches:
         fix = "leave it out: --global_batch_size N says how many rows a step takes in all"
         raise Refusal("split_batches gives --per_device_train_batch_size another meaning", "--accelerator_config", fix)
@@ -67,6 +63,8 @@ def check(arguments: Any, training_arguments: Any) -> None:
         _check_compiler(arguments, training_arguments)
     if training_arguments.deepspeed:
         _check_deepspeed(training_arguments)
+    if by_fsdp := uses_fsdp(training_arguments):
+        _check_fsdp(training_arguments)
     by_zero3 = training_arguments.deepspeed and training_arguments.hf_deepspeed_config.is_zero3()
     if arguments.load_in_4bit and (by_fsdp or by_zero3):
         fix = "--launcher ddp or zero2: every process then holds all of the four-bit weights"
@@ -95,6 +93,31 @@ def _check_compiler(arguments: Any, training_arguments: Any) -> None:
 
 def _compiler() -> str | None:
     return shutil.which(os.environ.get("CXX", "g++"))
+
+
+def _check_fsdp(training_arguments: Any) -> None:
+    """Refuses what FSDP2 (accelerate 1.15, transformers 5.23) cannot do, or does wrong without a word."""
+    import torch
+    from accelerate.utils import FullyShardedDataParallelPlugin
+    from torch.distributed.fsdp import CPUOffloadPolicy
+
+    options = training_arguments.fsdp_plugin_args or {}
+    if int(options.get("fsdp_version", os.environ.get("FSDP_VERSION", "1"))) != 2:
+        raise Refusal("of FSDP only its second version is used here", "--fsdp", "configure version 2")
+    plugin = FullyShardedDataParallelPlugin(**options)
+    flags, on_cpu = training_arguments, training_arguments.use_cpu and torch.accelerator.is_available()
+    refused = [
+        (not flags.do_train, "cannot only evaluate", "use --launcher ddp, or zero3 where one GPU is too small"),
+        ("FULL" not in plugin.state_dict_type.name, "would save no whole model", "choose FULL_STATE_DICT"),
+        (plugin.activation_checkpointing, "computes again with other dropout", "use --gradient_checkpointing"),
+        (isinstance(plugin.cpu_offload, CPUOffloadPolicy), "offloads nothing here", "use --launcher zero3_offload"),
+        (flags.fp16, "cannot go on with the scale of fp16's losses", "use --bf16, or --launcher zero3"),
+        (flags.save_on_each_node, "saves on the first machine only", "leave out --save_on_each_node"),
+        (on_cpu, "takes the GPUs, whatever --use_cpu says", "hide them: CUDA_VISIBLE_DEVICES= before the command"),
+    ]
+    for is_asked, what, fix in refused:
+        if is_asked:
+            raise Refusal(f"FSDP2 {what}", "--fsdp", fix)
 
 
 def _check_deepspeed(training_arguments: Any) -> None:

@@ -62,10 +62,13 @@ def read(path: Path, line_breaks: bool = False) -> Iterator[tuple[int, Row]]:
 
     With `line_breaks` a line of a .txt file that another follows keeps its line break.
     """
-    reader = READERS[_format(path)]
-    if line_breaks and reader is _read_text:
-        reader = _read_running_text
+    reader = _read_running_text if line_breaks and is_plain_text(path) else READERS[_format(path)]
     yield from _guarded(reader, path)
+
+
+def is_plain_text(path: Path) -> bool:
+    """Whether the file's lines are its rows."""
+    return READERS[_format(path)] is _read_text
 
 
 def _guarded(reader: Callable[[Path], Iterator[tuple[int, Row]]], path: Path) -> Iterator[tuple[int, Row]]:

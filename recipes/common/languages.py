@@ -39,8 +39,8 @@ def prepare(
     """Sets the languages of both sides in tokenizer and generation config; the prefix that every source text gets.
 
     M2M100, NLLB and mBART-50 force the target's tag as first token, mBART begins the decoder with it, T5 and mT5 read
-    a prefix, the instruction with the names of both languages; Marian and models from scratch know one pair. `generate`
-    on the saved folder needs no flags.
+    a prefix, the instruction with the names of both languages; Marian and models from scratch know one pair. All of it
+    is saved with the model.
     """
     generation = model.generation_config
     generation._from_model_config = False  # or from_pretrained makes another one, without the prefix

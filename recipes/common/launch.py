@@ -184,19 +184,20 @@ def run(words: list[str], dry_run: bool = False) -> int:
 
 
 def _already_complete(words: list[str]) -> str:
-    """The scores of a complete run of this very command, with the same configurations; found without torch, which
-    takes seconds to import. The recipe itself looks again, and closer, where this finds nothing."""
+    """The scores of a complete run of this very command, with the same configurations and data; found without torch,
+    which takes seconds to import. The recipe itself looks again, and closer, where this finds nothing."""
     script = next(place for place, word in enumerate(words) if Path(word).name == "run.py")
     configured = Path(words[script]).with_name("config.yaml")
     text = configured.read_text(encoding="utf-8") if configured.is_file() else ""
     found = re.search(r"--output_dir[= ](\S+)", " ".join(words)) or re.search(r"^output_dir: *(\S+)", text, re.M)
+    command = shlex.join(["python", *words[script:]])
     try:
         facts = json.loads(Path(found[1], "run.json").read_text(encoding="utf-8")) if found else {}
-        same = all(content_hash(Path(path)) == known for path, known in facts["configurations"].items())
+        same = facts.get("status") == "complete" and facts["command"] == command
+        read = facts["configurations"] | facts["data_sha256"] if same else {}
+        if not same or any(content_hash(Path(path)) != known for path, known in read.items()):
+            return ""
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return ""
-    command = shlex.join(["python", *words[script:]])
-    if facts.get("status") != "complete" or facts.get("command") != command or not same:
         return ""
     note(f"already complete: {Path(found[1], 'README.md')}; --overwrite_output_dir begins anew")
     return str(facts.get("table"))

@@ -11,6 +11,8 @@ from torch import nn
 from torch.nn import functional
 from transformers.activations import FastGELUActivation, NewGELUActivation
 
+from recipes.common.errors import note
+
 
 def replace(model: nn.Module) -> None:
     """Put them where transformers' are: GPT-2's and T5 v1.1's GELU, norms and feed-forward layers of T5 and its
@@ -23,6 +25,16 @@ def replace(model: nn.Module) -> None:
                 setattr(part, name, FeedForward(child))
             elif type(child).__name__.endswith("T5LayerNorm"):
                 setattr(part, name, Norm(child))
+
+
+def keep_all(model: nn.Module) -> None:
+    """No layer is left out at random (LayerDrop, as in M2M100 and NLLB): each process would leave out others, while all
+    together gather, or add up the gradients of, one layer at a time."""
+    dropped = [part for part in model.modules() if getattr(part, "layerdrop", 0)]
+    for part in dropped:
+        part.layerdrop = 0.0
+    if dropped:
+        note("several processes learn with all layers: LayerDrop is off")
 
 
 def leave_out_needless_masks(model: nn.Module) -> None:

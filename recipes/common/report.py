@@ -93,7 +93,14 @@ def earlier(output_dir: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
         numbers = [flags["per_device_train_batch_size"], flags["gradient_accumulation_steps"], facts["world_size"]]
     except (OSError, ValueError, LookupError, TypeError, RecursionError, yaml.YAMLError):
         return None
-    return (flags, facts) if all(isinstance(number, int) for number in numbers) else None
+    whole = all(isinstance(number, int) for number in numbers) and isinstance(facts.get("data_sha256", {}), dict)
+    return (flags, facts) if whole else None
+
+
+def other_data(facts: dict[str, Any]) -> str:
+    """The first file that a recorded run has read and that holds something else by now, or ""; none that is gone."""
+    paths = {Path(name): known for name, known in facts.get("data_sha256", {}).items()}
+    return next((str(path) for path, known in paths.items() if path.is_file() and content_hash(path) != known), "")
 
 
 def remove(output_dir: Path) -> None:

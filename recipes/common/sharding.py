@@ -1,6 +1,7 @@
 """FSDP2, where accelerate (1.15) leaves it undone: among CPU processes, for every architecture layer by layer, with
 weights that several parts of a model use, and with sums in fp32."""
 
+import copy
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import torch
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 
 from recipes.common import engines
 
@@ -36,6 +38,7 @@ def begin(state: AcceleratorState, training_arguments: Any) -> bool:
 def laid_out(model: nn.Module, plugin: FullyShardedDataParallelPlugin) -> Iterator[None]:
     """Within it accelerate gathers each layer by itself, and the embeddings apart from the rest only where no other
     part uses their weights: torch refuses a weight in two groups."""
+    _place_once(model)
     plugin.transformer_cls_names_to_wrap = plugin.transformer_cls_names_to_wrap or _layers(model)
     hidden = EMBEDDINGS if _shares_weights(model) else ()
     for name in hidden:
@@ -51,6 +54,25 @@ def tied(model: nn.Module, weights: dict[str, torch.Tensor]) -> dict[str, torch.
     """The weights that were gathered from all processes, one under two names as one again: it would be saved twice."""
     sources = getattr(model, "all_tied_weights_keys", {})
     return {name: weights.get(sources.get(name, name), value) for name, value in weights.items()}
+
+
+def reshard(model: nn.Module) -> None:
+    """Gives back what an evaluation has gathered and no backward pass took: torch loads into parts only."""
+    for part in model.modules():
+        if isinstance(part, FSDPModule):
+            part.reshard()
+
+
+def _place_once(model: nn.Module) -> None:
+    """Embeddings that stand in several places (T5's, once they were enlarged) are modules of their own with one weight:
+    torch saves a module under one name, and then asks for all."""
+    seen = set()
+    for name, part in list(model.named_modules(remove_duplicate=False)):
+        if isinstance(part, nn.Embedding) and part in seen:
+            twin = copy.copy(part)
+            twin._parameters = dict(part._parameters)
+            model.set_submodule(name, twin)
+        seen.add(part)
 
 
 def _layers(model: nn.Module) -> list[str]:

@@ -39,6 +39,7 @@ class Source:
     place: Callable[[int], str]
     class_names: dict[str, list[str]] = field(default_factory=dict)
     paths: tuple[Path, ...] = ()
+    runs_on: bool = False  # each row goes on where the one before ended
 
 
 PLAIN = Reading()
@@ -100,7 +101,8 @@ def _file_sources(arguments: Arguments, reading: Reading) -> dict[str, Source]:
             rows = partial(_parallel_rows, paths, reading.languages, f"--{flag}")
         else:
             rows = partial(_file_rows, paths, reading.line_breaks)
-        sources[split] = Source(split, rows, partial(_file_place, paths), {}, tuple(paths))
+        runs_on = reading.line_breaks and all(map(files.is_plain_text, paths))
+        sources[split] = Source(split, rows, partial(_file_place, paths), {}, tuple(paths), runs_on)
     return sources
 
 

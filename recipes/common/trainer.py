@@ -72,6 +72,8 @@ class Trainer(transformers.Trainer):
         if self.args.gradient_checkpointing and not self.model.supports_gradient_checkpointing:
             what = f"{type(self.model).__name__} cannot compute its activations again"
             raise Refusal(what, "--gradient_checkpointing", "leave it out, or choose another architecture")
+        if self.args.world_size > 1:
+            layers.keep_all(self.model)
         self.order = for_training(self.train_dataset, self.args, tokens_per_batch)
         self.answers = answers if getattr(self.args, "predict_with_generate", False) else None
         scored = isinstance(self.compute_loss_func, losses.TokenLoss)
@@ -157,6 +159,7 @@ class Trainer(transformers.Trainer):
         if found := manifests.damage(best):
             fix = "--load_best_model_at_end false --allow_changed load_best_model_at_end ends with the last weights"
             raise Refusal(f"the best checkpoint is damaged: {found}", str(best), fix)
+        sharding.reshard(self.model)
         with checkpoints.readable(best):
             super()._load_best_model()
 

@@ -125,6 +125,9 @@ def _claim(output_dir: Path, arguments: Any, resolved: dict[str, Any]) -> bool:
         goes_on = "" if complete else f"--allow_changed {' '.join(changed)} goes on all the same; "
         fix = f"{goes_on}another --output_dir keeps both; --overwrite_output_dir begins anew"
         raise Refusal(f"{output_dir} holds a run with other arguments: {shown}", "--output_dir", fix)
+    if complete and (path := report.other_data(facts)):
+        fix = "another --output_dir keeps both; --overwrite_output_dir begins anew"
+        raise Refusal(f"{output_dir} holds a run on other data: {path} has changed since", "--output_dir", fix)
     if complete:
         print(visible_lines(str(facts.get("table", ""))), "\n")
         note(f"already complete: {output_dir / 'README.md'}; --overwrite_output_dir begins anew")

@@ -5,7 +5,7 @@
         samples/summarization_zh/test.jsonl --output_dir outputs/summarization_zh
     accelerate launch recipes/summarization/run.py --config recipes/summarization/xsum_t5.yaml
 
-The output folder then holds the model (`generate` needs no flags), its scores, its summary of every row, plots, a
+The output folder then holds the model (`cli.py predict` needs no flags), its scores, its summary of every row, plots, a
 model card (README.md), and run.yaml, which repeats the run.
 """
 

@@ -5,8 +5,8 @@
         samples/translation_en_zh/test.jsonl --source_lang en --target_lang zh --output_dir outputs/translation_zh
     accelerate launch recipes/translation/run.py --config recipes/translation/opus_marian.yaml
 
-The output folder then holds the model with its language pair (`generate` needs no flags), its scores, its translation
-of every row, plots, a model card (README.md), and run.yaml, which repeats the run.
+The output folder then holds the model with its language pair (`cli.py predict` needs no flags), its scores, its
+translation of every row, plots, a model card (README.md), and run.yaml, which repeats the run.
 """
 
 import sys
