@@ -91,6 +91,8 @@ def predict(
     path = files.expand([str(file)], "--file")[0] if file else None
     model = open_folder(folder, trust_remote_code)
     asked = model.texts(path) if path else texts or (line.rstrip("\r\n") for line in sys.stdin)
+    if output:
+        output.parent.mkdir(parents=True, exist_ok=True)
     stream = output.open("w", encoding="utf-8") if output else sys.stdout
     for answer in tqdm(model.answers(asked, batch_size), "predicting", unit=" texts", delay=2, leave=False):
         if output:

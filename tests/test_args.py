@@ -383,6 +383,24 @@ def test_beside_a_gpu_processes_make_its_batches(values, workers, monkeypatch):
     assert values.get("dataloader_num_workers") == workers
 
 
+def test_a_model_is_pushed_once(parse):
+    """Trainer uploads at every save, and its arguments with the token, too."""
+    assert parse("--push_to_hub")[1].hub_strategy == "end"
+    with pytest.raises(Refusal, match="pushed once"):
+        parse("--push_to_hub", "--hub_strategy", "every_save")
+
+
+def test_a_configuration_that_is_named_replaces_the_recipe_s_model(parse):
+    config = """
+        model_type: bert
+        config_overrides: hidden_size=16
+        learning_rate: 0.002
+    """
+    arguments, training_arguments = parse("--config_name", "gpt2", config=config)
+    assert (arguments.model_type, arguments.config_overrides) == (None, None)
+    assert training_arguments.learning_rate == 5e-5  # Trainer's own
+
+
 def test_more_processes_than_gpus_are_refused(monkeypatch):
     monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
     monkeypatch.setattr("torch.accelerator.device_count", lambda: 2)

@@ -93,6 +93,16 @@ def test_words_begin_where_a_space_was(algorithm):
     assert word_beginnings(tokenizer)[ids].sum() == 2
 
 
+@pytest.mark.parametrize("algorithm", ["bpe", "unigram"])
+def test_a_chinese_character_begins_a_word(algorithm):
+    """Without spaces a whole line was one word, masked or not; Markdown's ## makes no vocabulary WordPiece's."""
+    texts = ["## 早餐很好吃", "## 房间很小", "## soup"] * 20
+    tokenizer = train_tokenizer(texts, algorithm, 330 if algorithm == "bpe" else 60, "roberta")
+    ids = tokenizer("早餐很好吃房间很小", add_special_tokens=False)["input_ids"]
+    assert word_beginnings(tokenizer)[ids].sum() >= 3
+    assert not word_beginnings(tokenizer)[tokenizer("xsoup", add_special_tokens=False)["input_ids"][1:]].any()
+
+
 def test_rows_are_padded_to_the_longest_or_as_asked(tokenizer):
     data = [{"input_ids": numpy.full(size, 7), "row": size, "epoch": 0} for size in (2, 5)]
     assert MaskedBlocks(tokenizer, 1)(data)["attention_mask"].tolist() == [[1, 1, 0, 0, 0], [1] * 5]

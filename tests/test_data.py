@@ -3,6 +3,7 @@
 import json
 import random
 from collections import Counter
+from functools import partial
 
 import datasets
 import pytest
@@ -145,6 +146,25 @@ def test_of_a_text_that_runs_on_the_end_is_held_out(line_breaks, in_tmp_path):
     )
     assert len(splits.validation) == 2
     assert ("".join(splits.validation["text"]) == "line 18\nline 19") == line_breaks
+
+
+def test_a_text_that_runs_on_is_whole_and_keeps_its_order(in_tmp_path):
+    """A blank last line ends a file; it was skipped, and the next file went on in the text."""
+    (in_tmp_path / "a.txt").write_text("one\ntwo\n\n", encoding="utf-8")
+    (in_tmp_path / "b.txt").write_text("three\n", encoding="utf-8")
+    texts = data.Columns("--text_column_name", [None], [("text",)])
+    training = TrainingArguments(output_dir="out", use_cpu=True, do_train=True)
+    read = partial(data.load, training_arguments=training, texts=texts, reading=sources.Reading(line_breaks=True))
+    splits = read(Arguments(train_file=["a.txt", "b.txt"]))
+    assert splits.train["text"][:] == ["one\n", "two\n", "", "three"]
+    assert splits.whole == ()
+    with pytest.raises(Refusal, match="stay in their order"):
+        read(Arguments(train_file=["a.txt"], shuffle_train_dataset=True))
+
+
+def test_rows_of_a_table_are_whole_texts(in_tmp_path):
+    splits = load(in_tmp_path, [{"text": f"def f{row}():\n", "label": "ab"[row % 2]} for row in range(20)])
+    assert set(splits.whole) == {"train", "validation"}
 
 
 @pytest.mark.parametrize("streaming", [False, True])

@@ -45,6 +45,11 @@ def test_an_unknown_configuration_is_refused_with_the_nearest(refuse):
     assert "did you mean zero2?" in refuse("--deepspeed", "zer2")
 
 
+@pytest.mark.parametrize("action", ["--do_eval", "--do_predict"])
+def test_to_evaluate_nothing_is_refused(action, refuse):
+    assert "nothing is trained, and no model is named" in refuse(action, "--test_file", "test.csv")
+
+
 def test_a_model_cannot_be_shared_by_one_process(refuse):
     assert "one process has nobody to share a model with" in refuse("--fsdp")
 

@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from conftest import merged
+from conftest import SCRATCH, merged
+from conftest import SHORT as sentiment_steps
 from test_clm_pretrain import FILES, SHORT, TINY
 
 from recipes.common.errors import Refusal
@@ -63,6 +64,17 @@ def test_forbidden_words_are_not_written(trained):
     (trained / "forbidden.txt").write_text(written.strip() + "\n", encoding="utf-8")
     (again,) = write(trained, GREEDY | {"max_new_tokens": 1}, forbidden=trained / "forbidden.txt")
     assert again["text"] != row["text"]
+
+
+def test_a_model_that_goes_on_from_nothing_is_refused(sentiment, reviews):
+    sentiment.main(["--train_file", "train.csv", "--output_dir", "out", *SCRATCH, *sentiment_steps])
+    with pytest.raises(Refusal, match="goes on from no prompt"):
+        write(reviews)
+
+
+def test_the_folder_of_what_is_written_need_not_be_there(trained):
+    run(Settings("out", ["the soup"], None, trained / "new/written.jsonl", None, 1, False, GREEDY))
+    assert (trained / "new/written.jsonl").is_file()
 
 
 def test_tokens_are_shown_as_they_come(trained, capsys):

@@ -102,6 +102,13 @@ def test_class_names_keep_the_order_of_a_trained_model():
     assert decided.encode(["a", "b"]) == [1, 0]
 
 
+@pytest.mark.parametrize(("values", "names"), [([1, 2, 5], "12345"), ([1, 2, 4], "12345"), ([-1, 1], ["-1", "0", "1"])])
+def test_numbers_are_classes_by_their_names_where_a_model_knows_them(values, names):
+    """By position those of a model that learned from 1 to 5 stars would be one off."""
+    decided = decide(values, names=list(names))
+    assert decided.encode(values) == [names.index(str(value)) for value in values]
+
+
 def test_a_number_beyond_the_class_names_is_refused_with_its_place():
     with pytest.raises(Refusal, match="label 3 in train is unknown") as caught:
         decide([0, 1, 3], names=["a", "b", "c"])

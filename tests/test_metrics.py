@@ -1,5 +1,6 @@
 """How good it is: every score on rows that can be counted by hand, against scikit-learn, with its interval."""
 
+import dataclasses
 import math
 
 import numpy
@@ -269,9 +270,21 @@ def test_the_headline_scores_lie_in_their_intervals(labels, logits, references, 
         assert found[f"{name}_low"] < found[f"{name}_high"]
 
 
-def test_the_interval_of_a_perfect_model_is_one_point():
-    found = score(TWO, one_hot(TRUE, 2), TRUE)
-    assert (found["accuracy_low"], found["accuracy_high"]) == (1.0, 1.0)
+@pytest.mark.parametrize("references", [TRUE, [1] * 8], ids=["both classes", "one of them"])
+def test_the_interval_of_a_perfect_model_is_one_point(references):
+    found = score(TWO, one_hot(references, 2), references)
+    for name in ("accuracy", "f1_macro"):
+        assert (found[f"{name}_low"], found[name], found[f"{name}_high"]) == (1.0, 1.0, 1.0)
+
+
+def test_classes_may_be_named_as_what_stands_behind_a_metric():
+    """The F1 score of the class `low` is no bound of an interval, that of `macro` no mean."""
+    plain = labels_of(SINGLE, (4, 3, 3))
+    named = dataclasses.replace(plain, names=["low", "macro", "high"])
+    found, expected = (score(one, one_hot(THREE_GIVEN, 3), THREE_TRUE, "f1") for one in (named, plain))
+    assert "f1_low" not in found
+    assert found["f1_macro"] == expected["f1_macro"]
+    assert found["f1_low_class"] == expected["f1_yes"]
 
 
 def test_evaluate_s_interface_works_without_a_network(in_tmp_path):
@@ -305,6 +318,7 @@ def test_every_metric_is_scikit_learn_s(name):
         (SINGLE, "mse", ""),
         (REGRESSION, "accuracy", ""),
         (MULTI, "f1macro", "f1_macro"),
+        (MULTI, "matthews_correlation", ""),
     ],
 )
 def test_a_metric_of_another_kind_is_refused_before_anything_runs(kind, name, close):

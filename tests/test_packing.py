@@ -1,5 +1,6 @@
 """Blocks: every token in exactly one of them, in order; streams that go on where a checkpoint was written."""
 
+import itertools
 import json
 from types import SimpleNamespace
 
@@ -31,7 +32,7 @@ class WithoutBreaks(Letters):
 def splits(train, validation=("aaaa",)):
     named = {"train": train, "validation": list(validation)}
     data = {name: datasets.Dataset.from_dict({"text": list(texts)}) for name, texts in named.items()}
-    return SimpleNamespace(texts=("text",), items=data.items)
+    return SimpleNamespace(texts=("text",), items=data.items, whole=())
 
 
 def arguments(streaming=False, **limits):
@@ -69,6 +70,24 @@ def test_documents_end_with_the_end_token_and_the_tail_is_kept():
 def test_a_text_that_ends_in_a_line_break_goes_on_in_the_next():
     assert ids(pack(["a\n", "b\n", "c"], size=9).train) == [[10, 9, 11, 9, 12, END]]
     assert ids(pack(["a\n"], size=9).train) == [[10, 9, END]]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_whole_text_ends_even_after_a_line_break(streaming):
+    """Nearly all files of code do: their documents had no end."""
+    found = splits(["a\n", "b\n", "c"])
+    found.whole = ("train",)
+    tokens = packing.pack(found, Letters(), packing.Layout(9, END, PAD), arguments(streaming), training(max_steps=1))
+    first = next(iter(tokens.train))["input_ids"].tolist()
+    after_breaks = [token for before, token in itertools.pairwise(first) if before == 9]
+    assert len(after_breaks) >= 2
+    assert set(after_breaks) == {END}
+
+
+@pytest.mark.parametrize("stride", [-1, 5])
+def test_blocks_that_would_leave_tokens_out_are_refused(stride):
+    with pytest.raises(Refusal, match="cannot be moved by"):
+        packing.Layout(4, END, PAD, stride=stride)
 
 
 def test_a_last_text_without_tokens_ends_the_document():

@@ -1,14 +1,15 @@
 """A trained folder answers new texts like pipeline(), in order, from the columns it was trained on."""
 
 import json
+from pathlib import Path
 
 import numpy
 import pytest
-from conftest import SCRATCH, SHORT
+from conftest import SCRATCH, SHORT, load_recipe
 from transformers import pipeline
 
 from recipes.common.errors import Refusal
-from recipes.common.predict import Classifier
+from recipes.common.predict import Classifier, MaskFiller
 
 TEXTS = ["the soup was good", "the room", "the film number 7 in train was rude and cold", "汤很好喝", ""]
 
@@ -51,6 +52,24 @@ def test_pairs_stay_pairs(sentiment, in_tmp_path):
     written = [json.loads(line)["scores"] for line in (in_tmp_path / "out/predictions.jsonl").open()]
     answers = [answer["scores"] for answer in classifier.answers(texts)]
     assert numpy.allclose([row["1"] for row in written], [row["1"] for row in answers], atol=1e-5)
+
+
+def test_texts_are_cut_where_the_model_has_no_more_positions(trained):
+    config = json.loads(Path(trained, "config.json").read_text(encoding="utf-8"))
+    assert config["max_position_embeddings"] == 64
+    flags = Path(trained, "run.yaml").read_text(encoding="utf-8")
+    Path(trained, "run.yaml").write_text(flags.replace("max_seq_length: 32", "max_seq_length: 256"), encoding="utf-8")
+    (answer,) = Classifier(trained).answers(["soup " * 500])
+    assert answer["prediction"] in ("negative", "positive")
+
+
+def test_a_mask_behind_the_end_of_the_text_is_refused(in_tmp_path):
+    (in_tmp_path / "train.txt").write_text("the soup was good\n" * 40, encoding="utf-8")
+    load_recipe("mlm_pretrain").main(["--train_file", "train.txt", "--output_dir", "out", *SCRATCH, *SHORT])
+    filler = MaskFiller("out")
+    mask = filler.tokenizer.mask_token
+    with pytest.raises(Refusal, match="where the text is cut"):
+        list(filler.answers([f"the soup was {mask}", "soup " * 100 + mask]))
 
 
 def test_a_folder_without_a_model_is_refused(in_tmp_path):

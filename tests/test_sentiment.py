@@ -110,6 +110,23 @@ def test_test_rows_without_labels_or_text_are_predicted_too(recipe, reviews):
     assert [row["label"] for row in predictions()] == [None, None, None]
 
 
+def test_of_test_rows_only_some_may_have_labels(recipe, reviews):
+    (reviews / "some.csv").write_text("text,label\ngood soup,positive\ncold room,\n", encoding="utf-8")
+    metrics = recipe.main([*FILES[:2], "--test_file", "some.csv", "--output_dir", "out", *SCRATCH, *SHORT])
+    assert metrics["predict_samples"] == 2
+    assert [row["label"] for row in predictions()] == ["positive", None]
+    assert ["loss" in row for row in predictions()] == [True, False]
+
+
+def test_who_only_predicts_is_not_evaluated_on_the_sample(recipe, in_tmp_path, reviews):
+    """The recipe's configuration names the sample's validation data, and evaluations in training."""
+    recipe.main([*FILES, *SCRATCH, *SHORT])
+    flags = ["--model_name_or_path", "out", "--do_predict", "--test_file", "test.csv", "--max_seq_length", "32"]
+    metrics = recipe.main([*flags, "--output_dir", "only", "--eval_strategy", "steps"])
+    assert "predict_accuracy" in metrics
+    assert not [name for name in metrics if name.startswith("eval_")]
+
+
 def test_adapters_are_saved_alone_and_load_again(recipe, reviews):
     recipe.main([*FILES, *SCRATCH, *SHORT])
     files = [*FILES[:4], "--output_dir", "lora", "--bf16", "false"]

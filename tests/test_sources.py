@@ -132,7 +132,7 @@ def test_a_row_of_a_data_set_is_named_by_data_set_split_and_row_from_1(tmp_path)
     numbers = [number for number, _ in source.rows()]
     assert numbers == [1, 2, 3]
     assert source.place(2) == f"{tmp_path / 'set'}, train, row 2"
-    assert source.paths == ()
+    assert source.paths == (tmp_path / "set/train.csv",)
 
 
 def test_a_split_is_chosen_by_its_name(tmp_path):
@@ -200,3 +200,17 @@ def test_a_streamed_data_set_gives_the_same_rows(tmp_path):
     plain, streamed = find(tmp_path / "set"), find(tmp_path / "set", streaming=True)
     assert {name: texts(plain[name]) for name in plain} == {name: texts(streamed[name]) for name in streamed}
     assert texts(streamed["train"]) == texts(streamed["train"])
+
+
+def test_parallel_texts_beside_a_table_are_refused(in_tmp_path):
+    for name in ("a.en", "a.de", "more.jsonl"):
+        (in_tmp_path / name).write_text('{"en": "x", "de": "y"}\n', encoding="utf-8")
+    arguments = Arguments(train_file=["a.en", "a.de", "more.jsonl"])
+    with pytest.raises(Refusal, match="one of several texts in parallel"):
+        sources.find(arguments, wanted(), sources.Reading(languages=("en", "de")))
+
+
+def test_a_data_set_that_is_a_folder_is_known_by_its_files(tmp_path):
+    (tmp_path / "train.jsonl").write_text('{"text": "x"}\n', encoding="utf-8")
+    assert sources._files_of(Arguments(dataset_name=str(tmp_path))) == (tmp_path / "train.jsonl",)
+    assert sources._files_of(Arguments(dataset_name="stanfordnlp/imdb")) == ()

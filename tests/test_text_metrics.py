@@ -24,7 +24,11 @@ def test_bleu_chrf_and_ter_are_sacrebleus():
 
 
 @pytest.mark.parametrize(
-    ("language", "tokeniser"), [("de", "13a"), ("zh", "zh"), ("zh_CN", "zh"), ("zho_Hans", "zh"), ("en_XX", "13a")]
+    ("language", "tokeniser"),
+    [
+        *(("de", "13a"), ("en_XX", "13a"), ("th", "char")),
+        *((chinese, "zh") for chinese in ("zh", "zh_CN", "zho_Hans", "yue_Hant", "cmn", "chinese")),
+    ],
 )
 def test_the_tokeniser_follows_the_language(language, tokeniser):
     assert text_metrics.bleu_tokeniser(language) == tokeniser
@@ -51,6 +55,23 @@ def test_chinese_rouge_counts_characters():
     assert text_metrics.rouge_scores(CHINESE, CHINESE)["rougeL"] == pytest.approx(100)
     # 这家餐厅很好 and 这家酒店很好 share 4 of 6 characters
     assert text_metrics.rouge_scores(["这家酒店很好。"], CHINESE[:1])["rouge1"] == pytest.approx(100 * 4 / 6)
+
+
+def test_chinese_ter_counts_characters():
+    # 这家酒店很好。 becomes 这家餐厅很好。 by 2 edits of 7 characters
+    found = text_metrics.translation_scores(["这家酒店很好。"], CHINESE[:1], "zh")
+    assert found["ter"] == pytest.approx(100 * 2 / 7)
+
+
+@pytest.mark.parametrize("text", ["Дом очень маленький", "البيت صغير جدا", "집이 아주 작다", "घर बहुत छोटा है"])
+def test_rouge_counts_the_words_of_any_script(text):
+    """rouge_score drops all their letters: a perfect answer had 0."""
+    assert text_metrics.rouge_scores([text], [text])["rougeL"] == pytest.approx(100)
+
+
+def test_a_greek_letter_in_an_english_text_changes_no_score():
+    plain, greek = (text_metrics.rouge_scores(["the cat sat"], [text]) for text in ("the cats sat", "the α cats sat"))
+    assert greek["rouge1"] == plain["rouge1"] == pytest.approx(100)
 
 
 def test_units_are_words_and_single_characters():

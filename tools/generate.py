@@ -35,6 +35,8 @@ def run(settings: Settings) -> None:
         fix = "set --temperature above 0, or --num_beams to as many"
         raise Refusal("several texts of a prompt without drawing would be the same", "--num_return_sequences", fix)
     prompts = list(_prompts(settings))
+    if settings.output:
+        settings.output.parent.mkdir(parents=True, exist_ok=True)
     from transformers import set_seed
 
     from recipes.common.predict import Continuer

@@ -38,7 +38,7 @@ MODEL_KEYS = {
 }
 GROUPS = [
     ({"train_file", "dataset_name", "task_name"}, DATA_KEYS),
-    ({"model_name_or_path", "model_type"}, MODEL_KEYS),
+    ({"model_name_or_path", "model_type", "config_name"}, MODEL_KEYS),
 ]
 # What a flag needs to have an effect, and what the recipes decide by themselves.
 NEEDS = dict.fromkeys(("lora_alpha", "lora_dropout", "lora_target_modules", "load_in_4bit"), "lora_rank")
@@ -53,6 +53,7 @@ SEED, COUNT = (0, 2**32 - 1), (1, 2**31 - 1)
 RANGES = {"seed": SEED, "data_seed": SEED, "shuffle_seed": SEED, "num_processes": COUNT, "global_batch_size": COUNT}
 RANGES |= {"per_device_train_batch_size": COUNT, "per_device_eval_batch_size": COUNT}
 RANGES |= {"gradient_accumulation_steps": COUNT, "tokens_per_batch": COUNT, "validation_split_percentage": (0, 100)}
+RANGES |= dict.fromkeys(("block_size", "max_seq_length"), (2, COUNT[1]))
 RANGES |= {"eval_steps": (1e-9, COUNT[1])}  # of 0 Trainer makes --logging_steps
 ENDLESS = {"max_grad_norm"}  # inf: gradients are measured, not clipped
 
@@ -176,7 +177,7 @@ class GenerationArguments(PaddingArguments):
     max_target_length: int = setting(128, "Cut target texts to so many tokens.")
     val_max_target_length: int | None = setting(None, "Write at most so many tokens (default: bounded by the data).")
     interim_eval_samples: int = setting(1000, "Write answers to so many rows of an evaluation in training (0: to all).")
-    num_beams: int | None = setting(None, "Beams of the search that writes the answers (default: 1).")
+    num_beams: int | None = setting(None, "Beams of the search that writes the answers (default: the checkpoint's).")
     ignore_pad_token_for_loss: bool = setting(True, "Leave padding out of the loss.")
     source_prefix: str | None = setting(None, "Text before every source text (default: what the model family needs).")
     forced_bos_token: str | None = setting(None, "Token that every answer begins with (default: the target language).")
@@ -337,6 +338,8 @@ def _default_actions(values: dict[str, Any]) -> None:
     if not any(values.get(name) for name in ("do_train", "do_eval", "do_predict")):
         has_test = any(values.get(name) for name in ("test_file", "dataset_name", "task_name"))
         values |= {"do_train": True, "do_eval": True, "do_predict": has_test}
+    if not values.get("do_train"):  # or Trainer makes --do_eval of it, on whatever validation data a layer below names
+        values |= {"eval_strategy": "no", "load_best_model_at_end": False}
 
 
 def _default_hardware(values: dict[str, Any]) -> None:
@@ -383,6 +386,9 @@ def _default_strategies(values: dict[str, Any]) -> None:
     values.setdefault("disable_tqdm", False)
     values.setdefault("train_sampling_strategy", "group_by_length")  # less padding; blocks have one length anyway
     values.setdefault("predict_with_generate", True)  # where the task writes texts
+    if values.get("push_to_hub") and values.setdefault("hub_strategy", "end") != "end":
+        # With each save Trainer uploads its arguments, too, a pickle with the token, while the folder still changes.
+        raise Refusal("a model is pushed once, when its run is complete", "--hub_strategy", "leave it out, or say end")
     if values.get("early_stopping_patience"):
         if values.setdefault("eval_strategy", "epoch") == "no":
             fix = "--eval_strategy epoch, or leave out --early_stopping_patience"

@@ -120,16 +120,18 @@ def _header(flags: dict[str, Any], scores: dict[str, float], task: Task) -> str:
 def _model_section(facts: dict[str, Any], flags: dict[str, Any], task: Task) -> str:
     origin = flags.get("model_name_or_path")
     source = f"trained further from `{origin}`" if origin else f"a `{flags.get('model_type')}` trained from scratch"
+    source = source if flags.get("do_train") else f"`{origin}` as it is"
     number = f"{facts['parameters']['all']:,} parameters"
-    use = task.use.format(folder=flags["output_dir"])
+    use = task.use.format(folder=flags["output_dir"] if flags.get("do_train") else origin)
     return f"{task.what}: {source}, {number}. {task.answers}\n\n```python\n{use}\n```\n"
 
 
 def _score_section(scores: dict[str, float]) -> str:
     present = [prefix for prefix in TITLES if f"{prefix}_samples" in scores]
     names = list(dict.fromkeys(key.split("_", 1)[1] for key in scores if key.split("_", 1)[0] in present))
-    unshown = ("_low", "_high", "runtime", "per_second", "time")
-    shown = [name for name in names if not name.endswith(unshown) and not name.startswith("baseline_")]
+    bounds = {f"{name}_{bound}" for name in names for bound in ("low", "high")}
+    unshown = bounds | {"runtime", "samples_per_second", "steps_per_second", "model_preparation_time"}
+    shown = [name for name in names if name not in unshown and not name.startswith("baseline_")]
     lines = [f"| | {' | '.join(TITLES[prefix] for prefix in present)} |", "|---|" + "---|" * len(present)]
     lines += [f"| {name} | {' | '.join(_cell(scores, prefix, name) for prefix in present)} |" for name in shown]
     return "\n".join(lines) + "\n\nIn brackets the 95 % bootstrap interval.\n"

@@ -13,7 +13,10 @@ from transformers import DataCollatorForSeq2Seq
 
 from recipes.common.errors import Refusal
 from recipes.common.labels import MISSING
+from recipes.common.languages import UNSPACED
 
+# How byte-level BPE writes the first bytes of Chinese and Japanese characters (0xE3 to 0xE9) and of their wide forms.
+FIRST_BYTES = "ãäåæçèéï"
 EVALUATED = 0.15  # the share that is masked for evaluation, whatever the training rate: scores stay comparable
 Array = numpy.ndarray
 
@@ -139,15 +142,18 @@ def positions_in_documents(ids: Array, end: int) -> Array:
 
 
 def word_beginnings(tokenizer: Any) -> Array:
-    """For every token whether it begins a word: by WordPiece's ##, byte-level BPE's Ġ or Unigram's ▁."""
+    """For every token whether it begins a word: by WordPiece's ##, byte-level BPE's Ġ or Unigram's ▁; a character of a
+    script without spaces does so, too."""
     tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
-    if any(token.startswith("##") for token in tokens):
+    fast = getattr(tokenizer, "backend_tokenizer", None)  # other vocabularies hold Markdown's ##
+    if type(fast.model).__name__ == "WordPiece" if fast else any(token.startswith("##") for token in tokens):
         return numpy.asarray([not token.startswith("##") for token in tokens])
     marks = tuple(mark for mark in "Ġ▁" if any(token.startswith(mark) for token in tokens))
     if not marks:
         fix = "leave the flag out, or use a WordPiece, byte-level BPE or Unigram tokenizer"
         raise Refusal("the tokenizer does not show where words begin", "--whole_word_mask", fix)
-    return numpy.asarray([token.startswith((*marks, "Ċ")) for token in tokens])
+    firsts = (*marks, "Ċ", *(FIRST_BYTES if "Ġ" in marks else ""))
+    return numpy.asarray([token.startswith(firsts) or bool(UNSPACED.match(token)) for token in tokens])
 
 
 def _without(ids: Array, context: int) -> Array:

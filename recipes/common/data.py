@@ -57,6 +57,7 @@ class Splits:
     labels: labels.Labels | None
     accounting: dict[str, dict[str, Any]]
     hashes: dict[str, str]
+    whole: tuple[str, ...] = ()  # the splits of which each row is a whole text, even where it ends in a line break
 
     def items(self) -> Iterator[tuple[str, Any]]:
         """Pairs of name and data set, for the splits that there are."""
@@ -100,6 +101,9 @@ def load(
         by_split |= _hold_out(tables["train"], by_split["train"], arguments, training_arguments.seed, decided)
         _move(accounting, len(by_split["validation"]))
     if arguments.shuffle_train_dataset and "train" in by_split:
+        if found["train"].runs_on:
+            fix = "leave it out: blocks are shuffled anyway; --keep_linebreaks false makes a text of each line"
+            raise Refusal("the lines of a text stay in their order", "--shuffle_train_dataset", fix)
         by_split["train"] = by_split["train"].shuffle(seed=arguments.shuffle_seed)
     if label or target:  # texts alone are packed: there the limits count blocks, as in Hugging Face's scripts
         for name in by_split:
@@ -110,7 +114,9 @@ def load(
     hashes = {str(path): files.content_hash(path) for source in found.values() for path in source.paths}
     data = [by_split.get(name) for name in LIMITS]
     is_pair = bool(texts.second) or (not any(texts.wanted) and len(columns.texts) == 2)
-    return Splits(*data, columns.texts, is_pair, columns.target, decided, accounting, hashes)
+    runs_on = {name: found[name if name in found else "train"].runs_on for name in by_split}
+    whole = tuple(name for name, answer in runs_on.items() if answer is False)
+    return Splits(*data, columns.texts, is_pair, columns.target, decided, accounting, hashes, whole)
 
 
 def _columns(texts: Columns, label: Columns | None, target: Columns | None, found: dict, removed: set) -> "_Chosen":
@@ -130,7 +136,8 @@ def _read(source: Source, columns: "_Chosen", streaming: bool, held_out: Any, mo
 
 
 def _decide(tables: dict[str, "_Table"], names: list[str] | None, do_regression: bool | None, trained: Any) -> Any:
-    _hide_unknown(tables)
+    if not (trained and "-1" in trained.names):
+        _hide_unknown(tables)
     column = next(iter(tables.values())).columns.label
     known = (table.source.class_names for table in tables.values())
     names = names or next((classes[column] for classes in known if column in classes), None)
@@ -168,8 +175,9 @@ def choose(
         if not chosen:
             known = (tuple(names) for names in columns.known if set(names) <= set(present))
             chosen = next(known, tuple(columns.known[0]))
-        if columns.like:
-            chosen = tuple(columns.like(column, present) for column in chosen)
+        meant = tuple(columns.like(column, present) for column in chosen) if columns.like else chosen
+        if name not in optional_in or set(meant) <= set(present):
+            chosen = meant
         missing = next((column for column in chosen if column not in present), None)
         if missing is not None and name not in optional_in:
             raise _missing_column(missing, present, list(first), source.place(number), columns)
@@ -300,14 +308,17 @@ class _Table:
         if self.is_test:
             return ""
         if not (self.columns.label or self.columns.target):
-            return "" if texts[0].strip() or texts[0].endswith("\n") else "empty text"
+            return "" if texts[0].strip() or self._runs_on(texts[0]) else "empty text"
         if not all(text.strip() for text in texts):
             return "empty text"
         return "no label" if self.columns.label and label is None else ""
 
+    def _runs_on(self, text: str) -> bool:
+        return text.endswith("\n") if self.source.runs_on is None else self.source.runs_on
+
     def _track(self, texts: list[str], label: Any) -> None:
         """Remembers which texts there were; the lines of a text that runs on repeat as they like."""
-        if self.rows_read > TRACKED_ROWS or not any(texts) or texts[0].endswith("\n"):
+        if self.rows_read > TRACKED_ROWS or not any(texts) or self._runs_on(texts[0]):
             return
         digest = hashlib.blake2b("\0".join(texts).encode(), digest_size=8).digest()
         if digest in self.digests:
@@ -402,11 +413,13 @@ def limit_of(name: str, arguments: Arguments) -> int | None:
 def _limit(split: Any, name: str, arguments: Arguments, account: dict[str, Any]) -> Any:
     """The split, cut to --max_*_samples where that was asked for; the account says how many were cut."""
     limit = limit_of(name, arguments)
+    if limit is not None and not isinstance(split, datasets.Dataset):
+        split = split.take(limit)  # of the Hub's streams nobody has counted all rows
     if limit is None or account["used"] <= limit:
         return split
     account["skipped"][f"over --{LIMITS[name]}"] = account["used"] - limit
     account["used"] = limit
-    return split.select(range(limit)) if isinstance(split, datasets.Dataset) else split.take(limit)
+    return split.select(range(limit)) if isinstance(split, datasets.Dataset) else split
 
 
 def _set_steps(training_arguments: Any, rows: int) -> None:

@@ -50,6 +50,9 @@ def _accumulation(values: dict[str, Any]) -> int:
 
 def check(arguments: Any, training_arguments: Any) -> None:
     """Refuses an engine that cannot do what the flags say, and a configuration that says otherwise than they do."""
+    if not training_arguments.do_train and not arguments.model_name_or_path:
+        fix = "name a trained folder or a checkpoint: --model_name_or_path NAME; or say --do_train"
+        raise Refusal("nothing is trained, and no model is named", "--model_name_or_path", fix)
     if training_arguments.fsdp and "WORLD_SIZE" not in os.environ:
         fix = "--launcher fsdp2 --num_processes 2, or torchrun --nproc_per_node 2"
         raise Refusal("one process has nobody to share a model with", "--fsdp", fix)

@@ -181,7 +181,9 @@ def _named_values(names: list[str], labels: Seen, flag: str) -> dict[Any, int]:
     if "bool" in labels.types and len(names) == 2:
         return {False: 0, True: 1}
     if all(not isinstance(value, str) for value in labels.counts):
-        return {position: position for position in positions}
+        by_name = {int(name): position for position, name in enumerate(names) if name.removeprefix("-").isdecimal()}
+        is_named = labels.counts.keys() <= by_name.keys()  # as of a model that learned from stars, 1 to 5
+        return by_name if is_named else {position: position for position in positions}
     if not set(labels.counts) & set(names) and all(str(value).isdigit() for value in labels.counts):
         return {str(position): position for position in positions}
     return {name: position for position, name in enumerate(names)}

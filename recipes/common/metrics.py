@@ -19,6 +19,7 @@ REPORTED = {
     REGRESSION: FOR_NUMBERS,
 }
 CORRELATIONS = ("pearsonr", "spearmanr")
+RESERVED = ("macro", "micro", "low", "high")  # after a metric's name these words are no class
 HEADLINE = {SINGLE: "accuracy", MULTI: "f1_micro", REGRESSION: "mse"}
 
 
@@ -94,6 +95,8 @@ def bootstrap(
 
 def _check_name(kind: str, metric_name: str | None) -> None:
     allowed = FOR_NUMBERS if kind == REGRESSION else FOR_LABELS
+    if kind == MULTI:
+        allowed = [name for name in allowed if name != "matthews_correlation"]
     if metric_name and metric_name not in allowed:
         fix = did_you_mean(metric_name, allowed, f"use one of {', '.join(sorted(allowed))}")
         raise Refusal(f"no metric {metric_name!r} for {kind.replace('_', ' ')}", "--metric_name", fix)
@@ -144,8 +147,9 @@ def _per_class(labels: Labels, predictions: Array, references: Array) -> dict[st
 
     numbers = list(range(len(labels.names)))
     table = precision_recall_fscore_support(references, predictions, labels=numbers, zero_division=0)
+    names = [f"{name}_class" if name in RESERVED else name for name in labels.names]
     named = zip(("precision", "recall", "f1"), table, strict=False)
-    return {f"{metric}_{name}": float(row[i]) for metric, row in named for i, name in enumerate(labels.names)}
+    return {f"{metric}_{name}": float(row[i]) for metric, row in named for i, name in enumerate(names)}
 
 
 def _intervals(
@@ -161,6 +165,9 @@ def _intervals(
     true = references[:, None] == numbers if labels.kind == SINGLE else references.astype(bool)
     right = (predicted == true).all(axis=1)[:, None].astype(float)
     yield "accuracy", (right, lambda sums: sums[:, 0] / len(right))
+    if labels.kind == SINGLE:  # as scikit-learn has it, a class that neither occurs nor is given counts in no mean
+        found = (predicted | true).any(axis=0)
+        predicted, true = predicted[:, found], true[:, found]
     counts = numpy.concatenate([predicted & true, predicted, true], axis=1).astype(float)
     yield "f1_macro", (counts, lambda sums: _f1(sums).mean(axis=1))
     if labels.kind == MULTI:

@@ -38,6 +38,11 @@ class Layout:
     prefix: int | None = None  # stands at the front of every block: [CLS] for masked models
     stride: int = 0  # blocks to evaluate overlap: each predicts its last `stride` tokens (0: all of them)
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.stride <= self.room:
+            what = f"blocks of {self.room} tokens cannot be moved by {self.stride}"
+            raise Refusal(what, "--eval_stride", f"choose 1 to {self.room}, or leave it out: no overlap")
+
     @property
     def room(self) -> int:
         """Tokens of the text that fit into a block."""
@@ -49,7 +54,8 @@ class Blocks(torch.utils.data.Dataset):
     and `epoch` is None for data that is evaluated, so that masks can be keyed by (seed, epoch, row)."""
 
     def __init__(self, ids: Array, starts: Array, ends: Array, layout: Layout, trains: bool):
-        self.ids, self.starts, self.ends, self.layout = ids, starts, ends, layout
+        self.ids = numpy.asarray(ids)  # a memory map itself would be copied to the other processes
+        self.starts, self.ends, self.layout = starts, ends, layout
         self._epoch = torch.zeros((), dtype=torch.int64) if trains else None
         self.tokens_per_byte = 0.0
 
@@ -86,11 +92,12 @@ def pack(splits: Any, tokenizer: Any, layout: Layout, arguments: Any, training_a
     for name, split in splits.items():
         if name == "train" and arguments.streaming:
             _refuse_limit(arguments)
-            encode = encoder(tokenizer, layout)
+            encode = encoder(tokenizer, layout, name in splits.whole)
             tokens.train = Stream(split, splits.texts[0], encode, layout, training_arguments.seed)
             tokens.counts[name] = _set_steps(tokens.train, training_arguments)
             continue
-        arrays, counts = _prepared(split, splits.texts[0], tokenizer, layout, arguments, name)
+        ends_all = name in splits.whole
+        arrays, counts = _prepared(split, splits.texts[0], tokenizer, layout, arguments, name, ends_all=ends_all)
         evaluated = layout if name != "train" else replace(layout, stride=0)
         starts, ends = _cut(len(arrays["ids"]), evaluated)
         blocks = Blocks(arrays["ids"], starts, ends, evaluated, trains=name == "train")
@@ -108,7 +115,8 @@ def lines(splits: Any, tokenizer: Any, layout: Layout, arguments: Any, training_
         raise Refusal("a stream is packed, not taken line by line", "--line_by_line", "leave out one of the two flags")
     tokens = Tokens()
     for name, split in splits.items():
-        arrays, counts = _prepared(split, splits.texts[0], tokenizer, layout, arguments, name, cut=True)
+        options = {"ends_all": True, "cut": True}
+        arrays, counts = _prepared(split, splits.texts[0], tokenizer, layout, arguments, name, **options)
         ends = numpy.cumsum(arrays["lengths"])
         blocks = Blocks(arrays["ids"], ends - arrays["lengths"], ends, layout, trains=name == "train")
         counts |= {"truncated_share": counts.pop("truncated") / counts["rows"], "packed": int(ends[-1])}
@@ -162,17 +170,25 @@ def encoder(tokenizer: Any, layout: Layout, ends_all: bool = False) -> Callable[
 
 
 def _prepared(
-    split: Any, column: str, tokenizer: Any, layout: Layout, arguments: Any, name: str, cut: bool = False
+    split: Any,
+    column: str,
+    tokenizer: Any,
+    layout: Layout,
+    arguments: Any,
+    name: str,
+    ends_all: bool = False,
+    cut: bool = False,
 ) -> tuple[dict[str, Array], dict[str, Any]]:
     """The ids of a split, one document after the other, and their lengths, by memory map; and what was read."""
     made_of: dict[str, Any] = {}
     if arguments.prepared_dir:
         texts = chain.from_iterable(rows[column] for rows in split.iter(BATCH))
         made_of = {"texts": store.content(texts), "tokenizer": as_text(tokenizer), "end": layout.end}
+        made_of |= {"ends_all": True} if ends_all else {}
         made_of |= {"room": layout.room} if cut else {}
 
     def write(folder: Path) -> dict[str, Any]:
-        return _tokenise(_batches(split, column, name), encoder(tokenizer, layout, cut), layout, cut, folder)
+        return _tokenise(_batches(split, column, name), encoder(tokenizer, layout, ends_all), layout, cut, folder)
 
     return store.arrays(arguments.prepared_dir, made_of, write)
 
@@ -318,6 +334,7 @@ class Stream(torch.utils.data.IterableDataset):
 
     def position(self, blocks: int) -> dict[str, Any]:
         """Where the stream goes on after so many blocks were trained on."""
+        self.collect()  # a step may have read beyond what was reported when it began
         return {"blocks": blocks, "mark": self.marks[blocks // WINDOW]}
 
     def go_to(self, position: dict[str, Any]) -> None:

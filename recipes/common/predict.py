@@ -20,6 +20,7 @@ from recipes.common.folders import ADAPTED
 from recipes.common.labels import MULTI, REGRESSION, SINGLE
 from recipes.common.models import max_length
 
+CONTINUES = ("ForCausalLM", "LMHeadModel")  # how the names of causal language models end
 CHUNK = 4096  # rows that are sorted by length together
 Text = str | tuple[str, str]
 
@@ -93,7 +94,7 @@ class Classifier(Folder):
         super().__init__(folder, trust_remote_code)
         self.names = [self.config.id2label[number] for number in range(self.config.num_labels)]
         self.kind = self.config.problem_type or (SINGLE if self.config.num_labels > 1 else REGRESSION)
-        self.max_length = min(self.tokenizer.model_max_length, self.flags.get("max_seq_length", 512))
+        self.max_length = max_length(self.flags.get("max_seq_length", 512), self.tokenizer, self.model)
 
     @torch.inference_mode()
     def answer(self, texts: list[Text]) -> list[dict[str, Any]]:
@@ -125,6 +126,10 @@ class MaskFiller(Folder):
         if missing is not None:
             raise Refusal(f"no {mask} in {missing!r}", "the text", f"write {mask} where a word is to be filled in")
         batch = self.encode(texts, max_length(self.flags.get("max_seq_length", 512), self.tokenizer, self.model))
+        cut = ~batch["input_ids"].eq(self.tokenizer.mask_token_id).any(1)
+        if cut.any():
+            what = f"{mask} stands behind token {batch['input_ids'].shape[1]}, where the text is cut"
+            raise Refusal(what, f"the text {texts[int(cut.nonzero()[0])]!r:.60}", "shorten what stands before it")
         logits = self.model(**batch).logits
         return [self._answer(*row) for row in zip(texts, batch["input_ids"], logits, strict=True)]
 
@@ -156,6 +161,13 @@ class Continuer(Folder):
     """Goes on from a prompt."""
 
     auto_class = "AutoModelForCausalLM"
+
+    def __init__(self, folder: str, trust_remote_code: bool = False):
+        kind = (config_of(Path(folder), trust_remote_code).architectures or [""])[0]
+        if kind and not kind.endswith(CONTINUES):
+            what = f"{folder} holds a {kind}, which goes on from no prompt"
+            raise Refusal(what, "the folder", f"python cli.py predict {folder} TEXT")
+        super().__init__(folder, trust_remote_code)
 
     @torch.inference_mode()
     def write(self, prompt: str, settings: dict[str, Any], streamer: Any = None) -> list[str]:
@@ -190,7 +202,7 @@ def open_folder(folder: str, trust_remote_code: bool = False) -> Folder:
         return MaskFiller(folder, trust_remote_code)
     if config.is_encoder_decoder:
         return Writer(folder, trust_remote_code)
-    if kind.endswith(("ForCausalLM", "LMHeadModel")):
+    if kind.endswith(CONTINUES):
         what, fix = f"{folder} holds a causal language model", f"python cli.py generate {folder} --prompt …"
         raise Refusal(what, "the folder", fix)
     raise Refusal(

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import math
 import os
 import platform
 import shlex
@@ -180,14 +181,14 @@ class Record:
         steps = arguments.max_steps
         if steps <= 0:
             an_epoch = -(-len(self.trainer.train_dataset) // number) if order is None else order.steps
-            steps = int(an_epoch * arguments.num_train_epochs)
+            steps = math.ceil(an_epoch * arguments.num_train_epochs)
         return f"{steps:,} steps of {size}"
 
     def _padding(self) -> str:
         """How much of the batches is padding, where rows are padded to the longest of their batch."""
         dataset, order = self.trainer.train_dataset, self.trainer.order
         padded = "length" in (getattr(dataset, "column_names", None) or []) and not self.arguments.pad_to_max_length
-        return f", {padding_share(order, dataset['length']):.1%} padding" if padded and order is not None else ""
+        return f", {padding_share(order, dataset['length'][:]):.1%} padding" if padded and order is not None else ""
 
     def add_scores(self, split: str, scores: dict[str, float]) -> None:
         """Writes {split}_results.json, and into all_results.json the scores of all splits so far.

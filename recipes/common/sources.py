@@ -39,7 +39,8 @@ class Source:
     place: Callable[[int], str]
     class_names: dict[str, list[str]] = field(default_factory=dict)
     paths: tuple[Path, ...] = ()
-    runs_on: bool = False  # each row goes on where the one before ended
+    # Whether each row goes on where the one before ended; None (rows of the Hub): after one that ends in a line break.
+    runs_on: bool | None = None
 
 
 PLAIN = Reading()
@@ -97,7 +98,11 @@ def _file_sources(arguments: Arguments, reading: Reading) -> dict[str, Source]:
         if not patterns:
             continue
         paths = files.expand([patterns] if isinstance(patterns, str) else patterns, f"--{flag}", reading.languages)
-        if all(files.language(path, reading.languages) for path in paths):
+        parallel = [path for path in paths if files.language(path, reading.languages)]
+        if parallel and len(parallel) < len(paths):
+            what = f"{parallel[0]} is one of several texts in parallel, but not all files are"
+            raise Refusal(what, f"--{flag}", "name parallel texts, or tables of both languages")
+        if parallel:
             rows = partial(_parallel_rows, paths, reading.languages, f"--{flag}")
         else:
             rows = partial(_file_rows, paths, reading.line_breaks)
@@ -138,7 +143,7 @@ def _hub_sources(arguments: Arguments) -> dict[str, Source]:
         if name not in data:
             raise Refusal(f"no split {name!r} to remove", "--remove_splits", f"splits: {', '.join(data)}")
         data.pop(name)
-    sources = {}
+    sources, paths = {}, _files_of(arguments)
     for split, usual in SPLIT_NAMES.items():
         chosen = getattr(arguments, f"{split}_split_name")
         name = chosen or next((name for name in usual if name in data), None)
@@ -146,8 +151,8 @@ def _hub_sources(arguments: Arguments) -> dict[str, Source]:
             fix = did_you_mean(chosen, data, f"splits: {', '.join(data)}")
             raise Refusal(f"the data set has no split {chosen!r}", f"--{split}_split_name", fix)
         if name:
-            place = partial("{}, {}, row {}".format, arguments.dataset_name, name)
-            sources[split] = Source(split, partial(enumerate, data[name], 1), place, _class_features(data[name]))
+            place, rows = partial("{}, {}, row {}".format, arguments.dataset_name, name), data[name]
+            sources[split] = Source(split, partial(enumerate, rows, 1), place, _class_features(rows), paths)
     return sources
 
 
@@ -179,12 +184,19 @@ def _check_inside(arguments: Arguments) -> None:
     """Refuses a folder whose README, or whose links, name data outside of it."""
     folder = Path(arguments.dataset_name)
     if folder.is_dir():
-        name = arguments.dataset_config_name
-        builder = datasets.load_dataset_builder(str(folder), name, cache_dir=arguments.cache_dir)
-        named = [Path(name) for name in itertools.chain.from_iterable((builder.config.data_files or {}).values())]
-        folders.check_inside(folder, named, "--dataset_name")
+        named = _files_of(arguments)
+        folders.check_inside(folder, list(named), "--dataset_name")
         for path in named:
             _check_unpacks(path)
+
+
+def _files_of(arguments: Arguments) -> tuple[Path, ...]:
+    """The files of a data set that is a folder here; none of one on the Hub."""
+    folder, name = Path(arguments.dataset_name), arguments.dataset_config_name
+    if not folder.is_dir():
+        return ()
+    builder = datasets.load_dataset_builder(str(folder), name, cache_dir=arguments.cache_dir)
+    return tuple(map(Path, itertools.chain.from_iterable((builder.config.data_files or {}).values())))
 
 
 def _check_unpacks(path: Path) -> None:

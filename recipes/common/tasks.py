@@ -123,7 +123,9 @@ def _labelled_rows(splits: Splits) -> Callable[[str, Any], list[dict[str, Any]]]
         references, losses = [None] * len(data), [None] * len(data)
         if output.label_ids is not None:
             references = [_reference(labels, row) for row in output.label_ids]
-            losses = metrics.row_losses(logits, numpy.nan_to_num(output.label_ids), labels.kind)
+            # Of a row without a label nobody reads the loss.
+            known = numpy.maximum(output.label_ids, 0) if labels.kind == SINGLE else numpy.nan_to_num(output.label_ids)
+            losses = metrics.row_losses(logits, known, labels.kind)
         rows = []
         for position, texts in enumerate(data.select_columns(["row_id", *splits.texts])):
             row = {**texts, "label": references[position], "prediction": answers[position]}
@@ -192,7 +194,10 @@ def _worst_errors(rows: list[dict], split: str, most: int = 10) -> str:
     worst = sorted(wrong, key=lambda row: -row["loss"])[:most]
     if not worst:
         return ""
-    lines = [f"## Worst errors on {split} ({len(wrong):,} of {len(rows):,} rows are wrong)\n"]
+    of_numbers = isinstance(worst[0]["label"], float)
+    title = "Largest errors" if of_numbers else "Worst errors"
+    number = "" if of_numbers else f" ({len(wrong):,} of {len(rows):,} rows are wrong)"
+    lines = [f"## {title} on {split}{number}\n"]
     lines += ["| row | text | label | prediction | loss |", "|---|---|---|---|---|"]
     for row in worst:
         known = ("row_id", "label", "prediction", "scores", "loss")

@@ -14,12 +14,18 @@ from sacrebleu.metrics import BLEU, CHRF, TER
 from recipes.common import token_metrics
 from recipes.common.errors import note
 from recipes.common.labels import MISSING
+from recipes.common.languages import UNSPACED
 from recipes.common.metrics import bootstrap
 
 DRAWS = 1000  # of the bootstrap
 ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
-# Scripts that write no spaces between words: their characters are compared.
-UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u0e00-\u0e7f\U00020000-\U0002ffff]")
+LATIN = re.compile(r"[a-z\u00aa-\u024f\u1e00-\u1eff]+", re.IGNORECASE)
+LETTERS = re.compile(r"[^\W\d_]+")
+# By the first part of a language's code or name; other languages have 13a.
+BLEU_TOKENISERS = dict.fromkeys(("zh", "zho", "cmn", "yue", "wuu", "lzh", "chinese", "cantonese"), "zh")
+BLEU_TOKENISERS |= dict.fromkeys(("ja", "jpn", "japanese"), "ja-mecab")
+BLEU_TOKENISERS |= dict.fromkeys(("ko", "kor", "korean"), "ko-mecab")
+BLEU_TOKENISERS |= dict.fromkeys(("th", "tha", "lo", "lao", "km", "khm", "my", "mya", "bo", "bod", "thai"), "char")
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*")
 
 
@@ -89,10 +95,10 @@ def _for_generated(target: str, decode: Decoder, compute: Callable) -> Callable[
 
 
 def bleu_tokeniser(language: str) -> str:
-    """sacreBLEU's tokeniser for a language: zh, ja-mecab, ko-mecab (char where they are not installed), else 13a."""
-    code = re.split("[-_]", language.lower())[0]
-    wanted = {"zh": "zh", "zho": "zh", "ja": "ja-mecab", "jpn": "ja-mecab", "ko": "ko-mecab", "kor": "ko-mecab"}
-    tokeniser = wanted.get(code, "13a")
+    """sacreBLEU's tokeniser for a language: zh, ja-mecab, ko-mecab (char where they are not installed), char where no
+    spaces are written, else 13a."""
+    code = re.split("[-_ ]", language.lower())[0]
+    tokeniser = BLEU_TOKENISERS.get(code, "13a")
     needed = {"ja-mecab": "MeCab", "ko-mecab": "mecab_ko"}.get(tokeniser)
     if needed and not find_spec(needed):
         note(f"BLEU compares characters: for words install sacrebleu[{code[:2]}]")
@@ -104,12 +110,13 @@ def translation_scores(
     hypotheses: Sequence[str], references: Sequence[str], tokeniser: str, interval: bool = True
 ) -> dict[str, Any]:
     """bleu, chrf, ter (0 to 100), BLEU's signature, and the 95 % bootstrap interval of BLEU."""
-    bleu, references = BLEU(tokenize=tokeniser), [list(references)]
+    bleu, references, asian = BLEU(tokenize=tokeniser), [list(references)], tokeniser != "13a"
     score = bleu.corpus_score(hypotheses, references)
     found = {
         "bleu": score.score,
         "chrf": CHRF().corpus_score(hypotheses, references).score,
-        "ter": TER(asian_support=tokeniser != "13a").corpus_score(hypotheses, references).score,
+        # Without `normalized` a Chinese sentence is one word, whatever `asian_support` says.
+        "ter": TER(normalized=asian, asian_support=asian).corpus_score(hypotheses, references).score,
     }
     if interval:
         found["bleu_low"], found["bleu_high"] = _bleu_interval(bleu, hypotheses, references)
@@ -163,8 +170,16 @@ class StemmingTokenizer:
 
 
 def rouge_tokenizer(references: Sequence[str]) -> Any:
-    """rouge_score's default with stemming, as Hugging Face's script has it; for unspaced scripts characters."""
-    return UnspacedTokenizer() if any(UNSPACED.search(text) for text in references) else StemmingTokenizer()
+    """rouge_score's default with stemming, as Hugging Face's script has it; for unspaced scripts characters, for other
+    scripts than Latin whole words: rouge_score drops all their letters."""
+    unspaced = any(UNSPACED.search(text) for text in references)
+    return UnspacedTokenizer() if unspaced or _is_mostly_not_latin(references) else StemmingTokenizer()
+
+
+def _is_mostly_not_latin(texts: Sequence[str]) -> bool:
+    """By letters: a Greek one in a formula makes no text Greek."""
+    latin, letters = (sum(len("".join(one.findall(text))) for text in texts) for one in (LATIN, LETTERS))
+    return 2 * latin < letters
 
 
 def rouge_scores(hypotheses: Sequence[str], references: Sequence[str], interval: bool = True) -> dict[str, float]:

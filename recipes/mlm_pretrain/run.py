@@ -48,6 +48,12 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     model = models.load_model(AutoModelForMaskedLM, arguments, tokenizer)
 
     # 3. Tokens
+    layout = packing.Layout(
+        size=models.max_length(arguments.max_seq_length, tokenizer, model),
+        end=models.end_of_text(tokenizer),
+        pad=tokenizer.pad_token_id,
+        prefix=tokenizer.cls_token_id,
+    )
     collator = MaskedBlocks(
         tokenizer,
         seed=training_arguments.seed,
@@ -55,13 +61,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         mask_share=arguments.mask_replace_prob,
         random_share=arguments.random_replace_prob,
         whole_words=arguments.whole_word_mask,
-        pad_to=arguments.max_seq_length if arguments.pad_to_max_length else None,
-    )
-    layout = packing.Layout(
-        size=models.max_length(arguments.max_seq_length, tokenizer, model),
-        end=models.end_of_text(tokenizer),
-        pad=tokenizer.pad_token_id,
-        prefix=tokenizer.cls_token_id,
+        pad_to=layout.size if arguments.pad_to_max_length else None,
     )
     prepare = packing.lines if arguments.line_by_line else packing.pack
     blocks = prepare(splits, tokenizer, layout, arguments, training_arguments)
