@@ -146,7 +146,7 @@ FLAGS = {
     "two sources of data": ([], ["--dataset_name", "imdb"], ["two sources", "--dataset_name"]),
     "no samples": ([], ["--max_train_samples", "0"], ["--max_train_samples is 0"]),
     "a split of nothing": ([], ["--validation_split_percentage", "100"], ["100 %", "--validation_split_percentage"]),
-    "a test set without a file": ([], ["--do_predict", "--model_name_or_path", "."], ["no test data", "--test_file"]),
+    "predictions of no model": ([], ["--do_predict"], ["nothing is trained", "--model_name_or_path"]),
     "fp16 without a GPU": ([], ["--fp16"], ["fp16", "GPU"]),
     "an output folder that is a file": ([], ["--output_dir", "train.csv"], ["train.csv is a file", "--output_dir"]),
     "class names twice": ([], ["--class_names", "x", "x"], ["'x' is named twice"]),
