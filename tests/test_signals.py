@@ -1,11 +1,13 @@
 """Stop signals: at once outside training, kept for the next step within it, and a second one ends the process."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 from conftest import ROOT
 
@@ -93,3 +95,29 @@ def test_a_loader_s_worker_keeps_sigterm_waiting_and_its_parent_does_not():
     worker.join()
     assert worker.exitcode == -signal.SIGKILL
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+
+
+def test_a_loader_s_worker_ends_with_its_parent():
+    script = f"import os, sys, time; sys.path.insert(0, {str(ROOT)!r}); from recipes.common import signals\n"
+    script += "worker = signals.workers().Process(target=time.sleep, args=(60,)); worker.start()\n"
+    script += "print(worker.pid, flush=True); time.sleep(0.5); os.kill(os.getpid(), 9)"
+    ended = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=False)
+    assert ended.returncode == -9
+    deadline = time.time() + 5
+    while is_alive(int(ended.stdout)):
+        assert time.time() < deadline
+        time.sleep(0.05)
+
+
+def is_alive(number):
+    try:
+        return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_a_worker_whose_parent_has_ended_does_not_begin():
+    worker = multiprocessing.get_context("fork").Process(target=signals._end_with, args=(os.getpid() + 1,))
+    worker.start()
+    worker.join(5)
+    assert worker.exitcode == 1

@@ -96,6 +96,13 @@ def test_the_test_data_stands_in_for_missing_validation_data_with_a_note(in_tmp_
     assert "no validation data: evaluating on the test data" in capsys.readouterr().err
 
 
+def test_predictions_without_test_data_are_refused(in_tmp_path):
+    write(in_tmp_path, "a")
+    with pytest.raises(Refusal, match="no test data") as caught:
+        sources.find(Arguments(train_file=["a.csv"]), wanted(do_train=False, do_eval=False))
+    assert caught.value.where == "--test_file"
+
+
 def test_a_run_without_test_data_does_not_predict_and_says_so(in_tmp_path, capsys):
     write(in_tmp_path, "a")
     needs = wanted()

@@ -1,6 +1,7 @@
 """Stop signals: while a run trains they are kept for the next step, at any other time they end it at once."""
 
 import copy
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -11,6 +12,7 @@ from multiprocessing.context import BaseContext
 from types import FrameType
 
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)]
+SIGNAL_OF_DEATH = 1  # PR_SET_PDEATHSIG (linux/prctl.h)
 ONE = 1.0  # seconds: Ctrl-C reaches a process from the terminal and from its launcher, and still is one signal
 _process = os.getpid()
 _received: signal.Signals | None = None
@@ -87,8 +89,20 @@ def workers() -> BaseContext:
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
+        def run(self) -> None:
+            _end_with(self._parent_pid)
+            super().run()
+
     forks.Process = Worker
     return forks
+
+
+def _end_with(parent: int) -> None:
+    """Lets the kernel end this process with its parent. Torch's workers only look whether their parent is still the one
+    that they found when they began: where it had been killed before, they waited for ever."""
+    ctypes.CDLL(None).prctl(SIGNAL_OF_DEATH, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
