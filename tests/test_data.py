@@ -162,6 +162,13 @@ def test_a_text_that_runs_on_is_whole_and_keeps_its_order(in_tmp_path):
         read(Arguments(train_file=["a.txt"], shuffle_train_dataset=True))
 
 
+def test_a_stream_that_nobody_has_counted_ends_at_the_limit():
+    rows = datasets.IterableDataset.from_generator(lambda: ({"text": str(row)} for row in range(10)))
+    account = {"used": 2, "skipped": {}}  # so many were read to evaluate on
+    assert len(list(data._limit(rows, "train", Arguments(max_train_samples=3), account))) == 3
+    assert account == {"used": 2, "skipped": {}}
+
+
 def test_rows_of_a_table_are_whole_texts(in_tmp_path):
     splits = load(in_tmp_path, [{"text": f"def f{row}():\n", "label": "ab"[row % 2]} for row in range(20)])
     assert set(splits.whole) == {"train", "validation"}

@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import pickle
+import time
 from types import SimpleNamespace
 
 import datasets
@@ -82,6 +84,23 @@ def test_a_whole_text_ends_even_after_a_line_break(streaming):
     after_breaks = [token for before, token in itertools.pairwise(first) if before == 9]
     assert len(after_breaks) >= 2
     assert set(after_breaks) == {END}
+
+
+def test_a_memory_map_goes_to_other_processes_without_a_copy(tmp_path):
+    """numpy puts a memory map's bytes into the pickle itself; world.once_per_node maps what stands beside it."""
+    numpy.arange(1000, dtype=numpy.int32).tofile(tmp_path / "ids.bin")
+    ids, ends = numpy.memmap(tmp_path / "ids.bin", dtype=numpy.int32, mode="r"), numpy.asarray([1000])
+    blocks, beside = packing.Blocks(ids, ends - 1000, ends, packing.Layout(1000, END, PAD), trains=False), []
+    assert len(pickle.dumps(blocks, protocol=5, buffer_callback=beside.append)) < ids.nbytes
+    assert ids.nbytes in [buffer.raw().nbytes for buffer in beside]
+
+
+def test_what_a_worker_reported_during_a_step_is_known_when_it_is_saved():
+    stream = packing.pack(splits(["abc"]), Letters(), packing.Layout(4, END, PAD), arguments(True), training(1)).train
+    mark = {"epoch": 250, "row": 0, "carried": []}
+    stream._reported.put((1, mark))
+    time.sleep(0.1)
+    assert stream.position(packing.WINDOW)["mark"] == mark
 
 
 @pytest.mark.parametrize("stride", [-1, 5])
