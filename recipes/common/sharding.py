@@ -27,7 +27,7 @@ def begin(state: AcceleratorState, training_arguments: Any) -> bool:
         if state.mixed_precision != "no":
             state.fsdp_plugin.set_mixed_precision(state.mixed_precision)
     plugin = getattr(state, "fsdp_plugin", None)
-    if plugin is not None and plugin.fsdp_version == 2 and plugin.mixed_precision_policy is not None:
+    if plugin is not None and plugin.mixed_precision_policy is not None:
         # accelerate's adds the gradients of all processes in 16 bits, and hands losses on in them.
         policy = replace(plugin.mixed_precision_policy, reduce_dtype=torch.float32, output_dtype=None)
         plugin.mixed_precision_policy = policy
@@ -38,7 +38,7 @@ def begin(state: AcceleratorState, training_arguments: Any) -> bool:
 def laid_out(model: nn.Module, plugin: FullyShardedDataParallelPlugin) -> Iterator[None]:
     """Within it accelerate gathers each layer by itself, and the embeddings apart from the rest only where no other
     part uses their weights: torch refuses a weight in two groups."""
-    _place_once(model)
+    _one_module_a_place(model)
     plugin.transformer_cls_names_to_wrap = plugin.transformer_cls_names_to_wrap or _layers(model)
     hidden = EMBEDDINGS if _shares_weights(model) else ()
     for name in hidden:
@@ -63,9 +63,9 @@ def reshard(model: nn.Module) -> None:
             part.reshard()
 
 
-def _place_once(model: nn.Module) -> None:
-    """Embeddings that stand in several places (T5's, once they were enlarged) are modules of their own with one weight:
-    torch saves a module under one name, and then asks for all."""
+def _one_module_a_place(model: nn.Module) -> None:
+    """Makes modules of their own, with one weight, of embeddings that stand in several places, as T5's do once they are
+    enlarged: torch saves a module under one name, and then asks for all."""
     seen = set()
     for name, part in list(model.named_modules(remove_duplicate=False)):
         if isinstance(part, nn.Embedding) and part in seen:
