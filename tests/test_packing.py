@@ -69,6 +69,16 @@ def test_documents_end_with_the_end_token_and_the_tail_is_kept():
     assert (counts["tokens"], counts["packed"], counts["bytes"], counts["blocks"]) == (7, 7, 5, 2)
 
 
+def test_texts_are_tokenised_by_so_many_characters(monkeypatch):
+    monkeypatch.setattr(packing, "CHARACTERS", 6)
+    texts = ["abc", "", "d", "abcdefghi", "e"]  # each counts one more than its letters
+    batches = packing._batches(datasets.Dataset.from_dict({"text": texts}), "text", "train")
+    assert list(batches) == [["abc", "", "d"], ["abcdefghi"], ["e"]]
+    found = pack(texts, size=99).train
+    monkeypatch.undo()
+    assert ids(found) == ids(pack(texts, size=99).train)
+
+
 def test_a_text_that_ends_in_a_line_break_goes_on_in_the_next():
     assert ids(pack(["a\n", "b\n", "c"], size=9).train) == [[10, 9, 11, 9, 12, END]]
     assert ids(pack(["a\n"], size=9).train) == [[10, 9, END]]

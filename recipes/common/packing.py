@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain, islice
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from recipes.common.errors import COMPLETE, Refusal, is_main_process, note, visi
 from recipes.common.tokens import Tokens
 from recipes.common.vocabularies import as_text
 
-BATCH = 1000  # texts that are tokenised together
+BATCH = 1000  # rows that are read at once
+CHARACTERS = 2**20  # that are tokenised together: the cores wait for each other after every batch
 WINDOW = 1000  # blocks of a stream that are shuffled together
 POSITION = "stream.json"
 Array = numpy.ndarray
@@ -150,21 +152,22 @@ def _refuse_limit(arguments: Any) -> None:
         raise Refusal("nobody knows a stream's blocks before they are read", f"--{LIMITS['train']}", fix)
 
 
-def encoder(tokenizer: Any, layout: Layout, ends_all: bool = False) -> Callable[[list[str]], list[list[int]]]:
+def encoder(tokenizer: Any, layout: Layout, ends_all: bool = False) -> Callable[[list[str]], Iterator[list[int]]]:
     """Texts -> ids without special tokens but the end token; a text that ends in a line break goes on in the next one
-    and gets none (`ends_all`: every text does)."""
+    and gets none (`ends_all`: every text does). The texts are tokenised at once, by all cores; the lists of ids are
+    made as they are asked for, by the core that asks."""
     fast = getattr(tokenizer, "backend_tokenizer", None)
 
-    def split(texts: list[str]) -> list[list[int]]:
+    def split(texts: list[str]) -> Iterator[list[int]]:
         if fast is None:
-            return tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+            return iter(tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"])
         fast.no_truncation()
         fast.no_padding()
-        return [one.ids for one in fast.encode_batch_fast(texts, add_special_tokens=False)]
+        return map(attrgetter("ids"), fast.encode_batch_fast(texts, add_special_tokens=False))
 
-    def encode(texts: list[str]) -> list[list[int]]:
+    def encode(texts: list[str]) -> Iterator[list[int]]:
         goes_on = [text.endswith("\n") and not ends_all for text in texts]
-        return [ids if open else [*ids, layout.end] for ids, open in zip(split(texts), goes_on, strict=True)]
+        return (ids if open else [*ids, layout.end] for ids, open in zip(split(texts), goes_on, strict=True))
 
     return encode
 
@@ -182,8 +185,7 @@ def _prepared(
     """The ids of a split, one document after the other, and their lengths, by memory map; and what was read."""
     made_of: dict[str, Any] = {}
     if arguments.prepared_dir:
-        texts = chain.from_iterable(rows[column] for rows in split.iter(BATCH))
-        made_of = {"texts": store.content(texts), "tokenizer": as_text(tokenizer), "end": layout.end}
+        made_of = {"texts": store.content(_texts(split, column)), "tokenizer": as_text(tokenizer), "end": layout.end}
         made_of |= {"ends_all": True} if ends_all else {}
         made_of |= {"room": layout.room} if cut else {}
 
@@ -196,10 +198,11 @@ def _prepared(
 def _tokenise(
     batches: Iterable[list[str]], encode: Callable, layout: Layout, cut: bool, folder: Path
 ) -> dict[str, Any]:
-    """Writes ids and lengths as they come, so that memory holds one batch; `cut`: documents to the block's size."""
+    """Writes ids and lengths as they come, so that memory holds two batches; `cut`: documents to the block's size."""
     counts, last = _no_counts(), None
     with (folder / "ids.bin").open("wb") as ids, (folder / "lengths.bin").open("wb") as lengths:
-        for texts, found in _encoded(batches, encode):
+        for texts, rows in _encoded(batches, encode):
+            found = list(rows)
             for text, row in zip(texts, found, strict=True):
                 _count(counts, text, row, cut and len(row) > layout.room)
             if cut:
@@ -213,8 +216,8 @@ def _tokenise(
     return counts
 
 
-def _encoded(batches: Iterable[list[str]], encode: Callable) -> Iterator[tuple[list[str], list[list[int]]]]:
-    """Each batch with its ids; the next one is encoded while this one is worked on."""
+def _encoded(batches: Iterable[list[str]], encode: Callable) -> Iterator[tuple[list[str], Iterator[list[int]]]]:
+    """Each batch with its ids; the next one is tokenised while this one's lists are made and written."""
     with ThreadPoolExecutor(1) as pool:
         waiting: deque[tuple[list[str], Future]] = deque()
         for texts in batches:
@@ -242,10 +245,21 @@ def _batches(split: Any, column: str, name: str) -> Iterator[list[str]]:
     bar = tqdm(
         total=total, desc=f"tokenising {name}", unit=" texts", delay=2, leave=False, disable=not is_main_process()
     )
-    for rows in split.iter(BATCH):
-        yield rows[column]
-        bar.update(len(rows[column]))
+    batch, size = [], 0
+    for text in _texts(split, column):
+        batch.append(text)
+        size += len(text) + 1
+        if size >= CHARACTERS:
+            yield batch
+            bar.update(len(batch))
+            batch, size = [], 0
+    if batch:
+        yield batch
     bar.close()
+
+
+def _texts(split: Any, column: str) -> Iterator[str]:
+    return chain.from_iterable(rows[column] for rows in split.iter(BATCH))
 
 
 def _cut(length: int, layout: Layout) -> tuple[Array, Array]:
