@@ -11,6 +11,7 @@ import pytest
 
 ROOT = next(path for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir())
 sys.path.insert(0, str(ROOT))
+pytest.register_assert_rewrite("trainers")  # fixtures for three modules, which import its functions as well
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 WORDS = ["good", "bad", "warm", "cold", "nice", "poor", "great", "rude", "soup", "room", "film", "the", "was", "and"]

@@ -286,3 +286,9 @@ def test_the_texts_that_a_tokenizer_is_trained_on_can_be_read_twice():
     rows = [{"title": "a", "body": "b", "label": 1}, {"title": "c", "body": "d", "label": 2}]
     texts = models.Texts(Dataset.from_list(rows), ("title", "body"))
     assert list(texts) == list(texts) == ["a", "b", "c", "d"]
+
+
+def test_parameters_are_counted_with_those_that_are_trained():
+    model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2))
+    model[0].requires_grad_(False)
+    assert parameters(model) == (4 * 3 + 3 + 3 * 2 + 2, 3 * 2 + 2)

@@ -1,0 +1,302 @@
+"""A run that may be stopped anywhere, and goes on as if it had not been: its checkpoints are whole."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from accelerate.utils import load_fsdp_optimizer
+from peft import PeftModel
+from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME, get_fsdp_ckpt_kwargs
+
+from recipes.common import checkpoints, manifests, places, sharding, signals, states, world
+from recipes.common.callbacks import PlaceInStream, SaveLast
+from recipes.common.errors import Refusal, TrainingFailed, did_you_mean
+from recipes.common.finite import FiniteTrainer
+from recipes.common.folders import ADAPTED
+from recipes.common.models import lost_weight, parameters, save_base_configuration
+from recipes.common.orders import TokenBatches
+from recipes.common.packing import Stream
+from recipes.common.tokens import Endless
+
+OPTIMIZER, SCHEDULER = "optimizer.safetensors", "scheduler.safetensors"
+
+
+class ResumableTrainer(FiniteTrainer):
+    """transformers.Trainer whose checkpoints are whole, hold no pickle, and know all that the run needs to go on."""
+
+    fingerprint: dict[str, Any] | None = None  # what a checkpoint belongs to: data, tokenizer, model, versions
+    _staging: Path | None = None
+    _random_from: str | None = None  # the checkpoint whose random state is still to be restored
+    _resumed: Path | None = None  # the checkpoint whose place in the run is still to be taken up
+    _saved_step = -1
+    _ended_early = False  # by early stopping, before the checkpoint was written
+    _pending: dict[str, bool] | None = None  # what a signal kept from being done after the last step
+
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
+        self._save_last = SaveLast()
+        self.add_callback(self._save_last)
+        if isinstance(self.train_dataset, (Stream, Endless)):
+            self.add_callback(PlaceInStream)
+
+    def train(self, resume_from_checkpoint: str | None = None, **options: Any) -> Any:
+        """Trains; a stream goes on at the position that the checkpoint holds, without reading all that came before."""
+        if resume_from_checkpoint:
+            self._go_on_from(Path(resume_from_checkpoint))
+        if self.args.process_index:  # or all processes would drop out the same
+            torch.manual_seed(self.args.seed + self.args.process_index)
+        self._began = time.time()
+        try:
+            with signals.kept():
+                return super().train(resume_from_checkpoint, **options)
+        except RuntimeError as error:
+            if not world.lost_another(error):
+                raise
+            where = f"process {self.args.process_index}, after step {self.state.global_step}"
+            fix = "see what that process said; the same command goes on from the last checkpoint"
+            raise TrainingFailed("another process ended or does not answer", where, fix) from None
+
+    def _go_on_from(self, checkpoint: Path) -> None:
+        self._resumed, self._saved_step = checkpoint, checkpoints.step(checkpoint)
+        with checkpoints.readable(checkpoint):
+            state = transformers.TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+            checkpoints.check_state(checkpoint, state)
+            stop = state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"]
+            self._ended_early = stop and state.global_step < state.max_steps
+            if isinstance(self.train_dataset, Stream):
+                self.train_dataset.load(checkpoint, self.model.get_input_embeddings().num_embeddings)
+        if isinstance(self.train_dataset, Endless):
+            fetched = self.args.train_batch_size * self.args.world_size
+            self.train_dataset.go_to(self._saved_step * self.rows_a_step, fetched)
+        if isinstance(self.train_dataset, (Stream, Endless)):
+            self.args.ignore_data_skip = True
+            self._random_from = str(checkpoint)
+
+    def _load_from_checkpoint(self, checkpoint: str, *args: Any, **options: Any) -> None:
+        with checkpoints.readable(checkpoint):
+            super()._load_from_checkpoint(checkpoint, *args, **options)
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """A weight that a checkpoint lacks would stay random: no matter for a warning."""
+        super()._issue_warnings_after_load(load_result)
+        lost = lost_weight(self.model, load_result.missing_keys)
+        if lost:
+            raise LookupError(f"it lacks the weight {lost}")
+
+    def _load_best_model(self) -> None:
+        """The weights of the best checkpoint, which nobody has looked at since it was written."""
+        best = Path(self.state.best_model_checkpoint)
+        if found := manifests.damage(best):
+            fix = "--load_best_model_at_end false --allow_changed load_best_model_at_end ends with the last weights"
+            raise Refusal(f"the best checkpoint is damaged: {found}", str(best), fix)
+        sharding.reshard(self.model)
+        with checkpoints.readable(best):
+            super()._load_best_model()
+
+    def _init_training_state(self, *arguments: Any) -> Any:
+        with checkpoints.readable(self._resumed or ""):
+            return super()._init_training_state(*arguments)
+
+    def _run_epoch(self, **options: Any) -> None:
+        """An epoch; none where the checkpoint is that of the last step, which Trainer would take once more."""
+        self._take_up()
+        if self.state.global_step >= self.state.max_steps or self._ended_early:
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(**options)
+
+    def get_batch_samples(self, *args: Any) -> Any:
+        """The batches of a step; after a stream's first ones the random state, which reading them changed, is restored.
+
+        Trainer restores it only where it skipped batches itself.
+        """
+        if isinstance(self.train_dataset, Stream):
+            self.train_dataset.collect()
+        samples = super().get_batch_samples(*args)
+        if self._random_from:
+            self._load_rng_state(self._random_from)
+            self._random_from = None
+        return samples
+
+    def _finalize_training(self, trial: Any, num_train_samples: int, start_time: float) -> Any:
+        """Trainer's end of a training; loss and time are those of all its parts, checkpoints stay as they are."""
+        self._take_up()
+        self._stop_here()
+        self._check_finite()
+        self._initial_global_step = 0
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            return super()._finalize_training(trial, num_train_samples, self._began)
+        finally:
+            self.args.save_total_limit = limit
+
+    def _take_up(self) -> None:
+        """Takes up what the checkpoint knows and Trainer forgets: the loss since the last log, the time, and an
+        evaluation that a signal cut short."""
+        if not self._resumed:
+            return
+        resumed, self._resumed = self._resumed, None
+        place = places.read(resumed, self.args.process_index, self.args.world_size)
+        self.state.best_model_checkpoint = None  # a path that stands in a file
+        self._name_best(Path(self.args.output_dir))
+        self._tr_loss += place["loss"]
+        self._total_loss_scalar, self._globalstep_last_logged = place["total_loss"], place["logged_step"]
+        self._began -= place["seconds"]
+        if place["pending"]:
+            self.control.should_evaluate, self.control.should_save = True, place["pending"]["save"]
+            self._load_rng_state(str(resumed))  # what is saved now holds it, too
+            self._maybe_log_save_evaluate(
+                self._tr_loss, None, self.model_wrapped, None, self.state.epoch, None, self._began
+            )
+
+    def _maybe_log_save_evaluate(self, *args: Any, **options: Any) -> None:
+        """Trainer's; a signal that cuts the evaluation short leaves a checkpoint from which it is made up for."""
+        try:
+            super()._maybe_log_save_evaluate(*args, **options)
+        except signals.Stopped:
+            self._pending = {"save": self.control.should_save}
+            self._save_checkpoint(self.model_wrapped, None)
+            raise
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """Whether these metrics are the best; with checkpoints less frequent than evaluations, only one that is saved
+        can be: Trainer names a step that nobody can load."""
+        best = self.state.best_metric, self.state.best_global_step
+        saved = self.args.save_strategy not in ("steps", "epoch") or self.control.should_save or self._save_last.due
+        try:
+            found = super()._determine_best_metric(metrics, trial)
+            if not saved:
+                self.state.best_metric, self.state.best_global_step = best
+            return found and saved
+        except KeyError:
+            name, known = self.args.metric_for_best_model, [key.removeprefix("eval_") for key in metrics]
+            fix = did_you_mean(name, known, f"one of {', '.join(known)}")
+            raise Refusal(f"no metric {name!r}", "--metric_for_best_model", fix) from None
+
+    def _stop_here(self, signal: int | None = None) -> None:
+        """Between two steps: where any process got a signal, all save and stop."""
+        if signal := self._signal() if signal is None else signal:
+            if self.state.global_step > max(self._saved_step, 0):
+                self._save_checkpoint(self.model_wrapped, None)
+            raise signals.Stopped(signal, self.state.global_step)
+
+    def _signal(self) -> int:
+        """The signal that any process got, or 0."""
+        if self.args.world_size == 1:  # no exchange, which waits until a GPU has done all that it was told
+            return signals.received()
+        return int(self.accelerator.gather(torch.tensor([signals.received()], device=self.args.device)).max())
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._staging) if self._staging else super()._get_output_dir(trial)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        """Model and tokenizer; Trainer's own writes its arguments beside them, a pickle with the Hub token in clear."""
+        writes, folder = self.args.should_save, Path(output_dir or self.args.output_dir)
+        if not writes and not self.is_distributed_loading_by_transformers:
+            return
+        model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        if self.is_fsdp_enabled:
+            state_dict = sharding.tied(model, state_dict)
+        model.save_pretrained(folder, state_dict=state_dict, is_main_process=writes)
+        if writes and self.processing_class is not None:
+            self.processing_class.save_pretrained(folder)
+        if writes and isinstance(model, PeftModel):
+            save_base_configuration(model, folder / ADAPTED)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Writes aside, then renames: whoever kills the run in between finds the previous checkpoint as it was.
+
+        Exactly one process renames, between two barriers: upstream's atomic saving was reverted twice because the
+        renames of several ranks raced (transformers issues 27929 and 29839).
+        """
+        self._check_finite()
+        output_dir, name = Path(self.args.output_dir), f"checkpoint-{self.state.global_step}"
+        self._staging = output_dir / f"{checkpoints.STAGING}{self.state.global_step}"
+        try:
+            with checkpoints.room(self._staging, self.checkpoint_bytes):
+                self._write_checkpoint(model, trial, output_dir, name)
+            self._saved_step = self.state.global_step
+        finally:
+            self._staging = None
+
+    def _write_checkpoint(self, model: Any, trial: Any, output_dir: Path, name: str) -> None:
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            self._name_best(output_dir)
+            self.state.save_to_json(str(self._staging / name / TRAINER_STATE_NAME))
+            if isinstance(self.train_dataset, Stream):
+                self.train_dataset.save(self._staging / name, self.state.global_step * self.rows_a_step)
+            text = json.dumps(self.fingerprint, indent=2, sort_keys=True)
+            (self._staging / name / checkpoints.FINGERPRINT).write_text(text, encoding="utf-8")
+            manifests.publish(self._staging / name, output_dir / name)
+            self._staging.rmdir()
+            checkpoints.rotate(output_dir, self.args.save_total_limit, self.state.best_model_checkpoint)
+        self.accelerator.wait_for_everyone()
+        self._name_best(output_dir)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """Arrays and JSON, where Trainer pickles; DeepSpeed and FSDP write the parts of a shared-out optimizer."""
+        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
+            super()._save_optimizer_and_scheduler(output_dir)
+            Path(output_dir, SCHEDULER_NAME).unlink(missing_ok=True)
+        elif self.args.should_save:
+            states.write(self.optimizer.state_dict(), Path(output_dir, OPTIMIZER))
+        if self.args.should_save and hasattr(self.lr_scheduler, "state_dict"):
+            states.write(self.lr_scheduler.state_dict(), Path(output_dir, SCHEDULER))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        if self.is_fsdp_enabled:
+            plugin, options = self.accelerator.state.fsdp_plugin, get_fsdp_ckpt_kwargs()
+            load_fsdp_optimizer(plugin, self.accelerator, self.optimizer, self.model, checkpoint, **options)
+        with checkpoints.readable(checkpoint):
+            if not self.is_fsdp_enabled and not self.is_deepspeed_enabled:
+                state = states.read(Path(checkpoint, OPTIMIZER))
+                states.check_optimizer(state, self.optimizer)
+                self.optimizer.load_state_dict(state)
+            if Path(checkpoint, SCHEDULER).exists():
+                state = states.read(Path(checkpoint, SCHEDULER))
+                states.check_like(state, self.lr_scheduler.state_dict())
+                self.lr_scheduler.load_state_dict(state)
+
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        if self.accelerator.scaler is not None:  # or there is nothing that the file could be for
+            super()._load_scaler(checkpoint)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        place = {
+            "loss": self._tr_loss.item(),
+            "total_loss": self._total_loss_scalar,
+            "logged_step": self._globalstep_last_logged,
+            "seconds": time.time() - self._began,
+            "pending": self._pending,
+        }
+        places.write(Path(output_dir), self.args.process_index, place)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if checkpoint and not places.restore_randomness(Path(checkpoint), self.args.process_index):
+            # There are more processes than before.
+            torch.manual_seed(self.args.seed + self.args.process_index + self.state.global_step)
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """What a checkpoint takes on disk, about: the weights (with DeepSpeed and FSDP once more, to go on from), and
+        Adam's two numbers for each that is trained."""
+        weights = sum(value.numel() * value.element_size() for value in self.model.parameters())
+        copies = 2 if self.is_deepspeed_enabled or self.is_fsdp_enabled else 1
+        return copies * weights + 8 * parameters(self.model)[1]
+
+    @property
+    def rows_a_step(self) -> int:
+        """Rows (with --tokens_per_batch: batches) of one optimizer step, over all processes."""
+        rows = 1 if isinstance(self.order, TokenBatches) else self.args.train_batch_size
+        return rows * self.args.gradient_accumulation_steps * self.args.world_size
+
+    def _name_best(self, output_dir: Path) -> None:
+        if self.state.best_global_step:
+            self.state.best_model_checkpoint = str(output_dir / f"checkpoint-{self.state.best_global_step}")
