@@ -8,7 +8,7 @@ import shlex
 
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, load_recipe
 
 from recipes.common import args
 from recipes.common.errors import Refusal
@@ -67,6 +67,11 @@ def test_a_layer_leaves_what_it_does_not_name(parse):
         ("train_file: x.csv", "train_file", ["x.csv"]),
         ("train_file: [x.csv, y.csv]", "train_file", ["x.csv", "y.csv"]),
         ("class_names: [1, 2]", "class_names", ["1", "2"]),
+        ("class_names: [no, yes]", "class_names", ["no", "yes"]),
+        ("class_names: ['~', 1.10]", "class_names", ["~", "1.10"]),
+        ("dataset_config_name: 1.10", "dataset_config_name", "1.10"),
+        ("use_cpu: on", "use_cpu", True),
+        ("max_seq_length: 0x1F", "max_seq_length", 31),
         ("text_column_delimiter: ' | '", "text_column_delimiter", " | "),
         ("text_column_delimiter: ''", "text_column_delimiter", ""),
         ("text_column_delimiter: ' -- '", "text_column_delimiter", " -- "),
@@ -155,6 +160,40 @@ def test_another_model_drops_the_schedule_that_was_tuned_for_the_one_below(argv,
     assert (training_arguments.learning_rate, training_arguments.num_train_epochs) == (5e-5, 3)
     assert (training_arguments.warmup_steps, training_arguments.per_device_train_batch_size) == (0, 8)
     assert training_arguments.logging_steps == 7
+
+
+def test_a_schedule_that_the_user_wrote_down_is_kept_for_another_model(parse):
+    mine = "model_name_or_path: small\nmax_seq_length: 256\nlearning_rate: 1e-4\nnum_train_epochs: 7"
+    arguments, training_arguments = parse("--config", "mine.yaml", "--model_type", "bert", config=MODEL, mine=mine)
+    assert (arguments.model_name_or_path, arguments.model_type, arguments.config_overrides) == (None, "bert", None)
+    assert (arguments.max_seq_length, training_arguments.learning_rate) == (256, 1e-4)
+    assert (training_arguments.num_train_epochs, training_arguments.warmup_steps) == (7, 0)
+
+
+def test_nothing_to_do_is_refused(parse):
+    with pytest.raises(Refusal, match="nothing to do"):
+        parse("--do_train", "False", "--do_eval", "False")
+
+
+PRESETS = sorted(path for path in ROOT.glob("recipes/*/*.yaml") if path.name != "config.yaml")
+
+
+def test_there_are_presets():
+    assert PRESETS
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_every_preset_can_be_read(path, in_tmp_path):
+    recipe = path.with_name("run.py")
+    flags = ["--train_file", "x.jsonl"] if "dataset_name" not in path.read_text() else []
+    args.parse(load_recipe(path.parent.name).Arguments, str(recipe), ["--config", str(path), *flags])
+
+
+def test_a_stream_is_read_by_one_worker(parse, capsys):
+    flags = ["--streaming", "--dataset_name", "imdb", "--max_steps", "5"]
+    assert parse(*flags, "--dataloader_num_workers", "4")[1].dataloader_num_workers == 1
+    assert "--dataloader_num_workers 1" in capsys.readouterr().err
+    assert parse(*flags)[1].dataloader_num_workers == 0
 
 
 def test_what_stands_beside_the_new_model_is_kept(parse):
@@ -311,7 +350,9 @@ def test_columns_of_a_hugging_face_command_line_arrive(parse):
         (["--do_train", "--test_file", "y.csv"], (True, False, False)),
         (["--do_eval"], (False, True, False)),
         (["--do_predict"], (False, False, True)),
-        (["--do_train", "False", "--do_eval", "False"], (True, True, False)),
+        (["--do_train", "False"], (False, True, False)),
+        (["--do_eval", "False", "--eval_strategy", "no", "--dataset_name", "imdb"], (True, False, True)),
+        (["--do_predict", "False", "--dataset_name", "imdb"], (True, True, False)),
     ],
 )
 def test_without_an_action_a_run_trains_evaluates_and_predicts_what_there_is(argv, actions, parse):

@@ -173,3 +173,11 @@ def test_an_adapter_on_an_unlabelled_encoder_keeps_the_names_of_its_labels(recip
     theirs = pipeline("text-classification", model="lora", config="lora/config", device="cpu")
     assert {row["prediction"] for row in ours} <= {"positive", "negative"}
     assert [row["label"] for row in theirs([row["text"] for row in rows])] == [row["prediction"] for row in ours]
+
+
+def test_a_question_is_read_beside_its_sentence_as_in_qnli(recipe, in_tmp_path):
+    rows = [{"question": f"is it {n}", "sentence": f"it was {n}", "label": n % 2, "idx": n} for n in range(40)]
+    write_rows(in_tmp_path / "pairs.jsonl", rows)
+    recipe.main(["--train_file", "pairs.jsonl", "--output_dir", "out", *SCRATCH, *SHORT])
+    facts = json.loads((in_tmp_path / "out/run.json").read_text(encoding="utf-8"))
+    assert (facts["text_columns"], facts["is_pair"]) == (["question", "sentence"], True)

@@ -10,6 +10,7 @@ import math
 import os
 import shlex
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -23,23 +24,23 @@ if TYPE_CHECKING:
     from transformers import HfArgumentParser, TrainingArguments
 
 ROOT = Path(__file__).resolve().parents[2]
-# What names the data, and what names the model with the schedule tuned for it: a layer that sets the first key of a
-# group replaces the whole group of the layers below, so that nobody's data is evaluated on the sample's test set and
-# no pretrained model is trained with a learning rate meant for random weights.
+# What names the data, and what names the model: a layer that sets the first key of a group replaces the whole group of
+# the layers below, so that nobody's data is evaluated on the sample's test set. TUNED is the schedule that the recipe's
+# config.yaml has for its own model: no pretrained one is trained with a learning rate meant for random weights.
 DATA_FILES = ("train_file", "validation_file", "test_file")
 DATA_KEYS = {*DATA_FILES, "task_name", "dataset_name", "dataset_config_name", "dataset_revision"}
 DATA_KEYS |= {"source_lang", "target_lang"}
-MODEL_KEYS = {
-    *("model_name_or_path", "model_type", "config_name", "config_overrides"),
-    *("tokenizer_name", "tokenizer_algorithm", "vocab_size", "per_device_train_batch_size", "learning_rate"),
+MODELS = {"model_name_or_path", "model_type", "config_name"}
+GROUPS = [
+    ({"train_file", "dataset_name", "task_name"}, DATA_KEYS),
+    (MODELS, MODELS | {"config_overrides", "tokenizer_name"}),
+]
+TUNED = {
+    *("tokenizer_algorithm", "vocab_size", "per_device_train_batch_size", "learning_rate"),
     *("block_size", "max_seq_length", "max_source_length", "max_target_length"),
     *("num_train_epochs", "max_steps", "lr_scheduler_type", "warmup_steps", "weight_decay", "max_grad_norm"),
     "mlm_probability",
 }
-GROUPS = [
-    ({"train_file", "dataset_name", "task_name"}, DATA_KEYS),
-    ({"model_name_or_path", "model_type", "config_name"}, MODEL_KEYS),
-]
 # What a flag needs to have an effect, and what the recipes decide by themselves.
 NEEDS = dict.fromkeys(("lora_alpha", "lora_dropout", "lora_target_modules", "load_in_4bit"), "lora_rank")
 NEEDS |= dict.fromkeys(("hub_model_id", "hub_strategy", "hub_private_repo", "hub_revision"), "push_to_hub")
@@ -54,9 +55,13 @@ RANGES = {"seed": SEED, "data_seed": SEED, "shuffle_seed": SEED, "num_processes"
 RANGES |= {"per_device_train_batch_size": COUNT, "per_device_eval_batch_size": COUNT}
 RANGES |= {"gradient_accumulation_steps": COUNT, "tokens_per_batch": COUNT, "validation_split_percentage": (0, 100)}
 RANGES |= dict.fromkeys(("block_size", "max_seq_length"), (2, COUNT[1]))
+RANGES |= dict.fromkeys(("max_source_length", "max_target_length", "val_max_target_length", "num_beams"), COUNT)
+RANGES |= {"preprocessing_num_workers": COUNT, "interim_eval_samples": (0, COUNT[1])}
+RANGES |= dict.fromkeys(("early_stopping_patience", "dataloader_num_workers"), (0, COUNT[1]))
 RANGES |= {"eval_steps": (1e-9, COUNT[1])}  # of 0 Trainer makes --logging_steps
 ENDLESS = {"max_grad_norm"}  # inf: gradients are measured, not clipped
 
+ACTIONS = ("do_train", "do_eval", "do_predict")
 OPTIONAL = {"nargs": "?", "const": True}  # a yes-or-no flag whose default is neither
 WORKERS = 2
 HEADLINE = "headline"  # --metric_for_best_model: the metric that the task is usually judged by
@@ -239,10 +244,13 @@ def _resolve(parser: "HfArgumentParser", recipe: Path, argv: list[str]) -> dict[
     for action in parser._actions:
         action.default = argparse.SUPPRESS
     given = _parse_command_line(parser, argv)
-    configs = [recipe.with_name("config.yaml")] if recipe.with_name("config.yaml").exists() else []
-    layers = [_parse_config(parser, path) for path in [*configs, *map(Path, given.pop("config", []))]]
+    own = recipe.with_name("config.yaml")
+    configured = _parse_config(parser, own) if own.exists() else {}
+    named = [*(_parse_config(parser, Path(path)) for path in given.pop("config", [])), given]
+    if any(layer.get(key) is not None for layer in named for key in MODELS):
+        configured = {key: value for key, value in configured.items() if key not in TUNED}
     values: dict[str, Any] = {}
-    for layer in [*layers, given]:
+    for layer in [configured, *named]:
         for triggers, group in GROUPS:
             if any(layer.get(key) is not None for key in triggers):
                 values = {key: value for key, value in values.items() if key not in group}
@@ -286,12 +294,20 @@ def _parse_config(parser: "HfArgumentParser", path: Path) -> dict[str, Any]:
 
 
 def _typed(parser: "HfArgumentParser", key: str, placed: Placed) -> Any:
+    """The value as it is written, or else as YAML means it: `on` and 0x1F are no flag's words."""
     value = placed.value
     items = value if isinstance(value, list) else [value]
     words = [json.dumps(item) if isinstance(item, dict) else str(item) for item in items]
-    argv = [f"--{key}={words[0]}"] if len(words) == 1 else [f"--{key}", *words]
     if not words and not any(action.dest == key and action.nargs in ("+", "*") for action in parser._actions):
         raise Refusal(f"{key} takes one value, not an empty list", placed.where, "write one value, or null to unset it")
+    if placed.words is not None and [*placed.words] != words:
+        with suppress(Refusal):
+            return _parsed(parser, key, [*placed.words], placed)
+    return _parsed(parser, key, words, placed)
+
+
+def _parsed(parser: "HfArgumentParser", key: str, words: list[str], placed: Placed) -> Any:
+    argv = [f"--{key}={words[0]}"] if len(words) == 1 else [f"--{key}", *words]
     try:
         namespace, unknown = parser.parse_known_args(argv if words else [])
     except Refusal as refusal:
@@ -335,9 +351,12 @@ def _check_folder(name: str) -> None:
 
 def _default_actions(values: dict[str, Any]) -> None:
     """Neither --do_train, --do_eval nor --do_predict: train and evaluate, and predict if there is a test set."""
-    if not any(values.get(name) for name in ("do_train", "do_eval", "do_predict")):
+    given = {name: values[name] for name in ACTIONS if name in values}
+    if not any(given.values()):
         has_test = any(values.get(name) for name in ("test_file", "dataset_name", "task_name"))
-        values |= {"do_train": True, "do_eval": True, "do_predict": has_test}
+        values |= {"do_train": True, "do_eval": True, "do_predict": has_test} | given
+    if not any(values[name] for name in ACTIONS if name in values):
+        raise Refusal("there is nothing to do", ", ".join(f"--{name}" for name in given), "leave one of them out")
     if not values.get("do_train"):  # or Trainer makes --do_eval of it, on whatever validation data a layer below names
         values |= {"eval_strategy": "no", "load_best_model_at_end": False}
 
@@ -355,6 +374,10 @@ def _default_hardware(values: dict[str, Any]) -> None:
         if sys.platform == "linux" and not values.get("streaming"):
             # Elsewhere the model would be sent to them; a stream's order follows from their number.
             values.setdefault("dataloader_num_workers", WORKERS)
+    if values.get("streaming") and values.get("dataloader_num_workers", 0) > 1:
+        # The Hub's library would give each of several its share, of which one alone is read.
+        note("a stream is read by one process of the loader: --dataloader_num_workers 1")
+        values["dataloader_num_workers"] = 1
     multiplies = has_bf16(bool(values.get("use_cpu")))
     if not {"bf16", "fp16"} & values.keys():
         values["bf16"] = multiplies

@@ -10,15 +10,18 @@ from recipes.common.errors import Refusal
 
 DEEPEST, LONGEST_NUMBER = 20, 1000  # of a configuration: values in values, digits
 LARGEST = 1_000_000  # bytes of a configuration
+NULL = "tag:yaml.org,2002:null"
 NUMBERS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp"}
 
 
 @dataclass(frozen=True)
 class Placed:
-    """A value and where it stands: file:line."""
+    """A value, where it stands (file:line), and the words of a scalar, or of a list of them, as they stand there: YAML
+    takes `no` for False and 1.10 for 1.1, which may be a choice and a name."""
 
     value: Any
     where: str
+    words: tuple[str, ...] | None = None
 
 
 def from_yaml(path: Path) -> dict[str, Placed]:
@@ -73,5 +76,11 @@ def _mapping(document: yaml.MappingNode, path: Path) -> dict[str, Placed]:
             raise Refusal(f"{key} has a value that cannot be read: {problem}", where, fix) from None
         if key in values:
             raise Refusal(f"{key} is set twice", where, "keep one of the two lines")
-        values[key] = Placed(value, where)
+        values[key] = Placed(value, where, _words(value_node))
     return values
+
+
+def _words(node: yaml.Node) -> tuple[str, ...] | None:
+    nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
+    plain = all(isinstance(one, yaml.ScalarNode) and one.tag != NULL for one in nodes)
+    return tuple(one.value for one in nodes) if plain else None

@@ -21,8 +21,8 @@ from recipes.common.args import OPTIONAL, setting
 from recipes.common.trainer import Trainer
 
 # The text columns of well-known data sets: one text, or a pair of texts.
-TEXTS = [("text",), ("sentence",), ("sentence1", "sentence2"), ("premise", "hypothesis"), ("question", "sentence")]
-TEXTS += [("question1", "question2")]
+TEXTS = [("text",), ("sentence1", "sentence2"), ("premise", "hypothesis"), ("question", "sentence")]
+TEXTS += [("question1", "question2"), ("sentence",)]
 
 
 @dataclass
