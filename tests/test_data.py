@@ -108,6 +108,13 @@ def test_minus_1_in_test_data_is_a_label_where_training_has_it_too(values, encod
     assert splits.test["labels"] == encoded
 
 
+def test_minus_1_among_ratings_is_one(in_tmp_path):
+    """A trained model alone rates the rows: there is no training data that could have one."""
+    train = [{"text": f"text {row}", "label": row / 20} for row in range(10)]
+    test = [{"text": f"new {value}", "label": value} for value in (-1.0, -0.5, 1.0)]
+    assert load(in_tmp_path, train, train, test).test["labels"] == [-1.0, -0.5, 1.0]
+
+
 def test_test_data_with_nothing_but_minus_1_has_no_labels(in_tmp_path):
     train = [{"text": f"text {row}", "label": row % 2} for row in range(10)]
     splits = load(in_tmp_path, train, train, [{"text": "x", "label": -1}])
@@ -182,6 +189,12 @@ def test_the_seed_chooses_the_held_out_rows(streaming, in_tmp_path):
 
     assert held_out(1) == held_out(1)
     assert held_out(1) != held_out(2)
+
+
+def test_so_much_held_out_that_training_has_no_row_of_each_class_does_not_hinder_the_split(in_tmp_path):
+    rows = [{"text": f"text {row}", "label": f"class {row % 10}"} for row in range(30)]
+    splits = load(in_tmp_path, rows, validation_split_percentage=70)
+    assert (len(splits.train), len(splits.validation)) == (9, 21)
 
 
 def test_a_class_of_one_row_does_not_hinder_the_split(in_tmp_path):

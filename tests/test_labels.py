@@ -226,3 +226,16 @@ def test_ratings_are_not_remembered_one_by_one():
     seen = see([row + 0.5 for row in range(5000)])
     assert len(seen.counts) == len(seen.places) == 1000
     assert seen.rows == 5000
+
+
+def test_a_trained_model_keeps_its_ids_where_the_data_names_its_classes_in_another_order():
+    """GLUE's MNLI begins with entailment, roberta-large-mnli with CONTRADICTION."""
+    names = ["CONTRADICTION", "NEUTRAL", "ENTAILMENT"]
+    trained = labels.Labels(SINGLE, names, {name: number for number, name in enumerate(names)}, [0] * 3, 0, 0.0)
+    seen = Seen()
+    for value in (0, 1, 2):
+        seen.add(value, "row")
+    decided = labels.decide({"validation": seen}, "label", ["entailment", "neutral", "contradiction"], trained=trained)
+    assert (decided.names, decided.encode([0, 1, 2])) == (names, [2, 1, 0])
+    other = labels.decide({"validation": seen}, "label", ["yes", "maybe", "no"], trained=trained)
+    assert (other.names, other.encode([0, 1, 2])) == (["yes", "maybe", "no"], [0, 1, 2])

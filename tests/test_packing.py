@@ -283,6 +283,29 @@ def test_limits_that_cannot_be_kept_are_refused(limit, streaming, message):
         packing.pack(splits(["abc"]), Letters(), packing.Layout(4, END, PAD), limits, training())
 
 
+def test_a_stream_cannot_be_prepared():
+    wanted = arguments(streaming=True)
+    wanted.prepare_only = True
+    with pytest.raises(Refusal, match="tokenised while it is trained on"):
+        packing.pack(splits(["abc"]), Letters(), packing.Layout(4, END, PAD), wanted, training())
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_every_process_ends_when_the_tokens_are_prepared(rank, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setattr(packing, "as_text", str)
+    wanted = arguments()
+    wanted.prepare_only, wanted.prepared_dir = True, str(tmp_path)
+    with pytest.raises(SystemExit, match="0"):
+        packing.pack(splits(["abc"]), Letters(), packing.Layout(4, END, PAD), wanted, training())
+    assert ("prepared" in capsys.readouterr().out) == (rank == "0")
+
+
+def test_data_without_text_is_refused():
+    with pytest.raises(Refusal, match="the validation data has no text"):
+        packing.pack(splits(["abc"], [""]), Letters(), packing.Layout(4, END, PAD), arguments(), training())
+
+
 def test_blocks_can_be_selected():
     tokens = pack(["abcdefghi"])
     assert ids(tokens.train.select(range(1, 2))) == ids(tokens.train)[1:2]

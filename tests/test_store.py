@@ -4,6 +4,7 @@ import numpy
 import pytest
 
 from recipes.common import store
+from recipes.common.errors import Refusal
 
 
 @pytest.fixture
@@ -66,3 +67,22 @@ def test_without_a_folder_nothing_stays_and_the_arrays_can_be_read(tmp_path, wri
 def test_a_hash_of_texts_sees_their_borders():
     assert store.content(["ab", "c"]) == store.content(iter(["ab", "c"]))
     assert len({store.content(texts) for texts in (["ab", "c"], ["a", "bc"], ["abc"], ["abc", ""])}) == 4
+
+
+def test_what_another_run_has_prepared_meanwhile_is_used(tmp_path, writes):
+    """Its process maps those files."""
+
+    def write_second(folder):
+        store.arrays(str(tmp_path), {}, writes)
+        return writes(folder)
+
+    arrays, _ = store.arrays(str(tmp_path), {}, write_second)
+    (folder,) = tmp_path.iterdir()
+    assert (arrays["ids"].tolist(), writes.times) == ([1, 2, 3], 2)
+
+
+def test_a_folder_that_cannot_be_is_refused(tmp_path, writes):
+    (tmp_path / "file").write_text("")
+    for name in ("file", "file/below"):
+        with pytest.raises(Refusal, match="no folder can be there"):
+            store.arrays(str(tmp_path / name), {}, writes)

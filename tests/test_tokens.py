@@ -134,6 +134,26 @@ def test_two_processes_give_what_one_gives(tokenizer, socket_enabled):
     assert one.counts == two.counts
 
 
+def test_the_width_of_a_row_is_that_of_its_longer_side():
+    rows = {"source": ["a b c", "a"], "target": ["x", "x y z w"]}
+
+    def words(rows):
+        ids, labels = ([list(range(len(text.split()))) for text in rows[name]] for name in ("source", "target"))
+        return {"input_ids": ids, "attention_mask": [[1] * len(row) for row in ids], "labels": labels}
+
+    assert tokens._batch(words, rows)["width"] == [3, 4]
+
+
+def test_tables_are_not_hashed_for_their_tokens(tokenizer, monkeypatch):
+    """datasets reads every table that the encode function knows into memory for it."""
+    hashed, usual = [], datasets.fingerprint.Hasher.hash
+    monkeypatch.setattr(
+        datasets.fingerprint.Hasher, "hash", staticmethod(lambda value: hashed.append(value) or usual(value))
+    )
+    encode(tokenizer, splits(split(1, 10, 2), split(1, 10, 2)))
+    assert hashed and not any(map(callable, hashed))
+
+
 def test_a_stream_is_tokenised_while_it_is_read(tokenizer):
     held = split(1, 10, 2)
     encoded = encode(tokenizer, splits(held.to_iterable_dataset(), held))
@@ -170,16 +190,16 @@ sys.path.insert(0, sys.argv[1])
 from recipes.common import tokens
 
 
-def batches(workers, shards, first, number):
-    rows = datasets.Dataset.from_dict({"number": range(20)}).to_iterable_dataset(shards).shuffle(seed=1, buffer_size=20)
+def batches(workers, first, number):
+    rows = datasets.Dataset.from_dict({"number": range(20)}).to_iterable_dataset().shuffle(seed=1, buffer_size=20)
     stream = tokens.Endless(rows, lambda columns: {"number": columns["number"]}, ())
-    stream.go_to(first, 3)
+    stream.go_to(first)
     loader = torch.utils.data.DataLoader(stream, batch_size=3, num_workers=workers, collate_fn=list)
     return list(itertools.islice(loader, number))
 
 
-for workers, shards in [(0, 1), (2, 1), (2, 4), (3, 2)]:
-    assert batches(workers, shards, 24, 6) == batches(workers, shards, 0, 14)[8:], (workers, shards)
+for workers in (0, 1, 2):
+    assert batches(workers, 24, 6) == batches(workers, 0, 14)[8:], workers
 print("the same")
 """
 
@@ -195,6 +215,6 @@ def test_what_a_stream_passes_over_is_not_tokenised():
     stream, seen = numbers(), []
     stream.encode_rows = lambda columns: seen.extend(columns["number"]) or {}
     whole = [row["number"] for row in itertools.islice(numbers(), 40)]
-    stream.go_to(25, 1)
+    stream.go_to(25)
     next(iter(stream))
     assert seen == whole[25:]

@@ -168,7 +168,8 @@ class PaddingArguments:
     """What recipes share whose rows are padded to the longest of their batch."""
 
     tokens_per_batch: int | None = setting(
-        None, "Batches of at most so many tokens, padding counted, instead of --per_device_train_batch_size rows."
+        None,
+        "Batches of at most so many tokens of source or target, padding counted, instead of so many rows.",
     )
 
 

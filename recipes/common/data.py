@@ -366,9 +366,12 @@ class _Table:
 
 
 def _hide_unknown(tables: dict[str, _Table]) -> None:
-    """GLUE writes -1 for the labels of its test sets: where training has no such class, they are no labels."""
+    """GLUE writes -1 for the labels of its test sets: where training has no such class, they are no labels. Among other
+    ratings it is one."""
     known = [table.labels_seen.counts for name, table in tables.items() if name != "test"]
-    if "test" in tables and not any(-1 in counts for counts in known):
+    found = tables["test"].labels_seen.counts if "test" in tables else {}
+    rated = len(found) > 1 and any(isinstance(value, float) for value in found)
+    if -1 in found and not rated and not any(-1 in counts for counts in known):
         tables["test"].drop_label(-1)
 
 
@@ -390,7 +393,8 @@ def _hold_out(
 
     strata = train["labels"] if decided and decided.kind == labels.SINGLE else None
     smallest = min(Counter(strata).values()) if strata is not None else 0
-    strata = numpy.array(strata) if smallest >= 2 and count >= len(decided.names) else None
+    room = min(count, len(train) - count)  # each part needs a row of every class
+    strata = numpy.array(strata) if smallest >= 2 and room >= len(decided.names) else None
     kept, held_out = train_test_split(numpy.arange(len(train)), test_size=count, random_state=seed, stratify=strata)
     return {"train": train.select(numpy.sort(kept)), "validation": train.select(numpy.sort(held_out))}
 

@@ -100,8 +100,9 @@ def decide(
 ) -> Labels:
     """The labels of a data set from what was seen in each split, or those of a trained model.
 
-    `names` (or the trained model) fixes the classes; otherwise the training split's values do, sorted. Refuses mixed
-    types, classes unknown to training, a single class, and no labels at all.
+    `names` (or the trained model) fixes the classes; otherwise the training split's values do, sorted. A trained model
+    keeps its ids where `names` has its classes in another order. Refuses mixed types, classes unknown to training, a
+    single class, and no labels at all.
     """
     seen = {split: labels for split, labels in seen.items() if labels.types}
     if not seen and trained:
@@ -119,10 +120,21 @@ def decide(
     kind = MULTI if "list" in reference.types else SINGLE
     values = _named_values(names, reference, flag) if names else _sorted_values(reference.counts)
     _check_classes(values, seen, flag)
+    if trained and names:
+        names, values = _as_trained(names, values, trained.names)
     counts = [0] * len(values)
     for value, position in values.items():
         counts[position] += reference.counts[value]
     return Labels(kind, names or [str(value) for value in values], values, counts, reference.rows, 0.0)
+
+
+def _as_trained(names: list[str], values: dict[Any, int], trained: list[str]) -> tuple[list[str], dict[Any, int]]:
+    """The names and ids of a trained model for the same classes in the data's order: the Hub's copies of MNLI begin
+    with entailment, roberta-large-mnli with contradiction."""
+    ids = {name.lower(): position for position, name in enumerate(trained)}
+    if {name.lower() for name in names} != ids.keys():
+        return names, values
+    return trained, {value: ids[names[position].lower()] for value, position in values.items()}
 
 
 def _check_types(labels: Seen, flag: str) -> None:

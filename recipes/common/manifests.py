@@ -17,6 +17,26 @@ def publish(staged: Path, final: Path) -> None:
 
     Whoever stops it in between finds the earlier `final`, or the whole new one beside its place.
     """
+    _seal(staged)
+    remove(final)
+    staged.rename(final)
+    _sync(final.parent)
+
+
+def publish_once(staged: Path, final: Path) -> None:
+    """As `publish`, but a whole `final` stays: another process has written the same in the meantime, and reads it."""
+    _seal(staged)
+    try:
+        staged.rename(final)
+    except OSError:
+        if not damage(final):
+            return
+        remove(final)
+        staged.rename(final)
+    _sync(final.parent)
+
+
+def _seal(staged: Path) -> None:
     files = sorted(path for path in staged.rglob("*") if path.is_file())
     entries = {str(path.relative_to(staged)): entry(path) for path in files}
     for path in [*files, *(path for path in staged.rglob("*") if path.is_dir())]:
@@ -26,9 +46,6 @@ def publish(staged: Path, final: Path) -> None:
     _sync(unfinished)
     unfinished.rename(staged / MANIFEST)
     _sync(staged)
-    remove(final)
-    staged.rename(final)
-    _sync(final.parent)
 
 
 def remove(folder: Path) -> None:

@@ -163,11 +163,12 @@ class EvaluationBatches(BatchRebalanceSampler):
         return (numpy.split(rows, self.processes)[self.rank].tolist() for rows in together)
 
 
-def lengths_of(dataset: Any) -> Array | None:
-    """The length of every row in tokens; None where that is not known."""
-    if "length" not in (getattr(dataset, "column_names", None) or []):
+def lengths_of(dataset: Any, column: str = "length") -> Array | None:
+    """The length of every row in tokens; None where that is not known. `width` is that of its longer side, source or
+    target, with the padding that it brings along."""
+    if column not in (getattr(dataset, "column_names", None) or []):
         return None
-    return numpy.asarray(dataset["length"][:])  # at once: a Column gives its rows one by one
+    return numpy.asarray(dataset[column][:])  # at once: a Column gives its rows one by one
 
 
 def longest_first(lengths: Array) -> Array:
@@ -208,7 +209,8 @@ def for_training(dataset: Any, arguments: Any, tokens_per_batch: int | None = No
         fix = "leave the flag out: --per_device_train_batch_size says how many rows or blocks there are"
         raise Refusal("the lengths of a stream's rows are not known", "--tokens_per_batch", fix)
     if tokens_per_batch:
-        return TokenBatches(dataset, seed, lengths, tokens_per_batch, accumulated, processes, arguments.process_index)
+        widths = lengths_of(dataset, "width")
+        return TokenBatches(dataset, seed, widths, tokens_per_batch, accumulated, processes, arguments.process_index)
     if strategy not in ("random", "group_by_length") or not hasattr(dataset, "__len__"):
         return None
     rows = arguments.train_batch_size

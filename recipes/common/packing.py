@@ -87,13 +87,17 @@ class Blocks(torch.utils.data.Dataset):
         return blocks
 
 
-@world.once_per_node
 def pack(splits: Any, tokenizer: Any, layout: Layout, arguments: Any, training_arguments: Any) -> Tokens:
     """The splits as Blocks, or the training split as a Stream; counts documents, tokens read and tokens packed."""
+    return _ready(_packed(splits, tokenizer, layout, arguments, training_arguments), arguments)
+
+
+@world.once_per_node
+def _packed(splits: Any, tokenizer: Any, layout: Layout, arguments: Any, training_arguments: Any) -> Tokens:
     tokens = Tokens()
     for name, split in splits.items():
         if name == "train" and arguments.streaming:
-            _refuse_limit(arguments)
+            _refuse_for_streams(arguments)
             encode = encoder(tokenizer, layout, name in splits.whole)
             tokens.train = Stream(split, splits.texts[0], encode, layout, training_arguments.seed)
             tokens.counts[name] = _set_steps(tokens.train, training_arguments)
@@ -107,12 +111,16 @@ def pack(splits: Any, tokenizer: Any, layout: Layout, arguments: Any, training_a
         counts.pop("truncated")
         counts["packed"] = int(step.sum())
         _add(tokens, name, blocks, counts, arguments)
-    return _ready(tokens, arguments)
+    return tokens
+
+
+def lines(splits: Any, tokenizer: Any, layout: Layout, arguments: Any, training_arguments: Any) -> Tokens:
+    """Every text in a block of its own, cut to the block's size."""
+    return _ready(_lines(splits, tokenizer, layout, arguments, training_arguments), arguments)
 
 
 @world.once_per_node
-def lines(splits: Any, tokenizer: Any, layout: Layout, arguments: Any, training_arguments: Any) -> Tokens:
-    """Every text in a block of its own, cut to the block's size."""
+def _lines(splits: Any, tokenizer: Any, layout: Layout, arguments: Any, training_arguments: Any) -> Tokens:
     if arguments.streaming:
         raise Refusal("a stream is packed, not taken line by line", "--line_by_line", "leave out one of the two flags")
     tokens = Tokens()
@@ -123,10 +131,12 @@ def lines(splits: Any, tokenizer: Any, layout: Layout, arguments: Any, training_
         blocks = Blocks(arrays["ids"], ends - arrays["lengths"], ends, layout, trains=name == "train")
         counts |= {"truncated_share": counts.pop("truncated") / counts["rows"], "packed": int(ends[-1])}
         _add(tokens, name, blocks, counts, arguments)
-    return _ready(tokens, arguments)
+    return tokens
 
 
 def _add(tokens: Tokens, name: str, blocks: Blocks, counts: dict[str, Any], arguments: Any) -> None:
+    if not counts["bytes"]:
+        raise Refusal(f"the {name} data has no text", f"--{name}_file", "give a text that is not empty")
     blocks.tokens_per_byte = counts["tokens"] / counts["bytes"]
     counts["blocks"] = len(blocks)
     limit = limit_of(name, arguments)
@@ -139,6 +149,8 @@ def _add(tokens: Tokens, name: str, blocks: Blocks, counts: dict[str, Any], argu
 def _ready(tokens: Tokens, arguments: Any) -> Tokens:
     """The tokens to train on; with --prepare_only the process ends here."""
     if arguments.prepare_only:
+        if not is_main_process():
+            sys.exit(COMPLETE)
         for name, counts in tokens.counts.items():
             print(f"{name:<11} {counts['rows']:,} texts, {counts['tokens']:,} tokens, {counts['blocks']:,} blocks")
         print(f"{'prepared':<11} {visible(arguments.prepared_dir)}")
@@ -146,7 +158,10 @@ def _ready(tokens: Tokens, arguments: Any) -> Tokens:
     return tokens
 
 
-def _refuse_limit(arguments: Any) -> None:
+def _refuse_for_streams(arguments: Any) -> None:
+    if arguments.prepare_only:
+        fix = "leave one of the two out"
+        raise Refusal("a stream is tokenised while it is trained on, not before", "--prepare_only, --streaming", fix)
     if limit_of("train", arguments) is not None:
         fix = "say --max_steps N: a step takes as many blocks as the batch"
         raise Refusal("nobody knows a stream's blocks before they are read", f"--{LIMITS['train']}", fix)

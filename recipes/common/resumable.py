@@ -69,8 +69,7 @@ class ResumableTrainer(FiniteTrainer):
             if isinstance(self.train_dataset, Stream):
                 self.train_dataset.load(checkpoint, self.model.get_input_embeddings().num_embeddings)
         if isinstance(self.train_dataset, Endless):
-            fetched = self.args.train_batch_size * self.args.world_size
-            self.train_dataset.go_to(self._saved_step * self.rows_a_step, fetched)
+            self.train_dataset.go_to(self._saved_step * self.rows_a_step)
         if isinstance(self.train_dataset, (Stream, Endless)):
             self.args.ignore_data_skip = True
             self._random_from = str(checkpoint)

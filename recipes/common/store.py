@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy
 
-from recipes.common.errors import note
-from recipes.common.manifests import damage, delete, publish
+from recipes.common.errors import Refusal, note
+from recipes.common.manifests import damage, delete, publish_once
 
 FACTS = "facts.json"
 TYPE = numpy.int32  # of every array
@@ -29,7 +29,7 @@ def arrays(
         with tempfile.TemporaryDirectory(prefix="tokens-") as temporary:
             facts = write(Path(temporary))
             return _mapped(Path(temporary)), facts  # what is mapped can be read when its name is gone
-    Path(directory).mkdir(parents=True, exist_ok=True)
+    _make(directory)
     folder = Path(directory, hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:32])
     found = damage(folder) if folder.exists() else None
     if found:
@@ -38,10 +38,17 @@ def arrays(
         staged = Path(tempfile.mkdtemp(prefix=".preparing-", dir=directory))
         try:
             (staged / FACTS).write_text(json.dumps(write(staged)), encoding="utf-8")
-            publish(staged, folder)
+            publish_once(staged, folder)
         finally:
             delete(staged)
     return _mapped(folder), json.loads((folder / FACTS).read_text(encoding="utf-8"))
+
+
+def _make(directory: str) -> None:
+    try:
+        Path(directory).mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise Refusal(f"no folder can be there: {error.strerror}", "--prepared_dir", "name another") from None
 
 
 def _mapped(folder: Path) -> dict[str, Array]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import datasets
 import torch
+from datasets.fingerprint import generate_random_fingerprint
 
 from recipes.common import world
 from recipes.common.args import Arguments
@@ -41,14 +42,14 @@ class Endless(torch.utils.data.IterableDataset):
 
     def __init__(self, rows: datasets.IterableDataset, encode_rows: Callable[[dict], Any], replaced: Collection[str]):
         self.rows, self.encode_rows, self.replaced = rows, encode_rows, replaced
-        self.first, self.fetched = 0, 1  # the row to begin with; rows that a loader takes at a time
+        self.first = 0  # the row to begin with
 
-    def go_to(self, first: int, fetched: int) -> None:
-        """Begins the next pass after so many rows, of which a data loader takes `fetched` at a time."""
-        self.first, self.fetched = first, fetched
+    def go_to(self, first: int) -> None:
+        """Begins the next pass after so many rows."""
+        self.first = first
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        passed_over = self._own_first()
+        passed_over = self.first
         own = self.rows.with_format(None)  # a copy: a loader's workers share the epoch of the original
         for epoch in itertools.count():
             own.set_epoch(epoch)
@@ -59,15 +60,8 @@ class Endless(torch.utils.data.IterableDataset):
                     passed_over -= 1
                 else:
                     yield from self._encoded([row, *itertools.islice(rows, BATCH - 1)])
-            if empty:  # a loader's worker that no part of the stream is left for
+            if empty:  # a loader's second worker: one reads, in order
                 return
-
-    def _own_first(self) -> int:
-        """How many rows this loader's worker gave before: workers with a part of the stream take turns."""
-        worker = torch.utils.data.get_worker_info()
-        sharing = min(worker.num_workers, self.rows.num_shards) if worker else 1
-        turns = self.first // self.fetched
-        return self.first if sharing == 1 else (turns + sharing - 1 - worker.id) // sharing * self.fetched
 
     def _encoded(self, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         columns = {name: [row[name] for row in rows] for name in rows[0]}
@@ -106,6 +100,7 @@ def _on_disk(split: datasets.Dataset, encode_batch: Callable, workers: int | Non
             batch_size=BATCH,
             num_proc=workers,
             cache_file_name=str(Path(folder, f"{name}.arrow")),
+            new_fingerprint=generate_random_fingerprint(),  # or all tables are read into memory, and hashed
             desc=f"tokenising {name}",
         )
         return datasets.Dataset(encoded.data.table, encoded.info, fingerprint=encoded._fingerprint)
@@ -136,5 +131,7 @@ def _batch(encode_rows: Callable[[dict], Any], rows: dict) -> dict[str, Any]:
     columns = dict(encoded)
     fast = getattr(encoded, "encodings", None) or []
     columns["length"] = [sum(mask) for mask in encoded["attention_mask"]]
+    sides = [columns[name] for name in ("input_ids", "labels") if name in columns]
+    columns["width"] = [max(map(len, row)) for row in zip(*sides, strict=True)]  # what the row makes of a batch
     columns["truncated"] = [bool(one.overflowing) for one in fast] or [None] * len(columns["length"])  # not known
     return columns

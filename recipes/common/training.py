@@ -61,6 +61,7 @@ def run(
 ) -> dict[str, float]:
     """Trains, evaluates and predicts as the flags say, and leaves the output folder's whole contract; the metrics."""
     training_arguments = trainer.args
+    training_arguments.do_predict &= splits.test is not None  # the process that has read the data may have found none
     record = report.Record(trainer, arguments, splits, tokens, task)
     _judge_by(task.headline, trainer)
     record.print_summary()
