@@ -1,6 +1,5 @@
 """The command line: a thin layer that builds the real command, prints it and runs it."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -67,7 +66,7 @@ def _train(context: typer.Context, name: str, suffix: str, dry_run: bool) -> Non
         return print(describe.render(recipe))
     world, flags = launch.split(context.args)
     if world.slurm:
-        return launch.write_slurm(recipe, flags, world)
+        return launch.write_slurm(recipe, flags, world, dry_run)
     raise typer.Exit(launch.run(launch.command(recipe, flags, world), dry_run))
 
 
@@ -89,16 +88,15 @@ def predict(
     from recipes.common.predict import open_folder
 
     path = files.expand([str(file)], "--file")[0] if file else None
-    model = open_folder(folder, trust_remote_code)
-    asked = model.texts(path) if path else texts or (line.rstrip("\r\n") for line in sys.stdin)
-    if output:
-        output.parent.mkdir(parents=True, exist_ok=True)
-    stream = output.open("w", encoding="utf-8") if output else sys.stdout
-    for answer in tqdm(model.answers(asked, batch_size), "predicting", unit=" texts", delay=2, leave=False):
-        if output:
-            stream.write(json.dumps(answer, ensure_ascii=False) + "\n")
-        else:
-            print(errors.visible_lines(describe_answer(answer)), errors.visible(str(answer["text"]), 100), sep="\t")
+    with files.rows_to(output, path) as write:
+        model = open_folder(folder, trust_remote_code)
+        asked = model.texts(path) if path else texts or (line.rstrip("\r\n") for line in sys.stdin)
+        for answer in tqdm(model.answers(asked, batch_size), "predicting", unit=" texts", delay=2, leave=False):
+            if output:
+                write(answer)
+            else:
+                shown = errors.visible(str(answer["text"]), 100)
+                print(errors.visible_lines(describe_answer(answer)), shown, sep="\t")
 
 
 @app.command()

@@ -22,12 +22,12 @@ back_into_the_queue() {
 trap back_into_the_queue USR1
 
 cd @FOLDER@ || exit 1
-if [ -f .venv/bin/activate ]; then source .venv/bin/activate; fi
+if [ -f @ROOT@/.venv/bin/activate ]; then source @ROOT@/.venv/bin/activate; fi
 MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))
 export MASTER_ADDR MASTER_PORT OMP_NUM_THREADS=$((SLURM_CPUS_PER_TASK / @PROCESSES@))
 
 # One task a machine; each starts the machine's processes.
-srun --kill-on-bad-exit=1 bash -c @COMMAND@ &
+srun --cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=1 bash -c @COMMAND@ &
 training=$!
 wait "$training"

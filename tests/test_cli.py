@@ -83,6 +83,11 @@ def test_finetune_and_predict_from_arguments_standard_input_and_file(reviews):
     rows = [json.loads(line) for line in (reviews / "a.jsonl").open(encoding="utf-8")]
     assert len(rows) == 8
     assert set(rows[0]) == {"text", "prediction", "score", "scores"}
+    before = (reviews / "test.csv").read_bytes()
+    for name in ("test.csv", "out"):
+        ended = cli("predict", "out", "--file", "test.csv", "--output", name, folder=reviews)
+        assert (ended.returncode, "fix: name another file" in ended.stderr) == (2, True)
+    assert (reviews / "test.csv").read_bytes() == before
 
 
 def test_prepare_adds_the_flag_that_stops_before_the_training(tmp_path):

@@ -3,8 +3,9 @@
 import numpy
 import pytest
 import torch
+from transformers import MBartConfig, MBartForConditionalGeneration
 
-from recipes.common.collators import CausalBlocks, MaskedBlocks, positions_in_documents, word_beginnings
+from recipes.common.collators import CausalBlocks, MaskedBlocks, Pairs, positions_in_documents, word_beginnings
 from recipes.common.errors import Refusal
 from recipes.common.vocabularies import train_tokenizer
 
@@ -151,3 +152,14 @@ def test_isolated_documents_begin_at_position_0_and_are_not_predicted_from_each_
     batch = CausalBlocks(0, 1, isolate=True)([block([5, 6, 1, 7, 8])])
     assert batch["position_ids"].tolist() == [[0, 1, 2, 0, 1]]
     assert batch["labels"].tolist() == [[-100, 6, 1, -100, 8]]
+
+
+def test_a_row_without_an_answer_stands_beside_others_in_every_family(tokenizer):
+    """mBART shifts an answer's last token to its front."""
+    sizes = {"vocab_size": len(tokenizer), "d_model": 8, "encoder_layers": 1, "decoder_layers": 1}
+    sizes |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 8, "decoder_ffn_dim": 8}
+    model = MBartForConditionalGeneration(MBartConfig(pad_token_id=tokenizer.pad_token_id, **sizes))
+    prompt = {"input_ids": [5, 6], "attention_mask": [1, 1]}
+    batch = Pairs(tokenizer, model)([{**prompt, "labels": [7, 8, 9]}, {**prompt, "labels": [-100]}])
+    assert batch["labels"].tolist() == [[7, 8, 9], [-100, -100, -100]]
+    assert batch["decoder_input_ids"][0].tolist() == [9, 7, 8]

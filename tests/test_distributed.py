@@ -72,6 +72,12 @@ def test_scores_do_not_depend_on_the_number_of_processes(recipe, files):
         assert first | {"loss": 0, "scores": 0} == second | {"loss": 0, "scores": 0}
 
 
+def test_predictions_that_there_is_no_test_data_for_are_made_by_no_process(files):
+    flags = ["--train_file", "sentiment.jsonl", "--do_train", "--do_predict", "--max_steps", "1"]
+    on_two("sentiment", *flags, *scratch("sentiment"), "--output_dir", "trained", folder=files)
+    assert (files / "trained/train_results.json").exists()
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_saved_model_is_whole_and_answers_as_it_did_in_training(engine, files):
     flags = ["--train_file", "sentiment.jsonl", "--test_file", "sentiment.jsonl", "--max_steps", "4"]

@@ -286,3 +286,22 @@ def test_a_compressed_file_of_nothing_has_no_rows(ending, line_breaks, tmp_path)
     path = tmp_path / f"x.{ending}.gz"
     path.write_bytes(gzip.compress(b""))
     assert list(files.read(path, line_breaks)) == []
+
+
+def test_rows_that_are_written_replace_a_file_when_all_are_there(tmp_path):
+    path = tmp_path / "new/x.jsonl"
+    with files.rows_to(path) as put:
+        put({"text": "好"})
+        assert not path.exists()
+    assert path.read_text(encoding="utf-8") == '{"text": "好"}\n'
+    with pytest.raises(KeyboardInterrupt), files.rows_to(path) as put:
+        put({"text": "half"})
+        raise KeyboardInterrupt
+    assert path.read_text(encoding="utf-8") == '{"text": "好"}\n'
+    assert (tmp_path / "new/x.jsonl.part").read_text(encoding="utf-8") == '{"text": "half"}\n'
+
+
+def test_what_is_written_nowhere_needs_no_file(tmp_path):
+    with files.rows_to(None) as put:
+        put({"text": "a"})
+    assert not list(tmp_path.iterdir())

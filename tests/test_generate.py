@@ -86,10 +86,23 @@ def test_tokens_are_shown_as_they_come(trained, capsys):
     ("options", "message"),
     [
         ({"model": GREEDY | {"num_return_sequences": 2}}, "would be the same"),
+        ({"model": GREEDY | {"num_beams": 2, "num_return_sequences": 4}}, "2 beams end in no 4 texts"),
         ({"model": GREEDY | {"max_new_tokens": 500}}, "exceed 64 positions"),
+        ({"forbidden": "absent.txt"}, "no such file"),
         ({"prompts": (), "file": "absent.txt"}, "no such file"),
     ],
 )
 def test_what_cannot_be_written_is_refused(options, message, trained):
     with pytest.raises(Refusal, match=message):
         write(trained, **options)
+
+
+def test_a_prompt_that_is_too_long_is_found_before_anything_is_written(trained):
+    with pytest.raises(Refusal, match=r"exceed 64 positions: 'soup soup"):
+        write(trained, GREEDY | {"max_new_tokens": 10}, prompts=("the soup", "soup " * 100))
+    assert not list(trained.glob("written*"))
+
+
+def test_a_file_of_no_words_forbids_nothing(trained):
+    (trained / "blank.txt").write_text("\n", encoding="utf-8")
+    assert write(trained, forbidden=trained / "blank.txt") == write(trained)

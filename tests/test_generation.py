@@ -7,6 +7,7 @@ import torch
 from datasets import Dataset
 from transformers import T5Config, T5ForConditionalGeneration
 
+from recipes.common.errors import Refusal
 from recipes.common.generation import Answers
 from recipes.common.labels import MISSING
 
@@ -139,3 +140,20 @@ def test_a_sample_is_the_same_rows_each_time_in_their_order(answers):
 @pytest.mark.parametrize("most", [0, 4, 5])
 def test_a_sample_of_more_rows_than_there_are_is_all_of_them(most, answers):
     assert answers(interim_eval_samples=most).sample(TRAIN) is TRAIN
+
+
+def test_a_model_that_searches_by_default_can_be_saved_when_it_does_not(answers, model, tmp_path):
+    """BART's published settings: without beams they are invalid, and no checkpoint could be written."""
+    settings = {"num_beams": 4, "early_stopping": True, "length_penalty": 2.0}
+    model.generation_config.update(**settings)
+    answers(num_beams=1)
+    model.save_pretrained(tmp_path)
+    model.generation_config.update(**settings)
+    answers()
+    assert model.generation_config.length_penalty == 2.0
+
+
+def test_settings_that_no_checkpoint_could_be_saved_with_are_refused(answers, model):
+    model.generation_config.update(do_sample=False, temperature=0.5)
+    with pytest.raises(Refusal, match="temperature"):
+        answers()

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -119,6 +121,8 @@ def test_a_complete_run_says_so_at_once_and_another_one_starts(tmp_path, monkeyp
     assert "rows accuracy" in printed.out
     assert "already complete" in printed.err
     assert launch.run([*found, "--overwrite_output_dir"]) == "started"
+    complete_run(tmp_path, " ".join([*found, "--overwrite_output_dir"]))
+    assert launch.run([*found, "--overwrite_output_dir"]) == "started"
     complete_run(tmp_path, " ".join(found), "unfinished")
     assert launch.run(found) == "started"
     complete_run(tmp_path, " ".join(found).replace("--seed 3", "--seed 4"))
@@ -139,16 +143,36 @@ def test_a_slurm_script_runs_the_command_on_every_machine(tmp_path, monkeypatch)
     assert "@" not in text.replace("USR1@300", "")
     assert 'kill -USR1 "$training"' in text  # srun makes SIGKILL of SIGTERM
     # A cluster of this machine alone: srun runs its words as machine 0, python says what it was asked to run.
-    commands = {"scontrol": "echo localhost", "srun": 'shift; SLURM_NODEID=0 exec "$@"', "python": 'printf "%s|" "$@"'}
+    commands = {"scontrol": "echo localhost", "python": 'printf "%s|" "$@"'}
+    commands["srun"] = '[ "$1" = --cpus-per-task=16 ] && shift 2 && SLURM_NODEID=0 exec "$@"'
     for name, body in commands.items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n", encoding="utf-8")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     slurm = {"SLURM_JOB_NODELIST": "a", "SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "16"}
-    script = text.replace("if [ -f .venv/bin/activate ]; then source .venv/bin/activate; fi\n", "")
+    script = re.sub("if .*activate; fi\n", "", text)
     ended = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=os.environ | slurm, check=True)
     expected = ["tools/torchrun.py", "--nnodes", "2", "--node_rank", "0", "--master_addr", "localhost"]
     expected += ["--master_port", "20007", "--nproc_per_node", "2", "recipes/sentiment/run.py"]
     expected += ["--run_name", "it's", "--deepspeed", "zero2", "--num_processes", "4", ""]
     assert ended.stdout.split("|") == expected
     assert shutil.which("bash")
+
+
+def test_a_dry_run_shows_the_script_and_writes_none(tmp_path, monkeypatch, capsys):
+    """It goes to the folder of the one who called, whose paths the flags name."""
+    monkeypatch.chdir(tmp_path)
+    world, flags = launch.split([*TWO, "--slurm", "job.sh", "--train_file", "mine.csv"])
+    launch.write_slurm(RECIPE, flags, world, dry_run=True)
+    shown = capsys.readouterr().out
+    assert f"cd {tmp_path} " in shown and f"{RECIPE} --train_file mine.csv" in shown
+    assert not list(tmp_path.iterdir())
+
+
+def test_of_a_pattern_the_recipe_looks_itself_whether_files_were_added(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "execve", lambda *_: "started")
+    monkeypatch.setattr(launch.subprocess, "call", lambda *_, **__: "started")
+    (tmp_path / "reviews.csv").write_text("text,label\ngood,1\n", encoding="utf-8")
+    found = words("--train_file", "*.csv", "--output_dir", str(tmp_path / "out"))
+    complete_run(tmp_path, shlex.join(found))
+    assert launch.run(found) == "started"

@@ -1,18 +1,27 @@
 """Tokenizer and model: trained on the text, or loaded; what is trained, and how many tokens fit."""
 
+import io
 import json
 
 import pytest
+import sentencepiece
 import torch
 import transformers
 from conftest import TINY
 from datasets import Dataset
-from transformers import AutoConfig, AutoModelForSequenceClassification, BertConfig, RobertaConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    RobertaConfig,
+)
 
 from recipes.common import models
 from recipes.common.args import Arguments
 from recipes.common.errors import Refusal
 from recipes.common.models import parameters
+from recipes.common.predict import open_folder
 from recipes.common.vocabularies import train_tokenizer
 
 TEXTS = ["the soup was warm and good", "the room was cold and the staff was rude", "我喜欢这部电影。"] * 10
@@ -292,3 +301,33 @@ def test_parameters_are_counted_with_those_that_are_trained():
     model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2))
     model[0].requires_grad_(False)
     assert parameters(model) == (4 * 3 + 3 + 3 * 2 + 2, 3 * 2 + 2)
+
+
+@pytest.mark.parametrize("model_type", ["bert", "deberta-v2"])
+def test_adapters_take_along_what_the_checkpoint_lacks(model_type, tmp_path):
+    """BERT's pooler, which a masked model has not, was drawn anew by everyone who loaded the adapters."""
+    tokenizer = train()
+    arguments = Arguments(model_type=model_type, config_overrides=TINY)
+    models.load_model(AutoModelForMaskedLM, arguments, tokenizer).save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    adapted = load(tmp_path / "base", lora_rank=2).eval()
+    adapted.save_pretrained(tmp_path / "lora")
+    models.save_base_configuration(adapted, tmp_path / "lora/config")
+    tokenizer.save_pretrained(tmp_path / "lora")
+    ids = torch.tensor([[5, 6, 7, 8]])
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        again = open_folder(str(tmp_path / "lora")).model
+        assert torch.allclose(again(ids).logits, adapted(ids).logits, atol=1e-6)
+
+
+def test_a_checkpoint_with_a_tokenizer_of_sentencepiece_alone_is_loaded(tmp_path):
+    """As mT5's and mBART's are: transformers needs protobuf to read it."""
+    written = io.BytesIO()
+    texts = iter([f"the soup number {number} was warm" for number in range(50)])
+    sentencepiece.SentencePieceTrainer.train(sentence_iterator=texts, model_writer=written, vocab_size=30)
+    (tmp_path / "spiece.model").write_bytes(written.getvalue())
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "T5Tokenizer"}')
+    (tmp_path / "config.json").write_text('{"model_type": "t5"}')
+    tokenizer = models.load_tokenizer(Arguments(model_name_or_path=str(tmp_path)), [])
+    assert tokenizer.decode(tokenizer("the soup")["input_ids"], skip_special_tokens=True) == "the soup"

@@ -1,6 +1,7 @@
 """The recipe from end to end, on tiny data: what a run leaves, and that the saved model answers as the run did."""
 
 import json
+import re
 
 import numpy
 import pytest
@@ -133,7 +134,8 @@ def test_adapters_are_saved_alone_and_load_again(recipe, reviews):
     recipe.main([*files, "--model_name_or_path", "out", "--lora_rank", "2", "--max_seq_length", "32", *SHORT])
     assert (reviews / "lora/adapter_model.safetensors").exists()
     rows = predictions("lora")
-    answers = pipeline("text-classification", model="lora", device="cpu")([row["text"] for row in rows])
+    use = re.search(r"pipeline\(.*\)(?=\()", (reviews / "lora/README.md").read_text(encoding="utf-8"))[0]
+    answers = eval(use, {"pipeline": pipeline})([row["text"] for row in rows])
     assert [answer["label"] for answer in answers] == [row["prediction"] for row in rows]
     scores = [row["scores"][row["prediction"]] for row in rows]
     assert numpy.allclose([answer["score"] for answer in answers], scores, atol=1e-5)

@@ -74,8 +74,16 @@ def test_a_greek_letter_in_an_english_text_changes_no_score():
     assert greek["rouge1"] == plain["rouge1"] == pytest.approx(100)
 
 
+def test_a_reference_in_another_script_changes_the_score_of_no_other_row():
+    rows = [("the cat sat", "the cats sat"), ("酒店很好", "酒店不好"), ("使用 Transformer 模型", "Transformer 模型")]
+    one_by_one = [text_metrics.rouge_scores([answer], [reference])["rouge1"] for answer, reference in rows]
+    assert one_by_one == pytest.approx([100, 75, 100 * 2 * 3 / (5 + 3)])
+    assert text_metrics.rouge_scores(*zip(*rows, strict=True))["rouge1"] == pytest.approx(sum(one_by_one) / 3)
+
+
 def test_units_are_words_and_single_characters():
     assert text_metrics.units("Das iPhone 15 很好!") == ["das", "iphone", "15", "很", "好"]
+    assert text_metrics.units("हिन्दी, தமிழ்!") == ["हिन्दी", "தமிழ்"]
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ from types import SimpleNamespace
 import pytest
 from conftest import ROOT, SCRATCH, SHORT, as_if_killed, merged
 
-from recipes.common import checkpoints, report, signals
+from recipes.common import card, checkpoints, report, signals
 from recipes.common.errors import FREE_SPACE, DiskFull, Refusal
+from recipes.common.files import content_hash
 
 FLAGS = ["--train_file", "train.csv", "--test_file", "test.csv", "--output_dir", "out", *SCRATCH]
 
@@ -195,6 +196,8 @@ def test_other_versions_are_refused_on_resume(sentiment, stopped, monkeypatch):
 
 
 def test_a_folder_that_another_process_trains_in_is_refused(sentiment, reviews):
+    sentiment.main([*FLAGS, *STEPS])
+    (reviews / "out").rename(reviews / "earlier")
     (reviews / "out").mkdir()
     code = "import fcntl, sys; lock = open('out/.lock', 'w'); fcntl.lockf(lock, fcntl.LOCK_EX); "
     code += "print('locked', flush=True); sys.stdin.read()"
@@ -202,9 +205,14 @@ def test_a_folder_that_another_process_trains_in_is_refused(sentiment, reviews):
     assert other.stdout.readline() == "locked\n"
     with pytest.raises(Refusal, match="another process trains in out"):
         sentiment.main([*FLAGS, *STEPS])
+    for name in ("run.yaml", "run.json"):  # as the other process has them
+        shutil.copy(reviews / "earlier" / name, reviews / "out" / name)
+    with pytest.raises(Refusal, match="another process trains in out"):
+        sentiment.main([*FLAGS, *STEPS, "--overwrite_output_dir"])
+    assert (reviews / "out/run.json").exists()
     other.kill()
     other.wait()
-    assert sentiment.main([*FLAGS, *STEPS])["train_loss"] > 0
+    assert sentiment.main([*FLAGS, *STEPS, "--overwrite_output_dir"])["train_loss"] > 0
 
 
 def test_a_disk_that_two_checkpoints_do_not_fit_on_is_refused(sentiment, reviews, monkeypatch):
@@ -301,3 +309,27 @@ def test_the_best_model_is_the_one_of_the_best_accuracy_not_of_the_lowest_loss(s
     evaluated = {entry["step"]: entry["eval_accuracy"] for entry in state["log_history"] if "eval_accuracy" in entry}
     assert len(evaluated) == 4
     assert state["best_metric"] == max(evaluated.values()) == metrics["eval_accuracy"]
+
+
+def test_a_file_that_has_come_beside_those_of_a_pattern_is_other_data(in_tmp_path):
+    for name in ("a.csv", "b.csv", "c.csv"):
+        (in_tmp_path / name).write_text(name, encoding="utf-8")
+    facts = {"data_sha256": {name: content_hash(Path(name)) for name in ("a.csv", "b.csv")}}
+    assert report.other_data(facts, {"train_file": ["[ab].csv"], "test_file": ["c.csv"]}) == ""
+    assert report.other_data(facts, {"train_file": ["*.csv"]}) == "c.csv"
+    (in_tmp_path / "a.csv").write_text("changed", encoding="utf-8")
+    assert report.other_data(facts, {"train_file": ["*.csv"]}) == "a.csv"
+
+
+def test_the_card_of_a_run_on_two_processes_repeats_it_on_two():
+    facts = {
+        "command": "python run.py",
+        "world_size": 2,
+        "seconds": 1,
+        "hardware": "",
+        "git_commit": "",
+        "versions": {},
+    }
+    assert "torchrun --nproc_per_node 2 run.py --config out/run.yaml" in card._repeat_section(
+        facts, {"output_dir": "out"}
+    )

@@ -157,3 +157,9 @@ def test_two_processes_print_and_write_once(reviews):
 @pytest.mark.parametrize("words", ["Application timeout caused pair closure", "[gloo/transport/tcp] closed", "other"])
 def test_an_error_of_a_collective_is_known_from_others(words):
     assert world.lost_another(RuntimeError(words)) == (words != "other")
+
+
+@pytest.mark.parametrize("words", ["--num_processes 4", "--num-processes 4", "--num_processes=4", "--num-processes=4"])
+def test_a_flag_is_read_however_it_is_written(words):
+    assert world._flag(["accelerate", "launch", "--cpu", *words.split()], "num_processes") == "4"
+    assert world._flag(["accelerate", "launch"], "num_processes") == ""

@@ -27,8 +27,14 @@ def floor(train: Path, test: Path) -> float:
 
 
 def _columns(path: Path) -> tuple[list[str], list[str]]:
-    rows = [row for _, row in files.read(path)]
-    return [row["text"] for row in rows], [str(row["label"]) for row in rows]
+    texts, labels = [], []
+    for number, row in files.read(path):
+        if not {"text", "label"} <= row.keys():
+            what = f"no columns text and label; columns: {', '.join(row)}"
+            raise errors.Refusal(what, files.place(path, number), "name them so")
+        texts.append(row["text"])
+        labels.append(str(row["label"]))
+    return texts, labels
 
 
 def main() -> None:

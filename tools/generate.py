@@ -1,6 +1,5 @@
 """Prompts -> texts of a causal language model, shown as they are written, or a file of them."""
 
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,32 +30,39 @@ class Settings:
 
 def run(settings: Settings) -> None:
     """Writes every prompt's texts: to the screen token by token where there is one text, or to a jsonl file."""
-    if settings.model["num_return_sequences"] > max(1, settings.model["num_beams"]) and not settings.model["do_sample"]:
+    _check_number(settings.model)
+    prompts = list(_prompts(settings))
+    with files.rows_to(settings.output, settings.file) as write:
+        from transformers import set_seed
+
+        from recipes.common.predict import Continuer
+
+        model = Continuer(settings.folder, settings.trust_remote_code)
+        options = {name: value for name, value in settings.model.items() if value or name not in ZERO_IS_UNSET}
+        if settings.forbidden_words:
+            (path,) = files.expand([str(settings.forbidden_words)], "--forbidden_words")
+            options["bad_words_ids"] = model.forbidden(path) or None
+        for prompt in prompts:
+            model.check(prompt, options)
+        set_seed(settings.seed)
+        streams = not settings.output and options["num_beams"] == 1 and options["num_return_sequences"] == 1
+        for number, prompt in enumerate(tqdm(prompts, "writing", delay=2, leave=False, disable=not settings.output)):
+            streamer = _streamer(model.tokenizer) if streams else None
+            for sample, text in enumerate(model.write(prompt, options, streamer)):
+                if settings.output:
+                    write({"prompt_id": number, "sample": sample, "prompt": prompt, "text": text})
+                elif not streams:
+                    print(f"--- prompt {number}, text {sample}\n{visible_lines(text)}")
+
+
+def _check_number(options: dict[str, Any]) -> None:
+    """Refuses more texts than a search has beams, or than differ."""
+    texts, beams = options["num_return_sequences"], options["num_beams"]
+    if texts > beams > 1:
+        raise Refusal(f"{beams} beams end in no {texts} texts", "--num_return_sequences", f"--num_beams {texts}")
+    if texts > 1 and beams == 1 and not options["do_sample"]:
         fix = "set --temperature above 0, or --num_beams to as many"
         raise Refusal("several texts of a prompt without drawing would be the same", "--num_return_sequences", fix)
-    prompts = list(_prompts(settings))
-    if settings.output:
-        settings.output.parent.mkdir(parents=True, exist_ok=True)
-    from transformers import set_seed
-
-    from recipes.common.predict import Continuer
-
-    model = Continuer(settings.folder, settings.trust_remote_code)
-    options = {name: value for name, value in settings.model.items() if value or name not in ZERO_IS_UNSET}
-    if settings.forbidden_words:
-        options["bad_words_ids"] = model.forbidden(settings.forbidden_words)
-    set_seed(settings.seed)
-    streams = not settings.output and options["num_beams"] == 1 and options["num_return_sequences"] == 1
-    rows = []
-    for number, prompt in enumerate(tqdm(prompts, "writing", delay=2, leave=False, disable=not settings.output)):
-        streamer = _streamer(model.tokenizer) if streams else None
-        for sample, text in enumerate(model.write(prompt, options, streamer)):
-            rows.append({"prompt_id": number, "sample": sample, "prompt": prompt, "text": text})
-            if not settings.output and not streams:
-                print(f"--- prompt {number}, text {sample}\n{visible_lines(text)}")
-    if settings.output:
-        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-        settings.output.write_text("".join(lines), encoding="utf-8")
 
 
 def _streamer(tokenizer: Any) -> Any:

@@ -122,7 +122,8 @@ def _model_section(facts: dict[str, Any], flags: dict[str, Any], task: Task) -> 
     source = f"trained further from `{origin}`" if origin else f"a `{flags.get('model_type')}` trained from scratch"
     source = source if flags.get("do_train") else f"`{origin}` as it is"
     number = f"{facts['parameters']['all']:,} parameters"
-    use = task.use.format(folder=flags["output_dir"] if flags.get("do_train") else origin)
+    use = task.adapted if flags.get("lora_rank") and task.adapted else task.use
+    use = use.format(folder=flags["output_dir"] if flags.get("do_train") else origin)
     return f"{task.what}: {source}, {number}. {task.answers}\n\n```python\n{use}\n```\n"
 
 
@@ -202,7 +203,8 @@ def _limits(facts: dict[str, Any]) -> str:
 
 def _repeat_section(facts: dict[str, Any], flags: dict[str, Any]) -> str:
     script = next((word for word in facts["command"].split() if word.endswith("run.py")), "run.py")
-    command = f"python {script} --config {flags['output_dir']}/run.yaml --output_dir {flags['output_dir']}_again"
+    start = f"torchrun --nproc_per_node {facts['world_size']}" if facts["world_size"] > 1 else "python"
+    command = f"{start} {script} --config {flags['output_dir']}/run.yaml --output_dir {flags['output_dir']}_again"
     began = f"First run as `{visible(facts['command'])}` in {facts['seconds']:,.0f} s on {facts['hardware']}"
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     return f"```bash\n{command}\n```\n\n{began}, git {facts['git_commit'] or 'unknown'}, {versions}.\n"

@@ -14,6 +14,7 @@ from transformers import DataCollatorForSeq2Seq
 from recipes.common.errors import Refusal
 from recipes.common.labels import MISSING
 from recipes.common.languages import UNSPACED
+from recipes.common.models import end_of_text
 
 # How byte-level BPE writes the first bytes of Chinese and Japanese characters (0xE3 to 0xE9) and of their wide forms.
 FIRST_BYTES = "ãäåæçèéï"
@@ -116,7 +117,8 @@ class Pairs:
     """Rows of input_ids, attention_mask and labels -> padded batches with decoder_input_ids, the labels shifted right.
 
     The labels go to the loss, not to the model, so that it cannot shift them itself; M2M100 and NLLB offer no method
-    to do so, and DataCollatorForSeq2Seq then leaves the decoder without input.
+    to do so, and DataCollatorForSeq2Seq then leaves the decoder without input. mBART shifts the last token of an answer
+    to its front, and fails where there is none: a row without an answer has one there until it is shifted.
     """
 
     tokenizer: Any
@@ -125,7 +127,12 @@ class Pairs:
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         value = MISSING if self.ignore_padding else self.tokenizer.pad_token_id
+        unanswered = torch.tensor([list(row["labels"]) == [MISSING] for row in rows])
+        if unanswered.any():
+            end = {"labels": [end_of_text(self.tokenizer)]}
+            rows = [{**row, **end} if none else row for row, none in zip(rows, unanswered, strict=True)]
         batch = DataCollatorForSeq2Seq(self.tokenizer, model=self.model, label_pad_token_id=value)(rows)
+        batch["labels"][unanswered] = MISSING
         if "decoder_input_ids" not in batch:
             config = self.model.config
             start = torch.full_like(batch["labels"][:, :1], config.decoder_start_token_id)

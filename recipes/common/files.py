@@ -10,6 +10,7 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
@@ -342,6 +343,28 @@ def _read_parquet(path: Path) -> Iterator[tuple[int, Row]]:
             raise
         what = f"not a readable parquet file: {error}"
         raise Refusal(what, place(path, number + 1), "write or download the file again") from None
+
+
+@contextmanager
+def rows_to(path: Path | None, read: Path | None = None) -> Iterator[Callable[[Row], Any]]:
+    """A function that writes a row into a file of JSON lines, which replaces what is at `path` when all are written;
+    whoever stops it before finds the rows so far in PATH.part. Refuses a folder, and the file that is `read` meanwhile.
+    """
+    if path is None:
+        yield lambda row: None
+        return
+    if path.is_dir() or (read and path.exists() and path.samefile(read)):
+        what = "a folder" if path.is_dir() else "the file that is read"
+        raise Refusal(f"{path} is {what}", "--output", "name another file")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with part.open("w", encoding="utf-8", buffering=1) as stream:
+            yield lambda row: stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+        part.replace(path)
+    finally:
+        if part.exists() and not part.stat().st_size:
+            part.unlink()
 
 
 READERS = {

@@ -9,8 +9,10 @@ import torch
 from datasets import Dataset
 from pyarrow.compute import list_value_length
 from torch.nn import functional
+from transformers import GenerationConfig
 from transformers.modeling_outputs import BaseModelOutput
 
+from recipes.common.errors import Refusal
 from recipes.common.labels import MISSING
 from recipes.common.orders import lengths_of
 
@@ -43,6 +45,9 @@ class Answers:
             self.lengths, self.longest = _longest_answers(encoded.train)
         generation.max_length, generation.max_new_tokens = None, int(self.limits(numpy.inf))
         generation.num_beams = arguments.num_beams or training_arguments.generation_num_beams or generation.num_beams
+        if (generation.num_beams or 1) == 1:  # these are a search's: with them nothing could be saved
+            generation.early_stopping, generation.length_penalty = False, 1.0
+        _check(generation)
         self.rows = training_arguments.eval_batch_size
         beams = self.rows * (generation.num_beams or 1)
         self.together = min(max(TOGETHER * training_arguments.train_batch_size // beams, 1), TOGETHER)
@@ -104,6 +109,15 @@ def _end(mask: torch.Tensor) -> int:
     """Columns up to the last that is true in a row, and one at least."""
     columns = mask.any(0).nonzero()
     return int(columns[-1]) + 1 if len(columns) else 1
+
+
+def _check(generation: GenerationConfig) -> None:
+    """Refuses before the training what no checkpoint could be saved with."""
+    try:
+        generation.validate(strict=True)
+    except ValueError as error:
+        what = " ".join(str(error).split())
+        raise Refusal(what, "generation_config.json", "choose other generation flags, or mend that file") from None
 
 
 def _longest_answers(train: Dataset) -> tuple[Array, Array]:

@@ -132,7 +132,7 @@ def _as_trained(names: list[str], values: dict[Any, int], trained: list[str]) ->
     """The names and ids of a trained model for the same classes in the data's order: the Hub's copies of MNLI begin
     with entailment, roberta-large-mnli with contradiction."""
     ids = {name.lower(): position for position, name in enumerate(trained)}
-    if {name.lower() for name in names} != ids.keys():
+    if {name.lower() for name in names} != ids.keys() or len(ids) < len(names):  # or they differ by case alone
         return names, values
     return trained, {value: ids[names[position].lower()] for value, position in values.items()}
 

@@ -21,6 +21,7 @@ TORCHRUN = ROOT / "tools/torchrun.py"
 # What each launcher adds to the recipe's flags; every one of them starts its processes with torchrun.
 LAUNCHERS = {"ddp": [], "fsdp2": ["--fsdp"]}
 LAUNCHERS |= {name: ["--deepspeed", name] for name in ("zero1", "zero2", "zero2_offload", "zero3", "zero3_offload")}
+PATTERN = re.compile(r"_file\b.*[*?]")  # of files, which others may have come to since
 PORT = 29500  # torchrun's own default
 # On a CPU torch asks for memory in pages of 2 MB instead of 4 KB; it reads this when it is imported.
 HUGE_PAGES = {"THP_MEM_ALLOC_ENABLE": "1"}
@@ -145,20 +146,23 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def write_slurm(recipe: Path, flags: list[str], world: World) -> None:
-    """Writes a SLURM script: ds_configs/slurm.sh with the command and the sizes filled in."""
+def write_slurm(recipe: Path, flags: list[str], world: World, dry_run: bool = False) -> None:
+    """Writes a SLURM script: ds_configs/slurm.sh with the command and the sizes filled in; a dry run prints it."""
     check(world)
     flags, token = secret.taken_out(flags)
     if token:
         note(f"the token is not written there: export {secret.VARIABLE} before you call sbatch")
     where = ["--nnodes", str(world.num_machines), "--node_rank", "$SLURM_NODEID"]
     where += ["--master_addr", "$MASTER_ADDR", "--master_port", "$MASTER_PORT"]
-    words = _torchrun(recipe, flags, world, where, ROOT)
+    words = _torchrun(recipe, flags, world, where, Path.cwd())
     line = " ".join(word if word.startswith("$") else shlex.quote(word) for word in words)
     filled = {"NAME": recipe.parent.name, "MACHINES": world.num_machines, "PROCESSES": world.on_each_machine}
+    filled |= {"FOLDER": shlex.quote(str(Path.cwd())), "ROOT": shlex.quote(str(ROOT)), "COMMAND": shlex.quote(line)}
     text = (ROOT / "ds_configs/slurm.sh").read_text(encoding="utf-8")
-    for key, value in (filled | {"FOLDER": shlex.quote(str(ROOT)), "COMMAND": shlex.quote(line)}).items():
+    for key, value in filled.items():
         text = text.replace(f"@{key}@", str(value))
+    if dry_run:
+        return print(text)
     Path(world.slurm).parent.mkdir(parents=True, exist_ok=True)
     Path(world.slurm).write_text(text, encoding="utf-8")
     note(f"wrote {world.slurm}: read it, then sbatch {world.slurm}")
@@ -191,11 +195,16 @@ def _already_complete(words: list[str]) -> str:
     text = configured.read_text(encoding="utf-8") if configured.is_file() else ""
     found = re.search(r"--output_dir[= ](\S+)", " ".join(words)) or re.search(r"^output_dir: *(\S+)", text, re.M)
     command = shlex.join(["python", *words[script:]])
+    if any(word.startswith("--overwrite_output_dir") for word in words):
+        return ""
     try:
         facts = json.loads(Path(found[1], "run.json").read_text(encoding="utf-8")) if found else {}
         same = facts.get("status") == "complete" and facts["command"] == command
         read = facts["configurations"] | facts["data_sha256"] if same else {}
         if not same or any(content_hash(Path(path)) != known for path, known in read.items()):
+            return ""
+        texts = [command, *(Path(path).read_text(encoding="utf-8") for path in facts["configurations"])]
+        if any(map(PATTERN.search, texts)):
             return ""
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ""

@@ -131,18 +131,22 @@ def load_model(
         }
         if arguments.load_in_4bit:
             options["quantization_config"] = _in_4_bit(auto_class, config)
-        model = _from_hub(auto_class, arguments.model_name_or_path, "--model_name_or_path", arguments, **options)
+        options["output_loading_info"] = True
+        model, found = _from_hub(auto_class, arguments.model_name_or_path, "--model_name_or_path", arguments, **options)
     else:
-        model = _from_config(auto_class, config)
+        model, found = _from_config(auto_class, config), {}
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokenizer))
         note(f"the embeddings were enlarged to the tokenizer's {len(tokenizer)} tokens")
     layers.replace(model)
     if arguments.lora_rank:
-        return _with_adapters(model, arguments)
+        return _with_adapters(model, arguments, found.get("missing_keys", ()))
     if arguments.freeze_encoder:
         model.base_model.requires_grad_(False)
     return model
+
+
+CLASSIFIERS = ("classifier", "score")  # which PEFT saves whole by itself
 
 
 def _in_4_bit(auto_class: Any, config: PretrainedConfig) -> BitsAndBytesConfig:
@@ -179,7 +183,9 @@ def _from_config(auto_class: Any, config: PretrainedConfig) -> torch.nn.Module:
         raise Refusal(what, "--model_type and --config_overrides", "choose sizes that fit each other") from None
 
 
-def _with_adapters(model: torch.nn.Module, arguments: Arguments) -> torch.nn.Module:
+def _with_adapters(model: torch.nn.Module, arguments: Arguments, missing: Iterable[str]) -> torch.nn.Module:
+    """The model with adapters; modules whose weights the checkpoint lacks are trained and saved whole, as the head is:
+    whoever loads the adapters would draw others."""
     from peft import LoraConfig, TaskType, get_peft_model, prepare_model_for_kbit_training
 
     if not arguments.model_name_or_path:
@@ -189,11 +195,14 @@ def _with_adapters(model: torch.nn.Module, arguments: Arguments) -> torch.nn.Mod
     tasks |= {"ForConditionalGeneration": TaskType.SEQ_2_SEQ_LM}
     task = next((task for ending, task in tasks.items() if type(model).__name__.endswith(ending)), None)
     modules = arguments.lora_target_modules
+    new = sorted({key.rpartition(".")[0] for key in missing if key.split(".")[0] not in CLASSIFIERS})
     config = LoraConfig(
         r=arguments.lora_rank,
         lora_alpha=arguments.lora_alpha or 2 * arguments.lora_rank,
         lora_dropout=arguments.lora_dropout,
         target_modules=modules if modules == "all-linear" else modules.split(","),
+        exclude_modules=new or None,
+        modules_to_save=new or None,
         task_type=task,
     )
     if arguments.load_in_4bit:

@@ -15,7 +15,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from recipes.common import data, files, folders, metrics
 from recipes.common.configuration import PlainLoader
-from recipes.common.errors import Refusal, reason
+from recipes.common.errors import Refusal, reason, visible
 from recipes.common.folders import ADAPTED
 from recipes.common.labels import MULTI, REGRESSION, SINGLE
 from recipes.common.models import max_length
@@ -175,14 +175,20 @@ class Continuer(Folder):
 
         An empty prompt is the token that ends a text: there the next one begins.
         """
-        ids = self.tokenizer(prompt, add_special_tokens=False)["input_ids"] or [self.tokenizer.eos_token_id]
-        batch = torch.tensor([ids], device=self.device)
-        room = getattr(self.config, "max_position_embeddings", None) or 10**9
-        if len(ids) + settings["max_new_tokens"] > room:
-            what = f"{len(ids)} tokens of prompt and {settings['max_new_tokens']} new ones exceed {room} positions"
-            raise Refusal(what, "--max_new_tokens", f"--max_new_tokens {max(room - len(ids), 1)}, or a shorter prompt")
+        batch = torch.tensor([self._ids(prompt)], device=self.device)
         written = self.model.generate(batch, attention_mask=torch.ones_like(batch), streamer=streamer, **settings)
         return [self.tokenizer.decode(row, skip_special_tokens=True) for row in written]
+
+    def check(self, prompt: str, settings: dict[str, Any]) -> None:
+        """Refuses a prompt after which the model's positions end too early."""
+        number, new = len(self._ids(prompt)), settings["max_new_tokens"]
+        room = getattr(self.config, "max_position_embeddings", None) or 10**9
+        if number + new > room:
+            what = f"{number} tokens of prompt and {new} new ones exceed {room} positions: {visible(prompt, 60)!r}"
+            raise Refusal(what, "--max_new_tokens", f"--max_new_tokens {max(room - number, 1)}, or a shorter prompt")
+
+    def _ids(self, prompt: str) -> list[int]:
+        return self.tokenizer(prompt, add_special_tokens=False)["input_ids"] or [self.tokenizer.eos_token_id]
 
     def forbidden(self, path: Path) -> list[list[int]]:
         """Token ids of the words of a file, one a line, as they stand at a text's begin and after a space."""

@@ -1,5 +1,6 @@
 """What a run leaves beside the model: run.yaml, run.json, predictions.jsonl, plots, the model card, and two tables."""
 
+import glob
 import hashlib
 import itertools
 import json
@@ -21,7 +22,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-from recipes.common import card
+from recipes.common import args, card
 from recipes.common.args import ROOT
 from recipes.common.configuration import PlainLoader
 from recipes.common.data import Splits
@@ -52,7 +53,7 @@ def begin(output_dir: Path, resolved: dict[str, Any], command: str) -> None:
     """Claims the folder: run.yaml with every resolved flag, run.json with the command and the machine."""
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
-        _lock(output_dir)
+        lock(output_dir)
         _replace(output_dir / "run.yaml", yaml.safe_dump(resolved, allow_unicode=True, sort_keys=True))
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         fix = "name a folder that you may write"
@@ -73,7 +74,7 @@ def begin(output_dir: Path, resolved: dict[str, Any], command: str) -> None:
     _write_json(output_dir / "run.json", facts)
 
 
-def _lock(output_dir: Path) -> None:
+def lock(output_dir: Path) -> None:
     """Keeps other processes out of the folder as long as this one lives; its children do not inherit the lock."""
     if fcntl is None:
         return
@@ -98,10 +99,15 @@ def earlier(output_dir: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
     return (flags, facts) if whole else None
 
 
-def other_data(facts: dict[str, Any]) -> str:
-    """The first file that a recorded run has read and that holds something else by now, or ""; none that is gone."""
+def other_data(facts: dict[str, Any], flags: dict[str, Any]) -> str:
+    """The first file that a recorded run has read and that holds something else by now, or that has come beside those
+    of a pattern; "" where there is none. Files that are gone count for nothing."""
     paths = {Path(name): known for name, known in facts.get("data_sha256", {}).items()}
-    return next((str(path) for path, known in paths.items() if path.is_file() and content_hash(path) != known), "")
+    changed = (path for path, known in paths.items() if path.is_file() and content_hash(path) != known)
+    patterns = (pattern for name in args.DATA_FILES for pattern in flags.get(name) or ())
+    read = (set(map(Path, glob.glob(pattern, recursive=True))) for pattern in patterns)
+    added = (path for found in read if found & paths.keys() for path in sorted(found - paths.keys()))
+    return next((str(path) for path in itertools.chain(changed, added)), "")
 
 
 def remove(output_dir: Path) -> None:

@@ -21,8 +21,11 @@ TOKEN_SCORES = ("perplexity", "cross_entropy", "bits_per_byte", "accuracy")
 MAX_CLASSES = 30  # a larger matrix cannot be read
 CONTINUATIONS, PROMPT, CONTINUATION = 3, 32, 64  # how many samples, and their lengths in tokens
 TEMPERATURE = 0.8
-LOAD = "from transformers import AutoTokenizer, {0}\n\n"
+LOAD = "from transformers import AutoTokenizer, {0}{1}\n\n"
 LOAD += 'tokenizer, model = AutoTokenizer.from_pretrained("{{folder}}"), {0}.from_pretrained("{{folder}}")\n'
+SETTINGS = 'model.generation_config = GenerationConfig.from_pretrained("{folder}/config")\n'
+WRITE = 'prompt = getattr(model.generation_config, "prefix", "") + "a text"\n'
+WRITE += 'print(tokenizer.batch_decode(model.generate(**tokenizer(prompt, return_tensors="pt")))[0])'
 
 
 def _no_plots(folder: Path, rows: list[dict]) -> list[Path]:
@@ -43,6 +46,7 @@ class Task:
     plot: Callable[[Path, list[dict[str, Any]]], list[Path]] = _no_plots  # draws the task's own plots
     answers: str = ""  # what it answers with
     unit: str = "rows"  # what a batch is made of
+    adapted: str = ""  # Python that uses the adapters in {folder}, where it is other than `use`
 
 
 def for_labels(splits: Splits, metric_name: str | None) -> Task:
@@ -56,6 +60,8 @@ def for_labels(splits: Splits, metric_name: str | None) -> Task:
         what="A text classifier",
         answers=f"It answers with {', '.join(f'`{name}`' for name in labels.names[:20]) or 'a number'}.",
         use='from transformers import pipeline\n\npipeline("text-classification", model="{folder}")("a text")',
+        adapted="from transformers import pipeline\n\n"
+        + 'pipeline("text-classification", model="{folder}", config="{folder}/config")("a text")',
         headline=metric_name or metrics.HEADLINE[labels.kind],
         shown=shown,
         describe=_labelled_rows(splits),
@@ -100,9 +106,8 @@ def for_texts(
     return Task(
         tag=tag,
         what=f"A model for {tag}",
-        use=LOAD.format("AutoModelForSeq2SeqLM")
-        + 'prompt = getattr(model.generation_config, "prefix", "") + "a text"\n'
-        + 'print(tokenizer.batch_decode(model.generate(**tokenizer(prompt, return_tensors="pt")))[0])',
+        use=LOAD.format("AutoModelForSeq2SeqLM", "") + WRITE,
+        adapted=LOAD.format("AutoModelForSeq2SeqLM", ", GenerationConfig") + SETTINGS + WRITE,
         headline=headline,
         shown=tuple(shown),
         answers=answers,

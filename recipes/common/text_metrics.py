@@ -19,8 +19,8 @@ from recipes.common.metrics import bootstrap
 
 DRAWS = 1000  # of the bootstrap
 ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
-LATIN = re.compile(r"[a-z\u00aa-\u024f\u1e00-\u1eff]+", re.IGNORECASE)
-LETTERS = re.compile(r"[^\W\d_]+")
+LATIN = re.compile(r"[a-z\u00aa-\u024f\u1e00-\u1eff]", re.IGNORECASE)
+LETTER = re.compile(r"[^\W\d_]")
 # By the first part of a language's code or name; other languages have 13a.
 BLEU_TOKENISERS = dict.fromkeys(("zh", "zho", "cmn", "yue", "wuu", "lzh", "chinese", "cantonese"), "zh")
 BLEU_TOKENISERS |= dict.fromkeys(("ja", "jpn", "japanese"), "ja-mecab")
@@ -151,7 +151,13 @@ class UnspacedTokenizer:
 def units(text: str) -> list[str]:
     """Lower-case words; each character of Chinese, Japanese and Thai alone; no punctuation."""
     spaced = UNSPACED.sub(lambda match: f" {match[0]} ", unicodedata.normalize("NFKC", text).lower())
-    return re.findall(r"\w+", spaced)
+    return "".join(letter if _is_of_a_word(letter) else " " for letter in spaced).split()
+
+
+@lru_cache(maxsize=2**16)
+def _is_of_a_word(letter: str) -> bool:
+    """Letters, digits, and the marks that Hindi and Tamil write as vowels."""
+    return letter.isalnum() or letter == "_" or unicodedata.category(letter).startswith("M")
 
 
 class StemmingTokenizer:
@@ -169,26 +175,28 @@ class StemmingTokenizer:
         return tokenize(text, self)
 
 
-def rouge_tokenizer(references: Sequence[str]) -> Any:
-    """rouge_score's default with stemming, as Hugging Face's script has it; for unspaced scripts characters, for other
-    scripts than Latin whole words: rouge_score drops all their letters."""
-    unspaced = any(UNSPACED.search(text) for text in references)
-    return UnspacedTokenizer() if unspaced or _is_mostly_not_latin(references) else StemmingTokenizer()
-
-
-def _is_mostly_not_latin(texts: Sequence[str]) -> bool:
-    """By letters: a Greek one in a formula makes no text Greek."""
-    latin, letters = (sum(len("".join(one.findall(text))) for text in texts) for one in (LATIN, LETTERS))
-    return 2 * latin < letters
+def is_mostly_latin(text: str) -> bool:
+    """By words, of which an unspaced script's characters are one each: a Greek letter in a formula, or a Chinese name,
+    makes no English text Greek or Chinese."""
+    words = [word for word in units(text) if LETTER.search(word)]
+    return 2 * sum(bool(LATIN.match(word)) for word in words) >= len(words)
 
 
 def rouge_scores(hypotheses: Sequence[str], references: Sequence[str], interval: bool = True) -> dict[str, float]:
-    """rouge1, rouge2, rougeL and rougeLsum: mean F1 in percent, and their 95 % bootstrap intervals."""
+    """rouge1, rouge2, rougeL and rougeLsum: mean F1 in percent, and their 95 % bootstrap intervals.
+
+    Of a reference in Latin script by rouge_score's stemmed words, as in Hugging Face's script; of another one, all of
+    whose letters rouge_score drops, by `units`.
+    """
     from rouge_score import rouge_scorer
 
-    scorer = rouge_scorer.RougeScorer(list(ROUGE), tokenizer=rouge_tokenizer(references))
+    stems, whole = (
+        rouge_scorer.RougeScorer(list(ROUGE), tokenizer=one) for one in (StemmingTokenizer(), UnspacedTokenizer())
+    )
     rows = [
-        scorer.score("\n".join(sentences(reference)), "\n".join(sentences(hypothesis)))
+        (stems if is_mostly_latin(reference) else whole).score(
+            "\n".join(sentences(reference)), "\n".join(sentences(hypothesis))
+        )
         for reference, hypothesis in zip(references, hypotheses, strict=True)
     ]
     found = {}

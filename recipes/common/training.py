@@ -107,7 +107,8 @@ def _claim(output_dir: Path, arguments: Any, resolved: dict[str, Any]) -> bool:
     """Whether the run that was asked for is complete; refuses a folder that holds another one."""
     if output_dir.exists() and not output_dir.is_dir():
         raise Refusal(f"{output_dir} is a file", "--output_dir", "name a folder")
-    if arguments.overwrite_output_dir:
+    if arguments.overwrite_output_dir and output_dir.exists():
+        report.lock(output_dir)  # nothing of a run that still goes on is removed
         report.remove(output_dir)
     earlier = report.earlier(output_dir)
     if earlier is None:
@@ -126,7 +127,7 @@ def _claim(output_dir: Path, arguments: Any, resolved: dict[str, Any]) -> bool:
         goes_on = "" if complete else f"--allow_changed {' '.join(changed)} goes on all the same; "
         fix = f"{goes_on}another --output_dir keeps both; --overwrite_output_dir begins anew"
         raise Refusal(f"{output_dir} holds a run with other arguments: {shown}", "--output_dir", fix)
-    if complete and (path := report.other_data(facts)):
+    if complete and (path := report.other_data(facts, resolved)):
         fix = "another --output_dir keeps both; --overwrite_output_dir begins anew"
         raise Refusal(f"{output_dir} holds a run on other data: {path} has changed since", "--output_dir", fix)
     if complete:

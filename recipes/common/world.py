@@ -82,12 +82,21 @@ def _asked_of_accelerate() -> int | None:
     begin = " ".join(words[:4])  # python …/accelerate launch, or python -m accelerate.commands.launch
     if "accelerate" not in begin or "launch" not in begin:
         return None
-    if "--num_processes" in words:
-        return int(words[words.index("--num_processes") + 1])
+    if number := _flag(words, "num_processes"):
+        return int(number)
     from accelerate.commands.config.config_args import default_config_file, load_config_from_file
 
-    file = words[words.index("--config_file") + 1] if "--config_file" in words else default_config_file
+    file = _flag(words, "config_file") or default_config_file
     return load_config_from_file(file).num_processes if Path(file).is_file() else None
+
+
+def _flag(words: list[str], name: str) -> str:
+    """The value of --some_flag, --some-flag or --some_flag=…, or ""."""
+    for place, word in enumerate(words):
+        flag, equals, value = word.partition("=")
+        if flag.replace("-", "_") == f"__{name}":
+            return value if equals else words[place + 1]
+    return ""
 
 
 def lost_another(error: Exception) -> bool:
