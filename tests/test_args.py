@@ -412,18 +412,6 @@ def test_losses_that_are_not_finite_are_shown(parse):
     assert parse()[1].logging_nan_inf_filter is False
 
 
-@pytest.mark.parametrize(
-    ("values", "workers"),
-    [({}, 2), ({"dataloader_num_workers": 1}, 1), ({"streaming": True}, None), ({"use_cpu": True}, None)],
-)
-def test_beside_a_gpu_processes_make_its_batches(values, workers, monkeypatch):
-    """Not of a stream, whose order follows from their number."""
-    monkeypatch.setattr("sys.platform", "linux")
-    monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
-    args._default_hardware(values)  # TrainingArguments would look for the GPU itself
-    assert values.get("dataloader_num_workers") == workers
-
-
 def test_a_model_is_pushed_once(parse):
     """Trainer uploads at every save, and its arguments with the token, too."""
     assert parse("--push_to_hub")[1].hub_strategy == "end"
@@ -442,17 +430,6 @@ def test_a_configuration_that_is_named_replaces_the_recipe_s_model(parse):
     assert training_arguments.learning_rate == 5e-5  # Trainer's own
 
 
-def test_more_processes_than_gpus_are_refused(monkeypatch):
-    monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
-    monkeypatch.setattr("torch.accelerator.device_count", lambda: 2)
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    args._default_hardware({})
-    monkeypatch.setenv("LOCAL_RANK", "2")
-    with pytest.raises(Refusal, match="more processes than GPUs, of which this machine has 2"):
-        args._default_hardware({})
-
-
 @pytest.mark.parametrize("flag", ["--bf16", "--no_bf16"])
 def test_a_precision_that_was_chosen_is_kept(flag, parse):
     argv = ["--bf16"] if flag == "--bf16" else ["--bf16", "False"]
@@ -461,7 +438,7 @@ def test_a_precision_that_was_chosen_is_kept(flag, parse):
 
 @pytest.mark.parametrize("multiplies", [True, False])
 def test_the_precision_is_the_one_that_the_hardware_multiplies_in(multiplies, parse, monkeypatch, capsys):
-    monkeypatch.setattr("recipes.common.args.has_bf16", lambda use_cpu: multiplies)
+    monkeypatch.setattr("recipes.common.defaults.has_bf16", lambda use_cpu: multiplies)
     assert parse()[1].bf16 is multiplies
     assert "note" not in capsys.readouterr().err
     assert parse("--bf16")[1].bf16 is True

@@ -1,24 +1,19 @@
 """Sources -> checked splits: every row is read once, checked and accounted for before any model is loaded."""
 
-import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import datasets
 import numpy
-import pyarrow
-from datasets.fingerprint import generate_random_fingerprint
-from tqdm import tqdm
 
 from recipes.common import files, labels, sources, world
 from recipes.common.args import Arguments
 from recipes.common.errors import Refusal, nearest, note, warn
 from recipes.common.sources import Reading, Source
-from recipes.common.spool import Spool
+from recipes.common.tables import Chosen, Table
 
 LIMITS = {"train": "max_train_samples", "validation": "max_eval_samples", "test": "max_predict_samples"}
 HELD_OUT = "held out for validation"
@@ -29,7 +24,6 @@ SYNONYMS = {
 }
 STREAMED_EVALUATION = 1000  # rows of a remote stream that are held out, unless --max_eval_samples says otherwise
 SHUFFLED = 10_000  # rows of a stream that are shuffled together
-TRACKED_ROWS = 1_000_000  # duplicates are looked for among so many rows: about 0.1 GB
 
 
 @dataclass(frozen=True)
@@ -119,8 +113,8 @@ def load(
     return Splits(*data, columns.texts, is_pair, columns.target, decided, accounting, hashes, whole)
 
 
-def _columns(texts: Columns, label: Columns | None, target: Columns | None, found: dict, removed: set) -> "_Chosen":
-    columns = _Chosen(choose(texts, found, removed))
+def _columns(texts: Columns, label: Columns | None, target: Columns | None, found: dict, removed: set) -> Chosen:
+    columns = Chosen(choose(texts, found, removed))
     if label:
         (columns.label,) = choose(label, found, removed, optional_in=("test",))
     if target:
@@ -128,14 +122,14 @@ def _columns(texts: Columns, label: Columns | None, target: Columns | None, foun
     return columns
 
 
-def _read(source: Source, columns: "_Chosen", streaming: bool, held_out: Any, most: int | None) -> "_Table":
+def _read(source: Source, columns: Chosen, streaming: bool, held_out: Any, most: int | None) -> Table:
     streamed = streaming and source.name == "train"
-    table = _Table(source, columns, streamed, held_out if streamed else None)
+    table = Table(source, columns, streamed, held_out if streamed else None)
     table.read(most if streamed else None)
     return table
 
 
-def _decide(tables: dict[str, "_Table"], names: list[str] | None, do_regression: bool | None, trained: Any) -> Any:
+def _decide(tables: dict[str, Table], names: list[str] | None, do_regression: bool | None, trained: Any) -> Any:
     if not (trained and "-1" in trained.names):
         _hide_unknown(tables)
     column = next(iter(tables.values())).columns.label
@@ -191,181 +185,7 @@ def _missing_column(missing: str, present: list[str], all_columns: list[str], wh
     return Refusal(f"no column {missing!r}; columns: {', '.join(all_columns)}", where, fix)
 
 
-@dataclass
-class _Chosen:
-    """The columns that are read: the texts, and a label or a target text where the task has one."""
-
-    texts: tuple[str, ...]
-    label: str = ""
-    target: str = ""
-
-    @property
-    def all(self) -> tuple[str, ...]:
-        return tuple(name for name in (*self.texts, self.label, self.target) if name)
-
-    @property
-    def written(self) -> tuple[str, ...]:
-        """The columns of the splits, but for the encoded labels."""
-        return tuple(name for name in ("row_id", *self.texts, self.target) if name)
-
-
-@dataclass
-class _Table:
-    """One split while it is read: texts on disk, what is known of the labels, and the account of the rows."""
-
-    source: Source
-    columns: _Chosen
-    streamed: bool
-    held_out: tuple[int, int] | None = None  # of a stream: percentage and seed
-    spool: Spool = field(init=False)
-    label_values: list[Any] = field(default_factory=list)
-    labels_seen: labels.Seen = field(default_factory=labels.Seen)
-    skipped: Counter = field(default_factory=Counter)
-    digests: dict[bytes, int] = field(default_factory=dict)  # of the texts -> a hash of the label
-    duplicates: int = 0
-    contradictions: int = 0
-    rows_read: int = 0
-    unused: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        self.spool = Spool(self.columns.written)
-
-    @property
-    def is_test(self) -> bool:
-        return self.source.name == "test"
-
-    @property
-    def account(self) -> dict[str, Any]:
-        """read = used + the sum of skipped, always."""
-        used = self.rows_read - sum(self.skipped.values())
-        return {"read": self.rows_read, "used": used, "skipped": dict(self.skipped)}
-
-    def read(self, most: int | None = None) -> None:
-        """One pass over the source: checks, counts and (unless streaming) keeps every usable row.
-
-        Of a remote stream only as much is read as holds `most` rows to evaluate on; the rest is checked in training.
-        """
-        for row, texts, label in self.usable(count=True):
-            if most and (self.spool.rows >= most or self.rows_read >= 100 * most):
-                break
-            if self.streamed and not self._is_held_out(texts):
-                continue
-            self.spool.add(row, *texts)
-            if self.columns.label:
-                self.label_values.append(label)
-        if not self.account["used"]:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in self.skipped.items())
-            fix = f"check the columns {', '.join(self.columns.all)}"
-            raise Refusal(f"no usable row ({reasons})", self.source.place(1), fix)
-
-    def usable(self, count: bool = False) -> Iterator[tuple[int, list[str], Any]]:
-        """Triples of row number, texts (the target last) and label; skips, or refuses, what cannot be used."""
-        rows = self.source.rows()
-        progress = tqdm(rows, f"reading {self.source.name}", unit=" rows", delay=2, leave=False, disable=not count)
-        for row, (number, values) in enumerate(progress):
-            where = partial(self.source.place, number)
-            texts = [self._text(values, name, where) for name in self.columns.texts]
-            if self.columns.target:
-                texts.append(self._text({self.columns.target: None} | values, self.columns.target, where))
-            label = values.get(self.columns.label)
-            label = None if labels.is_missing(label) else label
-            reason = self._reason_to_skip(texts, label)
-            if count:
-                self._count(values, texts, label, reason, where)
-            if not reason:
-                yield row, texts, label
-
-    def _count(self, values: dict, texts: list[str], label: Any, reason: str, where: Any) -> None:
-        self.rows_read += 1
-        if self.rows_read == 1:
-            self.unused = tuple(name for name in values if name not in self.columns.all)
-        if reason:
-            self.skipped.update([reason])
-            return
-        if label is not None:
-            self.labels_seen.add(label, where())
-        self._track(texts, label)
-
-    def _text(self, values: dict, name: str, where: Any) -> str:
-        if name not in values:
-            fix = f"give every row the same columns: {', '.join(self.columns.all)}"
-            raise Refusal(f"the row has no {name!r}", where(), fix)
-        text = values[name]
-        if text is None:
-            return ""
-        if not isinstance(text, str):
-            what = f"{name!r} must be a text, not {type(text).__name__}: {text}"
-            raise Refusal(what, where(), f"write it in quotes, or name another column than {name!r}")
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            what = f"{name!r} holds half a character ({text[error.start]!r})"
-            raise Refusal(what, where(), "write the file again with a tool that keeps Unicode whole") from None
-        return text
-
-    def _reason_to_skip(self, texts: list[str], label: Any) -> str:
-        """Test rows are never skipped: each gets its prediction. Blank lines are part of a text that runs on."""
-        if self.is_test:
-            return ""
-        if not (self.columns.label or self.columns.target):
-            return "" if texts[0].strip() or self._runs_on(texts[0]) else "empty text"
-        if not all(text.strip() for text in texts):
-            return "empty text"
-        return "no label" if self.columns.label and label is None else ""
-
-    def _runs_on(self, text: str) -> bool:
-        return text.endswith("\n") if self.source.runs_on is None else self.source.runs_on
-
-    def _track(self, texts: list[str], label: Any) -> None:
-        """Remembers which texts there were; the lines of a text that runs on repeat as they like."""
-        if self.rows_read > TRACKED_ROWS or not any(texts) or self._runs_on(texts[0]):
-            return
-        digest = hashlib.blake2b("\0".join(texts).encode(), digest_size=8).digest()
-        if digest in self.digests:
-            self.duplicates += 1
-            self.contradictions += self.digests[digest] != hash(str(label))
-        self.digests.setdefault(digest, hash(str(label)))
-
-    def drop_label(self, value: Any) -> None:
-        """Takes back a label: its rows count as having none."""
-        if self.labels_seen.counts.pop(value, None) is None:
-            return
-        self.label_values = [None if label == value else label for label in self.label_values]
-        if not self.labels_seen.counts:
-            self.labels_seen = labels.Seen()
-
-    def _is_held_out(self, texts: list[str]) -> bool:
-        """By a hash of the texts, so that every pass, and every copy of a row, decides alike."""
-        if self.held_out is None:
-            return False
-        percentage, seed = self.held_out
-        digest = hashlib.blake2b("\0".join(texts).encode(), digest_size=8, salt=str(seed).encode()[:16]).digest()
-        return int.from_bytes(digest, "big") % 10_000 < percentage * 100
-
-    def dataset(self, decided: labels.Labels | None) -> datasets.Dataset | datasets.IterableDataset:
-        """The rows that were kept, or a stream that reads them again."""
-        if self.streamed:
-            return datasets.IterableDataset.from_generator(partial(self._stream, decided))
-        return self.kept(decided)
-
-    def kept(self, decided: labels.Labels | None) -> datasets.Dataset:
-        """The rows that the pass kept: all of them, or the part that a stream holds out."""
-        if not self.spool.rows:
-            fix = "raise --validation_split_percentage, or give a --validation_file"
-            raise Refusal("no row was held out for validation", self.source.place(1), fix)
-        table = self.spool.table
-        if decided is not None and self.labels_seen.types:
-            table = table.append_column("labels", pyarrow.array(decided.encode(self.label_values)))
-        return datasets.Dataset(table, fingerprint=generate_random_fingerprint())  # or it is hashed in memory
-
-    def _stream(self, decided: labels.Labels | None) -> Iterator[dict[str, Any]]:
-        for row, texts, label in self.usable():
-            if not self._is_held_out(texts):
-                labels_column = {"labels": decided.encode([label])[0]} if decided else {}
-                yield dict(zip(self.columns.written, (row, *texts), strict=True)) | labels_column
-
-
-def _hide_unknown(tables: dict[str, _Table]) -> None:
+def _hide_unknown(tables: dict[str, Table]) -> None:
     """GLUE writes -1 for the labels of its test sets: where training has no such class, they are no labels. Among other
     ratings it is one."""
     known = [table.labels_seen.counts for name, table in tables.items() if name != "test"]
@@ -376,7 +196,7 @@ def _hide_unknown(tables: dict[str, _Table]) -> None:
 
 
 def _hold_out(
-    table: _Table, train: Any, arguments: Arguments, seed: int, decided: labels.Labels | None
+    table: Table, train: Any, arguments: Arguments, seed: int, decided: labels.Labels | None
 ) -> dict[str, Any]:
     """train and validation: the end of a text that runs on; or rows that are drawn with the seed, of which every class
     keeps its share where each has rows enough."""
@@ -434,7 +254,7 @@ def _set_steps(training_arguments: Any, rows: int) -> None:
         training_arguments.max_steps = math.ceil(steps * training_arguments.num_train_epochs)
 
 
-def _warn(tables: dict[str, _Table]) -> None:
+def _warn(tables: dict[str, Table]) -> None:
     """Duplicates, overlaps, skipped rows and unused columns: each in one line, with its count."""
     for name, table in tables.items():
         for reason, count in table.skipped.items():

@@ -20,6 +20,7 @@ from recipes.common.vocabularies import ROBERTA_LIKE, T5_LIKE, train_tokenizer
 
 BATCH = 1000  # rows that are read at once
 BODY = (torch.nn.Embedding, torch.nn.ModuleList)  # what a model's head has none of
+CLASSIFIERS = ("classifier", "score")  # which PEFT saves whole by itself
 
 
 class Texts:
@@ -144,9 +145,6 @@ def load_model(
     if arguments.freeze_encoder:
         model.base_model.requires_grad_(False)
     return model
-
-
-CLASSIFIERS = ("classifier", "score")  # which PEFT saves whole by itself
 
 
 def _in_4_bit(auto_class: Any, config: PretrainedConfig) -> BitsAndBytesConfig:

@@ -22,8 +22,8 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-from recipes.common import args, card
-from recipes.common.args import ROOT
+from recipes.common import card
+from recipes.common.args import DATA_FILES, ROOT
 from recipes.common.configuration import PlainLoader
 from recipes.common.data import Splits
 from recipes.common.errors import Refusal, visible
@@ -104,7 +104,7 @@ def other_data(facts: dict[str, Any], flags: dict[str, Any]) -> str:
     of a pattern; "" where there is none. Files that are gone count for nothing."""
     paths = {Path(name): known for name, known in facts.get("data_sha256", {}).items()}
     changed = (path for path, known in paths.items() if path.is_file() and content_hash(path) != known)
-    patterns = (pattern for name in args.DATA_FILES for pattern in flags.get(name) or ())
+    patterns = (pattern for name in DATA_FILES for pattern in flags.get(name) or ())
     read = (set(map(Path, glob.glob(pattern, recursive=True))) for pattern in patterns)
     added = (path for found in read if found & paths.keys() for path in sorted(found - paths.keys()))
     return next((str(path) for path in itertools.chain(changed, added)), "")

@@ -13,7 +13,7 @@ import datasets
 import transformers
 from transformers import EarlyStoppingCallback, set_seed
 
-from recipes.common import allocation, args, checkpoints, engines, manifests, report, signals, world
+from recipes.common import allocation, args, checkpoints, defaults, engines, manifests, report, signals, world
 from recipes.common.data import Splits
 from recipes.common.errors import COMPLETE, Refusal, is_main_process, note, visible_lines
 from recipes.common.tasks import Task
@@ -89,9 +89,9 @@ def run(
 def _judge_by(headline: str, trainer: Trainer) -> None:
     """The best model is the one of the best headline metric; by Trainer's choice, the loss, an early epoch wins whose
     accuracy is a point or two lower: the loss rises as soon as the model grows sure of its errors."""
-    if trainer.args.metric_for_best_model == args.HEADLINE:
+    if trainer.args.metric_for_best_model == defaults.HEADLINE:
         trainer.args.metric_for_best_model = headline
-        trainer.args.greater_is_better = headline not in args.LOWER_IS_BETTER
+        trainer.args.greater_is_better = headline not in defaults.LOWER_IS_BETTER
 
 
 def _quiet(training_arguments: Any) -> None:
