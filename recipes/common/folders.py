@@ -1,15 +1,40 @@
 """A model's folder -> what lies in it: nothing outside is read, no code is run, damage is refused in one line."""
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from recipes.common.errors import Refusal, disk_error, reason
+from recipes.common.errors import Refusal, did_you_mean, disk_error, reason
 
 ADAPTED = "config"  # the folder, beside an adapter, with the configuration (labels, …) of the model under it
+
+
+def named(name: str, flag: str) -> str:
+    """The folder that a name means, with ~ resolved, or the name itself where it is one of the Hub.
+
+    Refuses a path at which there is no folder: the Hub would be asked for it, and the answer would be about a network.
+    """
+    path = Path(os.path.expanduser(name))
+    if path.is_dir():
+        return os.path.expanduser(name)
+    if path.exists():
+        raise Refusal(f"{name} is a file, not a checkpoint", flag, f"name its folder: {path.parent}")
+    if name.startswith((".", "/", "~")) or len(path.parts) > 2:
+        fix = "check the path; it is relative to the current folder"
+        raise Refusal(f"no folder {name}", flag, _near(path) or fix)
+    return name
+
+
+def _near(path: Path) -> str:
+    """The folder that a mistyped path may mean, or those beside it; "" where nothing is there."""
+    if len(path.parts) == 1 or not path.parent.is_dir():
+        return ""
+    beside = sorted(str(found) for found in path.parent.iterdir() if found.is_dir())
+    return did_you_mean(str(path), beside, f"{path.parent} holds {', '.join(beside[:5]) or 'no folders'}")
 
 
 def load(auto_class: Any, name: str, flag: str, trust_remote_code: bool, **options: Any) -> Any:
@@ -28,7 +53,8 @@ def load(auto_class: Any, name: str, flag: str, trust_remote_code: bool, **optio
             what = f"the checkpoint {name} does not fit this task's sizes"
             raise Refusal(what, flag, "a new head: --ignore_mismatched_sizes; otherwise another checkpoint") from None
         fix = "check the name or path and the network; a folder needs config.json, weights and tokenizer files"
-        raise Refusal(f"cannot load {name}: {reason(error)}", flag, fix) from None
+        missing = "" if Path(name).is_dir() else _near(Path(name))
+        raise Refusal(f"cannot load {name}: {reason(error)}", flag, missing or fix) from None
 
 
 def check(folder: Path, flag: str) -> None:

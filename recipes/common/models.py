@@ -317,9 +317,6 @@ def trained_labels(arguments: Arguments, training_arguments: Any) -> Labels | No
 
 def _from_hub(auto_class: Any, name: str, flag: str, arguments: Arguments, **options: Any) -> Any:
     """from_pretrained with the Hub's flags."""
-    if Path(name).exists() and not Path(name).is_dir():
-        raise Refusal(f"{name} is a file, not a checkpoint", flag, f"name its folder: {Path(name).parent}")
-    if name.startswith((".", "/", "~")) and not Path(name).expanduser().is_dir():
-        raise Refusal(f"no folder {name}", flag, "check the path; it is relative to the current folder")
+    name = folders.named(name, flag)
     options |= {"cache_dir": arguments.cache_dir, "revision": arguments.model_revision, "token": arguments.token}
     return folders.load(auto_class, name, flag, arguments.trust_remote_code, **options)

@@ -218,6 +218,7 @@ def open_folder(folder: str, trust_remote_code: bool = False) -> Folder:
 
 def config_of(path: Path, trust_remote_code: bool = False) -> Any:
     """The configuration of a trained folder; an adapter's is that of the model under it."""
+    path = Path(folders.named(str(path), "the folder"))
     folder = path / ADAPTED if (path / "adapter_config.json").is_file() else path
     if not (folder / "config.json").is_file():
         raise Refusal(f"{path} holds no trained model", "the folder", "name a run's --output_dir")
