@@ -22,6 +22,7 @@ def _names(incomplete: str) -> list[str]:
 
 
 Name = Annotated[str, typer.Argument(help="The recipe's name.", autocompletion=_names)]
+Encoding = Annotated[str, typer.Option(help="Encoding of files that are not UTF-8 or UTF-16: gb18030, cp1252, …")]
 DryRun = Annotated[bool, typer.Option("--dry-run", "--dry_run", help="Print the command only.")]
 
 
@@ -75,9 +76,10 @@ def predict(
     folder: Annotated[str, typer.Argument(help="A trained folder.")],
     texts: Annotated[list[str] | None, typer.Argument(help="Texts; without any, one a line of standard input.")] = None,
     file: Annotated[
-        Path | None, typer.Option(help="Read the texts from a file (txt csv tsv json jsonl parquet).")
+        Path | None, typer.Option(help="Read the texts from a file (txt csv tsv json jsonl parquet arrow xlsx).")
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Write the answers there as jsonl.")] = None,
+    encoding: Encoding = "",
     batch_size: Annotated[int, typer.Option("--batch_size", "--batch-size", min=1)] = 32,
     trust_remote_code: Annotated[bool, typer.Option("--trust_remote_code")] = False,
 ) -> None:
@@ -87,10 +89,10 @@ def predict(
     from recipes.common import files
     from recipes.common.predict import open_folder
 
-    path = files.expand([str(file)], "--file")[0] if file else None
+    path = files.one(file, "--file", encoding) if file else None
     with files.rows_to(output, path) as write:
         model = open_folder(folder, trust_remote_code)
-        asked = model.texts(path) if path else texts or (line.rstrip("\r\n") for line in sys.stdin)
+        asked = model.texts(path, encoding) if path else texts or (line.rstrip("\r\n") for line in sys.stdin)
         for answer in tqdm(model.answers(asked, batch_size), "predicting", unit=" texts", delay=2, leave=False):
             if output:
                 write(answer)
@@ -114,6 +116,7 @@ def generate(
     repetition_penalty: Annotated[float, typer.Option("--repetition_penalty", min=0.1)] = 1.0,
     no_repeat_ngram_size: Annotated[int, typer.Option("--no_repeat_ngram_size", min=0)] = 0,
     num_return_sequences: Annotated[int, typer.Option("--num_return_sequences", min=1, help="Texts a prompt.")] = 1,
+    encoding: Encoding = "",
     forbidden_words: Annotated[Path | None, typer.Option("--forbidden_words", help="A file, one word a line.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed writes the same texts.")] = 42,
     trust_remote_code: Annotated[bool, typer.Option("--trust_remote_code")] = False,
@@ -127,7 +130,7 @@ def generate(
         **{"num_beams": num_beams, "repetition_penalty": repetition_penalty},
         **{"no_repeat_ngram_size": no_repeat_ngram_size, "num_return_sequences": num_return_sequences},
     }
-    run(Settings(folder, prompt or [], file, output, forbidden_words, seed, trust_remote_code, settings))
+    run(Settings(folder, prompt or [], file, output, forbidden_words, seed, trust_remote_code, settings, encoding))
 
 
 tokenizers = typer.Typer(help="Train tokenizers.", no_args_is_help=True, rich_markup_mode=None)
@@ -136,17 +139,18 @@ app.add_typer(tokenizers, name="tokenizer")
 
 @tokenizers.command("train")
 def train_tokenizer(
-    paths: Annotated[list[str], typer.Argument(metavar="FILES", help="Texts (txt csv tsv json jsonl parquet, .gz).")],
+    paths: Annotated[list[str], typer.Argument(metavar="FILES", help="Texts (txt csv tsv json jsonl parquet …).")],
     algorithm: Annotated[str, typer.Option(help="wordpiece, bpe, unigram or char.")] = "bpe",
     vocab_size: Annotated[int, typer.Option("--vocab_size", min=1)] = 8000,
     model_type: Annotated[str, typer.Option("--model_type", help="Whose special tokens: bert, gpt2, t5, …")] = "gpt2",
     text_column_name: Annotated[str, typer.Option("--text_column_name")] = "text",
+    encoding: Encoding = "",
     output_dir: Annotated[Path, typer.Option("--output_dir")] = Path("outputs/tokenizer"),
 ) -> None:
     """Train a tokenizer on texts and report how well it fits them."""
     from tools import tokenizer
 
-    found = tokenizer.train(paths, algorithm, vocab_size, model_type, text_column_name, output_dir)
+    found = tokenizer.train(paths, algorithm, vocab_size, model_type, text_column_name, output_dir, encoding)
     print(tokenizer.render(found, output_dir))
 
 

@@ -24,8 +24,26 @@ def json_lines(rows):
 FILES = {
     "no such file": ({}, ["--train_file", "trian.csv"], ["trian.csv", "--train_file", "did you mean train.csv"]),
     "a glob that matches nothing": ({}, ["--train_file", "parts-*.jsonl"], ["parts-*.jsonl", "--train_file"]),
-    "a folder": ({"folder/x.csv": GOOD}, ["--train_file", "folder"], ["folder is a folder", "folder/*.jsonl"]),
-    "an unknown type": ({"data.xlsx": GOOD}, ["--train_file", "data.xlsx"], ["data.xlsx", "csv"]),
+    "a folder of two kinds": (
+        {"folder/x.csv": GOOD, "folder/y.jsonl": "{}"},
+        ["--train_file", "folder"],
+        ["several kinds (csv, jsonl)", "folder/*.csv"],
+    ),
+    "a folder of all splits": (
+        {"folder/train.csv": GOOD, "folder/test.csv": GOOD},
+        ["--train_file", "folder"],
+        ["several purposes", "folder/t"],
+    ),
+    "a folder of other files": ({"folder/x.bin": GOOD}, ["--train_file", "folder"], ["no file that can be read"]),
+    "an unknown type": ({"data.bin": GOOD}, ["--train_file", "data.bin"], ["data.bin", "csv"]),
+    "an old Excel file": ({"data.xls": GOOD}, ["--train_file", "data.xls"], ["data.xls", "save it as .xlsx"]),
+    "Excel in name only": ({"data.xlsx": GOOD}, ["--train_file", "data.xlsx"], ["not a readable Excel file"]),
+    "files in one word": (
+        {"b.csv": GOOD},
+        ["--train_file", "train.csv,b.csv"],
+        ["no such file", "put spaces between files, not commas: train.csv b.csv"],
+    ),
+    "an address": ({}, ["--train_file", "https://x.org/a.csv"], ["no such file", "download it", "curl -LO"]),
     "an empty file": ({"e.csv": ""}, ["--train_file", "e.csv"], ["empty", "e.csv"]),
     "a header only": ({"h.csv": "text,label\n"}, ["--train_file", "h.csv"], ["no rows", "h.csv"]),
     "a renamed text column": (

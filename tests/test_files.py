@@ -285,7 +285,7 @@ def test_a_name_that_no_file_can_have_is_a_file_that_is_not_there(name):
 def test_a_compressed_file_of_nothing_has_no_rows(ending, line_breaks, tmp_path):
     path = tmp_path / f"x.{ending}.gz"
     path.write_bytes(gzip.compress(b""))
-    assert list(files.read(path, line_breaks)) == []
+    assert list(files.read(path, files.Options(line_breaks=line_breaks))) == []
 
 
 def test_rows_that_are_written_replace_a_file_when_all_are_there(tmp_path):

@@ -26,6 +26,7 @@ class Settings:
     seed: int
     trust_remote_code: bool
     model: dict[str, Any]
+    encoding: str = ""
 
 
 def run(settings: Settings) -> None:
@@ -40,7 +41,7 @@ def run(settings: Settings) -> None:
         model = Continuer(settings.folder, settings.trust_remote_code)
         options = {name: value for name, value in settings.model.items() if value or name not in ZERO_IS_UNSET}
         if settings.forbidden_words:
-            (path,) = files.expand([str(settings.forbidden_words)], "--forbidden_words")
+            path = files.one(settings.forbidden_words, "--forbidden_words")
             options["bad_words_ids"] = model.forbidden(path) or None
         for prompt in prompts:
             model.check(prompt, options)
@@ -78,8 +79,8 @@ def _streamer(tokenizer: Any) -> Any:
 def _prompts(settings: Settings) -> Iterator[str]:
     yield from settings.prompts
     if settings.file:
-        (path,) = files.expand([str(settings.file)], "--file")
-        for number, row in files.read(path):
+        path = files.one(settings.file, "--file", settings.encoding)
+        for number, row in files.read(path, files.Options(settings.encoding)):
             text = row.get("prompt", row.get("text"))
             if not isinstance(text, str):
                 what = f"no column prompt or text; columns: {', '.join(row)}"

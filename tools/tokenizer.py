@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from recipes.common import files
+from recipes.common import decoding, files
 from recipes.common.errors import Refusal, visible
 from recipes.common.vocabularies import train_tokenizer
 
@@ -15,21 +15,30 @@ SAMPLES = 5
 class FileTexts:
     """The texts of files, as often as they are asked for."""
 
-    def __init__(self, paths: list[Path], column: str):
-        self.paths, self.column = paths, column
+    def __init__(self, paths: list[Path], column: str, encoding: str = ""):
+        self.paths, self.column, self.options = paths, column, files.Options(encoding)
 
     def __iter__(self) -> Iterator[str]:
         for path in self.paths:
-            for number, row in files.read(path):
+            for number, row in files.read(path, self.options):
                 if not isinstance(row.get(self.column), str):
                     what = f"no text in column {self.column!r}; columns: {', '.join(row)}"
                     raise Refusal(what, files.place(path, number), "say which it is: --text_column_name NAME")
                 yield row[self.column]
 
 
-def train(patterns: list[str], algorithm: str, vocab_size: int, model_type: str, column: str, output_dir: Path) -> dict:
+def train(
+    patterns: list[str],
+    algorithm: str,
+    vocab_size: int,
+    model_type: str,
+    column: str,
+    output_dir: Path,
+    encoding: str = "",
+) -> dict:
     """Trains and saves a tokenizer; its report: vocabulary, bytes a token, share of unknown tokens, samples."""
-    texts = FileTexts(files.expand(patterns, "FILES"), column)
+    decoding.check(encoding)
+    texts = FileTexts(files.expand(patterns, "FILES"), column, encoding)
     tokenizer = train_tokenizer(texts, algorithm, vocab_size, model_type)
     tokenizer.save_pretrained(output_dir)
     found = report(tokenizer, texts)

@@ -76,9 +76,12 @@ def setting(default: Any, help: str, **metadata: Any) -> Any:
 class DataArguments:
     """Where the rows come from; names and meanings are those of Hugging Face's examples."""
 
-    train_file: list[str] | None = setting(None, "Training data: files or globs (txt csv tsv json jsonl parquet, .gz).")
+    train_file: list[str] | None = setting(
+        None, "Training data: files, globs or a folder (txt csv tsv json jsonl parquet arrow xlsx; also packed)."
+    )
     validation_file: list[str] | None = setting(None, "Validation data; without it a part of the training data.")
     test_file: list[str] | None = setting(None, "Test data; labels may be missing.")
+    encoding: str | None = setting(None, "Encoding of files that are not UTF-8 or UTF-16: gb18030, cp1252, …")
     dataset_name: str | None = setting(None, "A data set on the Hugging Face Hub, or a local folder of one.")
     dataset_config_name: str | None = setting(None, "The configuration of that data set.")
     dataset_revision: str | None = setting(None, "The revision of that data set: branch, tag or commit.")

@@ -1,55 +1,92 @@
-"""Files -> rows: txt, csv, tsv, json, jsonl and parquet, each also .gz, read one row at a time with its place."""
+"""Paths, patterns and folders -> files, and files -> rows, one at a time, each with its place."""
 
-import csv
 import glob
-import gzip
 import hashlib
-import io
 import json
 import os
 import re
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from recipes.common.errors import Refusal, nearest
+from recipes.common import decoding, documents, tabular, unpacking, workbooks
+from recipes.common.errors import Refusal, nearest, warn
 
 Row = dict
-BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
-RATIO, FLOOR = 200, 1 << 25  # gzip packs text to a fifth, and at best to a thousandth; small files may do so
-LONGEST = 1 << 27  # bytes of a line, characters of a cell: text8, a well-known corpus, is one line of 10^8
-QUOTED_CELL = re.compile(r'"(?:[^"]|"")*"')
+Rows = Iterator[tuple[int, Row]]
+# Other endings of the same formats.
+ALIASES = {"text": "txt", "raw": "txt", "tokens": "txt", "md": "txt", "tab": "tsv", "ndjson": "jsonl"}
+ALIASES |= {"jsonlines": "jsonl", "pq": "parquet", "parq": "parquet", "feather": "arrow", "xlsm": "xlsx"}
+# What to do about files that are not read.
+ELSEWHERE = dict.fromkeys(("tar", "tgz", "7z", "rar", "lz4"), "unpack it, and name its files")
+ELSEWHERE |= dict.fromkeys(("xls", "xlsb", "ods", "numbers"), "save it as .xlsx, or as CSV UTF-8")
+ELSEWHERE |= dict.fromkeys(("pdf", "doc", "docx", "rtf", "html", "htm", "epub", "xml"), "save its text as a .txt file")
+WEB = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+# How the files of a folder may be called that are for another purpose than the others.
+PARTS = re.compile(r"(train|valid|validation|val|dev|test|eval)\b", re.IGNORECASE)
+SAVED, SAVED_SPLITS = "state.json", "dataset_dict.json"  # of the datasets library's save_to_disk
 
 
-def expand(patterns: list[str], flag: str, languages: Sequence[str] = ()) -> list[Path]:
-    """The files that paths and globs name, in order, each once; refuses a pattern that names none.
+@dataclass(frozen=True)
+class Options:
+    """How files are read beyond their format."""
+
+    encoding: str = ""  # of texts that are not UTF-8
+    line_breaks: bool = False  # a line of a .txt file that another follows keeps its line break
+    split: tuple[str, ...] = ()  # its usual names, which a JSON file or a folder may have beside others
+
+
+PLAIN = Options()
+
+
+def expand(patterns: list[str], flag: str, languages: Sequence[str] = (), split: Sequence[str] = ()) -> list[Path]:
+    """The files that paths, globs and folders name, in order, each once; refuses a pattern that names none.
 
     Names may end in a language where there are `languages`: train.en and train.de are parallel texts.
     """
+    decoding.begin_to_speak()
     paths: dict[Path, None] = {}
     for pattern in patterns:
-        found = [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern, recursive=True))
+        found = matching(pattern, split)
         if not found:
             raise Refusal(f"no such file: {pattern}", flag, _file_fix(pattern))
-        for name in found:
-            _check_readable(Path(name), flag, languages)
-            paths[Path(name)] = None
-    return list(paths)
+        for path in found:
+            _check_readable(path, flag, languages)
+            paths[path] = None
+    return _without_empty(list(paths), languages)
+
+
+def one(path: Path, flag: str, encoding: str = "") -> Path:
+    """The one file that a path or a glob names; refuses several, and an `encoding` that is none."""
+    decoding.check(encoding)
+    found = expand([str(path)], flag)
+    if len(found) > 1:
+        shown = ", ".join(map(str, found[:5]))
+        raise Refusal(f"{path} names {len(found)} files: {shown}", flag, "name one of them at a time")
+    return found[0]
+
+
+def matching(pattern: str, split: Sequence[str] = ()) -> list[Path]:
+    """The files that a path, a glob or a folder names, which may be none."""
+    home = os.path.expanduser(pattern)
+    found = [home] if os.path.exists(home) else sorted(glob.glob(home, recursive=True))
+    paths = (_inside(path, split) if path.is_dir() else [path] for path in map(Path, found))
+    return [path for some in paths for path in some]
 
 
 def language(path: Path, languages: Sequence[str]) -> str:
     """The language that a file name ends in (train.en, train.en.txt, train.en.gz), or an empty string."""
-    ending = path.name.lower().removesuffix(".gz").removesuffix(".txt").rpartition(".")[2]
+    name = path.stem if unpacking.packing(path) else path.name
+    ending = name.lower().removesuffix(".txt").rpartition(".")[2]
     return next((code for code in languages if code.lower() == ending), "")
 
 
-def read_parallel(paths: dict[str, Path]) -> Iterator[tuple[int, Row]]:
+def read_parallel(paths: dict[str, Path], encoding: str = "") -> Rows:
     """Pairs of (line, row) of texts that translate each other line by line; refuses texts of different lengths."""
-    readers = [_guarded(_read_text, path) for path in paths.values()]
+    readers = [_guarded(_read_text, path, Options(encoding)) for path in paths.values()]
     for number, found in enumerate(zip_longest(*readers), 1):
         if None in found:
             short = list(paths.values())[found.index(None)]
@@ -58,37 +95,28 @@ def read_parallel(paths: dict[str, Path]) -> Iterator[tuple[int, Row]]:
         yield number, {column: row["text"] for column, (_, row) in zip(paths, found, strict=True)}
 
 
-def read(path: Path, line_breaks: bool = False) -> Iterator[tuple[int, Row]]:
-    """Pairs of (number, row): the number is the line for text formats, the row for parquet and JSON arrays.
-
-    With `line_breaks` a line of a .txt file that another follows keeps its line break.
-    """
-    reader = _read_running_text if line_breaks and is_plain_text(path) else READERS[_format(path)]
-    yield from _guarded(reader, path)
+def read(path: Path, options: Options = PLAIN) -> Rows:
+    """Pairs of (number, row): the number is the line for text formats, the row for parquet, Arrow, Excel and JSON."""
+    yield from _guarded(READERS[_format(path)], path, options)
 
 
 def is_plain_text(path: Path) -> bool:
     """Whether the file's lines are its rows."""
-    return READERS[_format(path)] is _read_text
+    return _format(path) == "txt"
 
 
-def _guarded(reader: Callable[[Path], Iterator[tuple[int, Row]]], path: Path) -> Iterator[tuple[int, Row]]:
-    try:
-        yield from reader(path)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise Refusal(f"the gzip data is broken: {error}", str(path), "compress or download the file again") from None
-    except PermissionError:
-        raise Refusal("the file may not be read", str(path), f"chmod +r {path}") from None
-    except RecursionError:
-        raise Refusal("the JSON is nested too deeply", str(path), "write one flat object a row") from None
-    except _Bomb:
-        what = f"it unpacks to more than {RATIO} times its size"
-        raise Refusal(what, str(path), "unpack it yourself, if you know what it is") from None
+def class_names(path: Path) -> dict[str, list[str]]:
+    """The names of classes by column that a parquet or Arrow file of the datasets library holds."""
+    if _format(path) not in ("parquet", "arrow"):
+        return {}
+    from recipes.common import columnar
+
+    return columnar.class_names(path, _format(path))
 
 
 def place(path: Path, number: int) -> str:
     """Where a row stands: `file:line`, or `file, row N` for formats without lines."""
-    return f"{path}, row {number}" if _format(path) in ("json", "parquet") else f"{path}:{number}"
+    return f"{path}, row {number}" if _format(path) in WITHOUT_LINES else f"{path}:{number}"
 
 
 def content_hash(path: Path) -> str:
@@ -100,11 +128,27 @@ def content_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _guarded(reader: Callable[[Path, Options], Rows], path: Path, options: Options) -> Rows:
+    try:
+        yield from reader(path, options)
+    except PermissionError:
+        raise Refusal("the file may not be read", str(path), f"chmod +r {path}") from None
+    except RecursionError:
+        raise Refusal("the JSON is nested too deeply", str(path), "write one flat object a row") from None
+
+
 def _format(path: Path) -> str:
-    return path.name.lower().removesuffix(".gz").rpartition(".")[2]
+    """The format, by the ending of the name; of a packed file by that of what is packed."""
+    ending = unpacking.content_name(path).lower().rpartition(".")[2]
+    return ALIASES.get(ending, ending)
 
 
 def _file_fix(pattern: str) -> str:
+    """What to do about a path that names no file."""
+    if WEB.match(pattern):
+        return _web_fix(pattern)
+    if "," in pattern and all(map(matching, pattern.split(","))):
+        return f"put spaces between files, not commas: {pattern.replace(',', ' ')}"
     folder = Path(pattern).parent
     names = [path.name for path in folder.iterdir()] if os.path.isdir(folder) else []
     if not names:
@@ -113,236 +157,83 @@ def _file_fix(pattern: str) -> str:
     return f"did you mean {folder / close}?" if close else f"{folder} holds {', '.join(sorted(names)[:5])}"
 
 
+def _web_fix(address: str) -> str:
+    scheme = address.partition(":")[0].lower()
+    if scheme == "hf":
+        return "a data set of the Hub is named by --dataset_name OWNER/NAME"
+    if scheme == "file":
+        return f"name the path: {address.partition('://')[2]}"
+    command = {"s3": "aws s3 cp", "gs": "gcloud storage cp"}.get(scheme, "curl -LO")
+    return f"files are read from this machine: download it, for example {command} {address}"
+
+
+def _inside(folder: Path, split: Sequence[str]) -> list[Path]:
+    """The files of a folder that are its rows: of one format, and all for the same purpose."""
+    if (folder / SAVED_SPLITS).is_file():
+        return _saved_split(folder, split)
+    if (folder / SAVED).is_file():
+        return _saved_files(folder)
+    inside = sorted(path for path in folder.iterdir() if not path.name.startswith((".", "_")))
+    found = [path for path in inside if path.is_file() and _is_data(path)]
+    formats = sorted({_format(path) for path in found})
+    parts = {match[1].lower() for path in found if (match := PARTS.match(path.name))}
+    if not found:
+        fix = f"name files further down: '{folder}/**/*.txt'" if inside else "name the files"
+        raise Refusal(f"the folder {folder} holds no file that can be read", str(folder), fix)
+    if len(formats) > 1 or (parts and len(found) > 1):
+        why = f"files of several kinds ({', '.join(formats)})" if len(formats) > 1 else "files for several purposes"
+        names = ", ".join(path.name for path in found[:5])
+        fix = f"name the files that are meant, for example {found[0]} or '{folder}/*{found[0].suffix}'"
+        raise Refusal(f"the folder {folder} holds {why}: {names}", str(folder), fix)
+    decoding.say_once(f"{folder}: {len(found)} {formats[0]} files are read")
+    return found
+
+
+def _is_data(path: Path) -> bool:
+    is_note = path.stem.lower().startswith(unpacking.BESIDE)
+    return not is_note and unpacking.packing(path) != "zip" and _format(path) in READERS
+
+
+def _saved_split(folder: Path, split: Sequence[str]) -> list[Path]:
+    """The files of the wanted split, of what DatasetDict.save_to_disk left."""
+    present = [path.parent.name for path in sorted(folder.glob(f"*/{SAVED}"))]
+    chosen = next((name for name in split if name in present), None)
+    if chosen is None:
+        fix = f"name one of them: {folder}/{present[0] if present else 'train'}; or --dataset_name {folder}"
+        raise Refusal(f"the folder {folder} holds the splits {', '.join(present)}", str(folder), fix)
+    return _saved_files(folder / chosen)
+
+
+def _saved_files(folder: Path) -> list[Path]:
+    """The Arrow files that Dataset.save_to_disk left, in their order."""
+    try:
+        state = json.loads((folder / SAVED).read_text(encoding="utf-8"))
+        names = [entry["filename"] for entry in state["_data_files"]]
+        paths = [folder / name for name in names]
+        whole = bool(paths) and all(path.is_file() and path.resolve().parent == folder.resolve() for path in paths)
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        whole = False
+    if not whole or state.get("_indices_data_files"):
+        raise Refusal("this is not what save_to_disk leaves", str(folder / SAVED), "save the data set again")
+    return paths
+
+
 def _check_readable(path: Path, flag: str, languages: Sequence[str]) -> None:
-    if path.is_dir():
-        raise Refusal(f"{path} is a folder", flag, f"name its files: {path}/*.jsonl")
-    if _format(path) not in READERS and not language(path, languages):
-        known = ", ".join(READERS)
-        raise Refusal(f"{path.name}: unknown file type", flag, f"use one of {known}, each also with .gz")
-    if path.stat().st_size == 0:
-        raise Refusal("the file is empty", str(path), "give a file with at least one row")
+    ending = _format(path)
+    if ending not in READERS and not language(path, languages):
+        known = f"use one of {', '.join(READERS)}, each also with .gz, .bz2, .xz, .zst or .zip"
+        raise Refusal(f"{path.name}: unknown file type", flag, ELSEWHERE.get(ending, known))
 
 
-def _open(path: Path):
-    if path.suffix.lower() != ".gz":
-        return path.open("rb")
-    return io.BufferedReader(_Unpacked(path), FLOOR)  # so much is unpacked, and looked at, before the first row
-
-
-def check_ratio(path: Path) -> None:
-    """Refuses a gzip file that unpacks to more than it should; reads it once."""
-    for _ in _guarded(_unpacked, path):
-        pass
-
-
-def _unpacked(path: Path) -> Iterator[bytes]:
-    with io.BufferedReader(_Unpacked(path), FLOOR) as stream:
-        yield from iter(partial(stream.read, FLOOR), b"")
-
-
-class _Bomb(Exception):
-    """What is unpacked is out of all proportion to its file."""
-
-
-class _Unpacked(io.RawIOBase):
-    """The bytes of a gzip file, as long as there are less than RATIO times as many as were read for them."""
-
-    def __init__(self, path: Path):
-        self._file = path.open("rb")
-        self._stream = gzip.GzipFile(fileobj=self._file)
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self._stream.seek(offset, whence)
-
-    def readinto(self, buffer) -> int:
-        number = self._stream.readinto(buffer)
-        if self._stream.tell() >= max(FLOOR, RATIO * self._file.tell()):
-            raise _Bomb
-        return number
-
-    def close(self) -> None:
-        self._stream.close()
-        self._file.close()
-        super().close()
-
-
-def lines(path: Path) -> Iterator[str]:
-    """Decoded lines with their line ends; UTF-8 (with or without BOM) and UTF-16; broken bytes are refused by line."""
-    with _open(path) as stream:
-        head = stream.read(4096)
-        stream.seek(0)
-        encoding = next((name for mark, name in BYTE_ORDER_MARKS.items() if head.startswith(mark)), "utf-8")
-        if encoding != "utf-16" and b"\0" in head:
-            raise Refusal("this is not text: it holds NUL bytes", f"{path}:1", "save it as UTF-8 text")
-        if encoding == "utf-16":
-            yield from io.StringIO(_decode(path, stream.read(), encoding), newline="\n")
-            return
-        for number, line in enumerate(iter(partial(stream.readline, LONGEST), b""), 1):
-            if len(line) == LONGEST:
-                raise Refusal(f"a line of more than {LONGEST:,} bytes", f"{path}:{number}", "break it into lines")
-            yield _decode(path, line, encoding if number == 1 else "utf-8", number)
-
-
-def _decode(path: Path, data: bytes, encoding: str, number: int = 1) -> str:
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError as error:
-        what = f"byte 0x{data[error.start]:02x} at position {error.start + 1} of the line is not {encoding.upper()}"
-        fix = f"save the file as UTF-8, for example: iconv -f gb18030 -t utf-8 {path.name}"
-        raise Refusal(what, f"{path}:{number}", fix) from None
-
-
-def _read_text(path: Path) -> Iterator[tuple[int, Row]]:
-    for number, line in enumerate(lines(path), 1):
-        yield number, {"text": line.rstrip("\r\n")}
-
-
-def _read_running_text(path: Path) -> Iterator[tuple[int, Row]]:
-    """Lines with their breaks, so that the rows joined are the text; the last one has none: there the text ends."""
-    number, before = 0, None
-    for number, line in enumerate(lines(path), 1):
-        if before is not None:
-            yield number - 1, {"text": before}
-        before = line.replace("\r\n", "\n")
-    if before is not None:
-        yield number, {"text": before.removesuffix("\n")}
-
-
-def _read_csv(path: Path) -> Iterator[tuple[int, Row]]:
-    csv.field_size_limit(LONGEST)
-    text = lines(path)
-    header = next(text, "")
-    delimiter = ";" if ";" in header and "," not in header else ","
-    reader = csv.reader(_again(header, text), delimiter=delimiter, strict=True)
-    start = 1
-    columns: list[str] = []
-    try:
-        for cells in reader:
-            if columns and cells:
-                yield start, _named(columns, cells, f"{path}:{start}", delimiter)
-            elif cells:
-                columns = _header(cells, path)
-            start = reader.line_num + 1
-    except csv.Error as error:
-        fix = 'write a quote inside a quoted cell twice (""), and close every quote'
-        raise Refusal(f"malformed CSV: {error}", f"{path}:{start}", fix) from None
-
-
-def _read_tsv(path: Path) -> Iterator[tuple[int, Row]]:
-    columns: list[str] = []
-    for number, line in enumerate(lines(path), 1):
-        cells = [_unquoted(cell) for cell in line.rstrip("\r\n").split("\t")]
-        if not columns:
-            columns = _header(cells, path)
-        elif line.strip():
-            yield number, _named(columns, cells, f"{path}:{number}", "tab")
-
-
-def _again(first: str, rest: Iterable[str]) -> Iterator[str]:
-    yield first
-    yield from rest
-
-
-def _unquoted(cell: str) -> str:
-    return cell[1:-1].replace('""', '"') if QUOTED_CELL.fullmatch(cell) else cell
-
-
-def _header(cells: list[str], path: Path) -> list[str]:
-    columns = [cell.strip() for cell in cells]
-    twice = next((name for name in columns if columns.count(name) > 1), None)
-    if twice is not None:
-        raise Refusal(f"column {twice!r} stands twice in the header", f"{path}:1", "give every column its own name")
-    return columns
-
-
-def _named(columns: list[str], cells: list[str], where: str, delimiter: str) -> Row:
-    if len(cells) != len(columns):
-        fix = (
-            "put texts that hold the delimiter in double quotes" if delimiter != "tab" else "one tab between two cells"
-        )
-        what = f"{len(cells)} cells, but the header names {len(columns)} columns ({', '.join(columns)})"
-        raise Refusal(what, where, fix)
-    return dict(zip(columns, cells, strict=True))
-
-
-def _read_json_lines(path: Path) -> Iterator[tuple[int, Row]]:
-    for number, line in enumerate(lines(path), 1):
-        if line.strip():
-            yield number, _object(_parse(line, path, number), f"{path}:{number}")
-
-
-def _read_json(path: Path) -> Iterator[tuple[int, Row]]:
-    text = "".join(lines(path))
-    first = text.lstrip().partition("\n")[0]
-    if first.startswith("{") and first.rstrip().endswith("}") and text.strip() != first.strip():
-        yield from _read_json_lines(path)
-        return
-    rows = _parse(text, path)
-    if isinstance(rows, dict):
-        rows = rows.get("data", [rows])
-    for number, row in enumerate(rows if isinstance(rows, list) else [rows], 1):
-        yield number, _object(row, f"{path}, row {number}")
-
-
-def _parse(text: str, path: Path, number: int = 1):
-    try:
-        return JSON.decode(text)
-    except json.JSONDecodeError as error:
-        where = f"{path}:{number + error.lineno - 1}:{error.colno}"
-        raise Refusal(f"malformed JSON: {error.msg}", where, "write one complete JSON object a line") from None
-    except ValueError as error:  # a name that stands twice, an integer of thousands of digits
-        raise Refusal(f"JSON with two meanings or none: {error}", f"{path}:{number}", "write the row again") from None
-
-
-def _once(pairs: list[tuple[str, Any]]) -> Row:
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands twice in one object")
-    return row
-
-
-JSON = json.JSONDecoder(object_pairs_hook=_once)
-
-
-def _object(row, where: str) -> Row:
-    if not isinstance(row, dict):
-        what = f"a row must be a JSON object, not {type(row).__name__}"
-        raise Refusal(what, where, 'write rows as {"text": "...", "label": "..."}')
-    return row
-
-
-def _read_parquet(path: Path) -> Iterator[tuple[int, Row]]:
-    import pyarrow
-    import pyarrow.parquet
-
-    with _open(path) as stream:
-        source = pyarrow.BufferReader(stream.read()) if path.suffix.lower() == ".gz" else path
-    number = 0
-    try:
-        file = pyarrow.parquet.ParquetFile(source, page_checksum_verification=True)
-        left = max(FLOOR, RATIO * path.stat().st_size)
-        groups = (file.metadata.row_group(number) for number in range(file.metadata.num_row_groups))
-        if sum(group.total_byte_size for group in groups) > left:
-            raise _Bomb
-        for batch in file.iter_batches(64):  # a value may stand in the file once and in all its rows
-            left -= batch.nbytes
-            if left < 0:
-                raise _Bomb
-            for row in batch.to_pylist():
-                number += 1
-                yield number, row
-    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
-        if getattr(error, "errno", None):  # of the disk, not of the file
-            raise
-        what = f"not a readable parquet file: {error}"
-        raise Refusal(what, place(path, number + 1), "write or download the file again") from None
+def _without_empty(paths: list[Path], languages: Sequence[str]) -> list[Path]:
+    """The files that hold something; an empty one alone is refused, and one of several texts in parallel."""
+    empty = [path for path in paths if not path.stat().st_size]
+    parallel = [path for path in empty if language(path, languages)]
+    if parallel or (empty and len(empty) == len(paths)):
+        raise Refusal("the file is empty", str((parallel or empty)[0]), "give a file with at least one row")
+    for path in empty:
+        warn(f"{path} is empty: it adds no row")
+    return [path for path in paths if path not in empty]
 
 
 @contextmanager
@@ -367,6 +258,67 @@ def rows_to(path: Path | None, read: Path | None = None) -> Iterator[Callable[[R
             part.unlink()
 
 
+def _read_text(path: Path, options: Options) -> Rows:
+    found = decoding.lines(path, options.encoding)
+    if options.line_breaks:
+        yield from _running(found)
+        return
+    for number, line in enumerate(found, 1):
+        yield number, {"text": line.rstrip("\r\n")}
+
+
+def _running(lines: Iterable[str]) -> Rows:
+    """Lines with their breaks, so that the rows joined are the text; the last one has none: there the text ends."""
+    number, before = 0, None
+    for number, line in enumerate(lines, 1):
+        if before is not None:
+            yield number - 1, {"text": before}
+        before = line.replace("\r\n", "\n")
+    if before is not None:
+        yield number, {"text": before.removesuffix("\n")}
+
+
+def _data_lines(path: Path, options: Options) -> Iterator[str]:
+    """The file's lines; refuses a web page, which is what the address of a page about a file brings."""
+    for number, line in enumerate(decoding.lines(path, options.encoding)):
+        if number == 0 and line.lstrip().lower().startswith(("<!doctype html", "<html")):
+            fix = "download the file itself: on GitHub by Raw, on the Hub by the arrow beside its name"
+            raise Refusal("this is a web page, not a file of rows", f"{path}:1", fix)
+        yield line
+
+
+def _read_csv(path: Path, options: Options) -> Rows:
+    return tabular.rows(_data_lines(path, options), path, "csv")
+
+
+def _read_tsv(path: Path, options: Options) -> Rows:
+    return tabular.rows(_data_lines(path, options), path, "tsv")
+
+
+def _read_json_lines(path: Path, options: Options) -> Rows:
+    return documents.rows_of_lines(_data_lines(path, options), path)
+
+
+def _read_json(path: Path, options: Options) -> Rows:
+    return documents.rows(_data_lines(path, options), path, options.split)
+
+
+def _read_parquet(path: Path, options: Options) -> Rows:
+    from recipes.common import columnar
+
+    return columnar.parquet_rows(path)
+
+
+def _read_arrow(path: Path, options: Options) -> Rows:
+    from recipes.common import columnar
+
+    return columnar.arrow_rows(path)
+
+
+def _read_workbook(path: Path, options: Options) -> Rows:
+    return workbooks.rows(path)
+
+
 READERS = {
     "txt": _read_text,
     "csv": _read_csv,
@@ -374,4 +326,7 @@ READERS = {
     "jsonl": _read_json_lines,
     "json": _read_json,
     "parquet": _read_parquet,
+    "arrow": _read_arrow,
+    "xlsx": _read_workbook,
 }
+WITHOUT_LINES = ("json", "parquet", "arrow", "xlsx")

@@ -69,11 +69,11 @@ class Folder:
         options = {"truncation": True, "max_length": max_length, "padding": True, "return_tensors": "pt"}
         return self.tokenizer(texts, **options).to(self.device)
 
-    def texts(self, path: Path) -> Iterator[Text]:
+    def texts(self, path: Path, encoding: str = "") -> Iterator[Text]:
         """The texts of a file, from the columns that the model was trained on; a .txt file has one text a line."""
         columns = self.record.get("text_columns", ["text"])
-        columns = ["text"] if path.name.removesuffix(".gz").endswith(".txt") else columns
-        for number, row in files.read(path):
+        columns = ["text"] if files.is_plain_text(path) else columns
+        for number, row in files.read(path, files.Options(encoding)):
             row |= row["translation"] if isinstance(row.get("translation"), dict) else {}
             missing = next((name for name in columns if name not in row), None)
             if missing:

@@ -9,7 +9,7 @@ from typing import Any
 
 import datasets
 
-from recipes.common import files, folders
+from recipes.common import decoding, files, folders
 from recipes.common.args import Arguments
 from recipes.common.errors import Refusal, did_you_mean, disk_error, note, reason
 
@@ -28,6 +28,10 @@ class Reading:
     nested: str = ""  # a column whose value is an object that holds the task's columns
     languages: tuple[str, ...] = ()  # files that end in them are parallel texts
     line_breaks: bool = False  # lines of .txt files keep their breaks: they go on in the next row
+
+    def options(self, encoding: str | None, split: str) -> files.Options:
+        """How the files of a split are read."""
+        return files.Options(encoding or "", self.line_breaks, SPLIT_NAMES[split])
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ def find(arguments: Arguments, training_arguments: Any, reading: Reading = PLAIN
     """The sources of the splits that this run uses; a missing one is refused unless it can be done without."""
     if arguments.dataset_name and arguments.train_file:
         raise Refusal("two sources of data", "--dataset_name and --train_file", "give one of the two")
+    decoding.check(arguments.encoding)
     available = _hub_sources(arguments) if arguments.dataset_name else _file_sources(arguments, reading)
     if reading.nested:
         available = {name: _unnested(source, reading.nested) for name, source in available.items()}
@@ -97,28 +102,44 @@ def _file_sources(arguments: Arguments, reading: Reading) -> dict[str, Source]:
         patterns = getattr(arguments, flag)
         if not patterns:
             continue
-        paths = files.expand([patterns] if isinstance(patterns, str) else patterns, f"--{flag}", reading.languages)
+        options = reading.options(arguments.encoding, split)
+        patterns = [patterns] if isinstance(patterns, str) else patterns
+        paths = files.expand(patterns, f"--{flag}", reading.languages, options.split)
         parallel = [path for path in paths if files.language(path, reading.languages)]
         if parallel and len(parallel) < len(paths):
             what = f"{parallel[0]} is one of several texts in parallel, but not all files are"
             raise Refusal(what, f"--{flag}", "name parallel texts, or tables of both languages")
         if parallel:
-            rows = partial(_parallel_rows, paths, reading.languages, f"--{flag}")
+            rows = partial(_parallel_rows, paths, reading.languages, f"--{flag}", options.encoding)
         else:
-            rows = partial(_file_rows, paths, reading.line_breaks)
+            rows = partial(_file_rows, paths, options)
         runs_on = reading.line_breaks and all(map(files.is_plain_text, paths))
-        sources[split] = Source(split, rows, partial(_file_place, paths), {}, tuple(paths), runs_on)
+        names = {} if parallel else _class_names(paths)
+        sources[split] = Source(split, rows, partial(_file_place, paths), names, tuple(paths), runs_on)
     return sources
 
 
-def _file_rows(paths: list[Path], line_breaks: bool) -> Iterator[tuple[int, dict]]:
+def _class_names(paths: list[Path]) -> dict[str, list[str]]:
+    """The names of classes that the files hold, by column; refuses files that disagree about them."""
+    known: dict[str, list[str]] = {}
+    for path in paths:
+        for column, names in files.class_names(path).items():
+            if known.setdefault(column, names) != names:
+                what = f"the classes of {column!r} have other names, or another order, than in {paths[0]}"
+                raise Refusal(what, str(path), "write both files from one data set")
+    return known
+
+
+def _file_rows(paths: list[Path], options: files.Options) -> Iterator[tuple[int, dict]]:
     """Rows of several files; the number also says which file: number * len(paths) + the file's position."""
     for position, path in enumerate(paths):
-        for number, row in files.read(path, line_breaks):
+        for number, row in files.read(path, options):
             yield number * len(paths) + position, row
 
 
-def _parallel_rows(paths: list[Path], languages: tuple[str, ...], flag: str) -> Iterator[tuple[int, dict]]:
+def _parallel_rows(
+    paths: list[Path], languages: tuple[str, ...], flag: str, encoding: str
+) -> Iterator[tuple[int, dict]]:
     """Rows of files that translate each other, paired in the order in which each language's are named."""
     of_language = {code: [path for path in paths if files.language(path, [code])] for code in languages}
     if len({len(found) for found in of_language.values()}) > 1:
@@ -128,7 +149,7 @@ def _parallel_rows(paths: list[Path], languages: tuple[str, ...], flag: str) -> 
         )
     for group in zip(*of_language.values(), strict=True):
         position = paths.index(group[0])
-        for number, row in files.read_parallel(dict(zip(languages, group, strict=True))):
+        for number, row in files.read_parallel(dict(zip(languages, group, strict=True)), encoding):
             yield number * len(paths) + position, row
 
 
