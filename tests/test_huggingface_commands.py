@@ -109,10 +109,29 @@ def test_there_are_commands_for_every_script():
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_command_runs_unchanged(command, hub, tmp_path, monkeypatch):
+    folder = run(command, hub, tmp_path, monkeypatch)
+    assert json.loads((folder / "run.json").read_text())["status"] == "complete"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategies", ["--save_strategy no", "--eval_strategy no"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_command_says_when_to_save_and_evaluate(command, strategies, hub, tmp_path, monkeypatch):
+    folder = run(f"{command} {strategies}", hub, tmp_path, monkeypatch)
+    assert json.loads((folder / "run.json").read_text())["status"] == "complete"
+    assert (folder / "model.safetensors").exists()
+    if "save" in strategies:
+        assert not list(folder.glob("checkpoint-*"))
+    else:
+        history = json.loads((folder / "trainer_state.json").read_text())["log_history"]
+        assert not [entry for entry in history if "eval_loss" in entry]
+
+
+def run(command, hub, tmp_path, monkeypatch):
+    """Runs one command; its output folder."""
     for path in hub.iterdir():
         (tmp_path / path.name).symlink_to(path)
     monkeypatch.chdir(tmp_path)
     script, *flags = shlex.split(command)
     load_recipe(RECIPES[script]).main(flags)
-    folder = flags[flags.index("--output_dir") + 1]
-    assert json.loads((tmp_path / folder / "run.json").read_text())["status"] == "complete"
+    return tmp_path / flags[flags.index("--output_dir") + 1]

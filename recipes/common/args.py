@@ -6,7 +6,6 @@ Reading this module, and a recipe's `Arguments`, needs no torch; `parse` does, b
 import argparse
 import dataclasses
 import json
-import math
 import os
 import shlex
 import sys
@@ -15,9 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from recipes.common import defaults, engines
+from recipes.common import defaults, engines, precedence, ranges
 from recipes.common.configuration import Placed, from_yaml
 from recipes.common.errors import Refusal, did_you_mean, disk_error, nearest
+from recipes.common.precedence import Values
 from recipes.common.secret import SECRETS
 
 if TYPE_CHECKING:
@@ -48,18 +48,6 @@ NEEDS |= {"fsdp_config": "fsdp", "gradient_checkpointing_kwargs": "gradient_chec
 NEEDS |= {"liger_kernel_config": "use_liger_kernel", "prepare_only": "prepared_dir"}
 DECIDED = {"batch_eval_metrics", "eval_do_concat_batches", "remove_unused_columns", "label_names", "length_column_name"}
 DECIDED |= {"include_for_metrics"}
-
-# The least and the largest value of numbers that no library checks before it is too late, or at all.
-SEED, COUNT = (0, 2**32 - 1), (1, 2**31 - 1)
-RANGES = {"seed": SEED, "data_seed": SEED, "shuffle_seed": SEED, "num_processes": COUNT, "global_batch_size": COUNT}
-RANGES |= {"per_device_train_batch_size": COUNT, "per_device_eval_batch_size": COUNT}
-RANGES |= {"gradient_accumulation_steps": COUNT, "tokens_per_batch": COUNT, "validation_split_percentage": (0, 100)}
-RANGES |= dict.fromkeys(("block_size", "max_seq_length"), (2, COUNT[1]))
-RANGES |= dict.fromkeys(("max_source_length", "max_target_length", "val_max_target_length", "num_beams"), COUNT)
-RANGES |= {"preprocessing_num_workers": COUNT, "interim_eval_samples": (0, COUNT[1])}
-RANGES |= dict.fromkeys(("early_stopping_patience", "dataloader_num_workers"), (0, COUNT[1]))
-RANGES |= {"eval_steps": (1e-9, COUNT[1])}  # of 0 Trainer makes --logging_steps
-ENDLESS = {"max_grad_norm"}  # inf: gradients are measured, not clipped
 
 OPTIONAL = {"nargs": "?", "const": True}  # a yes-or-no flag whose default is neither
 
@@ -196,12 +184,14 @@ def parse(arguments_class: type, recipe: str, argv: list[str] | None = None) -> 
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = _parser((arguments_class, training_class), recipe)
     values = _resolve(parser, Path(recipe), argv)
-    _check_numbers(values)
+    ranges.check(values)
     defaults.actions(values)
     defaults.hardware(values)
     defaults.strategies(values)
+    standard = _defaults((arguments_class, training_class))
+    precedence.settle(values, standard)
     engines.choose(values)
-    _refuse_without_effect(values, (arguments_class, training_class))
+    _refuse_without_effect(values, standard)
     return _build(arguments_class, values), _build_training_arguments(training_class, values)
 
 
@@ -235,8 +225,8 @@ def _parser(classes: tuple, recipe: str) -> "HfArgumentParser":
     return parser
 
 
-def _resolve(parser: "HfArgumentParser", recipe: Path, argv: list[str]) -> dict[str, Any]:
-    """The flags that some layer sets, typed, the highest layer winning."""
+def _resolve(parser: "HfArgumentParser", recipe: Path, argv: list[str]) -> Values:
+    """The flags that some layer sets, typed, the highest layer winning; and which layer that was."""
     if len(argv) == 1 and argv[0].endswith((".json", ".yaml")):
         argv = ["--config", argv[0]]
     if {"-h", "--help"} & set(argv):
@@ -246,16 +236,24 @@ def _resolve(parser: "HfArgumentParser", recipe: Path, argv: list[str]) -> dict[
     given = _parse_command_line(parser, argv)
     own = recipe.with_name("config.yaml")
     configured = _parse_config(parser, own) if own.exists() else {}
-    named = [*(_parse_config(parser, Path(path)) for path in given.pop("config", [])), given]
+    files = given.pop("config", [])
+    named = [*(_parse_config(parser, Path(path)) for path in files), given]
     if any(layer.get(key) is not None for layer in named for key in MODELS):
         configured = {key: value for key, value in configured.items() if key not in TUNED}
-    values: dict[str, Any] = {}
-    for layer in [configured, *named]:
+    values = Values([_near(own), *files, "the command line"])
+    for number, layer in enumerate([configured, *named]):
         for triggers, group in GROUPS:
             if any(layer.get(key) is not None for key in triggers):
-                values = {key: value for key, value in values.items() if key not in group}
-        values |= layer
-    return {key: value for key, value in values.items() if value is not None}
+                values.remove(group)
+        values.add(number, layer)
+    values.remove([key for key, value in values.items() if value is None])
+    return values
+
+
+def _near(path: Path) -> str:
+    """The path as seen from here, where it lies below."""
+    path, here = path.resolve(), Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def _parse_command_line(parser: "HfArgumentParser", argv: list[str]) -> dict[str, Any]:
@@ -325,17 +323,6 @@ def _anchored(patterns: list[str]) -> list[str]:
     return [str(path.relative_to(here) if path.is_relative_to(here) else path) for path in paths]
 
 
-def _check_numbers(values: dict[str, Any]) -> None:
-    """Refuses numbers that are not finite, and those that mean nothing."""
-    for name, value in values.items():
-        endless = isinstance(value, float) and not math.isfinite(value)
-        if endless and not (name in ENDLESS and value > 0):
-            raise Refusal(f"--{name} is {value}", f"--{name}", "give a finite number")
-        least, most = RANGES.get(name, (-math.inf, math.inf))
-        if name in RANGES and not least <= value <= most:
-            raise Refusal(f"--{name} is {value}", f"--{name}", f"give a number from {least} to {most}")
-
-
 def _check_folder(name: str) -> None:
     """Refuses a name that no folder can have."""
     try:
@@ -349,10 +336,13 @@ def _check_folder(name: str) -> None:
         raise Refusal(f"no folder can have the name {name!r:.100}: {reason}", "--output_dir", "name another") from None
 
 
-def _refuse_without_effect(values: dict[str, Any], classes: tuple[type, ...]) -> None:
+def _defaults(classes: tuple[type, ...]) -> dict[str, Any]:
+    return {item.name: item.default for one in classes for item in dataclasses.fields(one)}
+
+
+def _refuse_without_effect(values: dict[str, Any], standard: dict[str, Any]) -> None:
     """Refuses what would be passed over in silence; a value that is the default anyway is none."""
-    defaults = {item.name: item.default for one in classes for item in dataclasses.fields(one)}
-    for flag in [flag for flag, value in values.items() if value not in (defaults.get(flag), [])]:
+    for flag in [flag for flag, value in values.items() if value not in (standard.get(flag), [])]:
         if flag in NEEDS and not values.get(NEEDS[flag]):
             raise Refusal(f"--{flag} has no effect without --{NEEDS[flag]}", f"--{flag}", "give both, or neither")
         if flag in DECIDED:

@@ -8,10 +8,10 @@ import sys
 from typing import Any
 
 from recipes.common.errors import Refusal, note
+from recipes.common.precedence import HEADLINE
 
 ACTIONS = ("do_train", "do_eval", "do_predict")
 WORKERS = 2
-HEADLINE = "headline"  # --metric_for_best_model: the metric that the task is usually judged by
 LOWER_IS_BETTER = {"mse", "mae", "cross_entropy", "loss", "perplexity", "ter"}
 
 
@@ -85,6 +85,7 @@ def strategies(values: dict[str, Any]) -> None:
         values.setdefault("save_strategy", values["eval_strategy"])
         values.setdefault("load_best_model_at_end", True)
     if any(values.get(name) for name in ("metric_name", "load_best_model_at_end", "early_stopping_patience")):
-        values.setdefault("metric_for_best_model", values.get("metric_name", HEADLINE))
+        by_default = "loss" if values.get("prediction_loss_only") else HEADLINE
+        values.setdefault("metric_for_best_model", values.get("metric_name", by_default))
     if values.get("metric_for_best_model", "").removeprefix("eval_") in LOWER_IS_BETTER:
         values.setdefault("greater_is_better", False)

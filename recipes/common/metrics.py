@@ -18,9 +18,17 @@ REPORTED = {
     MULTI: ("accuracy", "f1_macro", "f1_micro"),
     REGRESSION: FOR_NUMBERS,
 }
+ON_REQUEST = ("f1", "precision", "recall")  # of one class, or averaged: computed where --metric_name names them
 CORRELATIONS = ("pearsonr", "spearmanr")
 RESERVED = ("macro", "micro", "low", "high")  # after a metric's name these words are no class
 HEADLINE = {SINGLE: "accuracy", MULTI: "f1_micro", REGRESSION: "mse"}
+
+
+def also_compute(arguments: Any, best: str | None) -> None:
+    """Lets a classifier's --metric_for_best_model f1 be --metric_name f1, too: by itself nobody would compute it."""
+    name = (best or "").removeprefix("eval_")
+    if name in ON_REQUEST and hasattr(arguments, "metric_name"):
+        arguments.metric_name = arguments.metric_name or name
 
 
 def compute(name: str, predictions: Array, references: Array, **options: Any) -> float:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from recipes.common.orders import TokenBatches
 from recipes.common.packing import Stream
 from recipes.common.tokens import Endless
 
+UNJUDGED = ("_low", "_high", "runtime", "_per_second", "_time", "epoch")  # endings of what is no score
 OPTIMIZER, SCHEDULER = "optimizer.safetensors", "scheduler.safetensors"
 
 
@@ -171,9 +173,15 @@ class ResumableTrainer(FiniteTrainer):
                 self.state.best_metric, self.state.best_global_step = best
             return found and saved
         except KeyError:
-            name, known = self.args.metric_for_best_model, [key.removeprefix("eval_") for key in metrics]
-            fix = did_you_mean(name, known, f"one of {', '.join(known)}")
-            raise Refusal(f"no metric {name!r}", "--metric_for_best_model", fix) from None
+            self.check_metric(self.args.metric_for_best_model, metrics)
+            raise
+
+    def check_metric(self, name: str, metrics: Iterable[str]) -> None:
+        """Refuses a --metric_for_best_model that is none of the metrics of an evaluation."""
+        known = dict.fromkeys(key.removeprefix("eval_") for key in metrics if not key.endswith(UNJUDGED))
+        if name.removeprefix("eval_") not in known:
+            fix = did_you_mean(name.removeprefix("eval_"), known, f"one of {', '.join(known)}")
+            raise Refusal(f"no metric {name!r}", "--metric_for_best_model", fix)
 
     def _stop_here(self, signal: int | None = None) -> None:
         """Between two steps: where any process got a signal, all save and stop."""

@@ -13,9 +13,10 @@ import datasets
 import transformers
 from transformers import EarlyStoppingCallback, set_seed
 
-from recipes.common import allocation, args, checkpoints, defaults, engines, manifests, report, signals, world
+from recipes.common import allocation, args, checkpoints, defaults, engines, manifests, metrics, report, signals, world
 from recipes.common.data import Splits
 from recipes.common.errors import COMPLETE, Refusal, is_main_process, note, visible_lines
+from recipes.common.precedence import HEADLINE
 from recipes.common.tasks import Task
 from recipes.common.tokens import Tokens
 from recipes.common.trainer import Trainer
@@ -26,12 +27,14 @@ FREE_TO_CHANGE |= {"num_processes", "save_steps", "dataloader_num_workers", "dat
 FREE_TO_CHANGE |= {"per_device_eval_batch_size", "eval_accumulation_steps", "gradient_checkpointing"}
 FREE_TO_CHANGE |= {"activation_checkpointing", "ddp_timeout", "preprocessing_num_workers"}
 FREE_TO_CHANGE |= {"prepared_dir", "dataloader_pin_memory", "dataloader_persistent_workers"}
+FEW = 8  # rows whose evaluation tells which metrics there are
 SPLIT = {"per_device_train_batch_size", "gradient_accumulation_steps"}  # of a step, into processes and micro-batches
 
 
 def start(arguments_class: type, recipe: str, argv: list[str] | None = None) -> tuple[Any, Any]:
     """The run's arguments, its output folder claimed: complete runs end here, foreign folders are refused."""
     arguments, training_arguments = args.parse(arguments_class, recipe, argv)
+    metrics.also_compute(arguments, training_arguments.metric_for_best_model)
     _quiet(training_arguments)
     signals.listen()
     engines.check(arguments, training_arguments)
@@ -63,7 +66,7 @@ def run(
     training_arguments = trainer.args
     training_arguments.do_predict &= splits.test is not None  # the process that has read the data may have found none
     record = report.Record(trainer, arguments, splits, tokens, task)
-    _judge_by(task.headline, trainer)
+    _judge_by(task, trainer, tokens.validation)
     record.print_summary()
     world.check_equal(trainer.model)
     if arguments.early_stopping_patience:
@@ -86,12 +89,20 @@ def run(
     return record.scores
 
 
-def _judge_by(headline: str, trainer: Trainer) -> None:
+def _judge_by(task: Task, trainer: Trainer, validation: Any) -> None:
     """The best model is the one of the best headline metric; by Trainer's choice, the loss, an early epoch wins whose
-    accuracy is a point or two lower: the loss rises as soon as the model grows sure of its errors."""
-    if trainer.args.metric_for_best_model == defaults.HEADLINE:
-        trainer.args.metric_for_best_model = headline
-        trainer.args.greater_is_better = headline not in defaults.LOWER_IS_BETTER
+    accuracy is a point or two lower: the loss rises as soon as the model grows sure of its errors.
+
+    A metric that was named and that no evaluation gives is refused: a few rows tell.
+    """
+    name = trainer.args.metric_for_best_model
+    if name == HEADLINE:
+        trainer.args.metric_for_best_model = task.headline
+        trainer.args.greater_is_better = task.headline not in defaults.LOWER_IS_BETTER
+    elif name and name.removeprefix("eval_") not in ("loss", task.headline) and hasattr(validation, "select"):
+        few = validation.select(range(min(FEW, len(validation))))
+        found = trainer.predict(few, metric_key_prefix="eval").metrics
+        trainer.check_metric(name, [*found, *(f"eval_{shown}" for shown in task.shown)])
 
 
 def _quiet(training_arguments: Any) -> None:
