@@ -140,9 +140,12 @@ app.add_typer(tokenizers, name="tokenizer")
 @tokenizers.command("train")
 def train_tokenizer(
     paths: Annotated[list[str], typer.Argument(metavar="FILES", help="Texts (txt csv tsv json jsonl parquet …).")],
-    algorithm: Annotated[str, typer.Option(help="wordpiece, bpe, unigram or char.")] = "bpe",
+    algorithm: Annotated[
+        str | None, typer.Option(help="wordpiece, bpe, unigram or char (default: as the model's family does).")
+    ] = None,
     vocab_size: Annotated[int, typer.Option("--vocab_size", min=1)] = 8000,
-    model_type: Annotated[str, typer.Option("--model_type", help="Whose special tokens: bert, gpt2, t5, …")] = "gpt2",
+    model_type: Annotated[str, typer.Option("--model_type", help="For which family: bert, gpt2, t5, …")] = "gpt2",
+    do_lower_case: Annotated[bool, typer.Option("--do_lower_case", help="Lower-case the texts.")] = False,
     text_column_name: Annotated[str, typer.Option("--text_column_name")] = "text",
     encoding: Encoding = "",
     output_dir: Annotated[Path, typer.Option("--output_dir")] = Path("outputs/tokenizer"),
@@ -150,7 +153,8 @@ def train_tokenizer(
     """Train a tokenizer on texts and report how well it fits them."""
     from tools import tokenizer
 
-    found = tokenizer.train(paths, algorithm, vocab_size, model_type, text_column_name, output_dir, encoding)
+    settings = tokenizer.Settings(vocab_size, model_type, algorithm, do_lower_case)
+    found = tokenizer.train(paths, text_column_name, output_dir, settings, encoding)
     print(tokenizer.render(found, output_dir))
 
 

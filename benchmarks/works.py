@@ -226,7 +226,8 @@ def build(name: str, data: Path, folder: Path) -> None:
         (path for path in folder.parent.glob(f"{name.partition('-')[0]}-*") if (path / "tokenizer.json").exists()), None
     )
     tokenizer = AutoTokenizer.from_pretrained(same) if same and model_type != "t5" else None
-    tokenizer = tokenizer or train_tokenizer(read(data), algorithm, size, model_type)
+    lower = algorithm == "wordpiece"  # as bert-base-uncased does
+    tokenizer = tokenizer or train_tokenizer(read(data), algorithm, size, model_type, lower)
     set_seed(0)
     make(tokenizer).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -49,7 +49,7 @@ CASES = {
         ["--whole_word_mask", "--tokenizer_algorithm", "char", "--train_file", "zh.txt"],
         ["where words begin", "--whole_word_mask"],
     ),
-    "masked: an encoder-decoder": ("mlm_pretrain", {}, ["--model_type", "t5"], ["t5"]),
+    "masked: an encoder-decoder": ("mlm_pretrain", {}, ["--model_type", "t5", "--vocab_size", "300"], ["t5"]),
     "masked: no text column": (
         "mlm_pretrain",
         {"r.jsonl": rows(*[{"content": f"soup {n}"} for n in range(30)])},

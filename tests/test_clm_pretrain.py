@@ -179,6 +179,27 @@ def test_a_stream_from_the_hub_needs_the_number_of_steps(recipe, texts):
     assert metrics["perplexity"] > 1
 
 
+LLAMA = ["--model_type", "llama", "--vocab_size", "300", "--block_size", "32", "--config_overrides"]
+LLAMA += ["hidden_size=16,num_hidden_layers=1,num_attention_heads=2,intermediate_size=32,num_key_value_heads=2"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ([], "bpe, 292 tokens, gives back 100.0% of the text as it was"),
+        (["--do_lower_case"], "bpe, 291 tokens, gives back 100.0% of the lower-cased text as it was"),
+        (["--tokenizer_algorithm", "wordpiece"], "wordpiece, 67 tokens, gives back 0.0% of the text as it was"),
+    ],
+    ids=["the family's", "lower-cased", "another"],
+)
+def test_the_summary_says_how_much_of_the_text_the_tokenizer_gives_back(flags, expected, recipe, texts, capsys):
+    (texts / "text.txt").write_text("def Soup():\n    return Good\n\n\nclass Room:\n    Cold = 1\n" * 40, "utf-8")
+    recipe.main([*FILES, *LLAMA, *SHORT, *flags])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("tokenizer ")]
+    assert line.partition(" (")[0] == f"tokenizer   {expected}"
+    assert ("(--tokenizer_algorithm bpe: all of it)" in line) == (" 0.0%" in expected)
+
+
 def test_pipeline_goes_on_from_a_text(recipe, texts):
     recipe.main([*FILES, *TINY, *SHORT])
     (answer,) = pipeline("text-generation", model="out", device="cpu")("the soup", max_new_tokens=4)

@@ -14,8 +14,8 @@ TEXTS = ENGLISH + CHINESE
 ALGORITHMS = ["wordpiece", "bpe", "unigram"]
 
 
-def train(algorithm="wordpiece", vocab_size=400, model_type="bert", texts=TEXTS):
-    return vocabularies.train_tokenizer(texts, algorithm, vocab_size, model_type)
+def train(algorithm="wordpiece", vocab_size=400, model_type="bert", texts=TEXTS, **options):
+    return vocabularies.train_tokenizer(texts, algorithm, vocab_size, model_type, **options)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -32,8 +32,48 @@ def test_every_character_of_the_training_text_is_known(algorithm, model_type):
 @pytest.mark.parametrize("text", ENGLISH[:3])
 def test_english_comes_back_as_it_was(algorithm, text):
     tokenizer = train(algorithm)
-    expected = text.lower() if algorithm == "wordpiece" else text
-    assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True) == expected
+    assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True) == text
+
+
+@pytest.mark.parametrize("algorithm", [*ALGORITHMS, "char"])
+def test_capitals_stay_unless_lower_case_was_asked_for(algorithm):
+    texts = ["The Soup was GOOD and the Room was cold"] * 10
+    for lower in (False, True):
+        tokenizer = train(algorithm, texts=texts, do_lower_case=lower)
+        given_back = tokenizer.decode(tokenizer(texts[0], add_special_tokens=False)["input_ids"])
+        assert given_back == (texts[0].lower() if lower else texts[0])
+
+
+CODE = ["class Soup:\n\tdef taste(self):\n        return 'Good'  # 你好\n", "if (Room == null) {\n  return;\n}\n"] * 5
+FAMILIES = [("bert", "wordpiece"), ("modernbert", "wordpiece"), ("electra", "wordpiece"), ("deberta-v2", "wordpiece")]
+FAMILIES += [(name, "bpe") for name in ("gpt2", "llama", "qwen3", "mistral", "gemma2", "mamba", "bloom", "xglm")]
+FAMILIES += [(name, "bpe") for name in ("roberta", "xlm-roberta-xl", "roberta-prelayernorm", "luke", "longformer")]
+FAMILIES += [(name, "bpe") for name in ("t5", "bart", "pegasus", "marian", "m2m_100", "led", "mvp", "prophetnet")]
+
+
+@pytest.mark.parametrize(("model_type", "algorithm"), FAMILIES)
+def test_the_default_algorithm_follows_the_family_and_gives_code_back(model_type, algorithm):
+    assert vocabularies.default_algorithm(model_type) == algorithm
+    tokenizer = train(None, model_type=model_type, texts=CODE)
+    assert vocabularies.round_trip(tokenizer, CODE) == (algorithm == "bpe")
+
+
+SEQUENCES = sorted(vocabularies.ENCODER_DECODERS)
+
+
+@pytest.mark.parametrize("model_type", SEQUENCES)
+def test_the_answers_of_every_encoder_decoder_end_with_an_end_token(model_type):
+    assert len(SEQUENCES) > 20
+    tokenizer = train("bpe", model_type=model_type, texts=ENGLISH)
+    assert tokenizer("soup")["input_ids"][-1] == tokenizer.eos_token_id is not None
+
+
+def test_the_share_that_comes_back_is_of_pieces_of_500_characters():
+    """Three of four: the third piece has a line break, which WordPiece forgets."""
+    text = "good " * 200 + "go\nd " * 100 + "good " * 100
+    texts = [text[:500].strip(), text[500:1000].strip(), text[1000:1500], text[1500:].strip()]
+    assert vocabularies.round_trip(train(texts=texts), texts) == 0.75
+    assert vocabularies.round_trip(train(), []) == 0
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -48,6 +88,13 @@ def test_bpe_knows_and_gives_back_any_string():
     tokenizer = train("bpe")
     for text in ("naïve 😀 коты", "  two  spaces ", "tab\tand\nline"):
         assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True) == text
+
+
+def test_special_tokens_of_roberta_s_kin_have_roberta_s_ids():
+    """Their positions are counted from the padding's id."""
+    for model_type in ("roberta", "xlm-roberta-xl", "roberta-prelayernorm", "luke", "ibert", "xmod"):
+        tokenizer = train(None, model_type=model_type, texts=ENGLISH)
+        assert (tokenizer.bos_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id) == (0, 1, 2), model_type
 
 
 def test_wordpiece_sets_every_chinese_character_apart():

@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
 from recipes.common import decoding, files
-from recipes.common.errors import Refusal, visible
-from recipes.common.vocabularies import train_tokenizer
+from recipes.common.errors import Refusal, did_you_mean, visible
+from recipes.common.vocabularies import ALGORITHMS, default_algorithm, round_trip, train_tokenizer
 
 SAMPLES = 5
 
@@ -27,29 +30,43 @@ class FileTexts:
                 yield row[self.column]
 
 
-def train(
-    patterns: list[str],
-    algorithm: str,
-    vocab_size: int,
-    model_type: str,
-    column: str,
-    output_dir: Path,
-    encoding: str = "",
-) -> dict:
+@dataclass(frozen=True)
+class Settings:
+    """How a tokenizer is trained; without an algorithm as the tokenizers of the model's family are."""
+
+    vocab_size: int = 8000
+    model_type: str = "gpt2"
+    algorithm: str | None = None
+    do_lower_case: bool = False
+
+    def check(self) -> None:
+        """Refuses an architecture or an algorithm that nobody knows."""
+        if self.model_type not in CONFIG_MAPPING:
+            fix = did_you_mean(self.model_type, CONFIG_MAPPING, "for example bert, roberta, t5, gpt2, llama")
+            raise Refusal(f"unknown architecture {self.model_type!r}", "--model_type", fix)
+        if self.algorithm is not None and self.algorithm not in ALGORITHMS:
+            fix = did_you_mean(self.algorithm, ALGORITHMS, f"choose one of {', '.join(ALGORITHMS)}")
+            raise Refusal(f"unknown algorithm {self.algorithm!r}", "--algorithm", fix)
+
+
+def train(patterns: list[str], column: str, output_dir: Path, settings: Settings, encoding: str = "") -> dict:
     """Trains and saves a tokenizer; its report: vocabulary, bytes a token, share of unknown tokens, samples."""
+    settings.check()
     decoding.check(encoding)
     texts = FileTexts(files.expand(patterns, "FILES"), column, encoding)
-    tokenizer = train_tokenizer(texts, algorithm, vocab_size, model_type)
+    tokenizer = train_tokenizer(texts, **asdict(settings))
     tokenizer.save_pretrained(output_dir)
-    found = report(tokenizer, texts)
+    found = report(tokenizer, texts, settings)
     (output_dir / "tokenizer_report.json").write_text(json.dumps(found, ensure_ascii=False, indent=2), encoding="utf-8")
     return found
 
 
-def report(tokenizer: Any, texts: Any) -> dict[str, Any]:
-    """Compression in bytes a token, the share of unknown tokens, and how the first texts are split."""
+def report(tokenizer: Any, texts: FileTexts, settings: Settings) -> dict[str, Any]:
+    """Compression in bytes a token, the shares of unknown tokens and of text that comes back as it was, and how the
+    first texts are split."""
     tokens = size = unknown = 0
     samples = []
+    share = round_trip(tokenizer, map(str.lower, texts) if settings.do_lower_case else texts)
     for text in texts:
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         tokens, size = tokens + len(ids), size + len(text.encode())
@@ -57,20 +74,26 @@ def report(tokenizer: Any, texts: Any) -> dict[str, Any]:
         if len(samples) < SAMPLES and text.strip():
             samples.append([tokenizer.decode([token]) for token in ids[:20]])
     return {
+        "algorithm": settings.algorithm or default_algorithm(settings.model_type),
         "vocab_size": len(tokenizer),
         "tokens": tokens,
         "bytes_per_token": round(size / max(tokens, 1), 3),
         "unknown_share": round(unknown / max(tokens, 1), 6),
+        "round_trip_share": round(share, 6),
         "samples": samples,
     }
 
 
 def render(found: dict[str, Any], output_dir: Path) -> str:
     """The report as a person reads it."""
-    lines = [f"vocabulary      {found['vocab_size']:,} tokens", f"text            {found['tokens']:,} tokens"]
+    lines = [
+        f"vocabulary      {found['vocab_size']:,} tokens, {found['algorithm']}",
+        f"text            {found['tokens']:,} tokens",
+    ]
     lines += [
         f"compression     {found['bytes_per_token']:.2f} bytes/token",
         f"unknown         {found['unknown_share']:.3%}",
+        f"gives back      {found['round_trip_share']:.1%} of the text as it was",
     ]
     lines += [f"split           {visible('|'.join(sample), 100)}" for sample in found["samples"]]
     return "\n".join([*lines, f"saved           {visible(str(output_dir))}"])

@@ -36,7 +36,7 @@ GROUPS = [
     (MODELS, MODELS | {"config_overrides", "tokenizer_name"}),
 ]
 TUNED = {
-    *("tokenizer_algorithm", "vocab_size", "per_device_train_batch_size", "learning_rate"),
+    *("tokenizer_algorithm", "do_lower_case", "vocab_size", "per_device_train_batch_size", "learning_rate"),
     *("block_size", "max_seq_length", "max_source_length", "max_target_length"),
     *("num_train_epochs", "max_steps", "lr_scheduler_type", "warmup_steps", "weight_decay", "max_grad_norm"),
     "mlm_probability",
@@ -100,9 +100,12 @@ class ModelArguments:
     config_overrides: str | None = setting(None, "Changes to its configuration: hidden_size=128,num_hidden_layers=4")
     config_name: str | None = setting(None, "A configuration, where it is not the checkpoint's.")
     tokenizer_name: str | None = setting(None, "A tokenizer, where it is not the checkpoint's.")
-    tokenizer_algorithm: str = setting(
-        "wordpiece", "How to train one otherwise.", choices=["wordpiece", "bpe", "unigram", "char"]
+    tokenizer_algorithm: str | None = setting(
+        None,
+        "How to train one otherwise (default: as the model's family does: wordpiece for BERT's, else bpe).",
+        choices=["wordpiece", "bpe", "unigram", "char"],
     )
+    do_lower_case: bool = setting(False, "Lower-case the texts in a tokenizer that is trained.")
     vocab_size: int = setting(8000, "Vocabulary of a tokenizer that is trained on the training text.")
     cache_dir: str | None = setting(None, "Where downloads from the Hub are kept.")
     use_fast_tokenizer: bool = setting(True, "Use the tokenizers library where it has the tokenizer.")

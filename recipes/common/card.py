@@ -174,7 +174,8 @@ def _data_section(facts: dict[str, Any], flags: dict[str, Any]) -> str:
 
 
 def _settings_section(flags: dict[str, Any]) -> str:
-    shown = ("model_type", "config_overrides", "tokenizer_algorithm", "vocab_size", "max_seq_length", "lora_rank")
+    shown = ("model_type", "config_overrides", "tokenizer_algorithm", "do_lower_case")
+    shown += ("vocab_size", "max_seq_length", "lora_rank")
     shown += ("learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "optim", "num_train_epochs")
     shown += ("max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "label_smoothing_factor")
     shown += ("block_size", "mlm_probability", "whole_word_mask", "packing_isolation", "source_lang", "target_lang")

@@ -40,15 +40,21 @@ def load_tokenizer(arguments: Arguments, texts: Iterable[str]) -> PreTrainedToke
     """The checkpoint's tokenizer; without a checkpoint one that is trained on `texts`, which are read only then."""
     name = arguments.tokenizer_name or arguments.model_name_or_path
     if not name:
-        return train_tokenizer(
-            texts, arguments.tokenizer_algorithm, arguments.vocab_size, arguments.model_type or "bert"
-        )
+        options = {"vocab_size": arguments.vocab_size, "do_lower_case": arguments.do_lower_case}
+        return train_tokenizer(texts, arguments.tokenizer_algorithm, model_type=_model_type(arguments), **options)
     flag = "--tokenizer_name" if arguments.tokenizer_name else "--model_name_or_path"
     tokenizer = _from_hub(AutoTokenizer, name, flag, arguments, use_fast=arguments.use_fast_tokenizer)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
         note(f"the tokenizer has no padding token: using {tokenizer.pad_token}")
     return tokenizer
+
+
+def _model_type(arguments: Arguments) -> str:
+    """The architecture of a model that begins with random weights."""
+    if arguments.config_name:
+        return _from_hub(AutoConfig, arguments.config_name, "--config_name", arguments).model_type
+    return arguments.model_type or "bert"
 
 
 def load_config(arguments: Arguments, tokenizer: PreTrainedTokenizerBase, **changes: Any) -> PretrainedConfig:

@@ -30,13 +30,13 @@ from recipes.common.errors import Refusal, visible
 from recipes.common.files import content_hash
 from recipes.common.folders import ADAPTED
 from recipes.common.manifests import delete
-from recipes.common.models import parameters
+from recipes.common.models import Texts, parameters
 from recipes.common.orders import padding_share
 from recipes.common.secret import masked
 from recipes.common.tasks import Task
 from recipes.common.tokens import Tokens
 from recipes.common.trainer import Trainer
-from recipes.common.vocabularies import as_text
+from recipes.common.vocabularies import as_text, default_algorithm, round_trip
 
 PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "accelerate", "peft", "evaluate", "scikit-learn")
 RESULTS = ("all_results.json", "train_results.json", "eval_results.json", "predict_results.json")
@@ -45,6 +45,7 @@ ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json")
 TOKENIZER += ("merges.txt", "source.spm", "target.spm", "sentencepiece.bpe.model", "spiece.model")
 LOCK = ".lock"
+GIVES_BACK = 0.99  # of the text, at least: a model writes what its tokenizer gives back
 _locks: list[IO] = []
 OTHERS = ("README.md", "run.yaml", "run.json", "predictions.jsonl", "trainer_state.json", "not_finite.json")
 
@@ -175,10 +176,27 @@ class Record:
         share = "" if trained == total else f", {trained:,} trained"
         origin = self.arguments.model_name_or_path or "from scratch"
         precision = "bf16 (--bf16 false trains in fp32)" if arguments.bf16 else "fp16" if arguments.fp16 else "fp32"
-        facts = {"model": f"{type(self.trainer.model).__name__}, {origin}, {total:,} parameters{share}"}
+        facts = self._trained_tokenizer()
+        facts |= {"model": f"{type(self.trainer.model).__name__}, {origin}, {total:,} parameters{share}"}
         if arguments.do_train and self.trainer.train_dataset is not None:
             facts["training"] = f"{self._steps()}, learning rate {arguments.learning_rate:g}{self._padding()}"
         return facts | {"device": f"{hardware()}, {precision}", "output": str(self.output_dir)}
+
+    def _trained_tokenizer(self) -> dict[str, str]:
+        """How a tokenizer was trained on the training text, and how much of that text it gives back as it was."""
+        own = self.arguments
+        if own.tokenizer_name or own.model_name_or_path:
+            return {}
+        tokenizer, columns = self.trainer.processing_class, [*self.splits.texts, self.splits.target]
+        model_type = self.trainer.model.config.model_type
+        texts = Texts(self.splits.train, [name for name in columns if name])
+        share = round_trip(tokenizer, map(str.lower, texts) if own.do_lower_case else texts)
+        algorithm = own.tokenizer_algorithm or default_algorithm(model_type)
+        writes = default_algorithm(model_type) == "bpe"
+        hint = " (--tokenizer_algorithm bpe: all of it)" if writes and share < GIVES_BACK else ""
+        text = "lower-cased text" if own.do_lower_case else "text"
+        facts = f"{algorithm}, {len(tokenizer):,} tokens, gives back {share:.1%} of the {text} as it was"
+        return {"tokenizer": f"{facts}{hint}"}
 
     def _steps(self) -> str:
         arguments, order, number = self.trainer.args, self.trainer.order, self.trainer.rows_a_step

@@ -2,12 +2,18 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+)
 
 from recipes.common.errors import Refusal
 
@@ -18,22 +24,27 @@ ROBERTA_TOKENS = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>",
 ROBERTA_TOKENS |= {"mask_token": "<mask>", "cls_token": "<s>", "sep_token": "</s>"}
 GPT_TOKENS = {"eos_token": "<|endoftext|>", "bos_token": "<|endoftext|>", "pad_token": "<|pad|>", "unk_token": "<unk>"}
 T5_TOKENS = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
-T5_LIKE = {"t5", "mt5", "umt5", "longt5", "switch_transformers", "marian", "pegasus"}
+T5_LIKE = {"t5", "mt5", "umt5", "longt5", "switch_transformers", "marian", "pegasus", "pegasus_x"}
 ROBERTA_LIKE = {"roberta", "xlm-roberta", "camembert", "bart", "mbart", "longformer", "data2vec-text", "mpnet"}
-GPT_LIKE = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.keys() - MODEL_FOR_MASKED_LM_MAPPING_NAMES.keys()
+ENCODER_DECODERS = {*MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES}
+GPT_LIKE = {*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES} - {*MODEL_FOR_MASKED_LM_MAPPING_NAMES} - ENCODER_DECODERS
+PIECES, PIECE = 500, 500  # how much of the text is tried to come back: so many pieces of so many characters
 
 
-def train_tokenizer(texts: Iterable[str], algorithm: str, vocab_size: int, model_type: str) -> PreTrainedTokenizerFast:
+def train_tokenizer(
+    texts: Iterable[str], algorithm: str | None, vocab_size: int, model_type: str, do_lower_case: bool = False
+) -> PreTrainedTokenizerFast:
     """A tokenizer with at most `vocab_size` tokens; knows every character of `texts`, which may be read twice.
 
-    WordPiece lower-cases and sets every Chinese character apart, as BERT does; byte-level BPE knows every string;
-    Unigram joins Chinese characters to words of their own, apart from Latin ones.
+    Without an algorithm it is the one of the model's family. WordPiece forgets how many spaces and line breaks there
+    were, and sets every Chinese character apart, as BERT does; byte-level BPE knows every string; Unigram joins Chinese
+    characters to words of their own, apart from Latin ones.
     """
-    special = special_tokens(model_type)
+    special, train = special_tokens(model_type), ALGORITHMS[algorithm or default_algorithm(model_type)]
     tokens = list(dict.fromkeys(special.values()))
     if iter(texts) is texts:
         raise TypeError("texts must be readable twice: a list or an object with __iter__, not an iterator")
-    tokenizer = _ALGORITHMS[algorithm](texts, vocab_size, tokens, special.get("unk_token"))
+    tokenizer = train(texts, vocab_size, tokens, special.get("unk_token"), do_lower_case)
     tokenizer.add_special_tokens(tokens)
     _add_template(tokenizer, special)
     return PreTrainedTokenizerFast(
@@ -43,18 +54,50 @@ def train_tokenizer(texts: Iterable[str], algorithm: str, vocab_size: int, model
 
 def special_tokens(model_type: str) -> dict[str, str]:
     """The special tokens of a model type, by Hugging Face's names."""
-    if model_type in ROBERTA_LIKE:
-        return ROBERTA_TOKENS
     if model_type in T5_LIKE:
         return T5_TOKENS
-    return GPT_TOKENS if model_type in GPT_LIKE else BERT_TOKENS
+    if model_type in GPT_LIKE:
+        return GPT_TOKENS
+    if model_type in ROBERTA_LIKE | ENCODER_DECODERS or _counts_as_roberta(model_type):
+        return ROBERTA_TOKENS
+    return BERT_TOKENS
 
 
-def _wordpiece(texts: Iterable[str], vocab_size: int, tokens: list[str], unknown: str | None) -> Tokenizer:
+def _counts_as_roberta(model_type: str) -> bool:
+    """Whether a configuration's own special tokens are those of RoBERTa: <s> is 0, <pad> is 1, </s> is 2."""
+    if model_type not in CONFIG_MAPPING:
+        return False
+    config = CONFIG_MAPPING[model_type]
+    return [getattr(config, f"{name}_token_id", None) for name in ("bos", "pad", "eos")] == [0, 1, 2]
+
+
+def default_algorithm(model_type: str) -> str:
+    """How the tokenizers of a model's family are trained: WordPiece for BERT's, byte-level BPE for all others, which
+    write texts or are trained on texts with capitals, line breaks and indentation."""
+    return "wordpiece" if special_tokens(model_type) is BERT_TOKENS else "bpe"
+
+
+def round_trip(tokenizer: Any, texts: Iterable[str]) -> float:
+    """The share of the first pieces of the texts that a tokenizer gives back as they were."""
+    pieces = list(islice(_pieces(texts), PIECES))
+    if not pieces:
+        return 0.0
+    encoded = tokenizer(pieces, add_special_tokens=False)["input_ids"]
+    given_back = tokenizer.batch_decode(encoded, clean_up_tokenization_spaces=False)
+    return sum(one == other for one, other in zip(pieces, given_back, strict=True)) / len(pieces)
+
+
+def _pieces(texts: Iterable[str]) -> Iterator[str]:
+    for text in texts:
+        for start in range(0, len(text), PIECE):
+            yield text[start : start + PIECE]
+
+
+def _wordpiece(texts: Iterable[str], vocab_size: int, tokens: list[str], unknown: str | None, lower: bool) -> Tokenizer:
     """The trainer numbers the pieces `##x` in the order of a hash map, and ties between merges follow those numbers:
     two runs got two vocabularies. Given beforehand, in order, they do not. They are no special tokens, so the model
     is taken over into a tokenizer of its own."""
-    trained = _wordpiece_tokenizer(models.WordPiece(unk_token=unknown))
+    trained = _wordpiece_tokenizer(models.WordPiece(unk_token=unknown), lower)
     alphabet, pieces = _alphabet(texts, trained)
     if vocab_size < len(tokens) + len(alphabet) + len(pieces):
         raise _too_small(vocab_size, f"the text alone needs {len(tokens) + len(alphabet) + len(pieces)} tokens")
@@ -62,12 +105,12 @@ def _wordpiece(texts: Iterable[str], vocab_size: int, tokens: list[str], unknown
         vocab_size=vocab_size, special_tokens=tokens + pieces, limit_alphabet=vocab_size, show_progress=False
     )
     trained.train_from_iterator(texts, trainer)
-    return _wordpiece_tokenizer(models.WordPiece(trained.get_vocab(), unk_token=unknown))
+    return _wordpiece_tokenizer(models.WordPiece(trained.get_vocab(), unk_token=unknown), lower)
 
 
-def _wordpiece_tokenizer(model: models.WordPiece) -> Tokenizer:
+def _wordpiece_tokenizer(model: models.WordPiece, lower: bool) -> Tokenizer:
     tokenizer = Tokenizer(model)
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=False)
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lower, strip_accents=False)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
     return tokenizer
@@ -93,8 +136,10 @@ def _alphabet(texts: Iterable[str], tokenizer: Tokenizer) -> tuple[list[str], li
     return ordered, [f"##{character}" for character in ordered if joins(character)]
 
 
-def _bpe(texts: Iterable[str], vocab_size: int, tokens: list[str], unknown: str | None) -> Tokenizer:
+def _bpe(texts: Iterable[str], vocab_size: int, tokens: list[str], unknown: str | None, lower: bool) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
+    if lower:
+        tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
@@ -107,9 +152,10 @@ def _bpe(texts: Iterable[str], vocab_size: int, tokens: list[str], unknown: str 
     return tokenizer
 
 
-def _unigram(texts: Iterable[str], vocab_size: int, tokens: list[str], unknown: str | None) -> Tokenizer:
+def _unigram(texts: Iterable[str], vocab_size: int, tokens: list[str], unknown: str | None, lower: bool) -> Tokenizer:
     tokenizer = Tokenizer(models.Unigram())
-    tokenizer.normalizer = normalizers.NFKC()
+    steps = [normalizers.NFKC(), *([normalizers.Lowercase()] if lower else [])]
+    tokenizer.normalizer = normalizers.Sequence(steps)
     parts = [pre_tokenizers.Metaspace(), pre_tokenizers.UnicodeScripts(), pre_tokenizers.Punctuation()]
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(parts)
     tokenizer.decoder = decoders.Metaspace()
@@ -137,18 +183,22 @@ def _in_order(vocabulary: list[tuple[str, float]]) -> list[tuple[str, float]]:
     return sorted(rounded, key=lambda pair: (-pair[1], pair[0]))
 
 
-def _characters(texts: Iterable[str], vocab_size: int, tokens: list[str], unknown: str | None) -> Tokenizer:
+def _characters(
+    texts: Iterable[str], vocab_size: int, tokens: list[str], unknown: str | None, lower: bool
+) -> Tokenizer:
     """One token a character, line breaks and spaces too; the rarest go where the vocabulary ends."""
-    counts = Counter(character for text in texts for character in text)
+    counts = Counter(character for text in texts for character in (text.lower() if lower else text))
     kept = sorted(counts, key=lambda character: (-counts[character], character))[: vocab_size - len(tokens)]
     vocabulary = {token: number for number, token in enumerate([*tokens, *sorted(kept)])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=unknown))
+    if lower:
+        tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     tokenizer.decoder = decoders.Fuse()
     return tokenizer
 
 
-_ALGORITHMS: dict[str, Any] = {"wordpiece": _wordpiece, "bpe": _bpe, "unigram": _unigram, "char": _characters}
+ALGORITHMS: dict[str, Any] = {"wordpiece": _wordpiece, "bpe": _bpe, "unigram": _unigram, "char": _characters}
 
 
 def _add_template(tokenizer: Tokenizer, special: dict[str, str]) -> None:
