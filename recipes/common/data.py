@@ -9,7 +9,7 @@ from typing import Any
 import datasets
 import numpy
 
-from recipes.common import files, labels, sources, world
+from recipes.common import borders, files, labels, sources, tabular, world
 from recipes.common.args import Arguments
 from recipes.common.errors import Refusal, nearest, note, warn
 from recipes.common.sources import Reading, Source
@@ -92,8 +92,9 @@ def load(
     by_split = {name: table.dataset(decided) for name, table in tables.items()}
     accounting = {name: table.account for name, table in tables.items()}
     if holds_out:
-        by_split |= _hold_out(tables["train"], by_split["train"], arguments, training_arguments.seed, decided)
-        _move(accounting, len(by_split["validation"]))
+        parts = _hold_out(tables["train"], by_split["train"], arguments, training_arguments.seed, decided)
+        by_split["train"], by_split["validation"], moved = parts
+        _move(accounting, moved, len(by_split["validation"]))
     if arguments.shuffle_train_dataset and "train" in by_split:
         if found["train"].runs_on:
             fix = "leave it out: blocks are shuffled anyway; --keep_linebreaks false makes a text of each line"
@@ -182,6 +183,8 @@ def _missing_column(missing: str, present: list[str], all_columns: list[str], wh
     synonym = next((name for name in SYNONYMS.get(missing, ()) if name in present), "")
     close = nearest(missing, present) or synonym
     fix = f"did you mean {close!r}? Say {columns.flag} {close}" if close else f"say which it is: {columns.flag} NAME"
+    header = tabular.no_header(all_columns)
+    fix = f"{header}; otherwise {fix}" if header else fix
     return Refusal(f"no column {missing!r}; columns: {', '.join(all_columns)}", where, fix)
 
 
@@ -197,18 +200,25 @@ def _hide_unknown(tables: dict[str, Table]) -> None:
 
 def _hold_out(
     table: Table, train: Any, arguments: Arguments, seed: int, decided: labels.Labels | None
-) -> dict[str, Any]:
-    """train and validation: the end of a text that runs on; or rows that are drawn with the seed, of which every class
-    keeps its share where each has rows enough."""
+) -> tuple[Any, datasets.Dataset, int]:
+    """train, validation, and how many rows have moved: the end of a text that runs on; or rows that are drawn with the
+    seed, of which every class keeps its share where each has rows enough."""
     if table.streamed:
-        return {"train": train, "validation": table.kept(decided)}
-    count = max(1, round(len(train) * arguments.validation_split_percentage / 100))
+        validation = table.kept(decided)
+        return train, validation, len(validation)
+    percentage = arguments.validation_split_percentage
+    count = max(1, round(len(train) * percentage / 100))
+    column = table.columns.texts[0]
+    is_text = not (table.columns.label or table.columns.target) and 0 < percentage < 100
+    if is_text and (table.source.runs_on or len(train) == 1) and borders.is_coarse(train, column, percentage, count):
+        note(f"the rows are long: the last {percentage} % of the text, by characters, is held out for validation")
+        return borders.cut(train, column, percentage)
     if not 0 < count < len(train):
-        what = f"{arguments.validation_split_percentage} % of {len(train)} rows leaves nothing to train or validate on"
+        what = f"{percentage} % of {len(train)} rows leaves nothing to train or validate on"
         raise Refusal(what, "--validation_split_percentage", "choose 1 to 50, or give a --validation_file")
     if table.source.runs_on:
         first = len(train) - count
-        return {"train": train.select(range(first)), "validation": train.select(range(first, len(train)))}
+        return train.select(range(first)), train.select(range(first, len(train))), count
     from sklearn.model_selection import train_test_split
 
     strata = train["labels"] if decided and decided.kind == labels.SINGLE else None
@@ -216,13 +226,13 @@ def _hold_out(
     room = min(count, len(train) - count)  # each part needs a row of every class
     strata = numpy.array(strata) if smallest >= 2 and room >= len(decided.names) else None
     kept, held_out = train_test_split(numpy.arange(len(train)), test_size=count, random_state=seed, stratify=strata)
-    return {"train": train.select(numpy.sort(kept)), "validation": train.select(numpy.sort(held_out))}
+    return train.select(numpy.sort(kept)), train.select(numpy.sort(held_out)), count
 
 
-def _move(accounting: dict[str, dict[str, Any]], count: int) -> None:
+def _move(accounting: dict[str, dict[str, Any]], moved: int, count: int) -> None:
     train = accounting["train"]
-    train["used"] -= count
-    train["skipped"][HELD_OUT] = count
+    train["used"] -= moved
+    train["skipped"] |= {HELD_OUT: moved} if moved else {}
     accounting["validation"] = {"read": count, "used": count, "skipped": {}}
 
 

@@ -169,10 +169,9 @@ def _web_fix(address: str) -> str:
 
 def _inside(folder: Path, split: Sequence[str]) -> list[Path]:
     """The files of a folder that are its rows: of one format, and all for the same purpose."""
-    if (folder / SAVED_SPLITS).is_file():
-        return _saved_split(folder, split)
-    if (folder / SAVED).is_file():
-        return _saved_files(folder)
+    saved = saved_splits(folder)
+    if saved:
+        return _saved_split(folder, saved, split)
     inside = sorted(path for path in folder.iterdir() if not path.name.startswith((".", "_")))
     found = [path for path in inside if path.is_file() and _is_data(path)]
     formats = sorted({_format(path) for path in found})
@@ -194,17 +193,23 @@ def _is_data(path: Path) -> bool:
     return not is_note and unpacking.packing(path) != "zip" and _format(path) in READERS
 
 
-def _saved_split(folder: Path, split: Sequence[str]) -> list[Path]:
-    """The files of the wanted split, of what DatasetDict.save_to_disk left."""
-    present = [path.parent.name for path in sorted(folder.glob(f"*/{SAVED}"))]
+def saved_splits(folder: Path) -> dict[str, Path]:
+    """The folders of the splits that `save_to_disk` of the datasets library left here; none where it did not."""
+    if (folder / SAVED_SPLITS).is_file():
+        return {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{SAVED}"))}
+    return {"train": folder} if (folder / SAVED).is_file() else {}
+
+
+def _saved_split(folder: Path, present: dict[str, Path], split: Sequence[str]) -> list[Path]:
+    """The files of the wanted split, or of the only one."""
     chosen = next((name for name in split if name in present), None)
-    if chosen is None:
-        fix = f"name one of them: {folder}/{present[0] if present else 'train'}; or --dataset_name {folder}"
+    if chosen is None and len(present) > 1:
+        fix = f"name one of them: {folder}/{next(iter(present))}; or all of them: --dataset_name {folder}"
         raise Refusal(f"the folder {folder} holds the splits {', '.join(present)}", str(folder), fix)
-    return _saved_files(folder / chosen)
+    return saved_files(present[chosen or next(iter(present))])
 
 
-def _saved_files(folder: Path) -> list[Path]:
+def saved_files(folder: Path) -> list[Path]:
     """The Arrow files that Dataset.save_to_disk left, in their order."""
     try:
         state = json.loads((folder / SAVED).read_text(encoding="utf-8"))

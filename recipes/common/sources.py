@@ -1,7 +1,7 @@
 """Files or Hub -> where the rows of each split come from; nothing is read but the names of columns and classes."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -55,7 +55,7 @@ def find(arguments: Arguments, training_arguments: Any, reading: Reading = PLAIN
     if arguments.dataset_name and arguments.train_file:
         raise Refusal("two sources of data", "--dataset_name and --train_file", "give one of the two")
     decoding.check(arguments.encoding)
-    available = _hub_sources(arguments) if arguments.dataset_name else _file_sources(arguments, reading)
+    available = _data_set_sources(arguments) if arguments.dataset_name else _file_sources(arguments, reading)
     if reading.nested:
         available = {name: _unnested(source, reading.nested) for name, source in available.items()}
     wanted = {
@@ -158,23 +158,41 @@ def _file_place(paths: list[Path], code: int) -> str:
     return files.place(paths[position], number)
 
 
-def _hub_sources(arguments: Arguments) -> dict[str, Source]:
-    data = _load_hub(arguments)
+def _data_set_sources(arguments: Arguments) -> dict[str, Source]:
+    """A data set's splits: of a folder that save_to_disk left its files, else what the datasets library loads."""
+    saved = files.saved_splits(Path(arguments.dataset_name))
+    if saved:
+        return {
+            split: _saved_source(split, files.saved_files(saved[name]))
+            for split, name in _splits_of(arguments, saved).items()
+        }
+    data, paths, sources = _load_hub(arguments), _files_of(arguments), {}
+    for split, name in _splits_of(arguments, data).items():
+        place, rows = partial("{}, {}, row {}".format, arguments.dataset_name, name), data[name]
+        sources[split] = Source(split, partial(enumerate, rows, 1), place, _class_features(rows), paths)
+    return sources
+
+
+def _splits_of(arguments: Arguments, present: Iterable[str]) -> dict[str, str]:
+    """Which split of the data set each split of the run is: the one that a flag names, or one with a usual name."""
+    left = list(present)
     for name in filter(None, (arguments.remove_splits or "").split(",")):
-        if name not in data:
-            raise Refusal(f"no split {name!r} to remove", "--remove_splits", f"splits: {', '.join(data)}")
-        data.pop(name)
-    sources, paths = {}, _files_of(arguments)
+        if name not in left:
+            raise Refusal(f"no split {name!r} to remove", "--remove_splits", f"splits: {', '.join(left)}")
+        left.remove(name)
+    found = {}
     for split, usual in SPLIT_NAMES.items():
         chosen = getattr(arguments, f"{split}_split_name")
-        name = chosen or next((name for name in usual if name in data), None)
-        if chosen and chosen not in data:
-            fix = did_you_mean(chosen, data, f"splits: {', '.join(data)}")
+        if chosen and chosen not in left:
+            fix = did_you_mean(chosen, left, f"splits: {', '.join(left)}")
             raise Refusal(f"the data set has no split {chosen!r}", f"--{split}_split_name", fix)
-        if name:
-            place, rows = partial("{}, {}, row {}".format, arguments.dataset_name, name), data[name]
-            sources[split] = Source(split, partial(enumerate, rows, 1), place, _class_features(rows), paths)
-    return sources
+        found[split] = chosen or next((name for name in usual if name in left), "")
+    return {split: name for split, name in found.items() if name}
+
+
+def _saved_source(split: str, paths: list[Path]) -> Source:
+    rows, place = partial(_file_rows, paths, files.PLAIN), partial(_file_place, paths)
+    return Source(split, rows, place, _class_names(paths), tuple(paths))
 
 
 def _load_hub(arguments: Arguments) -> dict[str, Any]:

@@ -17,8 +17,8 @@ LOOKED_AT = 100  # lines by which the delimiter is found
 SEPARATOR = re.compile(r'"?sep=(.)"?', re.IGNORECASE)  # Excel's first line, which is no row
 QUOTED_CELL = re.compile(r'"(?:[^"]|"")*"')
 JOINED = 1000  # lines of one cell in a tsv file
-LONG_NAME, WORDS = 60, 6  # characters, words: no column has so long a name
-HEADER = "the first line seems to be data: write a line with the columns' names above it, for example text,label"
+LONG_NAME, WORDS = 60, 4  # characters, words: few columns have so long a name
+HEADER = "if the first line is data, write the columns' names above it, for example text,label"
 
 
 def rows(lines: Iterator[str], path: Path, ending: str) -> Iterator[tuple[int, Row]]:
@@ -35,7 +35,7 @@ def rows(lines: Iterator[str], path: Path, ending: str) -> Iterator[tuple[int, R
     yield from read(chain(start, lines), path, before, delimiter)
 
 
-def noheader(columns: Iterable[str]) -> str:
+def no_header(columns: Iterable[str]) -> str:
     """What to do where the names of the columns look like data: the file has no header. Otherwise an empty string."""
     names = list(columns)
     numbered = [str(position) for position in range(len(names))]  # as pandas names columns without names
@@ -166,7 +166,7 @@ def header(cells: list[str], where: str) -> list[str]:
     known: set[str] = set()
     for name in columns:
         if name in known:
-            fix = noheader(columns) or "give every column its own name"
+            fix = no_header(columns) or "give every column its own name"
             raise Refusal(f"column {name!r} stands twice in the header", where, fix)
         known.add(name)
     return columns
