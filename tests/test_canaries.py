@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 
 import canaries
 import psutil
@@ -542,6 +543,33 @@ def parquet(**options):
     return write
 
 
+def zstandard(data):
+    return pyarrow.compress(data, "zstd", asbytes=True)
+
+
+def packed(name, pack):
+    """A file that unpacks to 300 MB of short lines."""
+    return lambda here: put(here / name, pack(b"text,label\n") + pack(b"a,b\n" * 1_000_000) * 75)
+
+
+def archive(name, member):
+    def write(here):
+        with zipfile.ZipFile(here / name, "w", zipfile.ZIP_DEFLATED) as opened, opened.open(member, "w") as stream:
+            for _ in range(300):
+                stream.write(b"a" * 1_000_000)
+
+    return write
+
+
+def arrow(here):
+    """One value in every row, and batches packed."""
+    options = pyarrow.ipc.IpcWriteOptions(compression="zstd")
+    values = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 1000, "int32"), ["a" * 1_000_000])
+    table = pyarrow.table({"text": values})
+    with pyarrow.ipc.new_stream(str(here / "bomb.arrow"), table.schema, options=options) as writer:
+        writer.write_table(table)
+
+
 def safetensors_header(here):
     claim = json.dumps({"classifier.weight": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]}})
     put(here / "model/model.safetensors", len(claim).to_bytes(8, "little") + claim.encode())
@@ -566,6 +594,12 @@ BOMBS = {
     "gzip of parquet": (written("b.parquet.gz", canaries.gz_bomb(b"a")), read("b.parquet.gz")),
     "parquet, packed pages": (parquet(compression="zstd", use_dictionary=False), read("bomb.parquet")),
     "parquet, one value in every row": (parquet(use_dictionary=True), read("bomb.parquet")),
+    "bz2": (packed("b.csv.bz2", bz2.compress), read("b.csv.bz2")),
+    "xz": (packed("b.csv.xz", lzma.compress), read("b.csv.xz")),
+    "Zstandard": (packed("b.csv.zst", zstandard), read("b.csv.zst")),
+    "zip": (archive("b.zip", "b.txt"), read("b.zip")),
+    "Excel": (archive("b.xlsx", "xl/sharedStrings.xml"), read("b.xlsx")),
+    "Arrow, one value in every row": (arrow, read("bomb.arrow")),
     "one long line": (long_line, read("long.txt")),
     "gzip in a data set's folder": (packed_folder(gzip.compress), from_set),
     "bz2 in a data set's folder": (packed_folder(bz2.compress), from_set),

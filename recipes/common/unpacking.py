@@ -14,7 +14,6 @@ from typing import Any, BinaryIO
 from recipes.common.errors import Refusal
 
 RATIO, FLOOR = 200, 1 << 25  # gzip packs text to a fifth, and at best to a thousandth; small files may do so
-CHUNK = 1 << 20  # bytes that are unpacked at once
 BROKEN = (EOFError, OSError, RuntimeError, ValueError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 # How the files begin that each packing makes.
 BEGINNINGS = {"gz": b"\x1f\x8b", "bz2": b"BZh", "xz": b"\xfd7zXZ", "zst": b"\x28\xb5\x2f\xfd", "zip": b"PK"}
@@ -92,7 +91,7 @@ class _Unpacked(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         try:
-            data = self._stream.read(min(len(buffer), CHUNK))
+            data = self._stream.read(len(buffer))
         except BROKEN as error:
             raise self._broken(error) from None
         buffer[: len(data)] = data
