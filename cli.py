@@ -92,12 +92,14 @@ def predict(
     path = files.one(file, "--file", encoding) if file else None
     with files.rows_to(output, path) as write:
         model = open_folder(folder, trust_remote_code)
-        asked = model.texts(path, encoding) if path else texts or (line.rstrip("\r\n") for line in sys.stdin)
+        typed = texts or (line.rstrip("\r\n") for line in sys.stdin)
+        asked = model.texts(path, encoding) if path else model.asked(typed, by_lines=not texts)
         for answer in tqdm(model.answers(asked, batch_size), "predicting", unit=" texts", delay=2, leave=False):
             if output:
                 write(answer)
             else:
-                shown = errors.visible(str(answer["text"]), 100)
+                text = answer["text"]
+                shown = errors.visible(text if isinstance(text, str) else " / ".join(text), 100)
                 print(errors.visible_lines(describe_answer(answer)), shown, sep="\t")
 
 

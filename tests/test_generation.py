@@ -83,12 +83,12 @@ def test_the_model_s_positions_and_its_shortest_answer_are_kept(answers, model):
 def test_answers_with_the_encoder_s_states_are_those_without(answers, model):
     inputs = {"input_ids": torch.arange(1, 11).reshape(1, 10), "attention_mask": torch.ones(1, 10, dtype=torch.int64)}
     states = model.encoder(**inputs).last_hidden_state
-    reads = []
+    writer, reads = answers(), []
     model.encoder.register_forward_hook(lambda *_: reads.append(1))
-    written = answers().write(model, inputs, [states], shared_out=False)
+    written = writer.write(model, inputs, [states], shared_out=False)
     assert written.shape == (1, 1 + 12)
     assert not reads
-    assert torch.equal(answers().write(model, inputs, [None], shared_out=False), written)
+    assert torch.equal(writer.write(model, inputs, [None], shared_out=False), written)
     assert len(reads) == 1
 
 

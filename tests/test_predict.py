@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy
 import pytest
-from conftest import SCRATCH, SHORT, load_recipe
+from conftest import SCRATCH, SHORT, load_recipe, predictions
 from transformers import pipeline
 
 from recipes.common.errors import Refusal
-from recipes.common.predict import Classifier, MaskFiller
+from recipes.common.predict import Classifier, MaskFiller, open_folder
 
 TEXTS = ["the soup was good", "the room", "the film number 7 in train was rude and cold", "汤很好喝", ""]
 
@@ -70,6 +70,92 @@ def test_a_mask_behind_the_end_of_the_text_is_refused(in_tmp_path):
     mask = filler.tokenizer.mask_token
     with pytest.raises(Refusal, match="where the text is cut"):
         list(filler.answers([f"the soup was {mask}", "soup " * 100 + mask]))
+
+
+DECODER = ["--model_type", "gpt2", "--config_overrides", "n_embd=16,n_layer=1,n_head=2,n_positions=64"]
+DECODER += ["--vocab_size", "300", "--max_seq_length", "32", "--bf16", "false"]
+
+
+@pytest.fixture
+def decoder(sentiment, reviews):
+    """The folder of a GPT-2 that was trained on the tiny reviews; the third text of the test set is empty."""
+    rows = (reviews / "test.csv").read_text(encoding="utf-8").splitlines()
+    rows[3] = '"",positive'
+    (reviews / "test.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    flags = ["--train_file", "train.csv", "--test_file", "test.csv", "--output_dir", "out", *DECODER, *SHORT]
+    sentiment.main(flags)
+    return "out"
+
+
+def without_padding_token(folder):
+    """As a published GPT-2 classifier is: neither its tokenizer nor its configuration knows a padding token."""
+    for name in ("tokenizer_config.json", "config.json", "special_tokens_map.json"):
+        path = Path(folder, name)
+        if path.exists():
+            content = json.loads(path.read_text(encoding="utf-8"))
+            kept = {key: value for key, value in content.items() if key not in ("pad_token", "pad_token_id")}
+            path.write_text(json.dumps(kept), encoding="utf-8")
+
+
+@pytest.mark.parametrize("padding", [True, False], ids=["padding token", "none"])
+def test_a_decoder_answers_an_empty_text_the_same_in_every_batch(padding, decoder):
+    if not padding:
+        without_padding_token(decoder)
+    classifier = Classifier(decoder)
+    assert classifier.tokenizer("")["input_ids"] == []
+    together = list(classifier.answers(["", "the soup was good and the room was cold"]))
+    alone = [next(classifier.answers([text])) for text in ("", "the soup was good and the room was cold")]
+    assert together[0]["score"] >= 0.5
+    assert [row["scores"] for row in together] == [pytest.approx(row["scores"], abs=1e-5) for row in alone]
+
+
+def test_an_empty_text_of_the_test_set_is_answered_as_predict_does(decoder):
+    written = predictions()
+    assert [row["text"] for row in written].count("") == 1
+    (answer,) = [row["scores"] for row in written if not row["text"]]
+    assert answer == pytest.approx(next(Classifier(decoder).answers([""]))["scores"], abs=1e-5)
+
+
+def pair_trained(sentiment):
+    rows = [{"premise": f"p{i}", "hypothesis": f"h{i}", "label": i % 2} for i in range(20)]
+    Path("train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    sentiment.main(["--train_file", "train.jsonl", "--output_dir", "out", "--bf16", "false", *SCRATCH, *SHORT])
+    return Classifier("out")
+
+
+def test_a_model_of_pairs_takes_two_texts_at_a_time(sentiment, in_tmp_path):
+    classifier = pair_trained(sentiment)
+    pairs = [("p1", "h1"), ("p2", "h2")]
+    assert list(classifier.asked(["p1", "h1", "p2", "h2"], by_lines=False)) == pairs
+    assert list(classifier.asked(["p1\th1", "p2", "h2"], by_lines=False)) == pairs
+    assert list(classifier.asked(["p1\th1", "p2\th2"], by_lines=True)) == pairs
+    Path("pairs.txt").write_text("p1\th1\np2\th2\n", encoding="utf-8")
+    assert list(classifier.texts(Path("pairs.txt"))) == pairs
+    assert [row["text"] for row in classifier.answers(pairs)] == pairs
+
+
+@pytest.mark.parametrize(("typed", "by_lines"), [(["p1"], False), (["p1", "h1", "p2"], False), (["p1", "h1"], True)])
+def test_half_a_pair_is_refused_with_the_columns_and_the_way_out(typed, by_lines, sentiment, in_tmp_path):
+    classifier = pair_trained(sentiment)
+    with pytest.raises(Refusal, match="reads pairs .premise and hypothesis.") as caught:
+        list(classifier.asked(typed, by_lines))
+    assert "--file" in caught.value.fix
+
+
+def test_single_texts_may_hold_tabs(trained):
+    assert list(Classifier(trained).asked(["a\tb", "c"], by_lines=False)) == ["a\tb", "c"]
+
+
+@pytest.mark.parametrize("model_type", ["bart", "xlm"])
+def test_a_masked_model_of_another_name_fills_masks(model_type, in_tmp_path):
+    (in_tmp_path / "train.txt").write_text("the soup was good\n" * 40, encoding="utf-8")
+    sizes = "d_model=16,encoder_layers=1,decoder_layers=1,encoder_attention_heads=2,decoder_attention_heads=2"
+    sizes = {"xlm": "emb_dim=16,n_layers=1,n_heads=2"}.get(model_type, sizes)
+    words = ["--model_type", model_type, "--config_overrides", sizes, "--vocab_size", "300", "--max_seq_length", "32"]
+    load_recipe("mlm_pretrain").main(["--train_file", "train.txt", "--output_dir", "out", *words, *SHORT])
+    filler = open_folder("out")
+    assert isinstance(filler, MaskFiller)
+    assert list(filler.answers([f"the soup {filler.tokenizer.mask_token}"]))[0]["scores"]
 
 
 def test_a_folder_without_a_model_is_refused(in_tmp_path):

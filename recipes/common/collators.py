@@ -141,6 +141,42 @@ class Pairs:
         return batch
 
 
+def never_empty(collate: Any, tokenizer: Any) -> Any:
+    """The collator, for whose rows an empty text is one token: GPT-2's tokenizer makes none of it, and no model reads
+    a batch without columns. Other tokenizers add special tokens to an empty text; with them nothing changes."""
+    if not callable(tokenizer) or tokenizer("")["input_ids"]:
+        return collate
+    return _NeverEmpty(collate, _blank(tokenizer))
+
+
+@dataclass
+class _NeverEmpty:
+    collate: Any
+    token: int
+
+    def __call__(self, rows: list[dict[str, Any]]) -> Any:
+        one = {"input_ids": [self.token], "attention_mask": [1], "token_type_ids": [0]}
+        empty = [not len(row.get("input_ids", one["input_ids"])) for row in rows]
+        if any(empty):
+            filled = [{name: one.get(name, value) for name, value in row.items()} for row in rows]
+            rows = [new if none else row for row, new, none in zip(rows, filled, empty, strict=True)]
+        return self.collate(rows)
+
+
+def never_unanswered(labels: torch.Tensor, config: Any) -> torch.Tensor:
+    """The labels, for shifting: mBART moves a row's last one to its front, and fails where there is none."""
+    labels = labels.clone()
+    labels[labels.eq(MISSING).all(1), 0] = config.eos_token_id
+    return labels
+
+
+def _blank(tokenizer: Any) -> int:
+    """A token that says nothing, and is not the one that pads, or attention and classifier would pass over it."""
+    special = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.sep_token_id, tokenizer.unk_token_id)
+    own = [token for token in special if token not in (None, tokenizer.pad_token_id)]
+    return next(iter(own or tokenizer(" ", add_special_tokens=False)["input_ids"]), tokenizer.pad_token_id)
+
+
 def positions_in_documents(ids: Array, end: int) -> Array:
     """0, 1, 2, … within every document; a document ends with the token `end`."""
     place = numpy.arange(len(ids))

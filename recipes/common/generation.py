@@ -10,9 +10,10 @@ from datasets import Dataset
 from pyarrow.compute import list_value_length
 from torch.nn import functional
 from transformers import GenerationConfig
-from transformers.modeling_outputs import BaseModelOutput
 
+from recipes.common import probes
 from recipes.common.errors import Refusal
+from recipes.common.heads import States
 from recipes.common.labels import MISSING
 from recipes.common.orders import lengths_of
 
@@ -36,7 +37,7 @@ class Answers:
     def __init__(self, model: torch.nn.Module, arguments: Any, training_arguments: Any, encoded: Any):
         generation = model.generation_config
         asked = arguments.val_max_target_length or training_arguments.generation_max_length
-        positions = getattr(model.config, "max_position_embeddings", None) or numpy.inf
+        _, positions = probes.positions(model)
         self.lengths, self.longest = numpy.zeros(1), numpy.asarray([asked or generation.max_new_tokens or numpy.inf])
         self.most = min(asked or arguments.max_target_length, positions - 1)
         self.interim, self.seed = arguments.interim_eval_samples, training_arguments.seed
@@ -77,7 +78,7 @@ class Answers:
         prompt, length = {name: inputs[name] for name in PROMPT}, inputs["input_ids"].shape[1]
         if all(states is not None for states in encoded):
             padded = [functional.pad(states, (0, 0, 0, length - states.shape[1])) for states in encoded]
-            prompt["encoder_outputs"] = BaseModelOutput(torch.cat(padded))
+            prompt["encoder_outputs"] = States(torch.cat(padded))
         most = int(self.limits(length))
         with _as_built(model):
             return model.generate(**prompt, max_new_tokens=most, synced_gpus=shared_out)

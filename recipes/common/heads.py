@@ -112,18 +112,18 @@ def _feeds_the_head(body: Callable[[nn.Module], nn.Module], model: nn.Module) ->
         seen.append(states.shape[:2])
         return answer
 
-    body(copy).forward = lambda *_, **__: _States(last_hidden_state=states)
+    body(copy).forward = lambda *_, **__: States(last_hidden_state=states)
     copy.get_output_embeddings().forward = answer_with_scores
     if hasattr(copy, BIAS):
         setattr(copy, BIAS, torch.zeros(1, 1))
     inputs = {"input_ids": torch.zeros(1, 3, dtype=torch.int64, device="meta")}
     if model.config.is_encoder_decoder:
-        inputs |= {"decoder_input_ids": inputs["input_ids"], "encoder_outputs": _States(last_hidden_state=states)}
+        inputs |= {"decoder_input_ids": inputs["input_ids"], "encoder_outputs": States(last_hidden_state=states)}
     return torch.equal(copy(**inputs).logits, answer) and seen == [(1, 5)]
 
 
-class _States(BaseModelOutput):
-    """Hidden states, and None for all else that an output may hold."""
+class States(BaseModelOutput):
+    """Hidden states, and None for all else that an output may hold (Switch asks for its routers' logits)."""
 
     def __getattr__(self, name: str) -> None:
         return None

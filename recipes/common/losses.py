@@ -15,6 +15,8 @@ from recipes.common.errors import Refusal
 from recipes.common.labels import MISSING, MULTI, REGRESSION, SINGLE, Labels
 
 Loss = Callable[..., torch.Tensor]
+# What a mixture of experts answers beside its logits, and before them.
+ROUTERS = ("aux_loss", "encoder_z_loss", "encoder_aux_loss", "decoder_z_loss", "decoder_aux_loss")
 
 
 def for_problem(kind: str, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None) -> Loss:
@@ -53,6 +55,45 @@ class TokenLoss:
     def predicted(self, labels: torch.Tensor) -> torch.Tensor:
         """The labels [rows, length] by the positions that predict them: with `shift` one less."""
         return labels[:, 1:] if self.shift else labels
+
+
+class WithRouters:
+    """Another loss and, where something is learned, what a mixture of experts adds to its own loss: how evenly its
+    routers spread the tokens (`aux_loss`, Switch's `z_loss`), times the coefficient of its configuration.
+
+    Trainer takes the labels away before the model could add it. A batch's part weighs as much as its labels among those
+    of the step: however the step is split, all parts together count once.
+    """
+
+    def __init__(self, loss: Loss, model: torch.nn.Module):
+        self.loss = loss
+        self.model = model.get_base_model() if hasattr(model, "get_base_model") else model
+
+    def __call__(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+        total = self.loss(outputs, labels, num_items_in_batch)
+        if not torch.is_grad_enabled():
+            return total
+        part = _routers(outputs, self.model)
+        return total if part is None else total + _mean(part * count(labels), labels, num_items_in_batch)
+
+
+def has_routers(model: torch.nn.Module) -> bool:
+    """Whether the configuration asks for a loss of the routers."""
+    return bool(getattr(model.config.get_text_config(), "output_router_logits", False))
+
+
+def _routers(outputs: Any, model: torch.nn.Module) -> torch.Tensor | None:
+    """The part of the routers in the model's own loss, as its forward pass would add it; None where it adds none."""
+    found = {name: outputs.get(name) for name in ROUTERS if outputs.get(name) is not None}
+    config = model.config.get_text_config()
+    sums = {"aux_loss": ("router_aux_loss_coef", "aux_loss_coef"), "z_loss": ("router_z_loss_coef",)}
+    parts = []
+    for kind, names in sums.items():
+        own = [value for name, value in found.items() if name.endswith(kind)]
+        known = [getattr(place, name, None) for place in (model, config) for name in names]
+        if own:
+            parts.append(sum(own) * next(value for value in known if value is not None))
+    return sum(parts) if parts else None
 
 
 def count(labels: torch.Tensor) -> torch.Tensor:

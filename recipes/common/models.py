@@ -8,18 +8,27 @@ from typing import Any
 
 import torch
 from datasets import Dataset, IterableDataset
-from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig, PretrainedConfig, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+)
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import is_bitsandbytes_available
 
-from recipes.common import engines, folders, layers, world
+from recipes.common import engines, folders, layers, probes, sizes, world
 from recipes.common.args import Arguments
-from recipes.common.errors import Refusal, did_you_mean, nearest, note
+from recipes.common.errors import Refusal, did_you_mean, note, reason
 from recipes.common.labels import MULTI, REGRESSION, SINGLE, Labels
-from recipes.common.vocabularies import ROBERTA_LIKE, T5_LIKE, train_tokenizer
+from recipes.common.vocabularies import T5_LIKE, train_tokenizer
 
 BATCH = 1000  # rows that are read at once
 BODY = (torch.nn.Embedding, torch.nn.ModuleList)  # what a model's head has none of
+VOCABULARIES = ("decoder_vocab_size", "src_vocab_size", "tgt_vocab_size")  # of Marian and FSMT, beside vocab_size
 CLASSIFIERS = ("classifier", "score")  # which PEFT saves whole by itself
 
 
@@ -45,7 +54,7 @@ def load_tokenizer(arguments: Arguments, texts: Iterable[str]) -> PreTrainedToke
     flag = "--tokenizer_name" if arguments.tokenizer_name else "--model_name_or_path"
     tokenizer = _from_hub(AutoTokenizer, name, flag, arguments, use_fast=arguments.use_fast_tokenizer)
     if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+        give_padding(tokenizer, flag)
         note(f"the tokenizer has no padding token: using {tokenizer.pad_token}")
     return tokenizer
 
@@ -55,6 +64,15 @@ def _model_type(arguments: Arguments) -> str:
     if arguments.config_name:
         return _from_hub(AutoConfig, arguments.config_name, "--config_name", arguments).model_type
     return arguments.model_type or "bert"
+
+
+def give_padding(tokenizer: PreTrainedTokenizerBase, where: str) -> None:
+    """A tokenizer without a padding token pads with another special token: the mask of attention hides it."""
+    others = (tokenizer.eos_token, tokenizer.unk_token, tokenizer.sep_token, tokenizer.bos_token)
+    tokenizer.pad_token = next((token for token in others if token is not None), None)
+    if tokenizer.pad_token is None:
+        fix = 'write "pad_token" into its tokenizer_config.json, or name another: --tokenizer_name'
+        raise Refusal("the tokenizer has no token to pad with", where, fix)
 
 
 def load_config(arguments: Arguments, tokenizer: PreTrainedTokenizerBase, **changes: Any) -> PretrainedConfig:
@@ -83,42 +101,47 @@ def _new_config(arguments: Arguments, tokenizer: PreTrainedTokenizerBase, change
         raise Refusal(f"unknown architecture {arguments.model_type!r}", "--model_type", fix)
     special = ("pad", "bos", "eos", "cls", "sep")
     ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in special}
-    build = partial(CONFIG_MAPPING[arguments.model_type], vocab_size=len(tokenizer), **ids, **changes)
+    for name in ("cls", "sep"):  # not every configuration takes None for them
+        ids[f"{name}_token_id"] = next(
+            (i for i in (ids[f"{name}_token_id"], tokenizer.eos_token_id) if i is not None), None
+        )
+    default = _build(arguments.model_type)
+    tokens = {name: len(tokenizer) for name in VOCABULARIES if name in default.to_dict()}
+    build = partial(_build, arguments.model_type, vocab_size=len(tokenizer), **tokens, **ids, **changes)
     if not arguments.config_overrides:
         return build()
-    typed = build()
-    keys = _override(typed, arguments.config_overrides)
+    values = sizes.parse(default, arguments.config_overrides)
+    if following := sizes.derived(default, values):
+        named = ", ".join(f"{key}={value}" for key, value in following.items())
+        note(f"{named}: it follows from the number of attention heads")
+    return build(**values | following)  # anew, for some settings follow from others
+
+
+def _build(model_type: str, **values: Any) -> PretrainedConfig:
     try:
-        return build(**{key: getattr(typed, key) for key in keys})  # anew, for some settings follow from others
-    except ValueError as error:
-        reason = " ".join(str(error).split())
-        raise Refusal(reason, "--config_overrides", "choose values that fit each other") from None
+        return CONFIG_MAPPING[model_type](**values)
+    except Exception as error:  # each architecture checks in its own way
+        fix = "choose values that fit each other"
+        raise Refusal(" ".join(str(error).split()), "--model_type and --config_overrides", fix) from None
 
 
 def _set_ends(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
     """The new tokenizer's ids for what an answer begins and ends with: a configuration's defaults are those of the
     published checkpoints (Marian's are 58100 and 0)."""
     starts_with_padding = config.model_type in T5_LIKE
-    config.decoder_start_token_id = tokenizer.pad_token_id if starts_with_padding else tokenizer.eos_token_id
+    config.eos_token_id = end_of_text(tokenizer)
+    config.decoder_start_token_id = tokenizer.pad_token_id if starts_with_padding else config.eos_token_id
     if getattr(config, "forced_eos_token_id", None) is not None:
-        config.forced_eos_token_id = tokenizer.eos_token_id
+        config.forced_eos_token_id = config.eos_token_id
 
 
-def _override(config: PretrainedConfig, overrides: str) -> list[str]:
-    """Changes the configuration in place; the names of what was changed."""
-    keys = []
-    for item in overrides.split(","):
-        key, equals, _ = item.strip().partition("=")
-        if not equals or not hasattr(config, key):
-            close = nearest(key, vars(config))
-            fix = f"did you mean {close}=…?" if close else "write name=value,name=value"
-            raise Refusal(f"{config.model_type} has no setting {key!r}", "--config_overrides", fix)
-        keys.append(key)
-    try:
-        config.update_from_string(overrides)
-    except ValueError as error:
-        raise Refusal(str(error), "--config_overrides", "write name=value,name=value") from None
-    return keys
+def _override(config: PretrainedConfig, overrides: str) -> None:
+    """Changes a checkpoint's configuration in place."""
+    for key, value in sizes.parse(config, overrides).items():
+        try:
+            setattr(config, key, value)
+        except Exception as error:  # each architecture checks in its own way
+            raise Refusal(f"{key}={value}: {reason(error)}", sizes.WHERE, "leave it out, or choose another") from None
 
 
 def load_model(
@@ -140,17 +163,45 @@ def load_model(
             options["quantization_config"] = _in_4_bit(auto_class, config)
         options["output_loading_info"] = True
         model, found = _from_hub(auto_class, arguments.model_name_or_path, "--model_name_or_path", arguments, **options)
+        model = _without_repacking(model) if arguments.load_in_4bit else model
     else:
         model, found = _from_config(auto_class, config), {}
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+    if len(tokenizer) > (probes.words(model) or len(tokenizer)):
         model.resize_token_embeddings(len(tokenizer))
         note(f"the embeddings were enlarged to the tokenizer's {len(tokenizer)} tokens")
     layers.replace(model)
+    _try_out(model, auto_class, arguments)
     if arguments.lora_rank:
         return _with_adapters(model, arguments, found.get("missing_keys", ()))
     if arguments.freeze_encoder:
         model.base_model.requires_grad_(False)
     return model
+
+
+def _try_out(model: torch.nn.Module, auto_class: Any, arguments: Arguments) -> None:
+    """Refuses a model that cannot read a text or write one, and a causal one that sees the tokens that it is to
+    predict: its perplexity would be near 1, and its texts would be worth nothing."""
+    name = model.config.model_type
+    where = "--model_name_or_path" if arguments.model_name_or_path else "--model_type"
+    try:
+        logits = probes.logits(model)
+        if auto_class is not AutoModelForMaskedLM:
+            probes.write(model)
+    except Exception as error:  # each architecture raises its own
+        where = "--config_overrides" if arguments.config_overrides else where
+        raise _misfit(model.config, f"{name} cannot be computed this way", error, where) from None
+    if auto_class is AutoModelForCausalLM and probes.sees_ahead(logits, model.dtype):
+        fix = "choose an architecture that reads from left to right: gpt2, llama, qwen3, …; or pretrain a masked model"
+        if not probes.a_decoder_sees_ahead(model):
+            fix = f"--config_overrides is_decoder=true makes {name} read from left to right; or choose gpt2, llama, …"
+        raise Refusal(f"{name} sees the tokens that it is to predict", where, fix)
+
+
+def _misfit(config: PretrainedConfig, what: str, error: Exception, where: str) -> Refusal:
+    """What is said where an architecture's sizes do not fit each other, with those that nobody has chosen."""
+    left = sizes.fitting(config)
+    fix = f"choose sizes that fit each other; now {left}" if left else "choose another architecture"
+    return Refusal(f"{what}: {reason(error)}", where, fix)
 
 
 def _in_4_bit(auto_class: Any, config: PretrainedConfig) -> BitsAndBytesConfig:
@@ -181,10 +232,11 @@ def _from_config(auto_class: Any, config: PretrainedConfig) -> torch.nn.Module:
     try:
         with engines.whole_model():
             return auto_class.from_config(config)
-    except (ValueError, RuntimeError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        what = f"{config.model_type} cannot be built this way: {reason}"
-        raise Refusal(what, "--model_type and --config_overrides", "choose sizes that fit each other") from None
+    except Exception as error:  # each architecture checks in its own way, or not at all
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        what = f"{config.model_type} cannot be built this way"
+        raise _misfit(config, what, error, "--model_type and --config_overrides") from None
 
 
 def _with_adapters(model: torch.nn.Module, arguments: Arguments, missing: Iterable[str]) -> torch.nn.Module:
@@ -210,12 +262,11 @@ def _with_adapters(model: torch.nn.Module, arguments: Arguments, missing: Iterab
         task_type=task,
     )
     if arguments.load_in_4bit:
-        model = prepare_model_for_kbit_training(_without_repacking(model), use_gradient_checkpointing=False)
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     try:
         return get_peft_model(model, config)
     except ValueError as error:
-        reason = str(error).splitlines()[0]
-        raise Refusal(f"no adapters: {reason}", "--lora_target_modules", "name modules of the model") from None
+        raise Refusal(f"no adapters: {reason(error)}", "--lora_target_modules", "name modules of the model") from None
 
 
 def _without_repacking(model: torch.nn.Module) -> torch.nn.Module:
@@ -253,12 +304,11 @@ def parameters(model: torch.nn.Module) -> tuple[int, int]:
     return sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
 
 
-def max_length(wanted: int, tokenizer: PreTrainedTokenizerBase, model: torch.nn.Module) -> int:
-    """`wanted`, or fewer tokens where the tokenizer or the model's positions end earlier."""
-    positions = getattr(model.config, "max_position_embeddings", None) or wanted
-    if model.config.model_type in ROBERTA_LIKE:
-        positions -= tokenizer.pad_token_id + 1  # their positions are counted from there
-    possible = min(wanted, tokenizer.model_max_length, positions)
+def max_length(wanted: int, tokenizer: PreTrainedTokenizerBase, model: torch.nn.Module, answer: bool = False) -> int:
+    """`wanted`, or fewer tokens where the tokenizer or the model's positions end earlier: those of the text, or those
+    of the answer to it."""
+    positions = probes.positions(model)[answer]
+    possible = int(min(wanted, tokenizer.model_max_length, positions))
     if possible < wanted:
         note(f"texts are cut to {possible} tokens, not {wanted}: the model has no more positions")
     return possible
@@ -299,8 +349,8 @@ def check_isolation(model: torch.nn.Module, end: int) -> None:
 
 def resize_positions(model: torch.nn.Module, length: int, wanted: bool | None) -> None:
     """Gives the model positions for `length` tokens if that was asked for; otherwise longer texts are cut."""
-    positions = getattr(model.config, "max_position_embeddings", None)
-    if not wanted or not positions or positions >= length:
+    positions = probes.configured_positions(model.config)
+    if not wanted or positions >= length:
         return
     try:
         model.resize_position_embeddings(length)

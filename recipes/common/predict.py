@@ -10,15 +10,17 @@ import numpy
 import torch
 import transformers
 import yaml
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer, DataCollatorWithPadding
 from transformers.utils.logging import disable_progress_bar
 
 from recipes.common import data, files, folders, metrics
+from recipes.common.collators import never_empty
 from recipes.common.configuration import PlainLoader
 from recipes.common.errors import Refusal, reason, visible
 from recipes.common.folders import ADAPTED
 from recipes.common.labels import MULTI, REGRESSION, SINGLE
-from recipes.common.models import max_length
+from recipes.common.models import end_of_text, give_padding, max_length
+from recipes.common.probes import positions
 
 CONTINUES = ("ForCausalLM", "LMHeadModel")  # how the names of causal language models end
 CHUNK = 4096  # rows that are sorted by length together
@@ -36,8 +38,14 @@ class Folder:
         self.flags, self.record = _read(self.path / "run.yaml"), _read(self.path / "run.json")
         self.config = config_of(self.path, trust_remote_code)
         self.tokenizer = folders.load(AutoTokenizer, folder, "the folder", trust_remote_code)
+        if self.tokenizer.pad_token is None:
+            give_padding(self.tokenizer, "the folder")
+        self.collate = never_empty(DataCollatorWithPadding(self.tokenizer), self.tokenizer)
         self.device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
         self.model = self._load().to(self.device).eval()
+        text_config = self.model.config.get_text_config()
+        if text_config.pad_token_id is None:  # by it a decoder's classifier finds where a text ends
+            text_config.pad_token_id = self.tokenizer.pad_token_id
 
     def _load(self) -> torch.nn.Module:
         auto_class = getattr(transformers, self.auto_class)
@@ -66,13 +74,35 @@ class Folder:
 
     def encode(self, texts: list[Text], max_length: int) -> Any:
         """Token ids of a batch on the model's device."""
-        options = {"truncation": True, "max_length": max_length, "padding": True, "return_tensors": "pt"}
-        return self.tokenizer(texts, **options).to(self.device)
+        encoded = self.tokenizer(texts, truncation=True, max_length=max_length)
+        rows = [dict(zip(encoded, values, strict=True)) for values in zip(*encoded.values(), strict=True)]
+        return self.collate(rows).to(self.device)
+
+    def asked(self, texts: Iterable[str], by_lines: bool) -> Iterator[Text]:
+        """What somebody has typed, for a model of pairs in twos: with a tab between them, or one after the other;
+        `by_lines` only with a tab."""
+        texts = iter(texts)
+        for text in texts:
+            if not self.record.get("is_pair"):
+                yield text
+                continue
+            first, tab, second = text.partition("\t")
+            if not tab and not by_lines:
+                second = next(texts, None)
+            if second is None or (by_lines and not tab):
+                columns = " and ".join(self.record["text_columns"])
+                fix = "give two texts each time, or write a tab between them; --file reads the columns"
+                raise Refusal(f"this model reads pairs ({columns}), and here is one text", visible(text, 60), fix)
+            yield first, second
 
     def texts(self, path: Path, encoding: str = "") -> Iterator[Text]:
-        """The texts of a file, from the columns that the model was trained on; a .txt file has one text a line."""
+        """The texts of a file, from the columns that the model was trained on; a .txt file has one text a
+        line, or a pair with a tab between."""
+        if files.is_plain_text(path):
+            rows = files.read(path, files.Options(encoding))
+            yield from self.asked((row["text"] for _, row in rows), by_lines=True)
+            return
         columns = self.record.get("text_columns", ["text"])
-        columns = ["text"] if files.is_plain_text(path) else columns
         for number, row in files.read(path, files.Options(encoding)):
             row |= row["translation"] if isinstance(row.get("translation"), dict) else {}
             missing = next((name for name in columns if name not in row), None)
@@ -118,6 +148,10 @@ class MaskFiller(Folder):
     auto_class = "AutoModelForMaskedLM"
     best = 5
 
+    def __init__(self, folder: str, trust_remote_code: bool = False):
+        super().__init__(folder, trust_remote_code)
+        self.max_length = max_length(self.flags.get("max_seq_length", 512), self.tokenizer, self.model)
+
     @torch.inference_mode()
     def answer(self, texts: list[Text]) -> list[dict[str, Any]]:
         """The text with its mask filled, the word's score, and the five best words."""
@@ -125,7 +159,7 @@ class MaskFiller(Folder):
         missing = next((text for text in texts if mask not in text), None)
         if missing is not None:
             raise Refusal(f"no {mask} in {missing!r}", "the text", f"write {mask} where a word is to be filled in")
-        batch = self.encode(texts, max_length(self.flags.get("max_seq_length", 512), self.tokenizer, self.model))
+        batch = self.encode(texts, self.max_length)
         cut = ~batch["input_ids"].eq(self.tokenizer.mask_token_id).any(1)
         if cut.any():
             what = f"{mask} stands behind token {batch['input_ids'].shape[1]}, where the text is cut"
@@ -147,12 +181,16 @@ class Writer(Folder):
 
     auto_class = "AutoModelForSeq2SeqLM"
 
+    def __init__(self, folder: str, trust_remote_code: bool = False):
+        super().__init__(folder, trust_remote_code)
+        self.max_length = max_length(self.flags.get("max_source_length", 1024), self.tokenizer, self.model)
+
     @torch.inference_mode()
     def answer(self, texts: list[Text]) -> list[dict[str, Any]]:
         """The text that the model writes."""
         prefix = getattr(self.model.generation_config, "prefix", None) or ""
-        longest = max_length(self.flags.get("max_source_length", 1024), self.tokenizer, self.model)
-        written = self.model.generate(**self.encode([prefix + text for text in texts], longest))
+        batch = self.encode([prefix + text for text in texts], self.max_length)
+        written = self.model.generate(**batch)
         decoded = self.tokenizer.batch_decode(written, skip_special_tokens=True)
         return [{"prediction": text.strip()} for text in decoded]
 
@@ -168,6 +206,7 @@ class Continuer(Folder):
             what = f"{folder} holds a {kind}, which goes on from no prompt"
             raise Refusal(what, "the folder", f"python cli.py predict {folder} TEXT")
         super().__init__(folder, trust_remote_code)
+        self.room, _ = positions(self.model)
 
     @torch.inference_mode()
     def write(self, prompt: str, settings: dict[str, Any], streamer: Any = None) -> list[str]:
@@ -182,13 +221,13 @@ class Continuer(Folder):
     def check(self, prompt: str, settings: dict[str, Any]) -> None:
         """Refuses a prompt after which the model's positions end too early."""
         number, new = len(self._ids(prompt)), settings["max_new_tokens"]
-        room = getattr(self.config, "max_position_embeddings", None) or 10**9
-        if number + new > room:
-            what = f"{number} tokens of prompt and {new} new ones exceed {room} positions: {visible(prompt, 60)!r}"
-            raise Refusal(what, "--max_new_tokens", f"--max_new_tokens {max(room - number, 1)}, or a shorter prompt")
+        if number + new > self.room:
+            what = f"{number} tokens of prompt and {new} new ones exceed {self.room} positions: {visible(prompt, 60)!r}"
+            most = max(int(self.room) - number, 1)
+            raise Refusal(what, "--max_new_tokens", f"--max_new_tokens {most}, or a shorter prompt")
 
     def _ids(self, prompt: str) -> list[int]:
-        return self.tokenizer(prompt, add_special_tokens=False)["input_ids"] or [self.tokenizer.eos_token_id]
+        return self.tokenizer(prompt, add_special_tokens=False)["input_ids"] or [end_of_text(self.tokenizer)]
 
     def forbidden(self, path: Path) -> list[list[int]]:
         """Token ids of the words of a file, one a line, as they stand at a text's begin and after a space."""
@@ -204,7 +243,7 @@ def open_folder(folder: str, trust_remote_code: bool = False) -> Folder:
     kind = (config.architectures or [""])[0]
     if kind.endswith("ForSequenceClassification"):
         return Classifier(folder, trust_remote_code)
-    if kind.endswith("ForMaskedLM"):
+    if kind.endswith("ForMaskedLM") or _read(Path(folder, "run.json")).get("task") == "fill-mask":  # BART's, XLM's
         return MaskFiller(folder, trust_remote_code)
     if config.is_encoder_decoder:
         return Writer(folder, trust_remote_code)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy
 import torch
 
-from recipes.common import metrics, states, text_metrics
+from recipes.common import metrics, probes, states, text_metrics
 from recipes.common.data import Splits
 from recipes.common.errors import visible
 from recipes.common.labels import MULTI, REGRESSION, SINGLE, Labels
@@ -233,7 +233,7 @@ def _continuations(blocks: Any, tokenizer: Any, model: torch.nn.Module, split: s
     """
     lines = [f"## Continuations of {split} texts\n", "| text | model | text as it goes on |", "|---|---|---|"]
     model.eval()
-    positions = getattr(model.config, "max_position_embeddings", None) or PROMPT + CONTINUATION
+    positions, _ = probes.positions(model)
     with states.randomness_kept():
         torch.manual_seed(0)
         for block in islice(blocks, CONTINUATIONS):
@@ -242,7 +242,7 @@ def _continuations(blocks: Any, tokenizer: Any, model: torch.nn.Module, split: s
             written = model.generate(
                 prompt,
                 attention_mask=torch.ones_like(prompt),
-                max_new_tokens=min(CONTINUATION, positions - prompt.shape[1]),
+                max_new_tokens=int(min(CONTINUATION, positions - prompt.shape[1])),
                 do_sample=True,
                 temperature=TEMPERATURE,
                 top_k=50,

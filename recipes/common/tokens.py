@@ -112,7 +112,7 @@ def pairs(tokenizer: Any, model: Any, arguments: Any) -> Callable[[list[str], li
     A row without a target has the label -100 alone: it is answered, and counts in no score.
     """
     longest_source = max_length(arguments.max_source_length, tokenizer, model)
-    longest_target = max_length(arguments.max_target_length, tokenizer, model)
+    longest_target = max_length(arguments.max_target_length, tokenizer, model, answer=True)
     options = {"truncation": True, "padding": "max_length" if arguments.pad_to_max_length else False}
 
     def encode_pairs(sources: list[str], targets: list[str]) -> Any:

@@ -14,6 +14,7 @@ from transformers.trainer_utils import EvalPrediction, PredictionOutput
 
 from recipes.common import heads, kernels, layers, losses, sharding, signals, states
 from recipes.common.callbacks import LossLeaps, Progress
+from recipes.common.collators import never_empty, never_unanswered
 from recipes.common.errors import Refusal
 from recipes.common.generation import Answers
 from recipes.common.orders import TokenBatches, for_evaluation, for_training, in_order, unlabel_repeats
@@ -44,12 +45,18 @@ class Trainer(ResumableTrainer):
             layers.keep_all(self.model)
         self.order = for_training(self.train_dataset, self.args, tokens_per_batch)
         self.answers = answers if getattr(self.args, "predict_with_generate", False) else None
-        scored = isinstance(self.compute_loss_func, losses.TokenLoss)
+        self._loss = self.compute_loss_func
+        scored = isinstance(self._loss, losses.TokenLoss)
         backend = None
         if self.args.torch_compile:
             backend = self.args.torch_compile_backend
             layers.leave_out_needless_masks(self.model)
-        self._head = heads.install(self.model, self.compute_loss_func, backend) if scored else None
+        self.data_collator = never_empty(self.data_collator, self.processing_class)
+        if self.args.label_names is None and "labels" in self.label_names:
+            self.label_names = ["labels"]  # LUKE has entity_labels as well, which no recipe has
+        self._head = heads.install(self.model, self._loss, backend) if scored else None
+        if self._loss is not None and losses.has_routers(self.model):
+            self.compute_loss_func = losses.WithRouters(self._loss, self.model)
         if self.answers is not None and self._head is None:
             self.answers.together = 1  # the logits of one batch are enough
         if self.preprocess_logits_for_metrics is not None:
@@ -122,11 +129,23 @@ class Trainer(ResumableTrainer):
 
     def compute_loss(self, model: Any, inputs: dict, *args: Any, **options: Any) -> Any:
         """The loss, of which the head computes what counts."""
+        inputs = self._with_decoder_inputs(inputs)
         scored = self._head is not None and "labels" in inputs
         with self._head.predicting(inputs["labels"]) if scored else nullcontext():
             output = super().compute_loss(model, inputs, *args, **options)
-        self._encoded = output[1].get("encoder_last_hidden_state") if isinstance(output, tuple) else None
-        return output
+        if not isinstance(output, tuple):
+            return output
+        loss, found = output
+        self._encoded = found.get("encoder_last_hidden_state")
+        return loss, {name: found[name] for name in found if name == "logits" or name not in losses.ROUTERS}
+
+    def _with_decoder_inputs(self, inputs: dict) -> dict:
+        """Of a masked model with a decoder (BART) the labels, shifted, are what its decoder reads: it shifts what it is
+        given where it gets labels, which are the loss's here."""
+        shift = getattr(self.model, "prepare_decoder_input_ids_from_labels", None)
+        if shift is None or "decoder_input_ids" in inputs or not isinstance(self._loss, losses.TokenLoss):
+            return inputs
+        return {**inputs, "decoder_input_ids": shift(labels=never_unanswered(inputs["labels"], self.model.config))}
 
     def evaluate(self, eval_dataset: Any = None, *args: Any, **options: Any) -> dict[str, float]:
         """The metrics, which see the predictions in the order of the data set; random generators stay as they are."""
