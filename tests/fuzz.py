@@ -29,7 +29,7 @@ from forked import Case, import_all, wait
 from mutations import mutated
 from seeds import FILES, KINDS, compress, rows_of, write
 
-from recipes.common import args, card, checkpoints, data, errors, manifests, report, training
+from recipes.common import args, card, checkpoints, data, errors, manifests, run_record, training
 
 SECONDS = 10  # of computing: a trial that takes longer hangs
 PATIENCE = 60  # seconds on a machine that does other work, too
@@ -259,7 +259,7 @@ def resume(case: Case, made: Path, draws: bool) -> None:
     if not draws:
         card.draw = lambda *_: []
     load_recipe(case.recipe).main(case.flags(made, Path("out")))
-    _, facts = report.earlier(Path("out"))
+    _, facts = run_record.earlier(Path("out"))
     if facts["status"] != "complete":
         raise Wrong("the run is not complete")
 

@@ -27,7 +27,7 @@ from recipes.common import checkpoints, manifests, signals
 from recipes.common.trainer import Trainer
 
 # Files that appear as a run loads and tokenises, trains, saves, evaluates, and after its training evaluates again.
-PHASES = ("run.json", "checkpoint-3", ".saving-6", "checkpoint-9", ".saving-15", "train_results.json")
+PHASES = (".lock", "checkpoint-3", ".saving-6", "checkpoint-9", ".saving-15", "train_results.json")
 
 
 def killed_at_checkpoint(number: int) -> Callable[[], None]:

@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import cli
-from recipes.common import checkpoints, files, launch, manifests, report
+from recipes.common import checkpoints, files, launch, manifests, run_record
 from recipes.common.errors import Stop
 from recipes.common.predict import Continuer, open_folder
 from recipes.common.vocabularies import train_tokenizer
@@ -464,7 +464,7 @@ def rotated(here):
 
 
 def begun_anew(here):
-    report.remove(here / "out")
+    run_record.remove(here / "out")
 
 
 def gone_on(here):
@@ -501,7 +501,7 @@ def test_nothing_is_deleted_through_a_link(case, here):
 def test_of_a_linked_output_folder_only_what_a_run_wrote_is_deleted(here):
     (here / "linked").symlink_to("out")
     put(here / "out/mine.txt", "mine")
-    report.remove(here / "linked")
+    run_record.remove(here / "linked")
     assert {path.name for path in (here / "out").iterdir()} <= {"mine.txt", ".lock"}
 
 
@@ -639,7 +639,7 @@ RECORDS = {"run.yaml": ALIASES, "run.json": "[" * 1_000_000, "checkpoint-2/manif
 def test_a_bomb_among_a_run_s_records_is_damage(name, here):
     put(here / "out" / name, RECORDS[name])
     assert checkpoints.newest(here / "out").name == ("checkpoint-1" if "manifest" in name else "checkpoint-2")
-    assert (report.earlier(here / "out") is None) == name.startswith("run.")
+    assert (run_record.earlier(here / "out") is None) == name.startswith("run.")
     assert bool(attempt(predict("out"))) == name.startswith("run.")
 
 

@@ -104,6 +104,7 @@ def complete_run(folder, command, status="complete"):
     (folder / "out").mkdir(exist_ok=True)
     facts = {"status": status, "command": command, "configurations": {"recipes/sentiment/config.yaml": HASH}}
     facts["data_sha256"] = {str(folder / "reviews.csv"): content_hash(folder / "reviews.csv")}
+    facts["inputs"] = {"run.py": {"path": str(RECIPE), "sha256": content_hash(RECIPE)}}
     (folder / "out/run.json").write_text(json.dumps(facts | {"table": "rows accuracy"}), encoding="utf-8")
 
 

@@ -13,9 +13,10 @@ from types import SimpleNamespace
 import pytest
 from conftest import ROOT, SCRATCH, SHORT, as_if_killed, merged
 
-from recipes.common import card, checkpoints, report, signals
+from recipes.common import card, checkpoints, run_identity, run_record, signals
 from recipes.common.errors import FREE_SPACE, DiskFull, Refusal
 from recipes.common.files import content_hash
+from recipes.common.run_identity import Run
 
 FLAGS = ["--train_file", "train.csv", "--test_file", "test.csv", "--output_dir", "out", *SCRATCH]
 
@@ -38,7 +39,7 @@ def test_the_same_command_on_other_data_is_refused(sentiment, reviews):
     sentiment.main([*FLAGS, *SHORT])
     with (reviews / "train.csv").open("a", encoding="utf-8") as stream:
         stream.write("one more,positive\n")
-    with pytest.raises(Refusal, match="a run on other data: train.csv has changed since"):
+    with pytest.raises(Refusal, match="a complete run on other data: train.csv has changed since"):
         sentiment.main([*FLAGS, *SHORT])
 
 
@@ -53,9 +54,9 @@ def test_other_arguments_into_the_same_folder_are_refused_with_the_difference(se
 def test_a_folder_whose_record_is_damaged_is_none_of_ours(name, content, tmp_path):
     (tmp_path / "run.yaml").write_text("per_device_train_batch_size: 4\ngradient_accumulation_steps: 1\n")
     (tmp_path / "run.json").write_text('{"world_size": 1}')
-    assert report.earlier(tmp_path)
+    assert run_record.earlier(tmp_path)
     (tmp_path / name).write_text(content)
-    assert report.earlier(tmp_path) is None
+    assert run_record.earlier(tmp_path) is None
 
 
 def test_overwriting_removes_what_the_run_left_and_nothing_else(sentiment, reviews):
@@ -190,7 +191,7 @@ def test_other_data_under_the_same_name_is_refused_on_resume(sentiment, stopped,
 
 
 def test_other_versions_are_refused_on_resume(sentiment, stopped, monkeypatch):
-    monkeypatch.setattr(report.metadata, "version", lambda name: "9.9")
+    monkeypatch.setattr(run_record.metadata, "version", lambda name: "9.9")
     with pytest.raises(Refusal, match="torch 2.13.0.* -> 9.9"):
         sentiment.main([*FLAGS, *STEPS])
 
@@ -314,11 +315,18 @@ def test_the_best_model_is_the_one_of_the_best_accuracy_not_of_the_lowest_loss(s
 def test_a_file_that_has_come_beside_those_of_a_pattern_is_other_data(in_tmp_path):
     for name in ("a.csv", "b.csv", "c.csv"):
         (in_tmp_path / name).write_text(name, encoding="utf-8")
-    facts = {"data_sha256": {name: content_hash(Path(name)) for name in ("a.csv", "b.csv")}}
-    assert report.other_data(facts, {"train_file": ["[ab].csv"], "test_file": ["c.csv"]}) == ""
-    assert report.other_data(facts, {"train_file": ["*.csv"]}) == "c.csv"
+    digests = {name: content_hash(Path(name)) for name in ("a.csv", "b.csv")}
+    facts = {"data_sha256": digests, "data": {"train": list(digests.values())}}
+    known = {"train_file": ["[ab].csv"]}
+
+    def other(*patterns):
+        return run_identity.other_data(facts, known, Run({"train_file": [*patterns]}, "", Path("run.py")))
+
+    assert other("[ab].csv") == other("a.csv", "./b.csv") == ""
+    assert other("*.csv") == "c.csv"
+    assert other("b.csv", "a.csv") == "b.csv"  # in another order they are other rows
     (in_tmp_path / "a.csv").write_text("changed", encoding="utf-8")
-    assert report.other_data(facts, {"train_file": ["*.csv"]}) == "a.csv"
+    assert other("*.csv") == other("[ab].csv") == "a.csv"
 
 
 def test_the_card_of_a_run_on_two_processes_repeats_it_on_two():

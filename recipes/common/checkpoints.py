@@ -1,8 +1,8 @@
-"""Checkpoints of a run: the newest intact one, how many are kept, and whether they belong to it."""
+"""Checkpoints of a run: the newest intact one, how many are kept, and what they say of the run."""
 
 import json
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
@@ -61,18 +61,14 @@ def rotate(output_dir: Path, limit: int | None, best: str | None) -> None:
             remove(folder)
 
 
-def check_belongs(folder: Path, fingerprint: dict[str, Any], allowed: Collection[str]) -> None:
-    """Refuses a checkpoint of another run: other data, another tokenizer, model, library version or step size."""
-    if not (folder / FINGERPRINT).exists():
-        fix = "--resume_from_checkpoint false, or --overwrite_output_dir, begins anew"
-        raise Refusal("the checkpoint is of an earlier version of these recipes", str(folder), fix)
-    with readable(folder):
-        known = dict(json.loads((folder / FINGERPRINT).read_text(encoding="utf-8")) or {})
-    differing = [name for name in fingerprint if known.get(name) != fingerprint[name] and name not in allowed]
-    if differing:
-        shown = "; ".join(_shown(name, known.get(name), fingerprint[name]) for name in differing)
-        fix = f"--allow_changed {' '.join(differing)} goes on all the same; --overwrite_output_dir begins anew"
-        raise Refusal(f"the checkpoint belongs to a run that differs: {shown}", str(folder), fix)
+def fingerprint(folder: Path) -> dict[str, Any]:
+    """What a checkpoint belongs to: its run's flags, data, model and so on; empty where it does not say so."""
+    try:
+        known = json.loads((folder / FINGERPRINT).read_text(encoding="utf-8"))
+        readable = isinstance(known["flags"], dict) and isinstance(known["inputs"], dict)
+    except (OSError, *UNREADABLE):
+        return {}
+    return known if readable and isinstance(known.get("rows_a_step"), int) else {}
 
 
 @contextmanager
@@ -99,12 +95,6 @@ def check_state(folder: Path, state: Any) -> None:
         for entry in state.log_history:
             if not isinstance(entry["step"], int) or not all(isinstance(value, NUMBER) for value in entry.values()):
                 raise TypeError("log_history holds what is no number")
-
-
-def _shown(name: str, was: Any, now: Any) -> str:
-    if isinstance(was, dict) and isinstance(now, dict):
-        return "; ".join(f"{key} {was.get(key)} -> {now[key]}" for key in now if was.get(key) != now[key])
-    return f"{name} {str(was)[:12]} -> {str(now)[:12]}" if isinstance(now, (int, float)) else f"another {name}"
 
 
 def check_space(output_dir: Path, needed: int) -> None:

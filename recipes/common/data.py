@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import datasets
@@ -52,6 +52,7 @@ class Splits:
     accounting: dict[str, dict[str, Any]]
     hashes: dict[str, str]
     whole: tuple[str, ...] = ()  # the splits of which each row is a whole text, even where it ends in a line break
+    read: dict[str, list[str]] = field(default_factory=dict)  # the hashes of each split's files, in their order
 
     def items(self) -> Iterator[tuple[str, Any]]:
         """Pairs of name and data set, for the splits that there are."""
@@ -107,11 +108,12 @@ def load(
         _set_steps(training_arguments, accounting["train"]["used"])
         by_split["train"] = by_split["train"].shuffle(seed=training_arguments.seed, buffer_size=SHUFFLED)
     hashes = {str(path): files.content_hash(path) for source in found.values() for path in source.paths}
+    read = {name: [hashes[str(path)] for path in source.paths] for name, source in found.items()}
     data = [by_split.get(name) for name in LIMITS]
     is_pair = bool(texts.second) or (not any(texts.wanted) and len(columns.texts) == 2)
     runs_on = {name: found[name if name in found else "train"].runs_on for name in by_split}
     whole = tuple(name for name, answer in runs_on.items() if answer is False)
-    return Splits(*data, columns.texts, is_pair, columns.target, decided, accounting, hashes, whole)
+    return Splits(*data, columns.texts, is_pair, columns.target, decided, accounting, hashes, whole, read)
 
 
 def _columns(texts: Columns, label: Columns | None, target: Columns | None, found: dict, removed: set) -> Chosen:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ WEB = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 # How the files of a folder may be called that are for another purpose than the others.
 PARTS = re.compile(r"(train|valid|validation|val|dev|test|eval)\b", re.IGNORECASE)
 SAVED, SAVED_SPLITS = "state.json", "dataset_dict.json"  # of the datasets library's save_to_disk
+# What stands beside a model in the folder of its run, and is no part of it.
+REPORTS = (".*", "*.md", "run.*", "*_results.json", "predictions.jsonl", "trainer_state.json", "not_finite.json")
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,18 @@ def content_hash(path: Path) -> str:
     with path.open("rb") as stream:
         while chunk := stream.read(1 << 20):
             digest.update(chunk)
+    return digest.hexdigest()
+
+
+def hash_of(path: Path) -> str:
+    """The hash of a file, or of the names and contents of the files in a model's folder; what a run's report writes
+    beside a model counts for nothing."""
+    if path.is_file():
+        return content_hash(path)
+    digest = hashlib.sha256()
+    for found in sorted([*path.glob("*"), *path.glob("config/*")]):
+        if found.is_file() and not any(fnmatch(found.name, pattern) for pattern in REPORTS):
+            digest.update(f"{found.name}\0{content_hash(found)}\0".encode())
     return digest.hexdigest()
 
 

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from recipes.common import secret
 from recipes.common.errors import Refusal, did_you_mean, note, visible, visible_lines
-from recipes.common.files import content_hash
+from recipes.common.files import hash_of
 
 ROOT = Path(__file__).resolve().parents[2]
 TORCHRUN = ROOT / "tools/torchrun.py"
@@ -176,7 +176,7 @@ def run(words: list[str], dry_run: bool = False) -> int:
     print("$", visible(shown, len(shown) * 10), flush=True)
     if dry_run:
         return 0
-    if table := _already_complete(words):
+    if (table := _already_complete(words)) is not None:
         print(visible_lines(table), "\n")
         return 0
     words, environment = [sys.executable, *words[1:]], HUGE_PAGES | os.environ | threads
@@ -187,28 +187,29 @@ def run(words: list[str], dry_run: bool = False) -> int:
     return subprocess.call(words, env=environment)
 
 
-def _already_complete(words: list[str]) -> str:
-    """The scores of a complete run of this very command, with the same configurations and data; found without torch,
-    which takes seconds to import. The recipe itself looks again, and closer, where this finds nothing."""
+def _already_complete(words: list[str]) -> str | None:
+    """The scores of a complete run of this very command, with the same configurations, models and data; found without
+    torch, which takes seconds to import. The recipe itself looks again, and closer, where this finds None."""
     script = next(place for place, word in enumerate(words) if Path(word).name == "run.py")
     configured = Path(words[script]).with_name("config.yaml")
     text = configured.read_text(encoding="utf-8") if configured.is_file() else ""
     found = re.search(r"--output_dir[= ](\S+)", " ".join(words)) or re.search(r"^output_dir: *(\S+)", text, re.M)
     command = shlex.join(["python", *words[script:]])
     if any(word.startswith("--overwrite_output_dir") for word in words):
-        return ""
+        return None
     try:
         facts = json.loads(Path(found[1], "run.json").read_text(encoding="utf-8")) if found else {}
         same = facts.get("status") == "complete" and facts["command"] == command
         read = facts["configurations"] | facts["data_sha256"] if same else {}
-        if not same or any(content_hash(Path(path)) != known for path, known in read.items()):
-            return ""
+        read |= {one["path"]: one["sha256"] for one in facts["inputs"].values()} if same else {}
+        if not same or any(hash_of(Path(path)) != known for path, known in read.items()):
+            return None
         texts = [command, *(Path(path).read_text(encoding="utf-8") for path in facts["configurations"])]
         if any(map(PATTERN.search, texts)):
-            return ""
+            return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return ""
-    note(f"already complete: {Path(found[1], 'README.md')}; --overwrite_output_dir begins anew")
+        return None
+    note(f"already complete: {Path(found[1], 'README.md')}; to start over: --overwrite_output_dir")
     return str(facts.get("table"))
 
 

@@ -1,8 +1,9 @@
 """A run that may be stopped anywhere, and goes on as if it had not been: its checkpoints are whole."""
 
 import json
+import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ from accelerate.utils import load_fsdp_optimizer
 from peft import PeftModel
 from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME, get_fsdp_ckpt_kwargs
 
-from recipes.common import checkpoints, manifests, places, sharding, signals, states, world
+from recipes.common import changed_settings, checkpoints, manifests, places, sharding, signals, states, world
 from recipes.common.callbacks import PlaceInStream, SaveLast
-from recipes.common.errors import Refusal, TrainingFailed, did_you_mean
+from recipes.common.errors import Refusal, TrainingFailed, did_you_mean, note
 from recipes.common.finite import FiniteTrainer
 from recipes.common.folders import ADAPTED
 from recipes.common.models import lost_weight, parameters, save_base_configuration
@@ -29,7 +30,9 @@ OPTIMIZER, SCHEDULER = "optimizer.safetensors", "scheduler.safetensors"
 class ResumableTrainer(FiniteTrainer):
     """transformers.Trainer whose checkpoints are whole, hold no pickle, and know all that the run needs to go on."""
 
-    fingerprint: dict[str, Any] | None = None  # what a checkpoint belongs to: data, tokenizer, model, versions
+    fingerprint: dict[str, Any] | None = None  # what a checkpoint belongs to: flags, data, tokenizer, model, versions
+    changed: Mapping[str, Any] = {}  # the flags that are not those of the checkpoint to go on from, and what they were
+    _settings: Sequence[dict[str, Any]] = ()  # of the optimizer, as the flags say them
     _staging: Path | None = None
     _random_from: str | None = None  # the checkpoint whose random state is still to be restored
     _resumed: Path | None = None  # the checkpoint whose place in the run is still to be taken up
@@ -255,6 +258,12 @@ class ResumableTrainer(FiniteTrainer):
         if self.args.should_save and hasattr(self.lr_scheduler, "state_dict"):
             states.write(self.lr_scheduler.state_dict(), Path(output_dir, SCHEDULER))
 
+    def create_optimizer(self, *args: Any) -> Any:
+        """The optimizer, whose settings are kept: the states that it loads from a checkpoint hold others."""
+        optimizer = super().create_optimizer(*args)
+        self._settings = changed_settings.of(optimizer)
+        return optimizer
+
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:
             return
@@ -263,13 +272,32 @@ class ResumableTrainer(FiniteTrainer):
             load_fsdp_optimizer(plugin, self.accelerator, self.optimizer, self.model, checkpoint, **options)
         with checkpoints.readable(checkpoint):
             if not self.is_fsdp_enabled and not self.is_deepspeed_enabled:
-                state = states.read(Path(checkpoint, OPTIMIZER))
-                states.check_optimizer(state, self.optimizer)
-                self.optimizer.load_state_dict(state)
+                self._load_optimizer(Path(checkpoint, OPTIMIZER))
             if Path(checkpoint, SCHEDULER).exists():
-                state = states.read(Path(checkpoint, SCHEDULER))
-                states.check_like(state, self.lr_scheduler.state_dict())
-                self.lr_scheduler.load_state_dict(state)
+                self._load_schedule(Path(checkpoint, SCHEDULER))
+        if self.changed:
+            changed_settings.renew(self.optimizer, self._settings, self.changed)
+            changed_settings.renew_schedule(self.lr_scheduler, self.optimizer, self._settings, self.changed)
+
+    def _load_optimizer(self, path: Path) -> None:
+        """The states of a checkpoint; those of another method, or of other weights, are no use to this optimizer."""
+        if changed_settings.begins_anew(str(self.args.optim.value), self.changed):
+            note(f"the optimizer begins anew: its states in {path.parent} are those of another one")
+            return
+        state = states.read(path)
+        if "optim" in self.changed:
+            changed_settings.fit(state, self.optimizer)
+        states.check_optimizer(state, self.optimizer)
+        self.optimizer.load_state_dict(state)
+
+    def _load_schedule(self, path: Path) -> None:
+        """The place in the schedule; in another one it is the step that the checkpoint was written after."""
+        if "lr_scheduler_type" in self.changed:
+            self.lr_scheduler.last_epoch = self.state.global_step
+            return
+        state = states.read(path)
+        states.check_like(state, self.lr_scheduler.state_dict())
+        self.lr_scheduler.load_state_dict(state)
 
     def _load_scaler(self, checkpoint: str | None) -> None:
         if self.accelerator.scaler is not None:  # or there is nothing that the file could be for
@@ -303,6 +331,24 @@ class ResumableTrainer(FiniteTrainer):
         """Rows (with --tokens_per_batch: batches) of one optimizer step, over all processes."""
         rows = 1 if isinstance(self.order, TokenBatches) else self.args.train_batch_size
         return rows * self.args.gradient_accumulation_steps * self.args.world_size
+
+    @property
+    def batches(self) -> int | None:
+        """Batches of an epoch on each process; None of a stream, which has no length."""
+        if not hasattr(self.train_dataset, "__len__"):
+            return None
+        if isinstance(self.order, TokenBatches):
+            return len(self.order)
+        rows = self.args.train_batch_size * self.args.world_size
+        round_off = math.floor if self.args.dataloader_drop_last else math.ceil
+        return round_off(len(self.train_dataset) / rows)
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the whole training."""
+        if self.args.max_steps > 0 or self.batches is None:
+            return self.args.max_steps
+        return math.ceil(math.ceil(self.batches / self.args.gradient_accumulation_steps) * self.args.num_train_epochs)
 
     def _name_best(self, output_dir: Path) -> None:
         if self.state.best_global_step:

@@ -5,7 +5,6 @@ import os
 import shlex
 import sys
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +12,22 @@ import datasets
 import transformers
 from transformers import EarlyStoppingCallback, set_seed
 
-from recipes.common import allocation, args, checkpoints, defaults, engines, manifests, metrics, report, signals, world
+from recipes.common import allocation, args, checkpoints, defaults, engines, metrics, run_record, signals, world
 from recipes.common.data import Splits
-from recipes.common.errors import COMPLETE, Refusal, is_main_process, note, visible_lines
+from recipes.common.errors import COMPLETE, Refusal, TrainingFailed, is_main_process, note
 from recipes.common.precedence import HEADLINE
+from recipes.common.report import Record
+from recipes.common.run_identity import Run
 from recipes.common.tasks import Task
 from recipes.common.tokens import Tokens
 from recipes.common.trainer import Trainer
 
-# Flags that change what is shown or where a run goes on, not what is learned.
-FREE_TO_CHANGE = {"logging_steps", "disable_tqdm", "report_to", "run_name", "save_total_limit", "log_level", "use_cpu"}
-FREE_TO_CHANGE |= {"num_processes", "save_steps", "dataloader_num_workers", "dataloader_prefetch_factor"}
-FREE_TO_CHANGE |= {"per_device_eval_batch_size", "eval_accumulation_steps", "gradient_checkpointing"}
-FREE_TO_CHANGE |= {"activation_checkpointing", "ddp_timeout", "preprocessing_num_workers"}
-FREE_TO_CHANGE |= {"prepared_dir", "dataloader_pin_memory", "dataloader_persistent_workers"}
 FEW = 8  # rows whose evaluation tells which metrics there are
-SPLIT = {"per_device_train_batch_size", "gradient_accumulation_steps"}  # of a step, into processes and micro-batches
 
 
 def start(arguments_class: type, recipe: str, argv: list[str] | None = None) -> tuple[Any, Any]:
-    """The run's arguments, its output folder claimed: complete runs end here, foreign folders are refused."""
+    """The run's arguments, in `arguments.run` the run as it was asked for, and its output folder locked: complete runs
+    end here, folders that hold another one are refused."""
     arguments, training_arguments = args.parse(arguments_class, recipe, argv)
     metrics.also_compute(arguments, training_arguments.metric_for_best_model)
     _quiet(training_arguments)
@@ -44,14 +39,11 @@ def start(arguments_class: type, recipe: str, argv: list[str] | None = None) -> 
         allocation.keep()
     if getattr(arguments, "prepare_only", False):  # no run begins: nothing is claimed
         return arguments, training_arguments
-    output_dir = Path(training_arguments.output_dir)
-    resolved = args.to_dict(arguments, training_arguments, recipe)
-    complete = is_main_process() and _claim(output_dir, arguments, resolved)
+    command = ["python", os.path.relpath(recipe), *(sys.argv[1:] if argv is None else argv)]
+    arguments.run = Run(args.to_dict(arguments, training_arguments, recipe), shlex.join(command), Path(recipe))
+    complete = is_main_process() and run_record.claim(arguments.run, training_arguments, arguments)
     if world.exchange(complete)[0]:
         sys.exit(COMPLETE)
-    if is_main_process():
-        command = ["python", *map(shlex.quote, [os.path.relpath(recipe), *(sys.argv[1:] if argv is None else argv)])]
-        report.begin(output_dir, resolved, " ".join(command))
     return arguments, training_arguments
 
 
@@ -65,15 +57,21 @@ def run(
     """Trains, evaluates and predicts as the flags say, and leaves the output folder's whole contract; the metrics."""
     training_arguments = trainer.args
     training_arguments.do_predict &= splits.test is not None  # the process that has read the data may have found none
-    record = report.Record(trainer, arguments, splits, tokens, task)
+    record = Record(trainer, arguments, splits, tokens, task)
     _judge_by(task, trainer, tokens.validation)
     record.print_summary()
     world.check_equal(trainer.model)
     if arguments.early_stopping_patience:
         trainer.add_callback(EarlyStoppingCallback(arguments.early_stopping_patience))
+    chosen = None
     if training_arguments.do_train:
-        trainer.fingerprint = record.fingerprint()
-        record.add_scores("train", _train(trainer, tokens, arguments.allow_changed or ()))
+        trainer.fingerprint = record.fingerprint(arguments.run)
+        chosen, trainer.changed = world.exchange(run_record.checkpoint(trainer, arguments))[0]
+        _check_steps(trainer, chosen)
+    if trainer.is_world_process_zero():
+        run_record.begin(arguments.run, arguments.overwrite_output_dir)
+    if training_arguments.do_train:
+        record.add_scores("train", _train(trainer, tokens, chosen))
     if training_arguments.do_eval:
         _measure(trainer, record, "validation", tokens.validation, "eval")
     if training_arguments.do_predict:
@@ -114,65 +112,26 @@ def _quiet(training_arguments: Any) -> None:
     transformers.utils.logging.disable_progress_bar()  # of loading and saving; training has its own bar
 
 
-def _claim(output_dir: Path, arguments: Any, resolved: dict[str, Any]) -> bool:
-    """Whether the run that was asked for is complete; refuses a folder that holds another one."""
-    if output_dir.exists() and not output_dir.is_dir():
-        raise Refusal(f"{output_dir} is a file", "--output_dir", "name a folder")
-    if arguments.overwrite_output_dir and output_dir.exists():
-        report.lock(output_dir)  # nothing of a run that still goes on is removed
-        report.remove(output_dir)
-    earlier = report.earlier(output_dir)
-    if earlier is None:
-        if (output_dir / "config.json").exists():
-            fix = "choose another --output_dir, or move that model away"
-            raise Refusal(f"{output_dir} holds a model that is not from this recipe", "--output_dir", fix)
-        return False
-    flags, facts = earlier
-    complete = facts.get("status") == "complete"
-    free = FREE_TO_CHANGE | set(() if complete else arguments.allow_changed or ())
-    if _rows_a_step(flags, facts["world_size"]) == _rows_a_step(resolved, int(os.environ.get("WORLD_SIZE", "1"))):
-        free |= SPLIT
-    changed = [key for key in sorted({*flags, *resolved} - free) if flags.get(key) != resolved.get(key)]
-    if changed:
-        shown = "; ".join(f"--{key} {flags.get(key)} -> {resolved.get(key)}" for key in changed)
-        goes_on = "" if complete else f"--allow_changed {' '.join(changed)} goes on all the same; "
-        fix = f"{goes_on}another --output_dir keeps both; --overwrite_output_dir begins anew"
-        raise Refusal(f"{output_dir} holds a run with other arguments: {shown}", "--output_dir", fix)
-    if complete and (path := report.other_data(facts, resolved)):
-        fix = "another --output_dir keeps both; --overwrite_output_dir begins anew"
-        raise Refusal(f"{output_dir} holds a run on other data: {path} has changed since", "--output_dir", fix)
-    if complete:
-        print(visible_lines(str(facts.get("table", ""))), "\n")
-        note(f"already complete: {output_dir / 'README.md'}; --overwrite_output_dir begins anew")
-    return complete
+def _check_steps(trainer: Trainer, checkpoint: Path | None) -> None:
+    """Refuses a training that would take no step; says so where there is nothing left to do."""
+    if trainer.batches == 0:
+        rows = f"{len(trainer.train_dataset):,} rows are less than one batch of all processes"
+        fix = "leave it out, or lower --per_device_train_batch_size"
+        raise Refusal(f"{rows}, and --dataloader_drop_last drops them", "--dataloader_drop_last", fix)
+    done = checkpoints.step(checkpoint) if checkpoint else 0
+    if done > trainer.steps:
+        fix = f"train longer, or begin anew with another --output_dir; the model in {checkpoint} can be used as it is"
+        raise Refusal(f"the training ends after step {trainer.steps:,}, before {checkpoint}", "--max_steps", fix)
+    if done == trainer.steps:
+        note(f"nothing is left to train: {checkpoint} is of the last step")
 
 
-def _rows_a_step(flags: dict[str, Any], processes: int) -> int:
-    rows = 1 if flags.get("tokens_per_batch") else flags["per_device_train_batch_size"]
-    return rows * flags["gradient_accumulation_steps"] * processes
-
-
-def _checkpoint(trainer: Trainer, allowed: Sequence[str]) -> Path | None:
-    """The checkpoint to go on from: the one that is named, or the newest intact one; None to begin."""
-    named = trainer.args.resume_from_checkpoint or "true"
-    if named.lower() == "false":
-        return None
-    path = Path(named)
-    if named.lower() != "true" and (damage := manifests.damage(path) or checkpoints.no_states(path)):
-        fix = "name an intact checkpoint-N folder, or leave the flag out: the newest intact one is found"
-        raise Refusal(f"{named} is not a whole checkpoint: {damage}", "--resume_from_checkpoint", fix)
-    chosen = checkpoints.newest(Path(trainer.args.output_dir)) if named.lower() == "true" else path
-    if chosen:
-        checkpoints.check_belongs(chosen, trainer.fingerprint, allowed)
-        note(f"resuming from {chosen}")
-    return chosen
-
-
-def _train(trainer: Trainer, tokens: Tokens, allowed: Sequence[str]) -> dict[str, float]:
+def _train(trainer: Trainer, tokens: Tokens, checkpoint: Path | None) -> dict[str, float]:
     if trainer.args.save_strategy != "no" and trainer.is_world_process_zero():
         checkpoints.check_space(Path(trainer.args.output_dir), 2 * trainer.checkpoint_bytes)
-    chosen = world.exchange(_checkpoint(trainer, allowed) if trainer.is_world_process_zero() else None)[0]
-    result = trainer.train(resume_from_checkpoint=str(chosen) if chosen else None)
+    result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if not trainer.state.global_step:
+        raise TrainingFailed("no step was taken: the training data gave no batch", "--train_file", "give more rows")
     metrics = dict(result.metrics)
     if hasattr(tokens.train, "__len__"):
         metrics["train_samples"] = len(tokens.train)
@@ -181,7 +140,7 @@ def _train(trainer: Trainer, tokens: Tokens, allowed: Sequence[str]) -> dict[str
     return metrics
 
 
-def _measure(trainer: Trainer, record: "report.Record", split: str, dataset: Any, prefix: str) -> None:
+def _measure(trainer: Trainer, record: Record, split: str, dataset: Any, prefix: str) -> None:
     """One pass over a split: its metrics under Hugging Face's names, its predictions written for every row."""
     output = trainer.predict(dataset, metric_key_prefix=prefix)
     metrics = {**output.metrics, f"{prefix}_samples": len(dataset)}

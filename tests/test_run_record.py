@@ -1,0 +1,331 @@
+"""A run in its folder: what is the same run, what stands in the way of the next one, and how a complete one goes on."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, SCRATCH, SHORT, as_if_killed, merged
+from safetensors.torch import load_file, save_file
+
+from recipes.common import checkpoints, launch, run_identity, run_record
+from recipes.common.errors import Refusal, TrainingFailed
+
+FILES = ["--train_file", "train.csv", "--output_dir", "out", *SCRATCH]
+STEPS = ["--max_steps", "4", "--per_device_train_batch_size", "4", "--save_strategy", "steps", "--save_steps", "2"]
+STEPS += ["--eval_strategy", "no", "--load_best_model_at_end", "false", "--do_train", "--bf16", "false"]
+STEPS += ["--logging_steps", "1"]
+
+
+def is_complete(recipe, *flags):
+    """Whether a command finds that its run is complete."""
+    try:
+        recipe.main(merged(*flags))
+    except SystemExit as ended:
+        return ended.code == 0
+    return False
+
+
+# Commands that are refused at different places, and the words of the refusal.
+REFUSED = {
+    "a column": (["--label_column_name", "nope"], "no column 'nope'"),
+    "a file": (["--train_file", "trian.csv"], "no such file"),
+    "a model": (["--config_overrides", "hidden_size=15,num_attention_heads=2"], "sizes"),
+    "a checkpoint": (["--resume_from_checkpoint", "nowhere/checkpoint-3"], "not a whole checkpoint"),
+    "a batch": (["--per_device_train_batch_size", "64", "--dataloader_drop_last"], "less than one batch"),
+    "a metric": (["--load_best_model_at_end", "true", "--metric_for_best_model", "nope"], "nope"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_refused_run_does_not_stand_in_the_way_of_the_corrected_one(case, sentiment, reviews):
+    wrong, words = REFUSED[case]
+    short = [*SHORT, "--save_steps", "1", "--eval_steps", "1"]
+    with pytest.raises(Refusal, match=words):
+        sentiment.main(merged(*FILES, *short, *wrong))
+    assert not (reviews / "out/run.yaml").exists() or case == "a metric"  # which is known once something is evaluated
+    assert sentiment.main(merged(*FILES, *SHORT, "--seed", "7"))["eval_samples"] == 4
+
+
+def test_a_run_that_failed_before_its_first_checkpoint_does_not_stand_in_the_way(sentiment, reviews):
+    with pytest.raises(TrainingFailed):
+        sentiment.main(merged(*FILES, *STEPS, "--learning_rate", "1e30"))
+    assert (reviews / "out/run.yaml").exists()
+    assert sentiment.main(merged(*FILES, *STEPS))["train_loss"] > 0
+
+
+def test_an_evaluation_does_not_stand_in_the_way_and_its_results_go(sentiment, reviews):
+    sentiment.main(merged(*FILES, *STEPS, "--output_dir", "base"))
+    evaluated = ["--validation_file", "test.csv", "--output_dir", "out", "--model_name_or_path", "base"]
+    assert sentiment.main([*evaluated, "--do_train", "false", "--max_seq_length", "32"])["eval_samples"] == 8
+    assert is_complete(sentiment, *evaluated, "--do_train", "false", "--max_seq_length", "32")
+    sentiment.main(merged(*FILES, *STEPS))
+    assert not (reviews / "out/eval_results.json").exists()
+
+
+def test_a_refused_run_that_would_overwrite_removes_nothing(sentiment, reviews):
+    sentiment.main(merged(*FILES, *STEPS))
+    before = sorted(reviews.joinpath("out").rglob("*"))
+    with pytest.raises(Refusal, match="no such file"):
+        sentiment.main(merged(*FILES, *STEPS, "--train_file", "trian.csv", "--overwrite_output_dir"))
+    assert sorted(reviews.joinpath("out").rglob("*")) == before
+    assert is_complete(sentiment, *FILES, *STEPS)
+
+
+def test_a_checkpoint_that_would_be_overwritten_is_not_gone_on_from(sentiment, reviews):
+    sentiment.main(merged(*FILES, *STEPS))
+    with pytest.raises(Refusal, match="out/checkpoint-2 would be removed"):
+        sentiment.main([*FILES, *STEPS, "--overwrite_output_dir", "--resume_from_checkpoint", "out/checkpoint-2"])
+
+
+SAME = {  # other words for the same run
+    "a slash": ["--output_dir", "out/"],
+    "a dot": ["--output_dir", "./out"],
+    "a link": ["--output_dir", "link"],
+    "an absolute path": ["--output_dir", "{here}/out"],
+    "a moved folder": ["--output_dir", "moved/here"],
+    "the data with a dot": ["--train_file", "./train.csv"],
+    "the data absolute": ["--train_file", "{here}/train.csv"],
+    "a copy of the data": ["--train_file", "copy/reviews.csv"],
+    "a pattern": ["--train_file", "trai*.csv"],
+    "a moved tokenizer": ["--tokenizer_name", "copy/tokenizer"],
+    "a tokenizer with a slash": ["--tokenizer_name", "./tokenizer/"],
+}
+
+
+@pytest.fixture
+def complete(sentiment, reviews):
+    """A complete run with a tokenizer of its own, and copies of what it read."""
+    sentiment.main(merged(*FILES, *STEPS, "--output_dir", "first"))
+    shutil.copytree("first", "tokenizer", ignore=shutil.ignore_patterns("checkpoint*", "model*"))
+    flags = [*FILES, *STEPS, "--tokenizer_name", "tokenizer"]
+    sentiment.main(merged(*flags))
+    (reviews / "copy").mkdir()
+    shutil.copy("train.csv", "copy/reviews.csv")
+    shutil.copytree("tokenizer", "copy/tokenizer")
+    return flags
+
+
+def test_the_same_run_in_other_words_is_complete(complete, sentiment, reviews):
+    assert len(SAME) > 10
+    (reviews / "link").symlink_to("out")
+    shutil.copytree("out", "moved/here")
+    for case, words in SAME.items():
+        words = [word.format(here=reviews) for word in words]
+        assert is_complete(sentiment, *complete, *words), case
+
+
+@pytest.mark.parametrize("kept", [(), ("checkpoint-2",)])
+def test_the_same_run_in_other_words_goes_on(kept, complete, sentiment, reviews, capsys):
+    as_if_killed(reviews / "out", "checkpoint-2")
+    os.rename("out", "moved")
+    words = ["--output_dir", "moved/", "--train_file", "copy/reviews.csv", "--tokenizer_name", "copy/tokenizer"]
+    if not kept:  # the record is lost
+        (reviews / "moved/run.yaml").unlink()
+    sentiment.main(merged(*complete, *words))
+    assert "resuming from moved/checkpoint-2" in capsys.readouterr().err
+    assert load_file("moved/model.safetensors").keys() == load_file("first/model.safetensors").keys()
+
+
+def weights_changed(folder):
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: value + 1 for name, value in weights.items()}, folder / "model.safetensors", {"format": "pt"})
+
+
+def line_added(path):
+    path.write_text(path.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+
+
+@pytest.fixture
+def copied(reviews):
+    """A copy of the recipe in the current folder, with its base model, tokenizer and configuration; its flags."""
+    folder = reviews / "recipes/mine"
+    shutil.copytree(ROOT / "recipes/sentiment", folder)
+    (reviews / "recipes/common").symlink_to(ROOT / "recipes/common")
+    return folder / "run.py"
+
+
+def other_words(path):
+    path.write_text(path.read_text(encoding="utf-8").replace("a", "b", 1), encoding="utf-8")
+
+
+# What a complete run read, how it changes, and the words of the refusal.
+CHANGED = {
+    "weights": (lambda: weights_changed(Path("base")), "another content of model_name_or_path"),
+    "tokenizer": (lambda: line_added(Path("words/tokenizer.json")), "another content of tokenizer_name"),
+    "configuration": (lambda: line_added(Path("own/config.json")), "another content of config_name"),
+    "code": (lambda: line_added(Path("recipes/mine/run.py")), "another content of run.py"),
+    "data": (lambda: other_words(Path("train.csv")), "on other data: train.csv has changed"),
+}
+
+
+def test_what_a_complete_run_read_has_changed(sentiment, copied, reviews, monkeypatch):
+    sentiment.main(merged(*FILES, *STEPS, "--output_dir", "base"))
+    shutil.copytree("base", "words")
+    shutil.copytree("base", "own")
+    monkeypatch.setattr(launch, "ROOT", reviews)
+    recipe = load_recipe_at(copied)
+    flags = [*FILES[:4], *STEPS, "--max_seq_length", "32", "--model_name_or_path", "base", "--tokenizer_name", "words"]
+    flags = merged(*flags, "--config_name", "own", "--output_dir", "tuned")
+    recipe.main(flags)
+    facts = json.loads((reviews / "tuned/run.json").read_text(encoding="utf-8"))
+    command = ["python", *facts["command"].split()[1:]]
+    for case, (change, words) in CHANGED.items():
+        assert launch._already_complete(command) is not None, case
+        assert is_complete(recipe, *flags), case
+        before = {path: path.read_bytes() for path in reviews.rglob("*") if path.is_file()}
+        change()
+        assert launch._already_complete(command) is None, case
+        with pytest.raises(Refusal, match=words):
+            recipe.main(flags)
+        for path in [path for path, content in before.items() if path.read_bytes() != content]:
+            path.write_bytes(before[path])
+
+
+def load_recipe_at(path):
+    """The module of a copied recipe."""
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("mine_run", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_what_a_run_wrote_beside_its_model_is_no_part_of_it(tmp_path):
+    (tmp_path / "model.safetensors").write_text("weights")
+    digest = run_identity.files.hash_of(tmp_path)
+    (tmp_path / "eval_results.json").write_text("{}")
+    (tmp_path / "README.md").write_text("a card")
+    assert run_identity.files.hash_of(tmp_path) == digest
+    (tmp_path / "tokenizer.json").write_text("{}")
+    assert run_identity.files.hash_of(tmp_path) != digest
+
+
+def test_a_named_checkpoint_of_a_run_with_other_flags_is_refused(sentiment, reviews):
+    sentiment.main(merged(*FILES, *STEPS))
+    flags = [*FILES, *STEPS, "--output_dir", "other", "--resume_from_checkpoint", "out/checkpoint-2"]
+    with pytest.raises(Refusal, match="other arguments: --learning_rate 5e-05 -> 0.001"):
+        sentiment.main(merged(*flags, "--learning_rate", "1e-3"))
+    sentiment.main(merged(*flags))
+    assert (reviews / "other/model.safetensors").read_bytes() == (reviews / "out/model.safetensors").read_bytes()
+
+
+def test_without_run_yaml_the_checkpoint_says_what_its_run_was(sentiment, reviews):
+    sentiment.main(merged(*FILES, *STEPS))
+    (reviews / "out/run.yaml").unlink()
+    with pytest.raises(Refusal, match="out/checkpoint-4 belongs to a run with other arguments: --seed 42 -> 7"):
+        sentiment.main(merged(*FILES, *STEPS, "--seed", "7"))
+
+
+def test_a_run_that_was_refused_while_it_went_on_leaves_the_flags_as_they_were(sentiment, reviews):
+    sentiment.main(merged(*FILES, *STEPS))
+    as_if_killed(reviews / "out", "checkpoint-2")
+    with pytest.raises(Refusal, match="no such file"):
+        sentiment.main(merged(*FILES, *STEPS, "--seed", "7", "--allow_changed", "seed", "--train_file", "trian.csv"))
+    assert sentiment.main(merged(*FILES, *STEPS))["train_loss"] > 0
+
+
+LONGER = ["--max_steps", "8"]
+CONSTANT = ["--lr_scheduler_type", "constant"]
+
+
+@pytest.mark.parametrize("words", [("--max_steps", "4", "8"), ("--num_train_epochs", "1", "2")])
+def test_more_steps_go_on_to_the_bit_where_the_schedule_does_not_know_the_last_one(words, sentiment, reviews):
+    flag, short, long = words
+    steps = [*STEPS, *CONSTANT, *(["--max_steps", "-1"] if "epochs" in flag else [])]
+    sentiment.main(merged(*FILES, *steps, flag, long, "--output_dir", "whole"))
+    sentiment.main(merged(*FILES, *steps, flag, short))
+    sentiment.main(merged(*FILES, *steps, flag, long))
+    assert (reviews / "whole/model.safetensors").read_bytes() == (reviews / "out/model.safetensors").read_bytes()
+
+
+def test_more_steps_of_another_schedule_name_the_checkpoint_which_goes_on(sentiment, reviews):
+    sentiment.main(merged(*FILES, *STEPS))
+    with pytest.raises(Refusal, match="--max_steps 4 -> 8") as caught:
+        sentiment.main(merged(*FILES, *STEPS, *LONGER))
+    assert "--resume_from_checkpoint out/checkpoint-4" in caught.value.fix
+    sentiment.main(merged(*FILES, *STEPS, *LONGER, "--resume_from_checkpoint", "out/checkpoint-4"))
+    log = json.loads((reviews / "out/trainer_state.json").read_text(encoding="utf-8"))["log_history"]
+    rates = [entry["learning_rate"] for entry in log if "learning_rate" in entry]
+    # Four steps of four end at a fourth of 5e-5; then the last four of eight begin at a half.
+    assert rates[3:5] == pytest.approx([5e-5 / 4, 5e-5 / 2])
+    assert is_complete(sentiment, *FILES, *STEPS, *LONGER)
+
+
+@pytest.mark.parametrize("changed", [["--train_file", "test.csv"], ["--max_steps", "8"]])
+def test_without_a_checkpoint_the_weights_are_the_way(changed, sentiment, reviews):
+    steps = [*STEPS, "--save_strategy", "no"]
+    sentiment.main(merged(*FILES, *steps))
+    with pytest.raises(Refusal, match="out holds a complete run") as caught:
+        sentiment.main(merged(*FILES, *steps, *changed))
+    assert "--model_name_or_path out" in caught.value.fix
+
+
+def test_a_complete_run_predicts_without_training_again(sentiment, reviews, capsys):
+    sentiment.main(merged(*FILES, *STEPS))
+    metrics = sentiment.main(merged(*FILES, *STEPS, "--test_file", "test.csv", "--do_predict"))
+    assert metrics["predict_samples"] == 8
+    assert "nothing is left to train: out/checkpoint-4 is of the last step" in capsys.readouterr().err
+
+
+NO_STEP = {  # flags, words of the refusal
+    "no step": (["--max_steps", "0"], "--max_steps is 0"),
+    "no epoch": (["--max_steps", "-1", "--num_train_epochs", "0"], "--num_train_epochs is 0"),
+    "less than no epoch": (["--max_steps", "-1", "--num_train_epochs", "-1"], "--num_train_epochs is -1"),
+    "of a stream": (["--max_steps", "-1", "--num_train_epochs", "-1", "--streaming"], "--num_train_epochs is -1"),
+    "no batch": (["--per_device_train_batch_size", "64", "--dataloader_drop_last"], "40 rows are less than one batch"),
+}
+
+
+@pytest.mark.parametrize("case", NO_STEP)
+def test_a_training_that_takes_no_step_is_refused(case, sentiment, reviews):
+    flags, words = NO_STEP[case]
+    with pytest.raises(Refusal, match=words):
+        sentiment.main(merged(*FILES, *STEPS, *flags))
+    assert not (reviews / "out/README.md").exists()
+
+
+def test_a_training_that_ends_before_its_checkpoint_is_refused(sentiment, reviews):
+    sentiment.main(merged(*FILES, *STEPS, *CONSTANT))
+    as_if_killed(reviews / "out", "checkpoint-4")
+    with pytest.raises(Refusal, match="the training ends after step 3, before out/checkpoint-4"):
+        sentiment.main(merged(*FILES, *STEPS, *CONSTANT, "--max_steps", "3"))
+
+
+def test_a_training_whose_last_step_is_saved_says_that_nothing_is_left(sentiment, reviews, capsys):
+    sentiment.main(merged(*FILES, *STEPS))
+    as_if_killed(reviews / "out", "checkpoint-4")
+    sentiment.main(merged(*FILES, *STEPS))
+    assert "nothing is left to train: out/checkpoint-4 is of the last step" in capsys.readouterr().err
+
+
+def test_a_loader_without_a_batch_is_no_training(sentiment, reviews, monkeypatch):
+    monkeypatch.setattr("recipes.common.training.Trainer.get_train_dataloader", lambda self: [])
+    with pytest.raises((TrainingFailed, Refusal)):
+        sentiment.main(merged(*FILES, *STEPS))
+    assert not (reviews / "out/README.md").exists()
+
+
+@pytest.mark.parametrize("folder", ["out", "out/below"])
+def test_a_folder_that_may_not_be_written_is_refused_before_anything_is_read(folder, sentiment, reviews, monkeypatch):
+    def refused(path, *arguments, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    with pytest.raises(Refusal, match="cannot write: Permission denied"):
+        sentiment.main(merged(*FILES, "--train_file", "trian.csv", "--output_dir", folder))
+
+
+def test_foreign_checkpoints_and_models_stay(sentiment, reviews):
+    (reviews / "out/checkpoint-500").mkdir(parents=True)
+    (reviews / "out/checkpoint-500/keep.txt").write_text("mine")
+    (reviews / "out/model.safetensors").write_text("mine")
+    for flags in ([], ["--overwrite_output_dir"]):
+        with pytest.raises(Refusal, match="not from this recipe"):
+            sentiment.main(merged(*FILES, *STEPS, *flags))
+    assert (reviews / "out/model.safetensors").read_text() == "mine"
+    assert checkpoints.all_of(reviews / "out")
+    run_record.remove(reviews / "out")
+    assert (reviews / "out/checkpoint-500/keep.txt").exists()
