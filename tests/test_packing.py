@@ -4,6 +4,7 @@ import itertools
 import json
 import pickle
 import time
+from fractions import Fraction
 from types import SimpleNamespace
 
 import datasets
@@ -39,10 +40,11 @@ def splits(train, validation=("aaaa",)):
 
 def arguments(streaming=False, **limits):
     none = dict.fromkeys(("max_train_samples", "max_eval_samples", "max_predict_samples"))
-    return SimpleNamespace(streaming=streaming, prepared_dir=None, prepare_only=False, **none | limits)
+    flags = {"streaming": streaming, "prepared_dir": None, "prepare_only": False, "dataset_name": None}
+    return SimpleNamespace(**flags | none | limits)
 
 
-def training(max_steps=-1, epochs=1):
+def training(max_steps=-1, epochs=1, **strategies):
     return SimpleNamespace(
         seed=1,
         max_steps=max_steps,
@@ -50,6 +52,7 @@ def training(max_steps=-1, epochs=1):
         world_size=1,
         gradient_accumulation_steps=1,
         num_train_epochs=epochs,
+        **dict.fromkeys(("eval_strategy", "save_strategy", "logging_strategy"), "steps") | strategies,
     )
 
 
@@ -252,6 +255,25 @@ def test_given_steps_are_kept():
     settings = training(max_steps=5)
     packing.pack(splits(["abc"]), Letters(), packing.Layout(4, END, PAD), arguments(streaming=True), settings)
     assert settings.max_steps == 5
+
+
+@pytest.mark.parametrize(
+    ("strategy", "remote", "steps"), [("epoch", None, 4), ("steps", None, None), ("epoch", "x", None)]
+)
+def test_given_steps_are_kept_and_the_end_of_an_epoch_is_known_where_it_is_needed(strategy, remote, steps):
+    settings = training(max_steps=5, save_strategy=strategy)
+    wanted = arguments(streaming=True, dataset_name=remote)
+    packed = packing.pack(splits(["abc"] * 8), Letters(), packing.Layout(4, END, PAD), wanted, settings)
+    assert packed.train.steps(2, 1) == steps  # 8 documents of 4 tokens are 8 blocks, 4 steps of 2
+    assert settings.max_steps == 5
+
+
+def test_an_epoch_of_a_stream_may_end_within_a_step():
+    """Three documents of 4 tokens are 2.4 blocks of 5: 1.2 steps of two blocks, 12 in ten epochs."""
+    settings = training(epochs=10)
+    found = packing.pack(splits(["abc"] * 3), Letters(), packing.Layout(5, END, PAD), arguments(True), settings)
+    assert found.train.steps(2, 1) == Fraction(6, 5)
+    assert settings.max_steps == 12
 
 
 def test_a_stream_that_fills_no_block_is_refused():

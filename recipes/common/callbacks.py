@@ -3,6 +3,7 @@
 import math
 import statistics
 from collections import deque
+from fractions import Fraction
 from typing import Any
 
 from transformers.trainer_callback import ProgressCallback, TrainerCallback
@@ -64,9 +65,29 @@ class LossLeaps(TrainerCallback):
             warn(f"the loss rose from {usual:.3f} to {logs['loss']:.3f} at step {state.global_step}: {fix}")
 
 
-class PlaceInStream(TrainerCallback):
-    """A stream has one epoch without end; Trainer counts it from 0 again in a run that goes on from a checkpoint."""
+class EpochsOfStream(TrainerCallback):
+    """A stream has no end, and so to Trainer one epoch. Here each pass over its rows is an epoch: counted, and where
+    --eval_strategy, --save_strategy or --logging_strategy say so evaluated, saved and logged.
+
+    `steps` is how many steps a pass takes, a fraction where texts are packed; None where nobody knows.
+    """
+
+    def __init__(self, steps: Fraction | None):
+        self.steps = steps
+        self._done_at = -1  # the step that ended a pass last
 
     def on_step_end(self, args: Any, state: Any, control: Any, **options: Any) -> None:
-        """The epoch that is logged: the share of all steps that are done."""
-        state.epoch = state.global_step / state.max_steps
+        """The epoch that is logged, and what is due at its end; at the end of the last one Trainer does it."""
+        step, last = state.global_step, state.max_steps
+        state.epoch = step / last if self.steps is None else float(step / self.steps)
+        if self.steps is None or step >= last or step // self.steps == (step - 1) // self.steps:
+            return
+        self._done_at = step
+        control.should_log |= args.logging_strategy == "epoch"
+        control.should_evaluate |= args.eval_strategy == "epoch" and args.eval_delay <= state.epoch
+        control.should_save |= args.save_strategy == "epoch"
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **options: Any) -> None:
+        """Nothing twice, where an evaluation ended the training early."""
+        if self._done_at == state.global_step:
+            control.should_log = control.should_evaluate = control.should_save = False

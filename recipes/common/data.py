@@ -53,6 +53,7 @@ class Splits:
     hashes: dict[str, str]
     whole: tuple[str, ...] = ()  # the splits of which each row is a whole text, even where it ends in a line break
     read: dict[str, list[str]] = field(default_factory=dict)  # the hashes of each split's files, in their order
+    streamed: int | None = None  # rows of a pass over a training set that is streamed, where they were counted
 
     def items(self) -> Iterator[tuple[str, Any]]:
         """Pairs of name and data set, for the splits that there are."""
@@ -104,7 +105,9 @@ def load(
     if label or target:  # texts alone are packed: there the limits count blocks, as in Hugging Face's scripts
         for name in by_split:
             by_split[name] = _limit(by_split[name], name, arguments, accounting[name])
+    streamed = None
     if arguments.streaming and by_split.get("train") is not None and (label or target):
+        streamed = None if remote else accounting["train"]["used"]
         _set_steps(training_arguments, accounting["train"]["used"])
         by_split["train"] = by_split["train"].shuffle(seed=training_arguments.seed, buffer_size=SHUFFLED)
     hashes = {str(path): files.content_hash(path) for source in found.values() for path in source.paths}
@@ -113,7 +116,7 @@ def load(
     is_pair = bool(texts.second) or (not any(texts.wanted) and len(columns.texts) == 2)
     runs_on = {name: found[name if name in found else "train"].runs_on for name in by_split}
     whole = tuple(name for name, answer in runs_on.items() if answer is False)
-    return Splits(*data, columns.texts, is_pair, columns.target, decided, accounting, hashes, whole, read)
+    return Splits(*data, columns.texts, is_pair, columns.target, decided, accounting, hashes, whole, read, streamed)
 
 
 def _columns(texts: Columns, label: Columns | None, target: Columns | None, found: dict, removed: set) -> Chosen:

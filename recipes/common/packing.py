@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from itertools import chain, islice
 from operator import attrgetter
 from pathlib import Path
@@ -100,7 +101,7 @@ def _packed(splits: Any, tokenizer: Any, layout: Layout, arguments: Any, trainin
             _refuse_for_streams(arguments)
             encode = encoder(tokenizer, layout, name in splits.whole)
             tokens.train = Stream(split, splits.texts[0], encode, layout, training_arguments.seed)
-            tokens.counts[name] = _set_steps(tokens.train, training_arguments)
+            tokens.counts[name] = _set_steps(tokens.train, training_arguments, is_remote=bool(arguments.dataset_name))
             continue
         ends_all = name in splits.whole
         arrays, counts = _prepared(split, splits.texts[0], tokenizer, layout, arguments, name, ends_all=ends_all)
@@ -303,6 +304,7 @@ class Stream(torch.utils.data.IterableDataset):
     def __init__(self, rows: Any, column: str, encode: Any, layout: Layout, seed: int):
         self.rows, self.column, self.encode, self.layout, self.seed = rows, column, encode, layout, seed
         self.marks: dict[int, dict[str, Any]] = {0: {"epoch": 0, "row": 0, "carried": []}}  # where windows begin
+        self.number: int | None = None  # of tokens, where they were counted
         self.first = 0  # the block to begin with
         self._reported = torch.multiprocessing.SimpleQueue()  # marks that a loader's worker came by
 
@@ -352,6 +354,11 @@ class Stream(torch.utils.data.IterableDataset):
         while texts := [found[self.column] for found in islice(rows, BATCH)]:
             yield texts
 
+    def steps(self, blocks: int, accumulated: int) -> Fraction | None:
+        """Steps of an epoch of so many blocks a batch: a fraction, for the next one begins in mid-block; None where
+        nobody has counted the tokens."""
+        return None if self.number is None else Fraction(self.number, self.layout.room * blocks * accumulated)
+
     def count(self) -> dict[str, Any]:
         """Rows, tokens and bytes of one pass."""
         counts = _no_counts()
@@ -387,16 +394,21 @@ class Stream(torch.utils.data.IterableDataset):
         self.go_to(position)
 
 
-def _set_steps(stream: Stream, training_arguments: Any) -> dict[str, Any]:
-    """--max_steps of a stream follows from one pass that counts its tokens, unless the user gave it."""
-    if training_arguments.max_steps > 0:
+def _set_steps(stream: Stream, training_arguments: Any, is_remote: bool) -> dict[str, Any]:
+    """--max_steps of a stream follows from one pass that counts its tokens, unless the user gave it; where something is
+    done after every epoch, the pass is counted all the same, but for one from the Hub, whose end may be far."""
+    flags = training_arguments
+    by_epochs = "epoch" in (flags.eval_strategy, flags.save_strategy, flags.logging_strategy)
+    if flags.max_steps > 0 and (is_remote or not by_epochs):
         return {}
-    note("counting the tokens of the training data for the number of steps: --max_steps saves this pass")
+    why = "the end of every epoch" if flags.max_steps > 0 else "the number of steps: --max_steps saves this pass"
+    note(f"counting the tokens of the training data for {why}")
     counts = stream.count()
-    batch = training_arguments.train_batch_size * training_arguments.world_size
-    batch *= training_arguments.gradient_accumulation_steps
-    blocks = counts["tokens"] * training_arguments.num_train_epochs / stream.layout.room
-    if blocks < 1:
+    stream.number = counts["tokens"]
+    steps = stream.steps(flags.train_batch_size * flags.world_size, flags.gradient_accumulation_steps)
+    if flags.max_steps > 0:
+        return counts
+    if counts["tokens"] * flags.num_train_epochs < stream.layout.room:
         raise Refusal("the training data does not fill one block", "--train_file", "give more text, or smaller blocks")
-    training_arguments.max_steps = max(1, math.ceil(blocks / batch))
+    flags.max_steps = math.ceil(steps * Fraction(str(flags.num_train_epochs)))
     return counts

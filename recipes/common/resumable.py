@@ -4,6 +4,7 @@ import json
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from peft import PeftModel
 from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME, get_fsdp_ckpt_kwargs
 
 from recipes.common import changed_settings, checkpoints, manifests, places, sharding, signals, states, world
-from recipes.common.callbacks import PlaceInStream, SaveLast
-from recipes.common.errors import Refusal, TrainingFailed, did_you_mean, note
+from recipes.common.callbacks import EpochsOfStream, SaveLast
+from recipes.common.errors import Refusal, TrainingFailed, did_you_mean, note, warn
 from recipes.common.finite import FiniteTrainer
 from recipes.common.folders import ADAPTED
 from recipes.common.models import lost_weight, parameters, save_base_configuration
@@ -45,7 +46,7 @@ class ResumableTrainer(FiniteTrainer):
         self._save_last = SaveLast()
         self.add_callback(self._save_last)
         if isinstance(self.train_dataset, (Stream, Endless)):
-            self.add_callback(PlaceInStream)
+            self.add_callback(EpochsOfStream(self._steps_of_pass()))
 
     def train(self, resume_from_checkpoint: str | None = None, **options: Any) -> Any:
         """Trains; a stream goes on at the position that the checkpoint holds, without reading all that came before."""
@@ -331,6 +332,19 @@ class ResumableTrainer(FiniteTrainer):
         """Rows (with --tokens_per_batch: batches) of one optimizer step, over all processes."""
         rows = 1 if isinstance(self.order, TokenBatches) else self.args.train_batch_size
         return rows * self.args.gradient_accumulation_steps * self.args.world_size
+
+    def _steps_of_pass(self) -> Fraction | None:
+        """The steps of a pass over a stream, where its rows were counted."""
+        rows = self.args.train_batch_size * self.args.world_size
+        steps = self.train_dataset.steps(rows, self.args.gradient_accumulation_steps)
+        strategies = {name: getattr(self.args, name) for name in ("eval_strategy", "save_strategy")}
+        waiting = [f"--{name} epoch" for name, value in strategies.items() if value == "epoch"]
+        if steps is None and waiting:
+            fix = "--eval_strategy steps --save_strategy steps do it on the way"
+            warn(
+                f"nobody knows where a pass over this stream ends: {', '.join(waiting)} waits for the last step; {fix}"
+            )
+        return steps
 
     @property
     def batches(self) -> int | None:

@@ -1,9 +1,11 @@
 """Text -> tokens: runs a recipe's encode function over every split and counts what was cut off."""
 
 import itertools
+import math
 import tempfile
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,9 +42,20 @@ class Endless(torch.utils.data.IterableDataset):
     what it has trained on is read past, not tokenised.
     """
 
-    def __init__(self, rows: datasets.IterableDataset, encode_rows: Callable[[dict], Any], replaced: Collection[str]):
+    def __init__(
+        self,
+        rows: datasets.IterableDataset,
+        encode_rows: Callable[[dict], Any],
+        replaced: Collection[str],
+        number: int | None = None,
+    ):
         self.rows, self.encode_rows, self.replaced = rows, encode_rows, replaced
+        self.number = number  # of rows, where they were counted
         self.first = 0  # the row to begin with
+
+    def steps(self, rows: int, accumulated: int) -> Fraction | None:
+        """Steps of an epoch, as many as of the same rows in memory; None where nobody has counted them."""
+        return None if self.number is None else Fraction(math.ceil(math.ceil(self.number / rows) / accumulated))
 
     def go_to(self, first: int) -> None:
         """Begins the next pass after so many rows."""
@@ -80,7 +93,7 @@ def encode(splits: Splits, encode_rows: Callable[[dict], Any], arguments: Argume
     show()
     for name, split in splits.items():
         if isinstance(split, datasets.IterableDataset):
-            tokens.train = Endless(split, encode_rows, {*splits.texts, splits.target, "row_id"})
+            tokens.train = Endless(split, encode_rows, {*splits.texts, splits.target, "row_id"}, splits.streamed)
             continue
         encoded = _on_disk(split, partial(_batch, encode_rows), arguments.preprocessing_num_workers, name)
         lengths, truncated = (encoded[column][:] for column in ("length", "truncated"))  # a Column gives row by row
