@@ -33,7 +33,7 @@ DATA_KEYS |= {"source_lang", "target_lang"}
 MODELS = {"model_name_or_path", "model_type", "config_name"}
 GROUPS = [
     ({"train_file", "dataset_name", "task_name"}, DATA_KEYS),
-    (MODELS, MODELS | {"config_overrides", "tokenizer_name"}),
+    (MODELS, MODELS | {"config_overrides", "tokenizer_name", "special_tokens"}),
 ]
 TUNED = {
     *("tokenizer_algorithm", "do_lower_case", "vocab_size", "per_device_train_batch_size", "learning_rate"),
@@ -106,6 +106,9 @@ class ModelArguments:
         choices=["wordpiece", "bpe", "unigram", "char"],
     )
     do_lower_case: bool = setting(False, "Lower-case the texts in a tokenizer that is trained.")
+    special_tokens: list[str] | None = setting(
+        None, "Which tokens of a tokenizer of one's own have a role: eos_token=<end> pad_token=<pad> …"
+    )
     vocab_size: int = setting(8000, "Vocabulary of a tokenizer that is trained on the training text.")
     cache_dir: str | None = setting(None, "Where downloads from the Hub are kept.")
     use_fast_tokenizer: bool = setting(True, "Use the tokenizers library where it has the tokenizer.")

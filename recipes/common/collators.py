@@ -42,7 +42,7 @@ class MaskedBlocks:
 
     def __post_init__(self) -> None:
         if self.tokenizer.mask_token_id is None:
-            fix = "choose a tokenizer of a masked model (BERT, RoBERTa, ModernBERT, …), or pretrain a causal model"
+            fix = "choose a masked model's tokenizer (BERT, RoBERTa, …), or say --special_tokens mask_token=TOKEN"
             raise Refusal("the tokenizer has no mask token", "--tokenizer_name", fix)
         for flag, share in (("mlm_probability", self.probability), ("mask_replace_prob", self.mask_share)):
             if not 0 < share <= 1:

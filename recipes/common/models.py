@@ -12,7 +12,6 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
-    AutoTokenizer,
     BitsAndBytesConfig,
     PretrainedConfig,
     PreTrainedTokenizerBase,
@@ -20,7 +19,7 @@ from transformers import (
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import is_bitsandbytes_available
 
-from recipes.common import engines, folders, layers, probes, sizes, world
+from recipes.common import engines, folders, layers, probes, sizes, tokenizer_loading, world
 from recipes.common.args import Arguments
 from recipes.common.errors import Refusal, did_you_mean, note, reason
 from recipes.common.labels import MULTI, REGRESSION, SINGLE, Labels
@@ -49,10 +48,14 @@ def load_tokenizer(arguments: Arguments, texts: Iterable[str]) -> PreTrainedToke
     """The checkpoint's tokenizer; without a checkpoint one that is trained on `texts`, which are read only then."""
     name = arguments.tokenizer_name or arguments.model_name_or_path
     if not name:
+        if arguments.special_tokens:
+            fix = "leave it out, or name a tokenizer: --tokenizer_name NAME"
+            raise Refusal("a tokenizer that is trained has its family's special tokens", "--special_tokens", fix)
         options = {"vocab_size": arguments.vocab_size, "do_lower_case": arguments.do_lower_case}
         return train_tokenizer(texts, arguments.tokenizer_algorithm, model_type=_model_type(arguments), **options)
     flag = "--tokenizer_name" if arguments.tokenizer_name else "--model_name_or_path"
-    tokenizer = _from_hub(AutoTokenizer, name, flag, arguments, use_fast=arguments.use_fast_tokenizer)
+    options = {"use_fast": arguments.use_fast_tokenizer, "named": arguments.special_tokens, **_hub(arguments)}
+    tokenizer = tokenizer_loading.load(folders.named(name, flag), flag, arguments.trust_remote_code, **options)
     if tokenizer.pad_token is None:
         give_padding(tokenizer, flag)
         note(f"the tokenizer has no padding token: using {tokenizer.pad_token}")
@@ -71,7 +74,7 @@ def give_padding(tokenizer: PreTrainedTokenizerBase, where: str) -> None:
     others = (tokenizer.eos_token, tokenizer.unk_token, tokenizer.sep_token, tokenizer.bos_token)
     tokenizer.pad_token = next((token for token in others if token is not None), None)
     if tokenizer.pad_token is None:
-        fix = 'write "pad_token" into its tokenizer_config.json, or name another: --tokenizer_name'
+        fix = f"say which it is: {tokenizer_loading.HINT}; or name another: --tokenizer_name"
         raise Refusal("the tokenizer has no token to pad with", where, fix)
 
 
@@ -318,7 +321,7 @@ def end_of_text(tokenizer: PreTrainedTokenizerBase) -> int:
     """The token that ends a document: the end-of-sequence token, or the separator of BERT's kind."""
     found = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
     if found is None:
-        fix = "use another one, or leave --tokenizer_name out: one is trained on your text"
+        fix = f"say which it is: {tokenizer_loading.HINT}; or use another tokenizer"
         raise Refusal("the tokenizer has no token that ends a text", "--tokenizer_name", fix)
     return found
 
@@ -374,5 +377,9 @@ def trained_labels(arguments: Arguments, training_arguments: Any) -> Labels | No
 def _from_hub(auto_class: Any, name: str, flag: str, arguments: Arguments, **options: Any) -> Any:
     """from_pretrained with the Hub's flags."""
     name = folders.named(name, flag)
-    options |= {"cache_dir": arguments.cache_dir, "revision": arguments.model_revision, "token": arguments.token}
-    return folders.load(auto_class, name, flag, arguments.trust_remote_code, **options)
+    return folders.load(auto_class, name, flag, arguments.trust_remote_code, **_hub(arguments), **options)
+
+
+def _hub(arguments: Arguments) -> dict[str, Any]:
+    """How the Hub is asked."""
+    return {"cache_dir": arguments.cache_dir, "revision": arguments.model_revision, "token": arguments.token}

@@ -10,10 +10,10 @@ import numpy
 import torch
 import transformers
 import yaml
-from transformers import AutoConfig, AutoTokenizer, DataCollatorWithPadding
+from transformers import AutoConfig, DataCollatorWithPadding
 from transformers.utils.logging import disable_progress_bar
 
-from recipes.common import data, files, folders, metrics
+from recipes.common import data, files, folders, metrics, tokenizer_loading
 from recipes.common.collators import never_empty
 from recipes.common.configuration import PlainLoader
 from recipes.common.errors import Refusal, reason, visible
@@ -37,7 +37,7 @@ class Folder:
         self.path, self.trust_remote_code = Path(folder), trust_remote_code
         self.flags, self.record = _read(self.path / "run.yaml"), _read(self.path / "run.json")
         self.config = config_of(self.path, trust_remote_code)
-        self.tokenizer = folders.load(AutoTokenizer, folder, "the folder", trust_remote_code)
+        self.tokenizer = tokenizer_loading.load(folder, "the folder", trust_remote_code)
         if self.tokenizer.pad_token is None:
             give_padding(self.tokenizer, "the folder")
         self.collate = never_empty(DataCollatorWithPadding(self.tokenizer), self.tokenizer)

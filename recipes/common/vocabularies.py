@@ -46,7 +46,7 @@ def train_tokenizer(
         raise TypeError("texts must be readable twice: a list or an object with __iter__, not an iterator")
     tokenizer = train(texts, vocab_size, tokens, special.get("unk_token"), do_lower_case)
     tokenizer.add_special_tokens(tokens)
-    _add_template(tokenizer, special)
+    add_template(tokenizer, special)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, padding_side="right", clean_up_tokenization_spaces=False, **special
     )
@@ -97,7 +97,7 @@ def _wordpiece(texts: Iterable[str], vocab_size: int, tokens: list[str], unknown
     """The trainer numbers the pieces `##x` in the order of a hash map, and ties between merges follow those numbers:
     two runs got two vocabularies. Given beforehand, in order, they do not. They are no special tokens, so the model
     is taken over into a tokenizer of its own."""
-    trained = _wordpiece_tokenizer(models.WordPiece(unk_token=unknown), lower)
+    trained = wordpiece_tokenizer(models.WordPiece(unk_token=unknown), lower)
     alphabet, pieces = _alphabet(texts, trained)
     if vocab_size < len(tokens) + len(alphabet) + len(pieces):
         raise _too_small(vocab_size, f"the text alone needs {len(tokens) + len(alphabet) + len(pieces)} tokens")
@@ -105,10 +105,11 @@ def _wordpiece(texts: Iterable[str], vocab_size: int, tokens: list[str], unknown
         vocab_size=vocab_size, special_tokens=tokens + pieces, limit_alphabet=vocab_size, show_progress=False
     )
     trained.train_from_iterator(texts, trainer)
-    return _wordpiece_tokenizer(models.WordPiece(trained.get_vocab(), unk_token=unknown), lower)
+    return wordpiece_tokenizer(models.WordPiece(trained.get_vocab(), unk_token=unknown), lower)
 
 
-def _wordpiece_tokenizer(model: models.WordPiece, lower: bool) -> Tokenizer:
+def wordpiece_tokenizer(model: models.WordPiece, lower: bool) -> Tokenizer:
+    """BERT's way to split a text, around a vocabulary of WordPiece."""
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lower, strip_accents=False)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -201,7 +202,7 @@ def _characters(
 ALGORITHMS: dict[str, Any] = {"wordpiece": _wordpiece, "bpe": _bpe, "unigram": _unigram, "char": _characters}
 
 
-def _add_template(tokenizer: Tokenizer, special: dict[str, str]) -> None:
+def add_template(tokenizer: Tokenizer, special: dict[str, str]) -> None:
     """[CLS] a [SEP] b [SEP] for encoders, a </s> for T5's kind; a decoder's texts stay as they are."""
     if special == T5_TOKENS:
         end = special["eos_token"]
