@@ -1,5 +1,7 @@
 """Prepared tokens: written once for the same content, mapped, rebuilt where they are damaged."""
 
+import tempfile
+
 import numpy
 import pytest
 
@@ -58,7 +60,7 @@ def test_what_could_not_be_written_leaves_nothing(tmp_path):
 
 
 def test_without_a_folder_nothing_stays_and_the_arrays_can_be_read(tmp_path, writes, monkeypatch):
-    monkeypatch.setattr(store.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     arrays, _ = store.arrays(None, {}, writes)
     assert not list(tmp_path.iterdir())
     assert arrays["ids"].sum() == 6

@@ -18,7 +18,7 @@ from recipes.common import defaults, engines, precedence, ranges
 from recipes.common.configuration import Placed, from_yaml
 from recipes.common.errors import Refusal, did_you_mean, disk_error, nearest
 from recipes.common.precedence import Values
-from recipes.common.secret import SECRETS
+from recipes.common.secret import SECRETS, without_passwords
 
 if TYPE_CHECKING:
     from transformers import HfArgumentParser, TrainingArguments
@@ -214,7 +214,7 @@ def to_dict(arguments: Any, training_arguments: "TrainingArguments", recipe: str
     left_out = {*SECRETS, *unset, *machine, "overwrite_output_dir", "allow_changed", "accelerator_config"}
     path = Path(recipe or "").with_name("config.yaml") if recipe else None
     configured = from_yaml(path) if path and path.exists() else {}
-    kept = {key: value for key, value in merged.items() if key not in left_out}
+    kept = {key: without_passwords(value) for key, value in merged.items() if key not in left_out}
     return {key: value for key, value in kept.items() if value not in (None, [], {}) or key in configured}
 
 

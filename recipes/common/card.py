@@ -1,12 +1,13 @@
 """The report a person reads: learning curves, the table of scores and the model card."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from recipes.common.errors import visible
+from recipes.common import markdown
 from recipes.common.tasks import Task
 
 TITLES = {"eval": "validation", "predict": "test"}
@@ -94,7 +95,7 @@ def write(
     title = Path(flags["output_dir"]).name
     sections = [
         _header(flags, scores, task),
-        f"# {title}\n",
+        f"# {markdown.text(title)}\n",
         _model_section(facts, flags, task),
         "## Scores\n\n" + _score_section(scores),
         *(f"![{plot.stem.replace('_', ' ')}](plots/{plot.name})\n" for plot in plots),
@@ -119,12 +120,14 @@ def _header(flags: dict[str, Any], scores: dict[str, float], task: Task) -> str:
 
 def _model_section(facts: dict[str, Any], flags: dict[str, Any], task: Task) -> str:
     origin = flags.get("model_name_or_path")
-    source = f"trained further from `{origin}`" if origin else f"a `{flags.get('model_type')}` trained from scratch"
-    source = source if flags.get("do_train") else f"`{origin}` as it is"
+    source = f"a {markdown.code(flags.get('model_type'))} trained from scratch"
+    source = f"trained further from {markdown.code(origin)}" if origin else source
+    source = source if flags.get("do_train") else f"{markdown.code(origin)} as it is"
     number = f"{facts['parameters']['all']:,} parameters"
     use = task.adapted if flags.get("lora_rank") and task.adapted else task.use
-    use = use.format(folder=flags["output_dir"] if flags.get("do_train") else origin)
-    return f"{task.what}: {source}, {number}. {task.answers}\n\n```python\n{use}\n```\n"
+    folder = str(flags["output_dir"] if flags.get("do_train") else origin)
+    use = use.replace("{folder}", folder.replace("\\", "\\\\").replace('"', '\\"'))
+    return f"{task.what}: {source}, {number}. {task.answers}\n\n{markdown.block(use, 'python')}\n"
 
 
 def _score_section(scores: dict[str, float]) -> str:
@@ -134,7 +137,9 @@ def _score_section(scores: dict[str, float]) -> str:
     unshown = bounds | {"runtime", "samples_per_second", "steps_per_second", "model_preparation_time"}
     shown = [name for name in names if name not in unshown and not name.startswith("baseline_")]
     lines = [f"| | {' | '.join(TITLES[prefix] for prefix in present)} |", "|---|" + "---|" * len(present)]
-    lines += [f"| {name} | {' | '.join(_cell(scores, prefix, name) for prefix in present)} |" for name in shown]
+    lines += [
+        f"| {markdown.text(name)} | {' | '.join(_cell(scores, prefix, name) for prefix in present)} |" for name in shown
+    ]
     return "\n".join(lines) + "\n\nIn brackets the 95 % bootstrap interval.\n"
 
 
@@ -168,8 +173,9 @@ def _data_section(facts: dict[str, Any], flags: dict[str, Any]) -> str:
             f"| {name} | {count['read']:,} | {count['used']:,} | {skipped} | {size(facts['tokens'].get(name))} |"
         )
     if flags.get("dataset_name"):
-        lines.append(f"\nFrom `{flags['dataset_name']}` {flags.get('dataset_config_name') or ''}")
-    lines += [f"\n`{path}` (SHA-256 {digest[:16]}…)" for path, digest in facts["data_sha256"].items()]
+        name, configuration = flags["dataset_name"], flags.get("dataset_config_name") or ""
+        lines.append(f"\nFrom {markdown.code(name)} {markdown.text(configuration)}")
+    lines += [f"\n{markdown.code(path)} (SHA-256 {digest[:16]}…)" for path, digest in facts["data_sha256"].items()]
     return "\n".join(lines) + "\n"
 
 
@@ -190,7 +196,8 @@ def _settings_section(flags: dict[str, Any]) -> str:
         "fp16",
         "seed",
     )
-    lines = [f"- {name}: {flags[name]}" for name in shown if flags.get(name) not in (None, 0, 0.0, -1, False)]
+    known = {name: flags[name] for name in shown if flags.get(name) not in (None, 0, 0.0, -1, False)}
+    lines = [f"- {name}: {markdown.text(value)}" for name, value in known.items()]
     return "\n".join(lines) + "\n\nAll of them: run.yaml.\n"
 
 
@@ -203,9 +210,10 @@ def _limits(facts: dict[str, Any]) -> str:
 
 
 def _repeat_section(facts: dict[str, Any], flags: dict[str, Any]) -> str:
-    script = next((word for word in facts["command"].split() if word.endswith("run.py")), "run.py")
-    start = f"torchrun --nproc_per_node {facts['world_size']}" if facts["world_size"] > 1 else "python"
-    command = f"{start} {script} --config {flags['output_dir']}/run.yaml --output_dir {flags['output_dir']}_again"
-    began = f"First run as `{visible(facts['command'])}` in {facts['seconds']:,.0f} s on {facts['hardware']}"
+    script = next((word for word in shlex.split(facts["command"]) if word.endswith("run.py")), "run.py")
+    start = ["torchrun", "--nproc_per_node", str(facts["world_size"])] if facts["world_size"] > 1 else ["python"]
+    folder = flags["output_dir"].rstrip("/")
+    command = shlex.join([*start, script, "--config", f"{folder}/run.yaml", "--output_dir", f"{folder}_again"])
+    began = f"First run as {markdown.code(facts['command'])} in {facts['seconds']:,.0f} s on {facts['hardware']}"
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
-    return f"```bash\n{command}\n```\n\n{began}, git {facts['git_commit'] or 'unknown'}, {versions}.\n"
+    return f"{markdown.block(command, 'bash')}\n\n{began}, git {facts['git_commit'] or 'unknown'}, {versions}.\n"

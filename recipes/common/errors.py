@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
-from recipes.common import signals
+from recipes.common import secret, signals
 
 COMPLETE, FAILED, REFUSED, INTERNAL, DISK, INTERRUPTED = 0, 1, 2, 70, 74, 130
 LESS_MEMORY = (
@@ -52,8 +52,10 @@ class TrainingFailed(Stop):
 
 
 def visible(text: str, limit: int = 300) -> str:
-    """One printable line: line breaks and terminal escapes in a user's data become visible, long text is cut."""
-    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    """One printable line: line breaks and terminal escapes in a user's data become visible, passwords in addresses do
+    not; long text is cut."""
+    shown = secret.without_passwords(text)
+    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in shown)
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 

@@ -11,7 +11,12 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 from recipes.common import decoding, documents, tabular, unpacking, workbooks
 from recipes.common.errors import Refusal, nearest, warn
@@ -270,12 +275,26 @@ def rows_to(path: Path | None, read: Path | None = None) -> Iterator[Callable[[R
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     try:
-        with part.open("w", encoding="utf-8", buffering=1) as stream:
+        with part.open("a", encoding="utf-8", buffering=1) as stream:
+            _keep_others_out(stream, path)
+            stream.truncate(0)  # rows of a process that was killed
             yield lambda row: stream.write(json.dumps(row, ensure_ascii=False) + "\n")
-        part.replace(path)
+            stream.flush()
+            part.replace(path)
     finally:
         if part.exists() and not part.stat().st_size:
             part.unlink()
+
+
+def _keep_others_out(stream: IO, path: Path) -> None:
+    try:
+        if fcntl:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        fix = "wait for it, or name another file"
+        raise Refusal(f"another process writes {path}", "--output", fix) from None
+    except OSError:  # the file system has no locks
+        return
 
 
 def _read_text(path: Path, options: Options) -> Rows:

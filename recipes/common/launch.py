@@ -150,6 +150,7 @@ def write_slurm(recipe: Path, flags: list[str], world: World, dry_run: bool = Fa
     """Writes a SLURM script: ds_configs/slurm.sh with the command and the sizes filled in; a dry run prints it."""
     check(world)
     flags, token = secret.taken_out(flags)
+    flags = secret.masked(flags)
     if token:
         note(f"the token is not written there: export {secret.VARIABLE} before you call sbatch")
     where = ["--nnodes", str(world.num_machines), "--node_rank", "$SLURM_NODEID"]
@@ -172,7 +173,7 @@ def run(words: list[str], dry_run: bool = False) -> int:
     """Prints the command and becomes it, so that signals and the exit code are its own; a dry run only prints."""
     threads = _threads(words)
     words, token = secret.taken_out(words)
-    shown = shlex.join([*(f"{name}={value}" for name, value in threads.items()), *words])
+    shown = shlex.join([*(f"{name}={value}" for name, value in threads.items()), *secret.masked(words)])
     print("$", visible(shown, len(shown) * 10), flush=True)
     if dry_run:
         return 0
@@ -194,7 +195,7 @@ def _already_complete(words: list[str]) -> str | None:
     configured = Path(words[script]).with_name("config.yaml")
     text = configured.read_text(encoding="utf-8") if configured.is_file() else ""
     found = re.search(r"--output_dir[= ](\S+)", " ".join(words)) or re.search(r"^output_dir: *(\S+)", text, re.M)
-    command = shlex.join(["python", *words[script:]])
+    command = shlex.join(secret.masked(["python", *words[script:]]))
     if any(word.startswith("--overwrite_output_dir") for word in words):
         return None
     try:

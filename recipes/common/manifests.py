@@ -2,11 +2,10 @@
 
 import json
 import os
-import shutil
-from contextlib import suppress
 from pathlib import Path
 
 from recipes.common.files import content_hash
+from recipes.common.leftovers import delete
 
 MANIFEST = "manifest.json"
 OUTGOING = ".removing-"
@@ -55,15 +54,6 @@ def remove(folder: Path) -> None:
         delete(outgoing)
         folder.rename(outgoing)
         delete(outgoing)
-
-
-def delete(folder: Path) -> None:
-    """Deletes a folder, or what can be deleted of it; of a link to one the link alone."""
-    if folder.is_symlink():
-        folder.unlink()
-    else:
-        with suppress(OSError):  # Python 3.11 closes a folder twice whose closing failed, and raises the second time
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def damage(folder: Path) -> str:

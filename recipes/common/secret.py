@@ -1,13 +1,33 @@
-"""Access tokens stand in no file, in no line that is printed, and in no command line of a process that is started."""
+"""Access tokens, and passwords in addresses, stand in no file and in no line that is printed."""
+
+import re
+from typing import Any
 
 SECRETS = {"token", "hub_token"}  # flags
 VARIABLE = "HF_TOKEN"  # where huggingface_hub looks for a token that no flag gives
 HIDDEN = "<secret>"
+# https://user:password@host (of a path one slash is left), s3://key:se/cret@bucket, ?token=…, a token of the Hub.
+ACCESS = re.compile(r"([a-z][a-z0-9+.-]*:/{1,2})(?:[^\s/'\"]*@|[^\s/:@'\"]*:(?!\d+/)[^\s@'\"]*@)", re.IGNORECASE)
+NAMES = r"[\w.-]*(?:token|secret|passw|pwd|signature|credential|api_?key|access_?key)[\w.-]*|sig|key"
+QUERY = re.compile(rf"([?&](?:{NAMES})=)[^&\s'\"]+", re.IGNORECASE)
+HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}")
+
+
+def without_passwords(value: Any) -> Any:
+    """The text, or the texts in a list or in values, with what opens an address replaced; all else as it is."""
+    if isinstance(value, list):
+        return [without_passwords(item) for item in value]
+    if isinstance(value, dict):
+        return {key: without_passwords(item) for key, item in value.items()}
+    if not isinstance(value, str):
+        return value
+    shown = QUERY.sub(rf"\g<1>{HIDDEN}", ACCESS.sub(rf"\g<1>{HIDDEN}@", value))
+    return HUB_TOKEN.sub(HIDDEN, shown)
 
 
 def masked(words: list[str]) -> list[str]:
-    """The words of a command line with the values of tokens replaced."""
-    shown = list(words)
+    """The words of a command line with tokens, and passwords in addresses, replaced."""
+    shown = without_passwords(list(words))
     for position, _ in _values(words):
         flag, equals, _ = words[position].partition("=")
         shown[position] = f"{flag}={HIDDEN}" if equals and flag.startswith("--") else HIDDEN

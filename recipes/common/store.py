@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,8 @@ from typing import Any
 import numpy
 
 from recipes.common.errors import Refusal, note
-from recipes.common.manifests import damage, delete, publish_once
+from recipes.common.leftovers import sweep, working_folder
+from recipes.common.manifests import OUTGOING, damage, publish_once
 
 FACTS = "facts.json"
 TYPE = numpy.int32  # of every array
@@ -26,21 +26,19 @@ def arrays(
     reads them, and writes damaged ones again. Without one they stay on disk as long as this process reads them.
     """
     if directory is None:
-        with tempfile.TemporaryDirectory(prefix="tokens-") as temporary:
-            facts = write(Path(temporary))
-            return _mapped(Path(temporary)), facts  # what is mapped can be read when its name is gone
+        with working_folder("tokens-") as temporary:
+            facts = write(temporary)
+            return _mapped(temporary), facts  # what is mapped can be read when its name is gone
     _make(directory)
     folder = Path(directory, hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:32])
     found = damage(folder) if folder.exists() else None
     if found:
         note(f"{folder} is prepared again: {found}")
     if found != "":
-        staged = Path(tempfile.mkdtemp(prefix=".preparing-", dir=directory))
-        try:
+        sweep(Path(directory), OUTGOING)
+        with working_folder(".preparing-", Path(directory)) as staged:
             (staged / FACTS).write_text(json.dumps(write(staged)), encoding="utf-8")
             publish_once(staged, folder)
-        finally:
-            delete(staged)
     return _mapped(folder), json.loads((folder / FACTS).read_text(encoding="utf-8"))
 
 

@@ -9,9 +9,8 @@ from typing import Any
 import numpy
 import torch
 
-from recipes.common import metrics, probes, states, text_metrics
+from recipes.common import markdown, metrics, probes, states, text_metrics
 from recipes.common.data import Splits
-from recipes.common.errors import visible
 from recipes.common.labels import MULTI, REGRESSION, SINGLE, Labels
 from recipes.common.tokens import Tokens
 
@@ -58,7 +57,7 @@ def for_labels(splits: Splits, metric_name: str | None) -> Task:
     return Task(
         tag="text-classification",
         what="A text classifier",
-        answers=f"It answers with {', '.join(f'`{name}`' for name in labels.names[:20]) or 'a number'}.",
+        answers=f"It answers with {', '.join(map(markdown.code, labels.names[:20])) or 'a number'}.",
         use='from transformers import pipeline\n\npipeline("text-classification", model="{folder}")("a text")',
         adapted="from transformers import pipeline\n\n"
         + 'pipeline("text-classification", model="{folder}", config="{folder}/config")("a text")',
@@ -207,7 +206,8 @@ def _worst_errors(rows: list[dict], split: str, most: int = 10) -> str:
     for row in worst:
         known = ("row_id", "label", "prediction", "scores", "loss")
         text = _cell(" / ".join(str(value) for key, value in row.items() if key not in known))
-        lines.append(f"| {row['row_id']} | {text} | {row['label']} | {_short(row['prediction'])} | {row['loss']:.2f} |")
+        label, answer = _cell(row["label"]), _cell(_short(row["prediction"]))
+        lines.append(f"| {row['row_id']} | {text} | {label} | {answer} | {row['loss']:.2f} |")
     return "\n".join(lines) + "\n"
 
 
@@ -287,8 +287,8 @@ def _lengths(path: Path, rows: list[dict]) -> list[Path]:
     return [path]
 
 
-def _cell(text: str, most: int = 160) -> str:
-    return visible(text, most).replace("|", "\\|")
+def _cell(value: object, most: int = 160) -> str:
+    return markdown.text(value, most)
 
 
 def _confusion_matrix(path: Path, rows: list[dict], labels: Labels) -> list[Path]:
@@ -307,8 +307,8 @@ def _confusion_matrix(path: Path, rows: list[dict], labels: Labels) -> list[Path
     for i, j in ((i, j) for i in range(len(names)) for j in range(len(names))):
         axes.text(j, i, counts[i, j], ha="center", va="center", color="white" if shares[i, j] > 0.5 else "black")
     ticks = range(len(names))
-    axes.set_xticks(ticks, names, rotation=45, ha="right")
-    axes.set_yticks(ticks, names)
+    axes.set_xticks(ticks, names, rotation=45, ha="right", parse_math=False)
+    axes.set_yticks(ticks, names, parse_math=False)
     axes.set(xlabel="prediction", ylabel="label")
     figure.savefig(path, dpi=120)
     pyplot.close(figure)

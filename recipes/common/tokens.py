@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import tempfile
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -19,6 +18,7 @@ from recipes.common.args import Arguments
 from recipes.common.data import Splits
 from recipes.common.errors import is_main_process
 from recipes.common.labels import MISSING
+from recipes.common.leftovers import working_folder
 from recipes.common.models import max_length
 
 BATCH = 1000
@@ -106,7 +106,7 @@ def encode(splits: Splits, encode_rows: Callable[[dict], Any], arguments: Argume
 
 def _on_disk(split: datasets.Dataset, encode_batch: Callable, workers: int | None, name: str) -> datasets.Dataset:
     """The split with its columns beside, read by memory map from a file without a name, which goes with the process."""
-    with tempfile.TemporaryDirectory(prefix="tokens-") as folder:
+    with working_folder("tokens-") as folder:
         encoded = split.map(
             encode_batch,
             batched=True,

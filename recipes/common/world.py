@@ -7,7 +7,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from functools import wraps
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy
@@ -15,6 +14,7 @@ import torch
 from torch import distributed
 
 from recipes.common.errors import Refusal, note, reason
+from recipes.common.leftovers import working_folder
 
 # How launchers that start every process themselves say how many there are.
 MPI_SIZES = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
@@ -135,9 +135,9 @@ def once_per_node(prepare: Callable) -> Callable:
             exchange(None)
             return result
         result = prepare(*arguments, **options)
-        with TemporaryDirectory(prefix="prepared-") as folder:  # what is mapped from it stays readable
-            _write(result, Path(folder))
-            exchange(Path(folder))
+        with working_folder("prepared-") as folder:  # what is mapped from it stays readable
+            _write(result, folder)
+            exchange(folder)
             exchange(None)  # all have read it
         return result
 
