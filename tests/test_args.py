@@ -48,6 +48,9 @@ def test_a_layer_leaves_what_it_does_not_name(parse):
     assert (training_arguments.seed, training_arguments.data_seed) == (1, 1)
 
 
+NESTED = {"min_lr": 1e5, "b": "1e-5", "c": -500.0}
+
+
 @pytest.mark.parametrize(
     ("line", "name", "value"),
     [
@@ -77,6 +80,10 @@ def test_a_layer_leaves_what_it_does_not_name(parse):
         ("text_column_delimiter: ' -- '", "text_column_delimiter", " -- "),
         ("run_name: 2024", "run_name", "2024"),
         ("lr_scheduler_kwargs: {num_cycles: 2}", "lr_scheduler_kwargs", {"num_cycles": 2}),
+        ("lr_scheduler_kwargs: {min_lr: 1e-5}", "lr_scheduler_kwargs", {"min_lr": 1e-5}),
+        ("lr_scheduler_kwargs: {min_lr: 1E5, b: '1e-5', c: -.5e+3}", "lr_scheduler_kwargs", NESTED),
+        ("run_name: 1e5", "run_name", "1e5"),
+        ("class_names: [1e5, 2e-5x]", "class_names", ["1e5", "2e-5x"]),
     ],
 )
 def test_a_value_in_yaml_has_its_flag_s_type(line, name, value, parse):
@@ -156,7 +163,7 @@ logging_steps: 7
 @pytest.mark.parametrize("argv", [["--model_name_or_path", "some/model"], ["--model_type", "roberta"]])
 def test_another_model_drops_the_schedule_that_was_tuned_for_the_one_below(argv, parse):
     arguments, training_arguments = parse(*argv, config=MODEL)
-    assert (arguments.config_overrides, arguments.vocab_size) == (None, 8000)
+    assert (arguments.config_overrides, arguments.vocab_size) == (None, None)
     assert (training_arguments.learning_rate, training_arguments.num_train_epochs) == (5e-5, 3)
     assert (training_arguments.warmup_steps, training_arguments.per_device_train_batch_size) == (0, 8)
     assert training_arguments.logging_steps == 7
@@ -474,7 +481,7 @@ def test_the_record_of_a_run_repeats_it(case, parse, in_tmp_path):
 
 
 def test_the_record_of_a_run_holds_no_secret(parse):
-    record = args.to_dict(*parse("--token", "hf_first", "--hub_token", "hf_second"))
+    record = args.to_dict(*parse("--token", "hf_first", "--hub_token", "hf_second", "--push_to_hub"))
     assert "hf_first" not in str(record) and "hf_second" not in str(record)
     assert not {"token", "hub_token"} & record.keys()
 
@@ -531,3 +538,57 @@ def test_what_no_run_can_have_is_refused(flags, words, parse):
 
 def test_gradients_may_be_measured_without_being_clipped(parse):
     assert parse("--max_grad_norm", "inf")[1].max_grad_norm == math.inf
+
+
+OWN = [["--train_file", "x.csv"], ["--dataset_name", "imdb"], ["--task_name", "sst2"], ["--config", "mine.yaml"]]
+
+
+@pytest.mark.parametrize("argv", OWN)
+def test_sizes_that_fit_the_sample_are_not_those_of_one_s_own_data(argv, parse):
+    sample = MODEL + DATA + "lr_scheduler_type: cosine\n"
+    arguments, training_arguments = parse(*argv, config=sample, mine="train_file: mine.csv")
+    assert (arguments.model_type, arguments.config_overrides, arguments.vocab_size) == ("bert", "hidden_size=128", None)
+    assert (training_arguments.learning_rate, training_arguments.num_train_epochs) == (1e-3, 8)
+    assert parse(*argv, "--vocab_size", "7", config=sample, mine="train_file: x.csv")[0].vocab_size == 7
+    assert parse(*argv, config=sample, mine="train_file: x.csv\nvocab_size: 9")[0].vocab_size == (
+        9 if argv[0] == "--config" else None
+    )
+    assert parse("--learning_rate", "1e-4", config=sample)[0].vocab_size == 2000
+
+
+CONFIGURED = sorted(path.parent.name for path in ROOT.glob("recipes/*/config.yaml"))
+
+
+def test_there_are_recipes_with_a_configuration():
+    assert len(CONFIGURED) >= 5
+
+
+@pytest.mark.parametrize("recipe", CONFIGURED)
+def test_no_recipe_counts_the_steps_of_its_sample(recipe, in_tmp_path):
+    """What is a share of all steps fits data of every length."""
+    run = str(ROOT / "recipes" / recipe / "run.py")
+    _, found = args.parse(load_recipe(recipe).Arguments, run, ["--train_file", "x.jsonl", "--output_dir", "out"])
+    counted = (found.warmup_steps, found.eval_steps or 0, found.save_steps % 500, found.logging_steps)
+    assert all(number < 1 for number in counted)
+
+
+WRITTEN = ["run.yaml", "README.md", "model.safetensors", "predictions.jsonl", "plots", "checkpoint-5"]
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_something_else_that_has_the_name_of_what_is_written_is_refused(name, parse, in_tmp_path):
+    path = in_tmp_path / "out" / name
+    path.parent.mkdir()
+    if path.suffix:
+        path.mkdir()
+    else:
+        path.write_text("mine")
+    with pytest.raises(Refusal, match=f"out/{name} is a f.* where the run writes a f"):
+        parse()
+    assert path.exists()
+
+
+def test_other_files_in_the_output_folder_are_none_of_its_business(parse, in_tmp_path):
+    (in_tmp_path / "out/notes").mkdir(parents=True)
+    (in_tmp_path / "out/notes.txt").write_text("mine")
+    assert parse()[1].output_dir == "out"

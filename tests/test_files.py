@@ -305,3 +305,13 @@ def test_what_is_written_nowhere_needs_no_file(tmp_path):
     with files.rows_to(None) as put:
         put({"text": "a"})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["train.csv/x.jsonl", "train.csv/deeper/x.jsonl", "folder"])
+def test_answers_cannot_be_written_where_no_file_can_be(name, in_tmp_path):
+    (in_tmp_path / "train.csv").write_text("text\n")
+    (in_tmp_path / "folder").mkdir()
+    with pytest.raises(Refusal, match="cannot write|is a folder") as caught, files.rows_to(Path(name)):
+        pass
+    assert "--output" in caught.value.where
+    assert (in_tmp_path / "train.csv").read_text() == "text\n"

@@ -21,8 +21,15 @@ WORDS = r"[\u4e00-\u9fff]|[^\W\u4e00-\u9fff]+"
 def floor(train: Path, test: Path) -> float:
     """The accuracy on `test` after fitting on `train`; both need the columns text and label."""
     (texts, labels), (test_texts, test_labels) = _columns(train), _columns(test)
+    if len(set(labels)) < 2:
+        what = f"all {len(labels):,} rows have the label {labels[0]!r}"
+        raise errors.Refusal(what, str(train), "a classifier needs two classes: add rows of another one")
     words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=WORDS, sublinear_tf=True)
-    model = make_pipeline(words, LogisticRegression(C=10, max_iter=2000)).fit(texts, labels)
+    model = make_pipeline(words, LogisticRegression(C=10, max_iter=2000))
+    try:
+        model.fit(texts, labels)
+    except ValueError as error:
+        raise errors.Refusal(f"no words to count: {errors.reason(error)}", str(train), "look at its texts") from None
     return float(model.score(test_texts, test_labels))
 
 
@@ -32,8 +39,14 @@ def _columns(path: Path) -> tuple[list[str], list[str]]:
         if not {"text", "label"} <= row.keys():
             what = f"no columns text and label; columns: {', '.join(row)}"
             raise errors.Refusal(what, files.place(path, number), "name them so")
+        for column in ("text", "label"):
+            if row[column] is None or (column == "text" and not isinstance(row[column], str)):
+                what = f"the {column} is {row[column]!r}"
+                raise errors.Refusal(what, files.place(path, number), "write one, or take the row out")
         texts.append(row["text"])
         labels.append(str(row["label"]))
+    if not texts:
+        raise errors.Refusal("there are no rows", str(path), "name a file with the columns text and label")
     return texts, labels
 
 

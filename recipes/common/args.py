@@ -7,6 +7,7 @@ import argparse
 import dataclasses
 import json
 import os
+import re
 import shlex
 import sys
 from contextlib import suppress
@@ -35,19 +36,15 @@ GROUPS = [
     ({"train_file", "dataset_name", "task_name"}, DATA_KEYS),
     (MODELS, MODELS | {"config_overrides", "tokenizer_name", "special_tokens"}),
 ]
+# What fits the sample that a recipe's config.yaml names: somebody's own data decides about its own.
+OWN_DATA, FOR_THE_SAMPLE = GROUPS[0][0], {"vocab_size", "max_source_length", "max_target_length"}
 TUNED = {
     *("tokenizer_algorithm", "do_lower_case", "vocab_size", "per_device_train_batch_size", "learning_rate"),
     *("block_size", "max_seq_length", "max_source_length", "max_target_length"),
     *("num_train_epochs", "max_steps", "lr_scheduler_type", "warmup_steps", "weight_decay", "max_grad_norm"),
     "mlm_probability",
 }
-# What a flag needs to have an effect, and what the recipes decide by themselves.
-NEEDS = dict.fromkeys(("lora_alpha", "lora_dropout", "lora_target_modules", "load_in_4bit"), "lora_rank")
-NEEDS |= dict.fromkeys(("hub_model_id", "hub_strategy", "hub_private_repo", "hub_revision"), "push_to_hub")
-NEEDS |= {"fsdp_config": "fsdp", "gradient_checkpointing_kwargs": "gradient_checkpointing"}
-NEEDS |= {"liger_kernel_config": "use_liger_kernel", "prepare_only": "prepared_dir"}
-DECIDED = {"batch_eval_metrics", "eval_do_concat_batches", "remove_unused_columns", "label_names", "length_column_name"}
-DECIDED |= {"include_for_metrics"}
+COUNTED = {"true": "all", "yes": "all", "1": "all", "false": "no", "0": "no"}  # --include_num_input_tokens_seen
 
 OPTIONAL = {"nargs": "?", "const": True}  # a yes-or-no flag whose default is neither
 
@@ -109,7 +106,9 @@ class ModelArguments:
     special_tokens: list[str] | None = setting(
         None, "Which tokens of a tokenizer of one's own have a role: eos_token=<end> pad_token=<pad> …"
     )
-    vocab_size: int = setting(8000, "Vocabulary of a tokenizer that is trained on the training text.")
+    vocab_size: int | None = setting(
+        None, "Vocabulary of a tokenizer that is trained (default: by the length of the training text)."
+    )
     cache_dir: str | None = setting(None, "Where downloads from the Hub are kept.")
     use_fast_tokenizer: bool = setting(True, "Use the tokenizers library where it has the tokenizer.")
     model_revision: str = setting("main", "The checkpoint's revision: branch, tag or commit.")
@@ -197,7 +196,7 @@ def parse(arguments_class: type, recipe: str, argv: list[str] | None = None) -> 
     standard = _defaults((arguments_class, training_class))
     precedence.settle(values, standard)
     engines.choose(values)
-    _refuse_without_effect(values, standard)
+    precedence.refuse(values, standard)
     return _build(arguments_class, values), _build_training_arguments(training_class, values)
 
 
@@ -227,6 +226,14 @@ def _parser(classes: tuple, recipe: str) -> "HfArgumentParser":
 
     name = Path(recipe).resolve().parent.name
     parser = Parser(classes, prog=f"python recipes/{name}/run.py", description=f"The recipe {name}.")
+    for action in parser._actions:  # argparse takes one type, and these flags may be of several
+        if action.dest == "include_num_input_tokens_seen":
+            action.type, action.const = lambda word: COUNTED.get(word.lower(), word), "all"
+            action.nargs, action.choices = "?", ["all", "non_padding", "no"]
+        if action.dest == "liger_kernel_config":
+            action.type = json.loads
+        if action.dest == "generation_config":
+            action.type = str
     parser.add_argument("--config", action="append", metavar="FILE", help="A YAML or JSON file of flags; repeatable.")
     return parser
 
@@ -246,6 +253,8 @@ def _resolve(parser: "HfArgumentParser", recipe: Path, argv: list[str]) -> Value
     named = [*(_parse_config(parser, Path(path)) for path in files), given]
     if any(layer.get(key) is not None for layer in named for key in MODELS):
         configured = {key: value for key, value in configured.items() if key not in TUNED}
+    if any(layer.get(key) is not None for layer in named for key in OWN_DATA):
+        configured = {key: value for key, value in configured.items() if key not in FOR_THE_SAMPLE}
     values = Values([_near(own), *files, "the command line"])
     for number, layer in enumerate([configured, *named]):
         for triggers, group in GROUPS:
@@ -330,9 +339,10 @@ def _anchored(patterns: list[str]) -> list[str]:
 
 
 def _check_folder(name: str) -> None:
-    """Refuses a name that no folder can have."""
+    """Refuses a name that no folder can have, and a folder in which something else has the name of what is written."""
     try:
         os.lstat(name)
+        found = [path for path in Path(name).glob("*") if _is_of_another_kind(path)]
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return
     except (OSError, ValueError) as error:
@@ -340,23 +350,20 @@ def _check_folder(name: str) -> None:
             raise
         reason = getattr(error, "strerror", None) or str(error)
         raise Refusal(f"no folder can have the name {name!r:.100}: {reason}", "--output_dir", "name another") from None
+    if found:
+        kind, written = ("folder", "file") if found[0].is_dir() else ("file", "folder")
+        what = f"{found[0]} is a {kind}, where the run writes a {written}"
+        raise Refusal(what, "--output_dir", "move it away, or choose another --output_dir")
+
+
+def _is_of_another_kind(path: Path) -> bool:
+    if path.is_dir():
+        return path.suffix in (".json", ".jsonl", ".yaml", ".md", ".safetensors", ".txt", ".model", ".lock")
+    return path.name in ("plots", "config") or bool(re.fullmatch(r"checkpoint-\d+", path.name))
 
 
 def _defaults(classes: tuple[type, ...]) -> dict[str, Any]:
     return {item.name: item.default for one in classes for item in dataclasses.fields(one)}
-
-
-def _refuse_without_effect(values: dict[str, Any], standard: dict[str, Any]) -> None:
-    """Refuses what would be passed over in silence; a value that is the default anyway is none."""
-    for flag in [flag for flag, value in values.items() if value not in (standard.get(flag), [])]:
-        if flag in NEEDS and not values.get(NEEDS[flag]):
-            raise Refusal(f"--{flag} has no effect without --{NEEDS[flag]}", f"--{flag}", "give both, or neither")
-        if flag in DECIDED:
-            fix = "leave it out; a task that needs it is a recipe of its own: python cli.py new NAME --from RECIPE"
-            raise Refusal(f"the recipe itself decides about {flag}", f"--{flag}", fix)
-    if values.get("lora_rank") and values.get("freeze_encoder"):
-        fix = "leave one of the two out"
-        raise Refusal("adapters freeze the encoder anyway, but for themselves", "--freeze_encoder", fix)
 
 
 def _build(arguments_class: type, values: dict[str, Any]) -> Any:
@@ -371,6 +378,8 @@ def _build_training_arguments(training_class: type, values: dict[str, Any]) -> "
     _check_folder(values["output_dir"])
     try:
         return training_class(**{key: value for key, value in values.items() if key in names})
-    except (AttributeError, ImportError, LookupError, OverflowError, TypeError, ValueError) as error:
+    except (AttributeError, ImportError, LookupError, OSError, OverflowError, TypeError, ValueError) as error:
+        if disk_error(error):
+            raise
         flag = next((f"--{name}" for name in values if name in str(error)), "the arguments")
         raise Refusal(" ".join(str(error).split()), flag, "change or leave out this flag") from None

@@ -3,14 +3,45 @@
 import math
 import statistics
 from collections import deque
+from collections.abc import Callable, Iterable
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.trainer_callback import ProgressCallback, TrainerCallback
 
-from recipes.common.errors import warn
+from recipes.common.errors import reason, warn
 
 LEAP = 3.0  # a loss so many times the last ones' median is worth a warning
+
+
+def outlive_reports(callbacks: Iterable[TrainerCallback]) -> None:
+    """Lets a training go on where a service fails that it reports to: that is said once."""
+    services = {kind: name for name, kind in INTEGRATION_TO_CALLBACK.items()}
+    for callback in callbacks:
+        if type(callback) in services:
+            report = Report(services[type(callback)])
+            for event in [name for name in dir(callback) if name.startswith("on_")]:
+                setattr(callback, event, partial(report.pass_on, getattr(callback, event)))
+
+
+class Report:
+    """Passes what happens on to a service, as long as it takes it."""
+
+    def __init__(self, name: str):
+        self.name, self.failed = name, False
+
+    def pass_on(self, event: Callable, *args: Any, **options: Any) -> Any:
+        """What the service's own callback returns."""
+        if self.failed:
+            return None
+        try:
+            return event(*args, **options)
+        except Exception as error:  # of any service's library
+            self.failed = True
+            warn(f"{self.name} is told nothing more: {reason(error)}; the training goes on")
+            return None
 
 
 class Progress(ProgressCallback):

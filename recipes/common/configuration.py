@@ -1,5 +1,6 @@
 """Configuration files -> flags with their places: YAML or JSON, flat, each key once, nothing in it that could harm."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from recipes.common.errors import Refusal
 DEEPEST, LONGEST_NUMBER = 20, 1000  # of a configuration: values in values, digits
 LARGEST = 1_000_000  # bytes of a configuration
 NULL = "tag:yaml.org,2002:null"
+FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$")
 NUMBERS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp"}
 
 
@@ -61,6 +63,10 @@ class PlainLoader(yaml.SafeLoader):
         if node.tag in NUMBERS and len(node.value) > LONGEST_NUMBER:
             raise yaml.composer.ComposerError(None, None, "a number is too long", node.start_mark)
         return node
+
+
+# YAML 1.2 and JSON have 1e-5 as a number; PyYAML, which reads YAML 1.1, takes it for a text.
+PlainLoader.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+.0123456789"))
 
 
 def _mapping(document: yaml.MappingNode, path: Path) -> dict[str, Placed]:

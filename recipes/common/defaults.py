@@ -78,6 +78,10 @@ def strategies(values: dict[str, Any]) -> None:
     if values.get("push_to_hub") and values.setdefault("hub_strategy", "end") != "end":
         # With each save Trainer uploads its arguments, too, a pickle with the token, while the folder still changes.
         raise Refusal("a model is pushed once, when its run is complete", "--hub_strategy", "leave it out, or say end")
+    if values.pop("enable_jit_checkpoint", False):
+        note("--enable_jit_checkpoint is left out: a run saves anyway when it is told to stop")
+    if values.get("save_only_model"):
+        note("--save_only_model true: a run that is stopped cannot go on, and begins anew")
     if values.get("early_stopping_patience"):
         if values.setdefault("eval_strategy", "epoch") == "no":
             fix = "--eval_strategy epoch, or leave out --early_stopping_patience"
@@ -85,7 +89,8 @@ def strategies(values: dict[str, Any]) -> None:
         values.setdefault("save_strategy", values["eval_strategy"])
         values.setdefault("load_best_model_at_end", True)
     if any(values.get(name) for name in ("metric_name", "load_best_model_at_end", "early_stopping_patience")):
-        by_default = "loss" if values.get("prediction_loss_only") else HEADLINE
+        scored = values["predict_with_generate"] and not values.get("prediction_loss_only")
+        by_default = HEADLINE if scored else "loss"
         values.setdefault("metric_for_best_model", values.get("metric_name", by_default))
     if values.get("metric_for_best_model", "").removeprefix("eval_") in LOWER_IS_BETTER:
         values.setdefault("greater_is_better", False)

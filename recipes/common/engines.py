@@ -13,6 +13,7 @@ from recipes.common.errors import Refusal, did_you_mean, note
 CONFIGS = Path(__file__).resolve().parents[2] / "ds_configs"
 ROWS = 8  # TrainingArguments' default for --per_device_train_batch_size
 INSTALL = "install g++ (Debian: apt install g++)"
+MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")  # of torch.compile
 SIZES = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
 
 
@@ -56,12 +57,15 @@ def check(arguments: Any, training_arguments: Any) -> None:
     if training_arguments.fsdp and "WORLD_SIZE" not in os.environ:
         fix = "--launcher fsdp2 --num_processes 2, or torchrun --nproc_per_node 2"
         raise Refusal("one process has nobody to share a model with", "--fsdp", fix)
-    if training_arguments.accelerator_config.split_batches:
-        fix = "leave it out: --global_batch_size N says how many rows a step takes in all"
-        raise Refusal("split_batches gives --per_device_train_batch_size another meaning", "--accelerator_config", fix)
+    _check_accelerator(training_arguments.accelerator_config)
     if training_arguments.auto_find_batch_size:
         fix = "lower --per_device_train_batch_size; with --global_batch_size N the curve stays the same"
         raise Refusal("a batch that shrinks in mid-run changes the rows of a step", "--auto_find_batch_size", fix)
+    if training_arguments.debug:
+        fix = "leave it out: a loss, a gradient or a weight that is not finite ends a run anyway, and names its rows"
+        what = f"{training_arguments.debug[0].value} fails on masks of booleans, or needs a TPU"
+        raise Refusal(what, "--debug", fix)
+    _check_checkpointing(training_arguments)
     if training_arguments.torch_compile:
         _check_compiler(arguments, training_arguments)
     if training_arguments.deepspeed:
@@ -74,6 +78,28 @@ def check(arguments: Any, training_arguments: Any) -> None:
         raise Refusal("weights of four bits cannot be shared out", "--load_in_4bit", fix)
 
 
+def _check_accelerator(config: Any) -> None:
+    """Refuses what would change which rows a step takes: the recipes' own order decides that."""
+    if config.split_batches:
+        fix = "leave it out: --global_batch_size N says how many rows a step takes in all"
+        raise Refusal("split_batches gives --per_device_train_batch_size another meaning", "--accelerator_config", fix)
+    usual = type(config)()
+    for name in ("dispatch_batches", "even_batches", "use_seedable_sampler", "gradient_accumulation_kwargs"):
+        if getattr(config, name) != getattr(usual, name):
+            fix = f"leave {name} out; --data_seed draws another order, --gradient_accumulation_steps N accumulates"
+            raise Refusal(f"the recipe itself decides about {name}", "--accelerator_config", fix)
+
+
+def _check_checkpointing(training_arguments: Any) -> None:
+    """Refuses what torch's checkpoint function would not take in the first step."""
+    known = ("use_reentrant", "preserve_rng_state", "determinism_check", "debug", "early_stop")
+    given = training_arguments.activation_checkpointing_kwargs or {}
+    for name in given if isinstance(given, dict) else [given]:
+        if name not in known:
+            fix = did_you_mean(str(name), known, 'for example {"use_reentrant": false}')
+            raise Refusal(f"no setting {name!r}", "--activation_checkpointing_kwargs", fix)
+
+
 def uses_fsdp(training_arguments: Any) -> bool:
     """Whether --fsdp or the configuration of `accelerate launch` asks several processes to share a model out."""
     by_accelerate = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
@@ -84,6 +110,10 @@ def _check_compiler(arguments: Any, training_arguments: Any) -> None:
     """Texts that are padded to their batch share one graph for all lengths: the environment tells accelerate so."""
     from accelerate.utils import DynamoBackend
 
+    mode = training_arguments.torch_compile_mode
+    if mode and mode not in MODES:
+        fix = did_you_mean(mode, MODES, f"one of {', '.join(MODES)}")
+        raise Refusal(f"torch.compile has no mode {mode!r}", "--torch_compile_mode", fix)
     known, backend = [name.lower() for name in DynamoBackend.__members__], training_arguments.torch_compile_backend
     if backend.lower() not in known:
         fix = did_you_mean(backend, known, f"one of {', '.join(known)}")

@@ -272,8 +272,12 @@ def rows_to(path: Path | None, read: Path | None = None) -> Iterator[Callable[[R
     if path.is_dir() or (read and path.exists() and path.samefile(read)):
         what = "a folder" if path.is_dir() else "the file that is read"
         raise Refusal(f"{path} is {what}", "--output", "name another file")
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.touch()
+    except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+        raise Refusal(f"cannot write: {error.strerror}", f"--output {path}", "name another file") from None
     try:
         with part.open("a", encoding="utf-8", buffering=1) as stream:
             _keep_others_out(stream, path)

@@ -16,6 +16,7 @@ from recipes.common.errors import Refusal
 from recipes.common.heads import States
 from recipes.common.labels import MISSING
 from recipes.common.orders import lengths_of
+from recipes.common.services import generation_settings
 
 PROMPT = ("input_ids", "attention_mask")
 FEW = 0.005  # of the answers in training may be longer: one of 96 tokens would bound all that have 27
@@ -35,6 +36,8 @@ class Answers:
     """
 
     def __init__(self, model: torch.nn.Module, arguments: Any, training_arguments: Any, encoded: Any):
+        if training_arguments.generation_config:
+            model.generation_config = _settings(training_arguments.generation_config, model.generation_config)
         generation = model.generation_config
         asked = arguments.val_max_target_length or training_arguments.generation_max_length
         _, positions = probes.positions(model)
@@ -110,6 +113,15 @@ def _end(mask: torch.Tensor) -> int:
     """Columns up to the last that is true in a row, and one at least."""
     columns = mask.any(0).nonzero()
     return int(columns[-1]) + 1 if len(columns) else 1
+
+
+def _settings(name: Any, own: GenerationConfig) -> GenerationConfig:
+    """What --generation_config says, and the model's own tokens where it names none."""
+    found = generation_settings(name)
+    for key, value in vars(own).items():
+        if key.endswith(("_token_id", "_token_ids")) and getattr(found, key, None) is None:
+            setattr(found, key, value)
+    return found
 
 
 def _check(generation: GenerationConfig) -> None:

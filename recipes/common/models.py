@@ -23,7 +23,7 @@ from recipes.common import engines, folders, layers, probes, sizes, tokenizer_lo
 from recipes.common.args import Arguments
 from recipes.common.errors import Refusal, did_you_mean, note, reason
 from recipes.common.labels import MULTI, REGRESSION, SINGLE, Labels
-from recipes.common.vocabularies import T5_LIKE, train_tokenizer
+from recipes.common.vocabularies import T5_LIKE, fitting_size, train_tokenizer
 
 BATCH = 1000  # rows that are read at once
 BODY = (torch.nn.Embedding, torch.nn.ModuleList)  # what a model's head has none of
@@ -51,7 +51,10 @@ def load_tokenizer(arguments: Arguments, texts: Iterable[str]) -> PreTrainedToke
         if arguments.special_tokens:
             fix = "leave it out, or name a tokenizer: --tokenizer_name NAME"
             raise Refusal("a tokenizer that is trained has its family's special tokens", "--special_tokens", fix)
-        options = {"vocab_size": arguments.vocab_size, "do_lower_case": arguments.do_lower_case}
+        size = arguments.vocab_size or fitting_size(texts)
+        if not arguments.vocab_size:
+            note(f"--vocab_size {size} is chosen by the training text")
+        options = {"vocab_size": size, "do_lower_case": arguments.do_lower_case}
         return train_tokenizer(texts, arguments.tokenizer_algorithm, model_type=_model_type(arguments), **options)
     flag = "--tokenizer_name" if arguments.tokenizer_name else "--model_name_or_path"
     options = {"use_fast": arguments.use_fast_tokenizer, "named": arguments.special_tokens, **_hub(arguments)}

@@ -20,6 +20,18 @@ NO_SETTINGS = {"constant", "constant_with_warmup"}
 BY_EVALUATION = {"reduce_lr_on_plateau", "greedy"}
 NO_BETAS = {"adafactor", "sgd", "adagrad", "rmsprop", "lomo", "adalomo"}
 
+# Without which flags a flag means nothing: it is refused, for the run would be another one than was meant.
+NEEDS = dict.fromkeys(("lora_alpha", "lora_dropout", "lora_target_modules", "load_in_4bit"), ("lora_rank",))
+HUB = ("hub_model_id", "hub_strategy", "hub_private_repo", "hub_revision", "hub_token", "hub_always_push")
+NEEDS |= dict.fromkeys(HUB, ("push_to_hub",))
+AGAIN = ("gradient_checkpointing", "activation_checkpointing")
+NEEDS |= {f"{name}_kwargs": AGAIN for name in AGAIN}
+NEEDS |= {"fsdp_config": ("fsdp",), "liger_kernel_config": ("use_liger_kernel",), "prepare_only": ("prepared_dir",)}
+# What the recipes decide by themselves.
+DECIDED = {"batch_eval_metrics", "eval_do_concat_batches", "remove_unused_columns", "label_names", "length_column_name"}
+DECIDED |= {"include_for_metrics", "sortish_sampler", "eval_use_gather_object", "parallelism_config"}
+DECIDED |= {"dataloader_multiprocessing_context", "ignore_data_skip", "local_rank"}
+
 
 class Values(dict[str, Any]):
     """The flags that some layer says. `names` are the layers, and `layers` tells which of them said a flag."""
@@ -84,6 +96,21 @@ def settle(values: Values, standard: dict[str, Any]) -> None:
     for row in TABLE:
         _settle_pointless(values, row, standard)
     values.tell()
+
+
+def refuse(values: Values, standard: dict[str, Any]) -> None:
+    """Refuses what would be passed over in silence; a value that is the default anyway is none."""
+    for flag in [flag for flag, value in values.items() if value not in (standard.get(flag), [])]:
+        needed = NEEDS.get(flag)
+        if needed and not any(values.get(name) for name in needed):
+            what = f"--{flag} has no effect without --{needed[0]}"
+            raise Refusal(what, f"--{flag}", "give both, or neither")
+        if flag in DECIDED:
+            fix = "leave it out; a task that needs it is a recipe of its own: python cli.py new NAME --from RECIPE"
+            raise Refusal(f"the recipe itself decides about {flag}", f"--{flag}", fix)
+    if values.get("lora_rank") and values.get("freeze_encoder"):
+        fix = "leave one of the two out"
+        raise Refusal("adapters freeze the encoder anyway, but for themselves", "--freeze_encoder", fix)
 
 
 def _settle_interval(values: Values, action: str, standard: dict[str, Any]) -> None:

@@ -12,8 +12,8 @@ from transformers.trainer_callback import ProgressCallback
 from transformers.trainer_pt_utils import BatchRebalanceSampler
 from transformers.trainer_utils import EvalPrediction, PredictionOutput
 
-from recipes.common import heads, kernels, layers, losses, sharding, signals, states
-from recipes.common.callbacks import LossLeaps, Progress
+from recipes.common import heads, kernels, layers, losses, services, sharding, signals, states
+from recipes.common.callbacks import LossLeaps, Progress, outlive_reports
 from recipes.common.collators import never_empty, never_unanswered
 from recipes.common.errors import Refusal
 from recipes.common.generation import Answers
@@ -66,6 +66,7 @@ class Trainer(ResumableTrainer):
         if self.pop_callback(ProgressCallback):
             self.add_callback(Progress)
         self.add_callback(LossLeaps)
+        outlive_reports(self.callback_handler.callbacks)
 
     def create_accelerator_and_postprocess(self) -> None:
         """Trainer's accelerator, and with it whether FSDP shares the model out."""
@@ -85,13 +86,15 @@ class Trainer(ResumableTrainer):
         with sharding.laid_out(self.model, self.accelerator.state.fsdp_plugin):
             return super()._prepare_for_training(*args)
 
+    def create_optimizer(self, *args: Any, **options: Any) -> Any:
+        """The optimizer, which may look for modules that the model does not have."""
+        with services.refused("--optim and --optim_target_modules", services.OTHERS):
+            return super().create_optimizer(*args, **options)
+
     def create_scheduler(self, *args: Any, **options: Any) -> Any:
-        """The learning rate's schedule."""
-        try:
+        """The learning rate's schedule, which may not fit the number of steps."""
+        with services.refused("--lr_scheduler_kwargs", f"give what {self.args.lr_scheduler_type.value} takes, as JSON"):
             return super().create_scheduler(*args, **options)
-        except (TypeError, ValueError) as error:
-            fix = f"give what {self.args.lr_scheduler_type} takes, as JSON"
-            raise Refusal(str(error), "--lr_scheduler_kwargs", fix) from None
 
     def get_batch_samples(self, batches: Iterator[dict[str, Any]], *args: Any) -> Any:
         """The batches of a step, in which no row counts twice."""

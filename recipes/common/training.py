@@ -12,9 +12,20 @@ import datasets
 import transformers
 from transformers import EarlyStoppingCallback, set_seed
 
-from recipes.common import allocation, args, checkpoints, defaults, engines, metrics, run_record, signals, world
+from recipes.common import (
+    allocation,
+    args,
+    checkpoints,
+    defaults,
+    engines,
+    run_record,
+    services,
+    signals,
+    world,
+)
 from recipes.common.data import Splits
 from recipes.common.errors import COMPLETE, Refusal, TrainingFailed, is_main_process, note
+from recipes.common.metrics import also_compute
 from recipes.common.precedence import HEADLINE
 from recipes.common.report import Record
 from recipes.common.run_identity import Run
@@ -29,10 +40,11 @@ def start(arguments_class: type, recipe: str, argv: list[str] | None = None) -> 
     """The run's arguments, in `arguments.run` the run as it was asked for, and its output folder locked: complete runs
     end here, folders that hold another one are refused."""
     arguments, training_arguments = args.parse(arguments_class, recipe, argv)
-    metrics.also_compute(arguments, training_arguments.metric_for_best_model)
+    also_compute(arguments, training_arguments.metric_for_best_model)
     _quiet(training_arguments)
     signals.listen()
     engines.check(arguments, training_arguments)
+    services.check(arguments, training_arguments)
     world.join(training_arguments, arguments.num_processes)
     set_seed(training_arguments.seed)
     if training_arguments.device.type == "cpu":
@@ -81,7 +93,7 @@ def run(
     if trainer.is_world_process_zero():
         record.finish(examples)
     if training_arguments.push_to_hub:
-        trainer.push_to_hub()
+        services.push(trainer)
     world.leave()
     signals.leave()
     return record.scores
