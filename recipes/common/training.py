@@ -12,17 +12,7 @@ import datasets
 import transformers
 from transformers import EarlyStoppingCallback, set_seed
 
-from recipes.common import (
-    allocation,
-    args,
-    checkpoints,
-    defaults,
-    engines,
-    run_record,
-    services,
-    signals,
-    world,
-)
+from recipes.common import allocation, args, checkpoints, defaults, engines, run_record, services, signals, world
 from recipes.common.data import Splits
 from recipes.common.errors import COMPLETE, Refusal, TrainingFailed, is_main_process, note
 from recipes.common.metrics import also_compute
