@@ -96,10 +96,10 @@ class Failing(transformers.TrainerCallback):
 
 
 def test_a_training_outlives_the_service_that_it_reports_to(sentiment, reviews, monkeypatch, capsys):
-    monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "mlflow", Failing)
-    sentiment.main([*FLAGS, "--report_to", "mlflow"])
+    monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "flyte", Failing)
+    sentiment.main([*FLAGS, "--report_to", "flyte"])
     assert json.loads((reviews / "out/run.json").read_text())["status"] == "complete"
-    said = "warning: mlflow is told nothing more: the server does not answer; the training goes on"
+    said = "warning: flyte is told nothing more: the server does not answer; the training goes on"
     assert capsys.readouterr().err.count(said) == 1
 
 

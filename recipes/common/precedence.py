@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from recipes.common.errors import Refusal, note
+from recipes.common.secret import HIDDEN, SECRETS
 
 UNSAID = -1  # the layer of a library's own default
 INTERVALS = {"eval": "no", "save": "steps", "logging": "steps"}  # and the default of each --…_strategy
@@ -22,7 +23,7 @@ NO_BETAS = {"adafactor", "sgd", "adagrad", "rmsprop", "lomo", "adalomo"}
 
 # Without which flags a flag means nothing: it is refused, for the run would be another one than was meant.
 NEEDS = dict.fromkeys(("lora_alpha", "lora_dropout", "lora_target_modules", "load_in_4bit"), ("lora_rank",))
-HUB = ("hub_model_id", "hub_strategy", "hub_private_repo", "hub_revision", "hub_token", "hub_always_push")
+HUB = ("hub_model_id", "hub_strategy", "hub_private_repo", "hub_revision", "hub_always_push")
 NEEDS |= dict.fromkeys(HUB, ("push_to_hub",))
 AGAIN = ("gradient_checkpointing", "activation_checkpointing")
 NEEDS |= {f"{name}_kwargs": AGAIN for name in AGAIN}
@@ -191,7 +192,8 @@ def _settle_pointless(values: Values, row: Pointless, standard: dict[str, Any]) 
             continue
         said = values.get(row.beside) and values.layer(row.beside) > UNSAID
         beside = f"beside --{row.beside} {_plain(values[row.beside])}" if said else f"without --{row.beside}"
-        note(f"--{flag} {_plain(values[flag])} has no effect {beside}")
+        shown = HIDDEN if flag in SECRETS else _plain(values[flag])
+        note(f"--{flag} {shown} has no effect {beside}")
 
 
 def _plain(value: Any) -> str:
@@ -261,5 +263,6 @@ TABLE = [
     Pointless(("generation_max_length",), "val_max_target_length", _given("val_max_target_length")),
     Pointless(WRITING, "predict_with_generate", _without("predict_with_generate")),
     Pointless(("run_name", "project"), "report_to", _is("report_to", None, [], "none", ["none"])),
+    Pointless(("hub_token",), "push_to_hub", _without("push_to_hub")),
     Pointless(TRACKIO, "report_to", lambda values: "trackio" not in (values.get("report_to") or [])),
 ]

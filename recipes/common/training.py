@@ -137,7 +137,7 @@ def _train(trainer: Trainer, tokens: Tokens, checkpoint: Path | None) -> dict[st
     metrics = dict(result.metrics)
     if hasattr(tokens.train, "__len__"):
         metrics["train_samples"] = len(tokens.train)
-    trainer.save_model()
+    trainer.save_model(_internal_call=True)  # or Trainer pushes it, before it is evaluated
     trainer.save_state()
     return metrics
 
