@@ -480,6 +480,13 @@ def test_the_record_of_a_run_repeats_it(case, parse, in_tmp_path):
     assert args.to_dict(*again) == args.to_dict(*first)
 
 
+def test_the_home_folder_is_understood_in_every_path(parse, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    flags = ["--dataset_name=~/set", "--cache_dir=~/cache"]
+    arguments, _ = parse(*flags)
+    assert arguments.dataset_name == "/home/me/set" and arguments.cache_dir == "/home/me/cache"
+
+
 def test_the_record_of_a_run_holds_no_secret(parse):
     record = args.to_dict(*parse("--token", "hf_first", "--hub_token", "hf_second", "--push_to_hub"))
     assert "hf_first" not in str(record) and "hf_second" not in str(record)

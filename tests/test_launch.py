@@ -133,6 +133,17 @@ def test_a_complete_run_says_so_at_once_and_another_one_starts(tmp_path, monkeyp
     assert launch.run(found) == "started"
 
 
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_a_complete_run_on_a_folder_is_looked_at_closer(slash, tmp_path, monkeypatch):
+    """Other files may have come into it."""
+    found = words("--train_file", f"{tmp_path}{slash}", "--output_dir", str(tmp_path / "out"))
+    monkeypatch.setattr(os, "execve", lambda *_: "started")
+    monkeypatch.setattr(launch.subprocess, "call", lambda *_, **__: "started")
+    (tmp_path / "reviews.csv").write_text("text,label\ngood,1\n", encoding="utf-8")
+    complete_run(tmp_path, " ".join(found))
+    assert launch.run(found) == "started"
+
+
 def test_a_slurm_script_runs_the_command_on_every_machine(tmp_path, monkeypatch):
     world, flags = launch.split(
         [*TWO, "--launcher", "zero2", "--slurm", str(tmp_path / "job.sh"), "--run_name", "it's"]

@@ -46,6 +46,7 @@ TUNED = {
 }
 COUNTED = {"true": "all", "yes": "all", "1": "all", "false": "no", "0": "no"}  # --include_num_input_tokens_seen
 
+PATHS = ("dataset_name", "prepared_dir", "cache_dir")  # in which no shell replaces ~ behind = or in a configuration
 OPTIONAL = {"nargs": "?", "const": True}  # a yes-or-no flag whose default is neither
 
 
@@ -368,6 +369,7 @@ def _defaults(classes: tuple[type, ...]) -> dict[str, Any]:
 
 def _build(arguments_class: type, values: dict[str, Any]) -> Any:
     names = {item.name for item in dataclasses.fields(arguments_class)}
+    values |= {key: os.path.expanduser(values[key]) for key in PATHS if values.get(key)}
     return arguments_class(**{key: value for key, value in values.items() if key in names})
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import lru_cache
 from itertools import zip_longest
 from pathlib import Path
 from typing import IO, Any
@@ -124,7 +125,12 @@ def class_names(path: Path) -> dict[str, list[str]]:
 
 def place(path: Path, number: int) -> str:
     """Where a row stands: `file:line`, or `file, row N` for formats without lines."""
-    return f"{path}, row {number}" if _format(path) in WITHOUT_LINES else f"{path}:{number}"
+    return f"{path}:{number}" if _has_lines(path) else f"{path}, row {number}"
+
+
+@lru_cache(maxsize=1024)
+def _has_lines(path: Path) -> bool:
+    return _format(path) not in WITHOUT_LINES
 
 
 def content_hash(path: Path) -> str:

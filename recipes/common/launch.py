@@ -8,6 +8,7 @@ import shlex
 import socket
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
@@ -206,12 +207,19 @@ def _already_complete(words: list[str]) -> str | None:
         if not same or any(hash_of(Path(path)) != known for path, known in read.items()):
             return None
         texts = [command, *(Path(path).read_text(encoding="utf-8") for path in facts["configurations"])]
-        if any(map(PATTERN.search, texts)):
+        if any(map(PATTERN.search, texts)) or _names_folder(texts, facts["data_sha256"]):
             return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     note(f"already complete: {Path(found[1], 'README.md')}; to start over: --overwrite_output_dir")
     return str(facts.get("table"))
+
+
+def _names_folder(texts: list[str], read: Iterable[str]) -> bool:
+    """Whether a word of the texts is a folder in which data lies that was read: other files may have come into it."""
+    folders = {str(folder) for path in read for folder in Path(path).parents}
+    words = (word.rstrip("/") for text in texts for word in re.split(r"[\s='\",\[\]]+", text))
+    return not folders.isdisjoint(words)
 
 
 def _threads(words: list[str]) -> dict[str, str]:

@@ -92,7 +92,7 @@ def _tab_rows(lines: Iterator[str], path: Path, before: int, delimiter: str) -> 
     for line in coming:
         number += 1
         place, cells = number, line.rstrip("\r\n").split("\t")
-        if _is_open(cells, len(columns) or len(cells), coming.next):
+        if '"' in line and _is_open(cells, len(columns) or len(cells), coming.next):
             cells, more = _joined(line, cells, len(columns) or len(cells), coming)
             number += more
         cells = [_unquoted(cell) for cell in cells]
