@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import random
 import re
 
 import pytest
@@ -128,6 +129,26 @@ def test_wide_characters_without_a_mark_are_refused_by_their_name(text, encoding
     refusal = refused(tmp_path / "x.txt")
     assert f"--encoding {encoding}" in refusal.fix
     assert rows_of(tmp_path / "x.txt", encoding) == text.splitlines()
+
+
+ALPHABETS = [bytes(range(256)), b'ab,\n\r\t "', "好é\n".encode(), "好吃\n".encode("gb18030"), b"\xff\xfe\0a"]
+
+
+@pytest.mark.parametrize("encoding", ["", "gb18030", "cp1252", "utf-16", "utf-16-le", "utf-32", "ascii", "utf-7", "hz"])
+def test_bytes_of_any_kind_are_read_or_refused(encoding, tmp_path):
+    """300 files of random bytes, some of them one line of more than what is guessed by."""
+    draw, refusals = random.Random(encoding), 0
+    for number in range(300):
+        alphabet = draw.choice(ALPHABETS)
+        data = bytes(draw.choices(alphabet, k=draw.choice([1, 7, 100, 20_000 if number % 50 == 0 else 50])))
+        path = tmp_path / f"{number}.{draw.choice(['txt', 'csv', 'tsv', 'jsonl', 'json'])}"
+        path.write_bytes(data)
+        try:
+            list(files.read(path, files.Options(encoding)))
+        except Refusal as refusal:
+            refusals += 1
+            assert len(str(refusal).splitlines()) == 3
+    assert refusals > 50
 
 
 @pytest.mark.parametrize("name", ["nope", "base64", "rot13", "utf-9"])

@@ -72,6 +72,7 @@ FILES = {
     "excel.csv": "sep=;\r\n" + table(";", end="\r\n"),
     "excel_marked.csv": "\ufeffsep=;\r\n" + table(";", end="\r\n"),
     "excel_tabs.csv": '"sep=\t"\n' + table("\t"),
+    "excel_bare_tab.csv": "sep=\t\n" + table("\t"),
     "train.json": json.dumps({"train": ROWS}),
     "splits.json": json.dumps({"test": ROWS[:1], "train": ROWS}, indent=1),
     "records.json": json.dumps({"version": "1", "records": ROWS}),

@@ -25,6 +25,7 @@ OTHERWISE = {"ansi": "cp1252", "unicode": "utf-16", "utf-8-bom": "utf-8-sig", "u
 USUAL = {"shift_jis_2004": "cp932", "shift_jisx0213": "cp932", "shift_jis": "cp932", "euc_jis_2004": "euc_jp"}
 USUAL |= {"euc_jisx0213": "euc_jp", "big5hkscs": "big5", "gbk": "gb18030", "gb2312": "gb18030", "euc_kr": "cp949"}
 EAST_ASIAN = {"gb18030", "big5", "cp932", "euc_jp", "cp949", "johab", "iso2022_jp", "iso2022_kr", "hz"}
+OTHER_SCRIPTS = {"cp1251", "koi8_r", "cp1253", "cp1255", "cp1256"}  # Cyrillic, Greek, Hebrew, Arabic
 # How other files than texts begin.
 KINDS = {b"PK\x03\x04": "a zip archive (Excel's .xlsx is one, too)", b"\x1f\x8b": "packed by gzip", b"PAR1": "parquet"}
 KINDS |= {b"BZh": "packed by bzip2", b"\xfd7zXZ": "packed by xz", b"\x28\xb5\x2f\xfd": "packed by Zstandard"}
@@ -56,7 +57,7 @@ def check(encoding: str | None) -> None:
     """Refuses a name that is no encoding's."""
     try:
         "\n".encode(encoding or "utf-8")
-    except (LookupError, UnicodeError):
+    except (LookupError, ValueError):
         fix = f"say {FLAG} {OTHERWISE.get(encoding.lower(), 'utf-8, gb18030, cp1252, …')}"
         raise Refusal(f"no encoding is called {encoding!r}", FLAG, fix) from None
 
@@ -185,7 +186,7 @@ def _check_text(path: Path, head: bytes) -> None:
         return
     wide = _wide_guess(head)
     if wide:
-        what = f"this is {wide.rpartition('-')[0].upper()} without a mark at its begin"
+        what = f"this is {wide.rpartition('-')[0].upper()} without a mark at its beginning"
         raise Refusal(what, f"{path}:1", f"say {FLAG} {wide}, or save it as UTF-8")
     kind = next((f"it is {kind}" for mark, kind in KINDS.items() if head.startswith(mark)), "it holds NUL bytes")
     raise Refusal(f"this is not text: {kind}", f"{path}:1", "name it by what it is, or save it as UTF-8 text")
@@ -228,7 +229,7 @@ def _advice(path: Path, line: bytes, encoding: str) -> str:
 
 def _shown(line: bytes, encoding: str) -> str:
     """The part of the line that is beyond ASCII, with a little around it."""
-    first = next(place for place, byte in enumerate(line) if byte > 127)
+    first = next((place for place, byte in enumerate(line) if byte > 127), 0)
     start = max(line.rfind(b" ", 0, max(0, first - 8)), line.rfind(b",", 0, first), 0)
     return visible(line.decode(encoding)[len(line[:start].decode(encoding, "replace")) :].strip(" ,\r\n"), 40)
 
@@ -237,13 +238,11 @@ def _guesses(sample: bytes, line: bytes) -> list[str]:
     """At most two encodings in which the file's lines decode, the likelier first."""
     from charset_normalizer import from_bytes
 
-    found = list(islice(_lines_beyond_ascii(sample), 1000))
-    data = b"\n".join([line, *found])[:GUESSED]
-    data = data[: data.rfind(b"\n")] if len(data) == GUESSED and b"\n" in data else data
+    data = b"\n".join([line, *islice(_lines_beyond_ascii(sample), 1000)])[:GUESSED]
     likely = [USUAL.get(match.encoding, match.encoding) for match in from_bytes(data)]
     if likely and likely[0] not in EAST_ASIAN:
         likely = [*(["gb18030"] if _is_paired(data) else []), *_western_first(likely)]
-    return [name for name in dict.fromkeys(likely) if _decodes(data, name)][:2]
+    return [name for name in dict.fromkeys(likely) if _decodes(line, name)][:2]
 
 
 def _is_paired(data: bytes) -> bool:
@@ -253,8 +252,7 @@ def _is_paired(data: bytes) -> bool:
 
 def _western_first(likely: list[str]) -> list[str]:
     """Among encodings of one byte a character, that of Windows before those of DOS and old Macs, which nobody uses."""
-    script = {"cp1251": "cp1251", "koi8_r": "koi8_r", "cp1253": "cp1253", "cp1255": "cp1255", "cp1256": "cp1256"}
-    if likely[0] in script:
+    if likely[0] in OTHER_SCRIPTS:
         return likely
     windows = [name for name in likely if name.startswith("cp125")]
     return ["cp1252", *windows, "mac_roman"]

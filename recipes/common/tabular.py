@@ -14,7 +14,7 @@ Row = dict
 DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 USUAL = {"csv": (",", ";"), "tsv": ("\t",)}  # what nobody needs to be told
 LOOKED_AT = 100  # lines by which the delimiter is found
-SEPARATOR = re.compile(r'"?sep=(.)"?', re.IGNORECASE)  # Excel's first line, which is no row
+SEPARATOR = re.compile(r'"?sep=([,;|:^~#\t ])"?', re.IGNORECASE)  # Excel's first line, which is no row
 QUOTED_CELL = re.compile(r'"(?:[^"]|"")*"')
 JOINED = 1000  # lines of one cell in a tsv file
 LONG_NAME, WORDS = 60, 4  # characters, words: few columns have so long a name
@@ -25,7 +25,7 @@ def rows(lines: Iterator[str], path: Path, ending: str) -> Iterator[tuple[int, R
     """Pairs of line and row of a csv or tsv file; refuses rows that do not fit the header."""
     csv.field_size_limit(decoding.LONGEST)
     first = next(lines, "")
-    told = SEPARATOR.fullmatch(first.strip())
+    told = SEPARATOR.fullmatch(first.rstrip("\r\n"))
     before = 1 if told else 0
     start = list(islice(lines if told else chain([first], lines), LOOKED_AT))
     delimiter = told[1] if told else _delimiter(start, ending)
@@ -62,7 +62,8 @@ def _delimiter(lines: list[str], ending: str) -> str:
 
 def _fit(lines: list[str], delimiter: str) -> float:
     """The share of the rows that have as many cells as the header; 0 where that has one."""
-    number, *others = [len(cells) for cells in csv.reader(lines, delimiter=delimiter) if cells] or [0]
+    plain = (line.replace("\r", " ") for line in lines)  # which csv raises for within a cell
+    number, *others = [len(cells) for cells in csv.reader(plain, delimiter=delimiter) if cells] or [0]
     others = others[:-1] if len(lines) == LOOKED_AT else others  # the last row may go on
     fitting = sum(other == number for other in others)
     return (1 + fitting) / (1 + len(others)) if number > 1 else 0

@@ -84,7 +84,7 @@ class _Unpacked(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         if offset or whence != io.SEEK_SET:
-            raise io.UnsupportedOperation("what is unpacked is read from its begin")
+            raise io.UnsupportedOperation("what is unpacked is read from its beginning")
         self._file.close()
         self._begin()
         return 0
@@ -107,6 +107,8 @@ class _Unpacked(io.RawIOBase):
             is_packed = stream.read(8).startswith(BEGINNINGS[self._kind])
         name = self._path.name if is_packed else self._path.stem
         fix = "pack or download the file again" if is_packed else f"it is not packed at all: rename it to {name}"
+        if "too much memory" in str(error):  # Zstandard's long distance matching
+            fix = f"it was packed by zstd --long: zstd -d --long=31 {name}"
         return Refusal(f"the {TITLES[self._kind]} data is broken: {error}", str(self._path), fix)
 
     def close(self) -> None:
