@@ -74,7 +74,9 @@ def _train(context: typer.Context, name: str, suffix: str, dry_run: bool) -> Non
 @app.command()
 def predict(
     folder: Annotated[str, typer.Argument(help="A trained folder.")],
-    texts: Annotated[list[str] | None, typer.Argument(help="Texts; without any, one a line of standard input.")] = None,
+    texts: Annotated[
+        list[str] | None, typer.Argument(help="Texts, of pairs two at a time; without any, lines of standard input.")
+    ] = None,
     file: Annotated[
         Path | None, typer.Option(help="Read the texts from a file (txt csv tsv json jsonl parquet arrow xlsx).")
     ] = None,

@@ -3,9 +3,16 @@
 import numpy
 import pytest
 import torch
-from transformers import MBartConfig, MBartForConditionalGeneration
+from transformers import DataCollatorWithPadding, MBartConfig, MBartForConditionalGeneration
 
-from recipes.common.collators import CausalBlocks, MaskedBlocks, Pairs, positions_in_documents, word_beginnings
+from recipes.common.collators import (
+    CausalBlocks,
+    MaskedBlocks,
+    Pairs,
+    never_empty,
+    positions_in_documents,
+    word_beginnings,
+)
 from recipes.common.errors import Refusal
 from recipes.common.vocabularies import train_tokenizer
 
@@ -163,3 +170,24 @@ def test_a_row_without_an_answer_stands_beside_others_in_every_family(tokenizer)
     batch = Pairs(tokenizer, model)([{**prompt, "labels": [7, 8, 9]}, {**prompt, "labels": [-100]}])
     assert batch["labels"].tolist() == [[7, 8, 9], [-100, -100, -100]]
     assert batch["decoder_input_ids"][0].tolist() == [9, 7, 8]
+
+
+@pytest.mark.parametrize("padding", ["<|pad|>", "<|endoftext|>"])
+def test_a_text_without_tokens_is_one_token_that_does_not_pad(padding):
+    tokenizer = train_tokenizer(TEXTS, "bpe", 300, "gpt2")
+    tokenizer.pad_token = padding
+    collate = never_empty(DataCollatorWithPadding(tokenizer), tokenizer)
+    rows = [{**tokenizer(text), "labels": 1} for text in ("", "the soup")]
+    batch = collate(rows)
+    length = len(rows[1]["input_ids"])
+    assert batch["attention_mask"].tolist() == [[1] + [0] * (length - 1), [1] * length]
+    assert batch["input_ids"][0, 0] != tokenizer.pad_token_id
+    assert batch["labels"].tolist() == [1, 1]
+    assert rows[0]["input_ids"] == []
+    assert collate(rows[:1])["input_ids"].shape == (1, 1)
+
+
+def test_a_tokenizer_that_adds_tokens_to_an_empty_text_keeps_its_collator(tokenizer):
+    collator = DataCollatorWithPadding(tokenizer)
+    assert never_empty(collator, tokenizer) is collator
+    assert never_empty(collator, None) is collator

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy
 import torch
-from transformers import DataCollatorForSeq2Seq
+from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase
 
 from recipes.common.errors import Refusal
 from recipes.common.labels import MISSING
@@ -144,7 +144,7 @@ class Pairs:
 def never_empty(collate: Any, tokenizer: Any) -> Any:
     """The collator, for whose rows an empty text is one token: GPT-2's tokenizer makes none of it, and no model reads
     a batch without columns. Other tokenizers add special tokens to an empty text; with them nothing changes."""
-    if not callable(tokenizer) or tokenizer("")["input_ids"]:
+    if not isinstance(tokenizer, PreTrainedTokenizerBase) or tokenizer("")["input_ids"]:
         return collate
     return _NeverEmpty(collate, _blank(tokenizer))
 

@@ -4,6 +4,7 @@ Trainer's default divides BERT's and T5's loss by each micro-batch instead, so t
 multiplied by accumulation steps and processes (transformers issue 47688).
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from recipes.common.errors import Refusal
+from recipes.common.errors import Refusal, warn
 from recipes.common.labels import MISSING, MULTI, REGRESSION, SINGLE, Labels
 
 Loss = Callable[..., torch.Tensor]
@@ -68,18 +69,32 @@ class WithRouters:
     def __init__(self, loss: Loss, model: torch.nn.Module):
         self.loss = loss
         self.model = model.get_base_model() if hasattr(model, "get_base_model") else model
+        forward = inspect.signature(self.model.forward).parameters
+        # Switch does not look into its configuration.
+        self.asks_for = {"output_router_logits": True} if "output_router_logits" in forward else {}
+        self._told = False
 
     def __call__(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
         total = self.loss(outputs, labels, num_items_in_batch)
         if not torch.is_grad_enabled():
             return total
         part = _routers(outputs, self.model)
-        return total if part is None else total + _mean(part * count(labels), labels, num_items_in_batch)
+        if part is None:
+            self._tell()
+            return total
+        return total + _mean(part * count(labels), labels, num_items_in_batch)
+
+    def _tell(self) -> None:
+        if not self._told:
+            name = self.model.config.model_type
+            warn(f"output_router_logits has no effect: {name} gives no loss of its routers here")
+        self._told = True
 
 
 def has_routers(model: torch.nn.Module) -> bool:
-    """Whether the configuration asks for a loss of the routers."""
-    return bool(getattr(model.config.get_text_config(), "output_router_logits", False))
+    """Whether the configuration, if the model has one, asks for a loss of the routers."""
+    config = model.config.get_text_config() if hasattr(model, "config") else None
+    return bool(getattr(config, "output_router_logits", False))
 
 
 def _routers(outputs: Any, model: torch.nn.Module) -> torch.Tensor | None:

@@ -166,12 +166,13 @@ def _texts(model: torch.nn.Module) -> torch.Tensor:
     """Two texts [2, LENGTH] that begin with the same SAME tokens, go on with others, and end as a text should."""
     config = model.config.get_text_config()
     special = {value for name, value in vars(config).items() if name.endswith("_token_id") and type(value) is int}
-    ordinary = [number for number in range(3, words(model) or 100) if number not in special]
-    one, other, *_ = ordinary + [1, 2]
+    known, end = range(words(model) or 100), config.eos_token_id
+    ordinary = [number for number in known[3:] if number not in special]
+    one, other, *_ = [*ordinary, *known[:3]]
     texts = torch.full((2, LENGTH), one)
     texts[1, SAME:] = other
-    if type(config.eos_token_id) is int:  # BART's classifiers read it
-        texts[:, -1] = config.eos_token_id
+    if type(end) is int and end in known:  # BART's classifiers read it; a small copy of GPT-2 may have no word 50256
+        texts[:, -1] = end
     return texts.to(model.device)
 
 

@@ -133,20 +133,20 @@ class Trainer(ResumableTrainer):
     def compute_loss(self, model: Any, inputs: dict, *args: Any, **options: Any) -> Any:
         """The loss, of which the head computes what counts."""
         inputs = self._with_decoder_inputs(inputs)
+        if isinstance(self.compute_loss_func, losses.WithRouters):
+            inputs = {**inputs, **self.compute_loss_func.asks_for}
         scored = self._head is not None and "labels" in inputs
         with self._head.predicting(inputs["labels"]) if scored else nullcontext():
             output = super().compute_loss(model, inputs, *args, **options)
-        if not isinstance(output, tuple):
-            return output
-        loss, found = output
-        self._encoded = found.get("encoder_last_hidden_state")
-        return loss, {name: found[name] for name in found if name == "logits" or name not in losses.ROUTERS}
+        self._encoded = output[1].get("encoder_last_hidden_state") if isinstance(output, tuple) else None
+        return output
 
     def _with_decoder_inputs(self, inputs: dict) -> dict:
         """Of a masked model with a decoder (BART) the labels, shifted, are what its decoder reads: it shifts what it is
         given where it gets labels, which are the loss's here."""
         shift = getattr(self.model, "prepare_decoder_input_ids_from_labels", None)
-        if shift is None or "decoder_input_ids" in inputs or not isinstance(self._loss, losses.TokenLoss):
+        is_given = "decoder_input_ids" in inputs or "labels" not in inputs
+        if shift is None or is_given or not isinstance(self._loss, losses.TokenLoss):
             return inputs
         return {**inputs, "decoder_input_ids": shift(labels=never_unanswered(inputs["labels"], self.model.config))}
 
@@ -184,6 +184,10 @@ class Trainer(ResumableTrainer):
 
     def _score_batch(self, model: Any, inputs: dict, prediction_loss_only: bool, ignore_keys: Any) -> tuple:
         self._encoded = None
+        if ignore_keys is None:
+            config = getattr(self.model, "config", None)
+            ignore_keys = getattr(config, "keys_to_ignore_at_inference", ["past_key_values"])
+        ignore_keys = [*ignore_keys, *losses.ROUTERS]  # which stand before the logits
         loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         return loss, logits[0] if isinstance(logits, tuple) else logits, labels, self._encoded
 
