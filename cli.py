@@ -198,10 +198,12 @@ def new(
 
 
 def describe_answer(answer: dict) -> str:
-    """An answer as a person reads it: the label and its score, the labels, or the number."""
+    """An answer as a person reads it: the label and its score, the labels, or the numbers."""
     prediction = answer["prediction"]
     if isinstance(prediction, float):
         return f"{prediction:.4f}"
+    if isinstance(prediction, dict):
+        return ", ".join(f"{name} {number:.4f}" for name, number in prediction.items())
     if isinstance(prediction, list):
         return ", ".join(prediction) or "none"
     return f"{prediction}\t{answer['score']:.4f}" if "score" in answer else prediction

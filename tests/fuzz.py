@@ -101,7 +101,7 @@ def check_row(row: dict, wanted: dict, splits: data.Splits) -> None:
             raise Wrong(f"row {row['row_id']}, {column}: {row[column][:99]!r}, not {wanted[column]!r:.99}")
     if splits.labels and splits.labels.kind == "single_label_classification" and row["labels"] >= 0:
         names, value = splits.labels.names, wanted["label"]
-        if names[row["labels"]] != str(value):
+        if names[row["labels"]] != str(value).strip():
             raise Wrong(f"row {row['row_id']}: label {names[row['labels']]}, not {value}")
 
 

@@ -6,7 +6,7 @@ import re
 import numpy
 import pytest
 import yaml
-from conftest import ROOT, SCRATCH, SHORT, load_recipe, predictions
+from conftest import ROOT, SCRATCH, SHORT, load_recipe, merged, predictions
 from transformers import AutoModel, AutoTokenizer, pipeline
 
 from recipes.common.predict import open_folder
@@ -93,6 +93,51 @@ def test_ratings(recipe, in_tmp_path):
     assert rows[5]["label"] == 0.625
     errors = [(row["prediction"] - row["label"]) ** 2 for row in rows]
     assert numpy.mean(errors) == pytest.approx(metrics["predict_mse"], rel=1e-4)
+
+
+def test_several_numbers_a_row(recipe, in_tmp_path):
+    """Each has its scores, their mean chooses the best model, and the trained folder answers with all of them."""
+    rows = [{"text": f"text {i}", "joy": i / 8, "fear": 1 - i / 8} for i in range(40)]
+    write_rows(in_tmp_path / "n.jsonl", rows)
+    files = ["--train_file", "n.jsonl", "--test_file", "n.jsonl", "--output_dir", "out", "--bf16", "false"]
+    metrics = recipe.main([*files, "--label_column_names", "joy,fear", *SCRATCH, *SHORT])
+    assert predictions()[5]["label"] == {"joy": 0.625, "fear": 0.375}
+    errors = {
+        name: [(row["prediction"][name] - row["label"][name]) ** 2 for row in predictions()] for name in ("joy", "fear")
+    }
+    for name in ("joy", "fear"):
+        assert numpy.mean(errors[name]) == pytest.approx(metrics[f"predict_mse_{name}"], rel=1e-4)
+    assert metrics["predict_mse"] == pytest.approx((metrics["predict_mse_joy"] + metrics["predict_mse_fear"]) / 2)
+    assert metrics["predict_loss"] == pytest.approx(metrics["predict_mse"], rel=1e-4)
+    answers = list(open_folder("out").answers(row["text"] for row in rows))
+    assert answers[5]["prediction"] == pytest.approx(predictions()[5]["prediction"], abs=1e-5)
+    again = ["--model_name_or_path", "out", "--do_predict", "--test_file", "n.jsonl", "--max_seq_length", "32"]
+    evaluated = recipe.main([*again, "--output_dir", "again", "--label_column_names", "joy,fear", "--bf16", "false"])
+    assert evaluated["predict_mse"] == pytest.approx(metrics["predict_mse"], rel=1e-4)
+
+
+def test_one_column_per_label(recipe, in_tmp_path):
+    lines = [f"text {i},{i % 2},{i % 3 // 2}" for i in range(40)]
+    (in_tmp_path / "c.csv").write_text("text,toxic,insult\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    files = ["--train_file", "c.csv", "--test_file", "c.csv", "--output_dir", "out"]
+    recipe.main([*files, "--label_column_names", "toxic,insult", *SCRATCH, *SHORT])
+    config = json.loads((in_tmp_path / "out/config.json").read_text())
+    assert config["id2label"] == {"0": "toxic", "1": "insult"}
+    assert [row["label"] for row in predictions()[:3]] == [[], ["toxic"], ["insult"]]
+
+
+def test_a_classifier_is_trained_further_with_its_own_ids(recipe, reviews):
+    """Its names decide, case apart: with the data's own order the head would begin reversed."""
+    flags = [*merged(*SHORT, "--learning_rate", "1e-9", "--bf16", "false"), "--test_file", "test.csv"]
+    recipe.main([*FILES[:2], "--output_dir", "out", *SCRATCH, *flags, "--class_names", "positive", "negative"])
+    text = (reviews / "train.csv").read_text().replace(",positive", ",Positive").replace(",negative", ",NEGATIVE")
+    (reviews / "other.csv").write_text(text, encoding="utf-8")
+    flags += ["--model_name_or_path", "out", "--train_file", "other.csv", "--max_seq_length", "32"]
+    recipe.main([*flags, "--output_dir", "further"])
+    assert predictions("further")[0]["scores"] == pytest.approx(predictions("out")[0]["scores"], abs=1e-5)
+    assert predictions("further")[0]["scores"]["positive"] != pytest.approx(0.5, abs=1e-4)
+    config = json.loads((reviews / "further/config.json").read_text())
+    assert config["id2label"] == {"0": "positive", "1": "negative"}
 
 
 def test_pairs_are_found_by_the_known_names(recipe, in_tmp_path):

@@ -167,6 +167,14 @@ class PaddingArguments:
 
 
 @dataclass
+class LabelArguments:
+    """How labels are written, where their column alone does not say it."""
+
+    label_delimiter: str | None = setting(None, "What stands between several labels in a cell (none: one a cell).")
+    label_map: list[str] | None = setting(None, 'Labels by other names: "1,2=negative 4,5=positive" leaves 3 out.')
+
+
+@dataclass
 class GenerationArguments(PaddingArguments):
     """What translation and summarization share; names and meanings are those of Hugging Face's examples."""
 
@@ -180,6 +188,11 @@ class GenerationArguments(PaddingArguments):
     ignore_pad_token_for_loss: bool = setting(True, "Leave padding out of the loss.")
     source_prefix: str | None = setting(None, "Text before every source text (default: what the model family needs).")
     forced_bos_token: str | None = setting(None, "Token that every answer begins with (default: the target language).")
+
+
+def words(names: str | None) -> list[str]:
+    """The names that are separated by commas."""
+    return [name.strip() for name in (names or "").split(",") if name.strip()]
 
 
 def parse(arguments_class: type, recipe: str, argv: list[str] | None = None) -> tuple[Any, "TrainingArguments"]:
@@ -224,6 +237,11 @@ def _parser(classes: tuple, recipe: str) -> "HfArgumentParser":
     class Parser(HfArgumentParser):
         def error(self, message: str):
             raise Refusal(message.removeprefix("argument "), "the command line", f"see python {recipe} --help")
+
+        def _get_option_tuples(self, option_string: str) -> list:
+            """The flags that an abbreviation means, each once: Python 3.11 counts another name of a flag as one more,
+            3.12 does not."""
+            return list({id(found[0]): found for found in super()._get_option_tuples(option_string)}.values())
 
     name = Path(recipe).resolve().parent.name
     parser = Parser(classes, prog=f"python recipes/{name}/run.py", description=f"The recipe {name}.")

@@ -3,13 +3,13 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import datasets
 import numpy
 
-from recipes.common import borders, files, labels, sources, tabular, world
+from recipes.common import args, borders, files, labels, sources, spelling, tabular, world
 from recipes.common.args import Arguments
 from recipes.common.errors import Refusal, nearest, note, warn
 from recipes.common.sources import Reading, Source
@@ -76,21 +76,20 @@ def load(
     """The checked splits that this run needs; warns of what was skipped, refuses what cannot be right.
 
     A task answers with a `label`, with a text (`target`), or is about the texts alone. `class_names` and
-    `do_regression` say what the labels are where the data alone does not; `trained` are the labels of a model that is
-    only evaluated.
+    `do_regression` say what the labels are where the data alone does not; `trained` are the labels of the checkpoint.
     """
     remote = bool(arguments.streaming and arguments.dataset_name and not label)
     if remote and training_arguments.do_train and training_arguments.max_steps <= 0:
         fix = "say how long to train: --max_steps 10000"
         raise Refusal("nobody knows how long a stream from the Hub is", "--streaming", fix)
     found = sources.find(arguments, training_arguments, reading)
-    columns = _columns(texts, label, target, found, set((arguments.remove_columns or "").split(",")))
+    columns = _columns(texts, label, target, found, arguments)
     holds_out = "validation" not in found and sources.needs_validation(training_arguments)
     held_out = (arguments.validation_split_percentage, training_arguments.seed) if holds_out else None
     most = arguments.max_eval_samples or STREAMED_EVALUATION if remote else None
     tables = {name: _read(source, columns, arguments.streaming, held_out, most) for name, source in found.items()}
+    decided = _decide(tables, class_names, do_regression, trained, arguments) if label else None
     _warn(tables)
-    decided = _decide(tables, class_names, do_regression, trained) if label else None
     by_split = {name: table.dataset(decided) for name, table in tables.items()}
     accounting = {name: table.account for name, table in tables.items()}
     if holds_out:
@@ -119,13 +118,22 @@ def load(
     return Splits(*data, columns.texts, is_pair, columns.target, decided, accounting, hashes, whole, read, streamed)
 
 
-def _columns(texts: Columns, label: Columns | None, target: Columns | None, found: dict, removed: set) -> Chosen:
+def _columns(texts: Columns, label: Columns | None, target: Columns | None, found: dict, arguments: Any) -> Chosen:
+    removed = set((arguments.remove_columns or "").split(","))
     columns = Chosen(choose(texts, found, removed))
     if label:
-        (columns.label,) = choose(label, found, removed, optional_in=("test",))
+        label = replace(label, wanted=_one_each(label.wanted, next(iter(found.values()))))
+        columns.labels = choose(label, found, removed, optional_in=("test",))
     if target:
         (columns.target,) = choose(target, found, removed, optional_in=("test",), taken=columns.texts)
     return columns
+
+
+def _one_each(wanted: Sequence[str | None], source: Source) -> list[str]:
+    """The names of one column per label, which stand with commas between them, unless a column is called so."""
+    (name,) = [name for name in wanted if name] or [""]
+    _, first = next(source.rows(), (1, {}))
+    return [name] if name in first else args.words(name)
 
 
 def _read(source: Source, columns: Chosen, streaming: bool, held_out: Any, most: int | None) -> Table:
@@ -135,14 +143,36 @@ def _read(source: Source, columns: Chosen, streaming: bool, held_out: Any, most:
     return table
 
 
-def _decide(tables: dict[str, Table], names: list[str] | None, do_regression: bool | None, trained: Any) -> Any:
-    if not (trained and "-1" in trained.names):
-        _hide_unknown(tables)
-    column = next(iter(tables.values())).columns.label
-    known = (table.source.class_names for table in tables.values())
-    names = names or next((classes[column] for classes in known if column in classes), None)
+def _decide(
+    tables: dict[str, Table], names: list[str] | None, do_regression: bool | None, trained: Any, arguments: Any
+) -> labels.Labels:
+    """What the labels are, by what stands in all splits; every table reads its labels so from now on."""
+    columns = next(iter(tables.values())).columns.labels
+    flag = ", ".join(columns)
+    features = (table.source.class_names for table in tables.values())
+    own = next((classes[flag] for classes in features if flag in classes), None)
+    mapped = spelling.mapping(getattr(arguments, "label_map", None))
+    named = names or list(dict.fromkeys(mapped.values()))
+    is_final = trained is not None and not trained.goes_on
+    asked = spelling.Asked(
+        names=named or own or (trained.names if is_final else ()),
+        known=trained.names if trained else (),
+        do_regression=trained.kind == labels.REGRESSION if is_final else do_regression,
+        columns=columns if len(columns) > 1 else (),
+        delimiter=getattr(arguments, "label_delimiter", None),
+        map={str(own.index(value)) if own and value in own else value: name for value, name in mapped.items()},
+        by_position=bool(own),
+    )
     seen = {name: table.labels_seen for name, table in tables.items()}
-    return labels.decide(seen, column, names, do_regression, trained)
+    for labels_seen in seen.values():
+        labels.check_types(labels_seen)
+    spelt = spelling.find(seen, asked, flag)
+    for table in tables.values():
+        table.read_labels(spelt)
+    seen = {name: table.labels_seen for name, table in tables.items()}
+    spelling.warn_of_case(seen, flag)
+    named = named or list(spelt.names)
+    return labels.decide(seen, flag, named or own, do_regression, trained, by_position=bool(own) and not named)
 
 
 def join(
@@ -193,16 +223,6 @@ def _missing_column(missing: str, present: list[str], all_columns: list[str], wh
     return Refusal(f"no column {missing!r}; columns: {', '.join(all_columns)}", where, fix)
 
 
-def _hide_unknown(tables: dict[str, Table]) -> None:
-    """GLUE writes -1 for the labels of its test sets: where training has no such class, they are no labels. Among other
-    ratings it is one."""
-    known = [table.labels_seen.counts for name, table in tables.items() if name != "test"]
-    found = tables["test"].labels_seen.counts if "test" in tables else {}
-    rated = len(found) > 1 and any(isinstance(value, float) for value in found)
-    if -1 in found and not rated and not any(-1 in counts for counts in known):
-        tables["test"].drop_label(-1)
-
-
 def _hold_out(
     table: Table, train: Any, arguments: Arguments, seed: int, decided: labels.Labels | None
 ) -> tuple[Any, datasets.Dataset, int]:
@@ -214,7 +234,7 @@ def _hold_out(
     percentage = arguments.validation_split_percentage
     count = max(1, round(len(train) * percentage / 100))
     column = table.columns.texts[0]
-    is_text = not (table.columns.label or table.columns.target) and 0 < percentage < 100
+    is_text = not (table.columns.labels or table.columns.target) and 0 < percentage < 100
     if is_text and (table.source.runs_on or len(train) == 1) and borders.is_coarse(train, column, percentage, count):
         note(f"the rows are long: the last {percentage} % of the text, by characters, is held out for validation")
         return borders.cut(train, column, percentage)

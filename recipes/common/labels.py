@@ -2,61 +2,91 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from recipes.common.errors import Refusal, nearest
+from recipes.common.errors import Refusal, nearest, note
 
 # Hugging Face's names (config.problem_type)
 SINGLE, MULTI, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
 RATINGS = 1000  # so many different floats are counted; more are ratings, of which there may be one a row
+KINDS = (str, int, float)  # what a label may be
 MISSING = -100  # the label that losses and metrics leave out
 
 
 @dataclass
 class Seen:
-    """One split's labels: how often each value occurs and where it stands first; `places` is bounded by the classes."""
+    """One split's labels: how often each value (a list as a tuple) occurs and where it stands first."""
 
     counts: Counter = field(default_factory=Counter)
     places: dict[Any, str] = field(default_factory=dict)
     types: dict[str, tuple[Any, str]] = field(default_factory=dict)
     rows: int = 0
     total: float = 0.0  # of the numbers among them
+    missing: int = 0  # rows without a label
 
-    def add(self, value: Any, place: str) -> None:
-        """Counts one row's label; a list counts each of its items."""
+    def add(self, value: Any, place: str, rows: int = 1) -> None:
+        """Counts the label of one row, or of so many."""
+        if value is None:
+            self.missing += rows
+            return
         kind = type(value).__name__
-        self.rows += 1
-        self.total += number(value) or 0.0
+        self.rows += rows
+        self.total += rows * (number(value) or 0.0)
         self.types.setdefault(kind, (value, place))
         if isinstance(value, float) and not math.isfinite(value):
             self.types[kind] = (value, place)
         if isinstance(value, float) and len(self.counts) >= RATINGS:
             return
-        for item in value if isinstance(value, list) else [value]:
-            if not isinstance(item, str | int | float):
-                self.types.setdefault(type(item).__name__, (item, place))
-                continue
-            self.counts[item] += 1
-            self.places.setdefault(item, place)
+        odd = [item for item in (value if isinstance(value, list) else [value]) if not isinstance(item, KINDS)]
+        for item in odd:
+            self.types.setdefault(type(item).__name__, (item, place))
+        if not odd:
+            self.counts[key(value)] += rows
+            self.places.setdefault(key(value), place)
+
+    def read(self, meaning: Callable[[Any], Any]) -> "Seen":
+        """The same rows with what their values mean; of many different floats only some are known one by one."""
+        found = Seen(missing=self.missing)
+        for value, rows in self.counts.items():
+            found.add(meaning(list(value) if isinstance(value, tuple) else value), self.places[value], rows)
+        if len(self.counts) >= RATINGS and "float" in self.types:
+            found.rows += self.rows - sum(self.counts.values())
+            found.total += self.total - sum(rows * (number(value) or 0.0) for value, rows in self.counts.items())
+            found.types["float"] = self.types["float"]
+        return found
+
+    def items(self) -> Counter:
+        """The rows that have each label, alone or in a list."""
+        found: Counter = Counter()
+        for value, rows in self.counts.items():
+            for item in dict.fromkeys(value) if isinstance(value, tuple) else [value]:
+                found[item] += rows
+        return found
+
+    def place(self, label: Any) -> str:
+        """Where a label stands first, alone or in a list."""
+        places = self.places.items()
+        return next(place for value, place in places if value == label or (isinstance(value, tuple) and label in value))
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The kind of task (config.problem_type) and the classes' names in the order of their ids."""
+    """The kind of task (config.problem_type) and the names, in order, of the classes or of several numbers a row."""
 
     kind: str
     names: list[str]
     values: dict[Any, int]  # a label as it stands in the data -> its id
     counts: list[int]  # rows of each class in training
     rows: int
-    mean: float
+    mean: float | list[float]
+    goes_on: bool = False  # of a checkpoint that is trained further: the data may bring other classes
 
     @property
     def config(self) -> dict[str, Any]:
         """What a model's configuration keeps of the labels, so that pipeline() answers with their names."""
-        if self.kind == REGRESSION:
+        if self.kind == REGRESSION and not self.names:
             return {"num_labels": 1, "problem_type": self.kind}
         id2label = dict(enumerate(self.names))
         label2id = {name: position for position, name in id2label.items()}
@@ -73,6 +103,9 @@ class Labels:
 
     def encode(self, values: Iterable[Any]) -> list[Any]:
         """Ids for classes, multi-hot rows for several labels, floats for regression; MISSING (nan) where none is."""
+        if self.kind == REGRESSION and self.names:
+            unknown = [math.nan] * len(self.names)
+            return [unknown if value is None else [float(item) for item in value] for value in values]
         if self.kind == REGRESSION:
             return [math.nan if is_missing(value) else float(value) for value in values]
         if self.kind == SINGLE:
@@ -86,6 +119,11 @@ class Labels:
         return [float(position in present) for position in range(len(self.names))]
 
 
+def key(value: Any) -> Any:
+    """A label by which it can be counted."""
+    return tuple(value) if isinstance(value, list) else value
+
+
 def is_missing(value: Any) -> bool:
     """Whether a row has no label: null, an empty cell, or nan."""
     return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
@@ -94,65 +132,115 @@ def is_missing(value: Any) -> bool:
 def decide(
     seen: dict[str, Seen],
     flag: str,
-    names: list[str] | None = None,
+    names: Sequence[str] | None = None,
     do_regression: bool | None = None,
     trained: Labels | None = None,
+    by_position: bool = False,
 ) -> Labels:
     """The labels of a data set from what was seen in each split, or those of a trained model.
 
     `names` (or the trained model) fixes the classes; otherwise the training split's values do, sorted. A trained model
-    keeps its ids where `names` has its classes in another order. Refuses mixed types, classes unknown to training, a
-    single class, and no labels at all.
+    keeps its ids where the data has its classes in another order. `by_position`: the names are those of 0, 1, …, as a
+    data set's own are. Refuses mixed types, classes unknown to training, a single class, and no labels at all.
     """
     seen = {split: labels for split, labels in seen.items() if labels.types}
-    if not seen and trained:
+    if not seen and trained and not trained.goes_on:
         return trained
     if not seen:
         raise Refusal("no row has a label", flag, "name its column, or predict with a trained --model_name_or_path")
-    if trained:
+    if trained and not trained.goes_on:
         names, do_regression = names or trained.names, trained.kind == REGRESSION
     for labels in seen.values():
-        _check_types(labels, flag)
+        check_types(labels)
+        _check_one_type(labels, flag)
     reference = seen.get("train") or next(iter(seen.values()))
-    if do_regression or (do_regression is None and not names and _looks_like_regression(reference)):
-        _check_numbers(seen, flag)
-        return Labels(REGRESSION, [], {}, [], reference.rows, reference.total / reference.rows)
+    if do_regression or (do_regression is None and _looks_like_regression(reference, bool(names))):
+        return _numbers(seen, reference, names, flag)
     kind = MULTI if "list" in reference.types else SINGLE
-    values = _named_values(names, reference, flag) if names else _sorted_values(reference.counts)
+    present = Counter()
+    for labels in seen.values():
+        present.update(labels.items())
+    names = names or _names_to_go_on(present, trained)
+    counts = reference.items()
+    values = _named_values(names, present, flag, by_position, bool(trained)) if names else _sorted_values(counts)
     _check_classes(values, seen, flag)
-    if trained and names:
-        names, values = _as_trained(names, values, trained.names)
-    counts = [0] * len(values)
+    if trained:
+        names, values = _as_trained(names or [str(value) for value in values], values, trained)
+    rows = [0] * len(names or values)
     for value, position in values.items():
-        counts[position] += reference.counts[value]
-    return Labels(kind, names or [str(value) for value in values], values, counts, reference.rows, 0.0)
+        rows[position] += counts[value]
+    return Labels(kind, list(names or map(str, values)), values, rows, reference.rows, 0.0)
 
 
-def _as_trained(names: list[str], values: dict[Any, int], trained: list[str]) -> tuple[list[str], dict[Any, int]]:
+def _numbers(seen: dict[str, Seen], reference: Seen, names: Sequence[str] | None, flag: str) -> Labels:
+    _check_numbers(seen, flag)
+    width = max((len(value) for value in reference.counts if isinstance(value, tuple)), default=1)
+    if width == 1:
+        return Labels(REGRESSION, [], {}, [], reference.rows, reference.total / reference.rows)
+    sums = [sum(value[place] * rows for value, rows in reference.counts.items()) for place in range(width)]
+    names = list(names) if names and len(names) == width else list(map(str, range(width)))
+    return Labels(REGRESSION, names, {}, [], reference.rows, [total / reference.rows for total in sums])
+
+
+def _names_to_go_on(present: Counter, trained: Labels | None) -> list[str] | None:
+    """The names of a checkpoint that is trained further, where the data's labels are some of them, or their numbers."""
+    if trained is None or not trained.names:
+        return None
+    known = {name.lower() for name in trained.names}
+    if {str(value).lower() for value in present} <= known:
+        return trained.names
+    numbers = [_integer(value) for value in present]
+    if None in numbers or max(numbers) - min(numbers) + 1 != len(trained.names) or min(numbers) not in (0, 1):
+        return None
+    return trained.names
+
+
+def _as_trained(names: Sequence[str], values: dict[Any, int], trained: Labels) -> tuple[Sequence[str], dict[Any, int]]:
     """The names and ids of a trained model for the same classes in the data's order: the Hub's copies of MNLI begin
     with entailment, roberta-large-mnli with contradiction."""
-    ids = {name.lower(): position for position, name in enumerate(trained)}
+    ids = {name.lower(): position for position, name in enumerate(trained.names)}
     if {name.lower() for name in names} != ids.keys() or len(ids) < len(names):  # or they differ by case alone
+        if trained.goes_on and len(names) == len(ids):
+            shown = f"{_listed(names)} are not its classes: {_listed(trained.names)}"
+            note(f"the checkpoint's head is trained further for other classes: {shown}")
         return names, values
-    return trained, {value: ids[names[position].lower()] for value, position in values.items()}
+    if trained.goes_on:
+        note(f"the classes are the checkpoint's, in its order: {_listed(trained.names)}")
+    return trained.names, {value: ids[names[position].lower()] for value, position in values.items()}
 
 
-def _check_types(labels: Seen, flag: str) -> None:
+def _listed(names: Iterable[Any], most: int = 5) -> str:
+    names = list(map(str, names))
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
+
+
+def check_types(labels: Seen) -> None:
+    """Refuses what can be no label: a date, a table in a cell."""
+    known = {"bool", "int", "float", "str", "list"}
+    odd = next((kind for kind in labels.types if kind not in known), None)
+    if odd:
+        value, place = labels.types[odd]
+        raise Refusal(f"a label is a {odd}: {value}", place, "use a text, a number or a list of texts")
+
+
+def _check_one_type(labels: Seen, flag: str) -> None:
     kinds = dict(labels.types)
     if {"int", "float"} <= kinds.keys():
         kinds.pop("int")
-    known = {"bool", "int", "float", "str", "list"}
-    odd = next((kind for kind in kinds if kind not in known), None)
-    if odd:
-        raise Refusal(f"a label is a {odd}: {kinds[odd][0]}", kinds[odd][1], "use a text, a number or a list of texts")
     if len(kinds) > 1:
         (first, (value, place)), (second, (other, other_place)) = list(kinds.items())[:2]
         what = f"labels of mixed types: {value!r} ({first}, {place}) and {other!r} ({second})"
         raise Refusal(what, other_place, f"write all of {flag}'s values in one type")
 
 
-def _looks_like_regression(labels: Seen) -> bool:
-    """Floats are ratings, as in run_classification; a CSV's numbers are text, so there a decimal point decides."""
+def _looks_like_regression(labels: Seen, named: bool) -> bool:
+    """Floats are ratings, as in run_classification, unless classes are named; a CSV's numbers are text, so there a
+    decimal point decides."""
+    if "list" in labels.types:
+        items = [item for value in labels.counts for item in value]
+        return bool(items) and all(isinstance(item, float) for item in items)
+    if named:
+        return False
     if "float" in labels.types:
         return True
     texts = [value for value in labels.counts if isinstance(value, str)]
@@ -170,7 +258,9 @@ def number(value: Any) -> float | None:
 
 def _check_numbers(seen: dict[str, Seen], flag: str) -> None:
     for labels in seen.values():
-        for value, place in [*labels.types.values(), *((value, labels.places[value]) for value in labels.counts)]:
+        found = [(value, place) for value, place in labels.types.values() if not isinstance(value, list)]
+        found += [(item, labels.place(item)) for item in labels.items() if number(item) is None]
+        for value, place in found:
             if number(value) is None:
                 fix = f"regression needs a finite number in {flag}; for classes say --do_regression False"
                 raise Refusal(f"label {value!r} is not a number", place, fix)
@@ -184,37 +274,78 @@ def _sorted_values(counts: Counter) -> dict[Any, int]:
     return {value: position for position, value in enumerate(sorted(counts, key=order))}
 
 
-def _named_values(names: list[str], labels: Seen, flag: str) -> dict[Any, int]:
-    """Label values by the names given: a text is its own name, a number (also a CSV's) is the class's position."""
-    twice = next((name for name in names if names.count(name) > 1), None)
+def _named_values(
+    names: Sequence[str], present: Counter, flag: str, by_position: bool, trained: bool
+) -> dict[Any, int]:
+    """Label values by the names given: a text is its own name, case apart; a number, also a CSV's, has a place."""
+    twice = next((name for name in names if list(names).count(name) > 1), None)
     if twice:
         raise Refusal(f"the class {twice!r} is named twice", "--class_names", "name every class once, in order of id")
-    positions = range(len(names))
-    if "bool" in labels.types and len(names) == 2:
-        return {False: 0, True: 1}
-    if all(not isinstance(value, str) for value in labels.counts):
-        by_name = {int(name): position for position, name in enumerate(names) if name.removeprefix("-").isdecimal()}
-        is_named = labels.counts.keys() <= by_name.keys()  # as of a model that learned from stars, 1 to 5
-        return by_name if is_named else {position: position for position in positions}
-    if not set(labels.counts) & set(names) and all(str(value).isdigit() for value in labels.counts):
-        return {str(position): position for position in positions}
-    return {name: position for position, name in enumerate(names)}
+    if (
+        len(names) == 2
+        and {str(value).lower() for value in present} <= {"true", "false"}
+        and not present.keys() & {*names}
+    ):
+        return {value: int(str(value).lower() == "true") for value in present}
+    exact = {name: position for position, name in enumerate(names)}
+    folded = {name.lower(): position for name, position in exact.items()}
+    numbers = {value: _integer(value) for value in present}
+    if None in numbers.values() or {str(value) for value in present} <= exact.keys():
+        alike = len(folded) == len(exact)
+        found = {value: exact.get(str(value), folded.get(str(value).lower()) if alike else None) for value in present}
+        return exact | {value: position for value, position in found.items() if position is not None}
+    places = _places(names, set(numbers.values()), flag, by_position, trained)
+    text = isinstance(next(iter(present)), str)
+    found = {str(one) if text else one: position for one, position in places.items()}
+    return found | {value: places[one] for value, one in numbers.items() if one in places}
+
+
+def _places(names: Sequence[str], numbers: set[int], flag: str, by_position: bool, trained: bool) -> dict[int, int]:
+    """Which name each number has: 0 the first; or, where there are as many numbers as names, the least the first."""
+    count, ordered = len(names), sorted(numbers)
+    positions = {position: position for position in range(count)}
+    beside = not numbers <= positions.keys() or 0 not in numbers
+    if by_position or not beside or {0, 1} == {*ordered[:2]}:
+        return positions
+    if len(numbers) == count:
+        found = {one: position for position, one in enumerate(ordered)}
+    elif numbers <= {*range(1, count + 1)} and count in numbers:
+        found = {position + 1: position for position in range(count)}
+    elif not numbers <= positions.keys():
+        return positions
+    elif trained:
+        found = positions
+    else:
+        what = f"is {names[0]!r} the name of 0 or of 1? There are {count} names for the labels {_listed(ordered)}"
+        fix = f"say it by value: --label_map {' '.join(f'{one}=NAME' for one in ordered[:3])} …"
+        raise Refusal(what, "--class_names", fix)
+    pairs = [f"{one} {names[position]}" for one, position in found.items()]
+    note(f"{flag}: the numbers are named in their order: {_listed(pairs)}")
+    return found
+
+
+def _integer(value: Any) -> int | None:
+    """The whole number that a value is, or spells without a point."""
+    if isinstance(value, str):
+        return int(value) if value.removeprefix("-").isdecimal() else None
+    return int(value) if isinstance(value, int | float) and number(value) == int(value) else None
 
 
 def _check_classes(values: dict[Any, int], seen: dict[str, Seen], flag: str) -> None:
     if len(values) < 2:
         only = next(iter(values), None)
-        where = next(iter(seen.values())).places.get(only, flag)
+        where = flag if only is None else next(iter(seen.values())).place(only)
         fix = "classification needs two classes; is another column the label, or --max_train_samples too small?"
         raise Refusal(f"all labels are {only!r}", where, fix)
-    rows = sum(seen["train"].counts.values()) if "train" in seen else 0
+    rows = sum(seen["train"].items().values()) if "train" in seen else 0
     if len(values) > 20 and rows and len(values) > rows / 2:
         fix = "name the label's column, or say --do_regression for ratings"
         raise Refusal(f"{len(values)} different labels in {rows} rows: that is no set of classes", flag, fix)
     for split, labels in seen.items():
-        unknown = next((value for value in labels.counts if value not in values), None)
+        unknown = next((value for value in labels.items() if value not in values), None)
         if unknown is not None:
             close = nearest(str(unknown), map(str, values))
             known = ", ".join(repr(value) for value in list(values)[:5])
             fix = f"did you mean {close!r}?" if close else f"known labels: {known}"
-            raise Refusal(f"label {unknown!r} in {split} is unknown to training", labels.places[unknown], fix)
+            fix += f"; --label_map {unknown}=NAME … names another"
+            raise Refusal(f"label {unknown!r} in {split} is unknown to training", labels.place(unknown), fix)

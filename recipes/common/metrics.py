@@ -67,17 +67,20 @@ def probabilities(logits: Array, kind: str) -> Array:
 
 
 def decisions(logits: Array, kind: str) -> Array:
-    """The class of the highest score; 1 for each label above one half; the number itself for regression."""
+    """The class of the highest score; 1 for each label above one half; the number (or numbers) for regression."""
     if kind == SINGLE:
         return numpy.argmax(logits, axis=-1)
-    return (logits > 0).astype(int) if kind == MULTI else numpy.asarray(logits).reshape(-1)
+    logits = numpy.asarray(logits)
+    if kind == MULTI:
+        return (logits > 0).astype(int)
+    return logits.reshape(-1) if logits.shape[-1] == 1 else logits
 
 
 def row_losses(logits: Array, references: Array, kind: str) -> Array:
-    """How wrong each row is: cross entropy in nats (for several labels their mean), or the squared error."""
+    """How wrong each row is: cross entropy in nats (for several labels their mean), or the mean squared error."""
     logits = numpy.asarray(logits, dtype=numpy.float64)
     if kind == REGRESSION:
-        return numpy.square(logits.reshape(-1) - references.reshape(-1))
+        return numpy.square(_by_row(logits) - _by_row(references)).mean(axis=1)
     if kind == MULTI:
         return (numpy.logaddexp(0, logits) - logits * references).mean(axis=-1)
     normalized = logits - numpy.logaddexp.reduce(logits, axis=-1, keepdims=True)
@@ -112,12 +115,19 @@ def _check_name(kind: str, metric_name: str | None) -> None:
 
 def _present(references: Array, kind: str) -> Array:
     if kind == REGRESSION:
-        return ~numpy.isnan(references.reshape(-1))
+        return ~numpy.isnan(_by_row(references)).any(axis=1)
     return (references != MISSING).all(axis=-1) if kind == MULTI else references != MISSING
+
+
+def _by_row(numbers: Array) -> Array:
+    """Numbers as [rows, numbers a row]."""
+    return numbers.reshape(len(numbers), -1)
 
 
 def _scores(labels: Labels, logits: Array, references: Array, metric_name: str | None) -> dict[str, float]:
     kind, predictions = labels.kind, decisions(logits, labels.kind)
+    if kind == REGRESSION and labels.names:
+        return _scores_of_numbers(labels, predictions, references)
     defined = [name for name in REPORTED[kind] if name not in CORRELATIONS or _varies(predictions, references)]
     scores = {name: compute(name, predictions, references) for name in defined}
     if metric_name and metric_name not in scores and metric_name != "roc_auc":
@@ -128,6 +138,22 @@ def _scores(labels: Labels, logits: Array, references: Array, metric_name: str |
         scores["cross_entropy"] = float(row_losses(logits, references, kind).mean())
         scores |= _area(kind, logits, references)
         scores |= _per_class(labels, predictions, references)
+    for name, (rows, statistic) in _intervals(labels, predictions, references):
+        scores[f"{name}_low"], scores[f"{name}_high"] = bootstrap(rows, statistic)
+    return scores
+
+
+def _scores_of_numbers(labels: Labels, predictions: Array, references: Array) -> dict[str, float]:
+    """The scores of each of several numbers a row, and their means; a correlation that is not defined is left out."""
+    scores: dict[str, float] = {}
+    for name in FOR_NUMBERS:
+        found = {}
+        for place, number in enumerate(labels.names):
+            columns = predictions[:, place], references[:, place]
+            if name not in CORRELATIONS or _varies(*columns):
+                found[f"{name}_{number}"] = compute(name, *columns)
+        if found:
+            scores |= {name: sum(found.values()) / len(found)} | found
     for name, (rows, statistic) in _intervals(labels, predictions, references):
         scores[f"{name}_low"], scores[f"{name}_high"] = bootstrap(rows, statistic)
     return scores
@@ -165,7 +191,7 @@ def _intervals(
 ) -> Iterator[tuple[str, tuple[Array, Callable[[Array], Array]]]]:
     """For each metric with an interval: what every row adds to its sums, and the metric as a function of the sums."""
     if labels.kind == REGRESSION:
-        errors = numpy.square(predictions - references.reshape(-1))[:, None]
+        errors = row_losses(predictions, references, REGRESSION)[:, None]
         yield "mse", (errors, lambda sums: sums[:, 0] / len(errors))
         return
     numbers = numpy.arange(len(labels.names))
@@ -192,4 +218,6 @@ def _f1(sums: Array) -> Array:
 def _baseline_scores(labels: Labels, references: Array) -> dict[str, float]:
     constant = numpy.broadcast_to(labels.baseline, references.shape)
     names = {SINGLE: ("accuracy", "f1_macro"), MULTI: ("f1_micro", "f1_macro"), REGRESSION: ("mse",)}[labels.kind]
+    if labels.kind == REGRESSION:
+        constant, references = constant.reshape(-1), references.reshape(-1)
     return {f"baseline_{name}": compute(name, constant, references) for name in names}

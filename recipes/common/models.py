@@ -28,6 +28,7 @@ from recipes.common.vocabularies import T5_LIKE, fitting_size, train_tokenizer
 BATCH = 1000  # rows that are read at once
 BODY = (torch.nn.Embedding, torch.nn.ModuleList)  # what a model's head has none of
 VOCABULARIES = ("decoder_vocab_size", "src_vocab_size", "tgt_vocab_size")  # of Marian and FSMT, beside vocab_size
+CLASSIFIES = "ForSequenceClassification"  # how the names of such models end
 CLASSIFIERS = ("classifier", "score")  # which PEFT saves whole by itself
 
 
@@ -366,15 +367,25 @@ def resize_positions(model: torch.nn.Module, length: int, wanted: bool | None) -
 
 
 def trained_labels(arguments: Arguments, training_arguments: Any) -> Labels | None:
-    """When nothing is trained, the labels of the checkpoint: its ids are the ones that its answers mean."""
-    if training_arguments.do_train or not arguments.model_name_or_path:
+    """The labels of the checkpoint: its ids are the ones that its answers mean, and that a training goes on from.
+
+    None without a checkpoint, for one that is no classifier or names no class, and where its head is to be a new one.
+    """
+    if not arguments.model_name_or_path or (training_arguments.do_train and arguments.ignore_mismatched_sizes):
         return None
     config = _from_hub(AutoConfig, arguments.model_name_or_path, "--model_name_or_path", arguments)
-    if config.num_labels == 1:
-        return Labels(REGRESSION, [], {}, [], 0, 0.0)
     names = [config.id2label[number] for number in range(config.num_labels)]
+    classifies = (config.architectures or [""])[0].endswith(CLASSIFIES)
+    unnamed = names == [f"LABEL_{number}" for number in range(len(names))]
+    if training_arguments.do_train and (not classifies or unnamed):
+        return None
+    goes_on = training_arguments.do_train
+    if config.num_labels == 1 or config.problem_type == REGRESSION:
+        names = names if config.num_labels > 1 else []
+        return None if goes_on else Labels(REGRESSION, names, {}, [], 0, 0.0)
     kind = MULTI if config.problem_type == MULTI else SINGLE
-    return Labels(kind, names, {name: number for number, name in enumerate(names)}, [0] * len(names), 0, 0.0)
+    ids = {name: number for number, name in enumerate(names)}
+    return Labels(kind, names, ids, [0] * len(names), 0, 0.0, goes_on)
 
 
 def _from_hub(auto_class: Any, name: str, flag: str, arguments: Arguments, **options: Any) -> Any:

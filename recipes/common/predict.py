@@ -128,13 +128,14 @@ class Classifier(Folder):
 
     @torch.inference_mode()
     def answer(self, texts: list[Text]) -> list[dict[str, Any]]:
-        """Prediction and scores; a number for regression, a list for several labels."""
+        """Prediction and scores; a number for regression (several by their names), a list for several labels."""
         logits = self.model(**self.encode(texts, self.max_length)).logits
         return [self._answer(row) for row in logits.float().cpu().numpy()]
 
     def _answer(self, logits: numpy.ndarray) -> dict[str, Any]:
         if self.kind == REGRESSION:
-            return {"prediction": float(logits[0])}
+            numbers = dict(zip(self.names, logits.tolist(), strict=True))
+            return {"prediction": numbers if len(numbers) > 1 else float(logits[0])}
         scores = dict(zip(self.names, metrics.probabilities(logits, self.kind).tolist(), strict=True))
         if self.kind == MULTI:
             return {"prediction": [name for name, score in scores.items() if score > 0.5], "scores": scores}

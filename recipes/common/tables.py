@@ -12,25 +12,26 @@ import pyarrow
 from datasets.fingerprint import generate_random_fingerprint
 from tqdm import tqdm
 
-from recipes.common import labels
+from recipes.common import labels, spelling
 from recipes.common.errors import Refusal
 from recipes.common.sources import Source
 from recipes.common.spool import Spool
 
+NO_LABEL, LEFT_OUT = "no label", "not in --label_map"  # reasons to skip a row
 TRACKED_ROWS = 1_000_000  # duplicates are looked for among so many rows: about 0.1 GB
 
 
 @dataclass
 class Chosen:
-    """The columns that are read: the texts, and a label or a target text where the task has one."""
+    """The columns that are read: the texts, and a label (or a column for each label) or a target text."""
 
     texts: tuple[str, ...]
-    label: str = ""
+    labels: tuple[str, ...] = ()
     target: str = ""
 
     @property
     def all(self) -> tuple[str, ...]:
-        return tuple(name for name in (*self.texts, self.label, self.target) if name)
+        return tuple(name for name in (*self.texts, *self.labels, self.target) if name)
 
     @property
     def written(self) -> tuple[str, ...]:
@@ -48,6 +49,8 @@ class Table:
     held_out: tuple[int, int] | None = None  # of a stream: percentage and seed
     spool: Spool = field(init=False)
     label_values: list[Any] = field(default_factory=list)
+    spelt: spelling.Spelling | None = None  # how labels are written, once all of them were seen
+    kept_rows: list[int] | None = None  # of those on disk; None: all of them
     labels_seen: labels.Seen = field(default_factory=labels.Seen)
     skipped: Counter = field(default_factory=Counter)
     digests: dict[bytes, int] = field(default_factory=dict)  # of the texts -> a hash of the label
@@ -80,7 +83,7 @@ class Table:
             if self.streamed and not self._is_held_out(texts):
                 continue
             self.spool.add(row, *texts)
-            if self.columns.label:
+            if self.columns.labels:
                 self.label_values.append(label)
         if not self.account["used"]:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.skipped.items())
@@ -96,13 +99,25 @@ class Table:
             texts = [self._text(values, name, where) for name in self.columns.texts]
             if self.columns.target:
                 texts.append(self._text({self.columns.target: None} | values, self.columns.target, where))
-            label = values.get(self.columns.label)
-            label = None if labels.is_missing(label) else label
+            label = self._label(values, where)
+            if self.spelt:
+                label = self.spelt.read(label)
             reason = self._reason_to_skip(texts, label)
             if count:
                 self._count(values, texts, label, reason, where)
             if not reason:
                 yield row, texts, label
+
+    def _label(self, values: dict, where: Any) -> Any:
+        """What the label's cell says by itself; a list of cells where each label has a column."""
+        cells = [spelling.cell(values.get(name)) for name in self.columns.labels]
+        if len(cells) < 2:
+            return next(iter(cells), None)
+        empty = next((name for name, cell in zip(self.columns.labels, cells, strict=True) if cell is None), None)
+        if empty is None or not any(cell is not None for cell in cells):
+            return cells if empty is None else None
+        fix = "write 0 or 1 in every label's column, or nothing in any of them"
+        raise Refusal(f"the row has no value in the column {empty!r}, but has some beside it", where(), fix)
 
     def _count(self, values: dict, texts: list[str], label: Any, reason: str, where: Any) -> None:
         self.rows_read += 1
@@ -110,9 +125,9 @@ class Table:
             self.unused = tuple(name for name in values if name not in self.columns.all)
         if reason:
             self.skipped.update([reason])
+            self.labels_seen.missing += reason == NO_LABEL
             return
-        if label is not None:
-            self.labels_seen.add(label, where())
+        self.labels_seen.add(label, where())
         self._track(texts, label)
 
     def _text(self, values: dict, name: str, where: Any) -> str:
@@ -136,11 +151,11 @@ class Table:
         """Test rows are never skipped: each gets its prediction. Blank lines are part of a text that runs on."""
         if self.is_test:
             return ""
-        if not (self.columns.label or self.columns.target):
+        if not (self.columns.labels or self.columns.target):
             return "" if texts[0].strip() or self._runs_on(texts[0]) else "empty text"
         if not all(text.strip() for text in texts):
             return "empty text"
-        return "no label" if self.columns.label and label is None else ""
+        return NO_LABEL if self.columns.labels and label is None else ""
 
     def _runs_on(self, text: str) -> bool:
         return text.endswith("\n") if self.source.runs_on is None else self.source.runs_on
@@ -155,13 +170,16 @@ class Table:
             self.contradictions += self.digests[digest] != hash(str(label))
         self.digests.setdefault(digest, hash(str(label)))
 
-    def drop_label(self, value: Any) -> None:
-        """Takes back a label: its rows count as having none."""
-        if self.labels_seen.counts.pop(value, None) is None:
+    def read_labels(self, spelt: spelling.Spelling) -> None:
+        """Puts what the labels mean in the place of what is written; rows that thereby have none are skipped."""
+        before, written, self.spelt = self.labels_seen, self.label_values, spelt
+        self.labels_seen = before.read(spelt.read)
+        self.label_values = list(map(spelt.read, written))
+        number = self.labels_seen.missing - before.missing
+        if not number or self.is_test:
             return
-        self.label_values = [None if label == value else label for label in self.label_values]
-        if not self.labels_seen.counts:
-            self.labels_seen = labels.Seen()
+        self.skipped[LEFT_OUT if spelt.map else NO_LABEL] += number
+        self.kept_rows = [row for row, value in enumerate(self.label_values) if value is not None]
 
     def _is_held_out(self, texts: list[str]) -> bool:
         """By a hash of the texts, so that every pass, and every copy of a row, decides alike."""
@@ -185,7 +203,8 @@ class Table:
         table = self.spool.table
         if decided is not None and self.labels_seen.types:
             table = table.append_column("labels", pyarrow.array(decided.encode(self.label_values)))
-        return datasets.Dataset(table, fingerprint=generate_random_fingerprint())  # or it is hashed in memory
+        dataset = datasets.Dataset(table, fingerprint=generate_random_fingerprint())  # or it is hashed in memory
+        return dataset if self.kept_rows is None else dataset.select(self.kept_rows)
 
     def _stream(self, decided: labels.Labels | None) -> Iterator[dict[str, Any]]:
         for row, texts, label in self.usable():

@@ -143,19 +143,24 @@ def _labelled_rows(splits: Splits) -> Callable[[str, Any], list[dict[str, Any]]]
     return describe
 
 
-def answer(labels: Any, logits: numpy.ndarray) -> str | list[str] | float:
-    """What the model says: a class, the list of labels above one half, or a number."""
+def answer(labels: Any, logits: numpy.ndarray) -> str | list[str] | float | dict[str, float]:
+    """What the model says: a class, the list of labels above one half, a number, or several numbers by name."""
     if labels.kind == REGRESSION:
-        return float(numpy.ravel(logits)[0])
+        return _numbers(labels, logits)
     decision = metrics.decisions(logits, labels.kind)
     if labels.kind == MULTI:
         return [name for name, chosen in zip(labels.names, decision, strict=True) if chosen]
     return labels.names[int(decision)]
 
 
-def _reference(labels: Any, encoded: Any) -> str | list[str] | float | None:
+def _numbers(labels: Any, values: Any) -> float | dict[str, float]:
+    numbers = [float(value) for value in numpy.ravel(values)]
+    return numbers[0] if len(numbers) == 1 else dict(zip(labels.names, numbers, strict=True))
+
+
+def _reference(labels: Any, encoded: Any) -> str | list[str] | float | dict[str, float] | None:
     if labels.kind == REGRESSION:
-        return None if numpy.isnan(encoded) else float(encoded)
+        return None if numpy.isnan(encoded).any() else _numbers(labels, encoded)
     if labels.kind == MULTI:
         return None if min(encoded) < 0 else [name for name, one in zip(labels.names, encoded, strict=True) if one]
     return labels.names[int(encoded)] if encoded >= 0 else None
@@ -198,7 +203,7 @@ def _worst_errors(rows: list[dict], split: str, most: int = 10) -> str:
     worst = sorted(wrong, key=lambda row: -row["loss"])[:most]
     if not worst:
         return ""
-    of_numbers = isinstance(worst[0]["label"], float)
+    of_numbers = isinstance(worst[0]["label"], float | dict)
     title = "Largest errors" if of_numbers else "Worst errors"
     number = "" if of_numbers else f" ({len(wrong):,} of {len(rows):,} rows are wrong)"
     lines = [f"## {title} on {split}{number}\n"]
@@ -206,12 +211,14 @@ def _worst_errors(rows: list[dict], split: str, most: int = 10) -> str:
     for row in worst:
         known = ("row_id", "label", "prediction", "scores", "loss")
         text = _cell(" / ".join(str(value) for key, value in row.items() if key not in known))
-        label, answer = _cell(row["label"]), _cell(_short(row["prediction"]))
+        label, answer = _cell(_short(row["label"])), _cell(_short(row["prediction"]))
         lines.append(f"| {row['row_id']} | {text} | {label} | {answer} | {row['loss']:.2f} |")
     return "\n".join(lines) + "\n"
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_short(number)}" for name, number in value.items())
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 

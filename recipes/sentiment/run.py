@@ -26,14 +26,16 @@ TEXTS += [("question1", "question2"), ("sentence",)]
 
 
 @dataclass
-class Arguments(args.PaddingArguments, args.Arguments):
+class Arguments(args.LabelArguments, args.PaddingArguments, args.Arguments):
     """What this task adds."""
 
     task_name: str | None = setting(None, "A task of the GLUE benchmark: sst2, cola, mrpc, stsb, qqp, mnli, qnli, rte.")
     text_column_names: str | None = setting(None, "Columns joined to one text, separated by commas (default: text).")
     text_pair_column_name: str | None = setting(None, "Column of a second text, kept apart from the first.")
     text_column_delimiter: str = setting(" ", "What stands between joined columns.")
-    label_column_name: str | None = setting(None, "Column of the label: a class, a list of them, or a number.")
+    label_column_name: str | None = setting(
+        None, "Column of the label; several, with commas: one label each.", aliases=["--label_column_names"]
+    )
     class_names: list[str] | None = setting(None, "Names of the classes 0, 1, … where the data has numbers.")
     do_regression: bool | None = setting(None, "Predict a number (default: if the labels have a point).", **OPTIONAL)
     metric_name: str | None = setting(None, "Metric that chooses the best model (default: accuracy, f1_micro or mse).")
@@ -50,7 +52,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     arguments, training_arguments = training.start(Arguments, __file__, argv)
 
     # 1. Data
-    joined = arguments.text_column_names.split(",") if arguments.text_column_names else []
+    joined = args.words(arguments.text_column_names)
     splits = data.load(
         arguments,
         training_arguments,
