@@ -321,7 +321,7 @@ REFUSED = {
         [("1", "0"), ("1", "much")], "'much' is not a number", "train.csv:3", label_column_name="food,price"
     ),
     "a column that is not there": Refused(
-        [("1", "0")], "no column 'prize'", "--label_column_names", label_column_name="food,prize"
+        [("1", "0")], "no column 'prize'", "--label_column_name", label_column_name="food,prize"
     ),
     "numbers of another length": Refused([[0.5, 0.5], [0.1]], "2 numbers a row", "train.jsonl:2", do_regression=True),
 }

@@ -239,8 +239,7 @@ def _parser(classes: tuple, recipe: str) -> "HfArgumentParser":
             raise Refusal(message.removeprefix("argument "), "the command line", f"see python {recipe} --help")
 
         def _get_option_tuples(self, option_string: str) -> list:
-            """The flags that an abbreviation means, each once: Python 3.11 counts another name of a flag as one more,
-            3.12 does not."""
+            """The flags that an abbreviation means, each once: Python 3.11 counts a flag's other name as another."""
             return list({id(found[0]): found for found in super()._get_option_tuples(option_string)}.values())
 
     name = Path(recipe).resolve().parent.name
