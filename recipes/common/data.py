@@ -13,7 +13,7 @@ from recipes.common import args, borders, files, labels, sources, spelling, tabu
 from recipes.common.args import Arguments
 from recipes.common.errors import Refusal, nearest, note, warn
 from recipes.common.sources import Reading, Source
-from recipes.common.tables import Chosen, Table
+from recipes.common.tables import Chosen, Table, inner
 
 LIMITS = {"train": "max_train_samples", "validation": "max_eval_samples", "test": "max_predict_samples"}
 HELD_OUT = "held out for validation"
@@ -40,7 +40,8 @@ class Columns:
 @dataclass
 class Splits:
     """Checked rows: the column `row_id` (position as read, from 0), the texts, and what the task has as its answer:
-    `labels`, or the text in the column `target`, or neither."""
+    `labels`, or the text in the column `target`, or neither. A column of the user's that is called as one of these
+    would be has another name here, so that no name matters."""
 
     train: datasets.Dataset | datasets.IterableDataset | None
     validation: datasets.Dataset | None
@@ -54,6 +55,7 @@ class Splits:
     whole: tuple[str, ...] = ()  # the splits of which each row is a whole text, even where it ends in a line break
     read: dict[str, list[str]] = field(default_factory=dict)  # the hashes of each split's files, in their order
     streamed: int | None = None  # rows of a pass over a training set that is streamed, where they were counted
+    columns: dict[str, str] = field(default_factory=dict)  # texts and target -> how the user calls them
 
     def items(self) -> Iterator[tuple[str, Any]]:
         """Pairs of name and data set, for the splits that there are."""
@@ -115,7 +117,9 @@ def load(
     is_pair = bool(texts.second) or (not any(texts.wanted) and len(columns.texts) == 2)
     runs_on = {name: found[name if name in found else "train"].runs_on for name in by_split}
     whole = tuple(name for name, answer in runs_on.items() if answer is False)
-    return Splits(*data, columns.texts, is_pair, columns.target, decided, accounting, hashes, whole, read, streamed)
+    names = {inner(name): name for name in (*columns.texts, columns.target) if name}
+    texts, target = tuple(map(inner, columns.texts)), inner(columns.target)
+    return Splits(*data, texts, is_pair, target, decided, accounting, hashes, whole, read, streamed, names)
 
 
 def _columns(texts: Columns, label: Columns | None, target: Columns | None, found: dict, arguments: Any) -> Chosen:
@@ -126,6 +130,10 @@ def _columns(texts: Columns, label: Columns | None, target: Columns | None, foun
         columns.labels = choose(label, found, removed, optional_in=("test",))
     if target:
         (columns.target,) = choose(target, found, removed, optional_in=("test",), taken=columns.texts)
+    twice = next((name for name, times in Counter(columns.all).items() if times > 1), None)
+    if twice:
+        fix = "name every column once: the text, the label and the target are different ones"
+        raise Refusal(f"the column {twice!r} is named twice", texts.flag, fix)
     return columns
 
 
@@ -233,7 +241,7 @@ def _hold_out(
         return train, validation, len(validation)
     percentage = arguments.validation_split_percentage
     count = max(1, round(len(train) * percentage / 100))
-    column = table.columns.texts[0]
+    column = inner(table.columns.texts[0])
     is_text = not (table.columns.labels or table.columns.target) and 0 < percentage < 100
     if is_text and (table.source.runs_on or len(train) == 1) and borders.is_coarse(train, column, percentage, count):
         note(f"the rows are long: the last {percentage} % of the text, by characters, is held out for validation")

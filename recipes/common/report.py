@@ -131,9 +131,9 @@ class Record:
         facts |= {
             "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "seconds": round(time.time() - self.began, 1),
-            "text_columns": self.splits.texts,
+            "text_columns": [self.splits.columns.get(name, name) for name in self.splits.texts],
             "is_pair": self.splits.is_pair,
-            "target_column": self.splits.target,
+            "target_column": self.splits.columns.get(self.splits.target, self.splits.target),
             "task": self.task.tag,
             "shown": self.task.shown,
             "data": self.splits.read,

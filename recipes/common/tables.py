@@ -18,6 +18,10 @@ from recipes.common.sources import Source
 from recipes.common.spool import Spool
 
 NO_LABEL, LEFT_OUT = "no label", "not in --label_map"  # reasons to skip a row
+# The columns of the data sets and of predictions.jsonl that are not the user's, and what tokenizers write.
+OWN = {"row_id", "label", "labels", "prediction", "scores", "loss", "length", "width", "truncated"}
+OWN |= {"input_ids", "attention_mask", "token_type_ids", "special_tokens_mask", "position_ids", "decoder_input_ids"}
+OWN |= {"offset_mapping", "overflowing_tokens", "num_truncated_tokens", "overflow_to_sample_mapping"}
 TRACKED_ROWS = 1_000_000  # duplicates are looked for among so many rows: about 0.1 GB
 
 
@@ -36,7 +40,12 @@ class Chosen:
     @property
     def written(self) -> tuple[str, ...]:
         """The columns of the splits, but for the encoded labels."""
-        return tuple(name for name in ("row_id", *self.texts, self.target) if name)
+        return ("row_id", *(inner(name) for name in (*self.texts, self.target) if name))
+
+
+def inner(name: str) -> str:
+    """The user's column as the splits call it: as the user does, but for the names that are their own."""
+    return f"{name} (column)" if name in OWN else name
 
 
 @dataclass

@@ -201,6 +201,11 @@ class Trainer(ResumableTrainer):
             super()._set_signature_columns_if_needed()
             self._signature_columns += KEYS
 
+    def _remove_unused_columns(self, dataset: Any, description: str | None = None) -> Any:
+        """The data set without what the model does not take; a text is none of its inputs, whatever it is called."""
+        texts = [name for name, kind in dataset.features.items() if getattr(kind, "dtype", "").endswith("string")]
+        return super()._remove_unused_columns(dataset.remove_columns(texts), description)
+
     def create_model_card(self, *args: Any, **options: Any) -> None:
         """Nothing: the report writes README.md, and push_to_hub would replace it by an empty form."""
 
