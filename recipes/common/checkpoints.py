@@ -27,8 +27,11 @@ STATE |= {"best_model_checkpoint": (str, type(None)), "train_batch_size": PERHAP
 
 def no_states(folder: Path) -> str:
     """Why training cannot go on from an intact checkpoint, in words; empty where it can."""
-    alone = not any(folder.glob(PROCESS.format("*")))
-    return "it holds a model alone, as --save_only_model writes it" if alone else ""
+    if any(folder.glob(PROCESS.format("*"))):
+        return ""
+    if any(folder.glob("*.pt")):
+        return "it is plain Trainer's, whose states are pickles"
+    return "it holds a model alone, as --save_only_model writes it"
 
 
 def newest(output_dir: Path) -> Path | None:
@@ -90,7 +93,7 @@ def check_state(folder: Path, state: Any) -> None:
         wrong = [name for name, kinds in STATE.items() if not isinstance(getattr(state, name), kinds)]
         if wrong:
             raise TypeError(f"{wrong[0]} is a {type(getattr(state, wrong[0])).__name__}")
-        if state.global_step != step(folder):
+        if _is_numbered(folder) and state.global_step != step(folder):
             raise ValueError(f"global_step is {state.global_step}")
         for entry in state.log_history:
             if not isinstance(entry["step"], int) or not all(isinstance(value, NUMBER) for value in entry.values()):
@@ -130,7 +133,11 @@ def _size(number: float) -> str:
 
 def all_of(output_dir: Path) -> list[Path]:
     """All folders named checkpoint-N."""
-    return [path for path in output_dir.glob("checkpoint-*") if path.is_dir() and path.name[11:].isdigit()]
+    return [path for path in output_dir.glob("checkpoint-*") if path.is_dir() and _is_numbered(path)]
+
+
+def _is_numbered(folder: Path) -> bool:
+    return folder.name.startswith("checkpoint-") and folder.name[11:].isdigit()
 
 
 def step(folder: Path) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
+from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from recipes.common.labels import MISSING
@@ -88,7 +89,7 @@ def install(model: nn.Module, loss: TokenLoss, backend: str | None = None) -> He
     None where the model's output is no linear layer, or where it does more with the logits than the layer says (Gemma 2
     bounds them, Cohere scales them)."""
     model = model.get_base_model() if hasattr(model, "get_base_model") else model
-    if type(model.get_output_embeddings()) is not nn.Linear:
+    if not isinstance(model, PreTrainedModel) or type(model.get_output_embeddings()) is not nn.Linear:
         return None
     for body in BODIES:
         try:

@@ -300,7 +300,7 @@ def lost_weight(model: torch.nn.Module, missing: Iterable[str]) -> str:
     """The first weight that is missing in what a model was loaded from, or ""; a tied one came with another."""
     weights, missing = model.state_dict(), {*missing}
     loaded = {value.data_ptr() for name, value in weights.items() if name not in missing}
-    missing -= {*(model._keys_to_ignore_on_save or ())}
+    missing -= {*(getattr(model, "_keys_to_ignore_on_save", None) or ())}
     return next((name for name in sorted(missing) if weights[name].data_ptr() not in loaded), "")
 
 

@@ -188,19 +188,20 @@ def in_order(dataset: Any, arrays: Any) -> Any:
 
 def for_evaluation(dataset: Any, arguments: Any, answers: Any = None) -> EvaluationBatches | None:
     """Batches by length for TrainingArguments and, where texts are generated, the generation.Answers; None where the
-    lengths are not known."""
+    lengths are not known, and where predictions are to stay in batches."""
     lengths = lengths_of(dataset)
-    if lengths is None:
+    if lengths is None or not arguments.eval_do_concat_batches:
         return None
     written = 0 if answers is None else answers.limits(lengths)
     rows = arguments.eval_batch_size * (1 if answers is None else answers.together)
     return EvaluationBatches(lengths, rows, arguments.world_size, arguments.process_index, written)
 
 
-def for_training(dataset: Any, arguments: Any, tokens_per_batch: int | None = None) -> Shuffled | TokenBatches | None:
-    """The order that TrainingArguments ask for; None where it is Trainer's own affair (streams, other strategies)."""
-    if dataset is None:
-        return None
+def for_training(
+    dataset: Any, arguments: Any, tokens_per_batch: int | None = None, rows: int | None = None
+) -> Shuffled | TokenBatches | None:
+    """The order that TrainingArguments ask for, in batches of so many `rows` where it is not as many as they say; None
+    where it is Trainer's own affair (streams, other strategies)."""
     strategy = arguments.train_sampling_strategy
     lengths = lengths_of(dataset)
     seed = arguments.seed if arguments.data_seed is None else arguments.data_seed
@@ -213,7 +214,7 @@ def for_training(dataset: Any, arguments: Any, tokens_per_batch: int | None = No
         return TokenBatches(dataset, seed, widths, tokens_per_batch, accumulated, processes, arguments.process_index)
     if strategy not in ("random", "group_by_length") or not hasattr(dataset, "__len__"):
         return None
-    rows = arguments.train_batch_size
+    rows = rows or arguments.train_batch_size
     lengths = lengths if strategy == "group_by_length" else None
     return Shuffled(dataset, seed, lengths, rows * accumulated * processes, rows)
 

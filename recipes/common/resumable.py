@@ -10,9 +10,11 @@ from typing import Any
 
 import torch
 import transformers
-from accelerate.utils import load_fsdp_optimizer
+from accelerate.utils import broadcast_object_list, load_fsdp_optimizer
 from peft import PeftModel
+from safetensors.torch import save_model
 from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME, get_fsdp_ckpt_kwargs
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from recipes.common import changed_settings, checkpoints, manifests, places, sharding, signals, states, world
 from recipes.common.callbacks import EpochsOfStream, SaveLast
@@ -35,6 +37,7 @@ class ResumableTrainer(FiniteTrainer):
     changed: Mapping[str, Any] = {}  # the flags that are not those of the checkpoint to go on from, and what they were
     _settings: Sequence[dict[str, Any]] = ()  # of the optimizer, as the flags say them
     _staging: Path | None = None
+    _trial: Any = None  # of a search, which Trainer sets
     _random_from: str | None = None  # the checkpoint whose random state is still to be restored
     _resumed: Path | None = None  # the checkpoint whose place in the run is still to be taken up
     _saved_step = -1
@@ -48,28 +51,58 @@ class ResumableTrainer(FiniteTrainer):
         if isinstance(self.train_dataset, (Stream, Endless)):
             self.add_callback(EpochsOfStream(self._steps_of_pass()))
 
-    def train(self, resume_from_checkpoint: str | None = None, **options: Any) -> Any:
-        """Trains; a stream goes on at the position that the checkpoint holds, without reading all that came before."""
-        if resume_from_checkpoint:
-            self._go_on_from(Path(resume_from_checkpoint))
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **options: Any) -> Any:
+        """Trains; True goes on from the newest whole checkpoint in the output folder, a path from that one. A stream
+        goes on at the position that the checkpoint holds, without reading all that came before."""
+        for name in ("_random_from", "_resumed", "_saved_step", "_ended_early", "_pending"):  # of an earlier training
+            setattr(self, name, getattr(ResumableTrainer, name))
+        checkpoint = self._checkpoint(resume_from_checkpoint)
+        if checkpoint:
+            self._go_on_from(Path(checkpoint))
         if self.args.process_index:  # or all processes would drop out the same
             torch.manual_seed(self.args.seed + self.args.process_index)
         self._began = time.time()
         try:
             with signals.kept():
-                return super().train(resume_from_checkpoint, **options)
+                return super().train(checkpoint, *args, **options)
         except RuntimeError as error:
             if not world.lost_another(error):
                 raise
             where = f"process {self.args.process_index}, after step {self.state.global_step}"
             fix = "see what that process said; the same command goes on from the last checkpoint"
             raise TrainingFailed("another process ended or does not answer", where, fix) from None
+        finally:
+            self.is_in_train = False  # where Trainer did not come to its end
+
+    def _checkpoint(self, named: str | bool | None) -> str | None:
+        """The folder to go on from, or None; refuses what is no checkpoint of this class."""
+        if not named:
+            return None
+        if named is True:
+            return self._newest()
+        if not Path(named, TRAINER_STATE_NAME).is_file():
+            fix = "name a checkpoint-N folder, or say True: the newest whole one is found"
+            raise Refusal(f"Can't find a valid checkpoint at {named}", "resume_from_checkpoint", fix)
+        if why := checkpoints.no_states(Path(named)):
+            fix = "to go on from its weights, load the model from it and begin a new training"
+            raise Refusal(f"{named} cannot be resumed: {why}", "resume_from_checkpoint", fix)
+        return str(named)
+
+    def _newest(self) -> str:
+        output_dir = self.args.output_dir
+        found = [checkpoints.newest(Path(output_dir)) if self.is_world_process_zero() else None]
+        newest = broadcast_object_list(found)[0]
+        if newest is None:
+            what = f"No valid checkpoint found in output directory ({output_dir})"
+            raise Refusal(what, "resume_from_checkpoint", "leave it out to begin")
+        return str(newest)
 
     def _go_on_from(self, checkpoint: Path) -> None:
-        self._resumed, self._saved_step = checkpoint, checkpoints.step(checkpoint)
+        self._resumed = checkpoint
         with checkpoints.readable(checkpoint):
             state = transformers.TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
             checkpoints.check_state(checkpoint, state)
+            self._saved_step = state.global_step
             stop = state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"]
             self._ended_early = stop and state.global_step < state.max_steps
             if isinstance(self.train_dataset, Stream):
@@ -86,7 +119,8 @@ class ResumableTrainer(FiniteTrainer):
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """A weight that a checkpoint lacks would stay random: no matter for a warning."""
-        super()._issue_warnings_after_load(load_result)
+        if hasattr(self.model, "_keys_to_ignore_on_save"):  # a plain module of torch has no such list
+            super()._issue_warnings_after_load(load_result)
         lost = lost_weight(self.model, load_result.missing_keys)
         if lost:
             raise LookupError(f"it lacks the weight {lost}")
@@ -146,7 +180,7 @@ class ResumableTrainer(FiniteTrainer):
         resumed, self._resumed = self._resumed, None
         place = places.read(resumed, self.args.process_index, self.args.world_size)
         self.state.best_model_checkpoint = None  # a path that stands in a file
-        self._name_best(Path(self.args.output_dir))
+        self._name_best(self._run_dir(self._trial))
         self._tr_loss += place["loss"]
         self._total_loss_scalar, self._globalstep_last_logged = place["total_loss"], place["logged_step"]
         self._began -= place["seconds"]
@@ -154,7 +188,7 @@ class ResumableTrainer(FiniteTrainer):
             self.control.should_evaluate, self.control.should_save = True, place["pending"]["save"]
             self._load_rng_state(str(resumed))  # what is saved now holds it, too
             self._maybe_log_save_evaluate(
-                self._tr_loss, None, self.model_wrapped, None, self.state.epoch, None, self._began
+                self._tr_loss, None, self.model_wrapped, self._trial, self.state.epoch, None, self._began
             )
 
     def _maybe_log_save_evaluate(self, *args: Any, **options: Any) -> None:
@@ -163,7 +197,7 @@ class ResumableTrainer(FiniteTrainer):
             super()._maybe_log_save_evaluate(*args, **options)
         except signals.Stopped:
             self._pending = {"save": self.control.should_save}
-            self._save_checkpoint(self.model_wrapped, None)
+            self._save_checkpoint(self.model_wrapped, self._trial)
             raise
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
@@ -180,6 +214,15 @@ class ResumableTrainer(FiniteTrainer):
             self.check_metric(self.args.metric_for_best_model, metrics)
             raise
 
+    def _evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
+        """Trainer's, which steps a schedule that waits for a metric."""
+        try:
+            return super()._evaluate(*args, **options)
+        except KeyError as error:
+            if "`metric_for_best_model`" in str(error):
+                self.check_metric(self.args.metric_for_best_model, self.state.log_history[-1])
+            raise
+
     def check_metric(self, name: str, metrics: Iterable[str]) -> None:
         """Refuses a --metric_for_best_model that is none of the metrics of an evaluation."""
         known = dict.fromkeys(key.removeprefix("eval_") for key in metrics if not key.endswith(UNJUDGED))
@@ -191,7 +234,7 @@ class ResumableTrainer(FiniteTrainer):
         """Between two steps: where any process got a signal, all save and stop."""
         if signal := self._signal() if signal is None else signal:
             if self.state.global_step > max(self._saved_step, 0):
-                self._save_checkpoint(self.model_wrapped, None)
+                self._save_checkpoint(self.model_wrapped, self._trial)
             raise signals.Stopped(signal, self.state.global_step)
 
     def _signal(self) -> int:
@@ -203,6 +246,10 @@ class ResumableTrainer(FiniteTrainer):
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._staging) if self._staging else super()._get_output_dir(trial)
 
+    def _run_dir(self, trial: Any) -> Path:
+        """The folder of the checkpoints: each trial of a search has its own."""
+        return Path(super()._get_output_dir(trial))
+
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """Model and tokenizer; Trainer's own writes its arguments beside them, a pickle with the Hub token in clear."""
         writes, folder = self.args.should_save, Path(output_dir or self.args.output_dir)
@@ -211,9 +258,14 @@ class ResumableTrainer(FiniteTrainer):
         model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
         if self.is_fsdp_enabled:
             state_dict = sharding.tied(model, state_dict)
-        model.save_pretrained(folder, state_dict=state_dict, is_main_process=writes)
-        if writes and self.processing_class is not None:
-            self.processing_class.save_pretrained(folder)
+        if isinstance(model, (transformers.PreTrainedModel, PeftModel)):
+            model.save_pretrained(folder, state_dict=state_dict, is_main_process=writes)
+        elif writes:  # a plain module of torch, whose weights may be tied
+            folder.mkdir(parents=True, exist_ok=True)
+            save_model(model, str(folder / SAFE_WEIGHTS_NAME))
+        tokenizer = self.processing_class or getattr(self.data_collator, "tokenizer", None)
+        if writes and tokenizer is not None:
+            tokenizer.save_pretrained(folder)
         if writes and isinstance(model, PeftModel):
             save_base_configuration(model, folder / ADAPTED)
 
@@ -224,7 +276,7 @@ class ResumableTrainer(FiniteTrainer):
         renames of several ranks raced (transformers issues 27929 and 29839).
         """
         self._check_finite()
-        output_dir, name = Path(self.args.output_dir), f"checkpoint-{self.state.global_step}"
+        output_dir, name = self._run_dir(trial), f"checkpoint-{self.state.global_step}"
         self._staging = output_dir / f"{checkpoints.STAGING}{self.state.global_step}"
         try:
             with checkpoints.room(self._staging, self.checkpoint_bytes):
@@ -330,7 +382,7 @@ class ResumableTrainer(FiniteTrainer):
     @property
     def rows_a_step(self) -> int:
         """Rows (with --tokens_per_batch: batches) of one optimizer step, over all processes."""
-        rows = 1 if isinstance(self.order, TokenBatches) else self.args.train_batch_size
+        rows = 1 if isinstance(self.order, TokenBatches) else self._train_batch_size
         return rows * self.args.gradient_accumulation_steps * self.args.world_size
 
     def _steps_of_pass(self) -> Fraction | None:

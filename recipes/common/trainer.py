@@ -2,14 +2,14 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
 import torch
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer_callback import ProgressCallback
-from transformers.trainer_pt_utils import BatchRebalanceSampler
+from transformers.trainer_pt_utils import BatchRebalanceSampler, nested_detach
 from transformers.trainer_utils import EvalPrediction, PredictionOutput
 
 from recipes.common import heads, kernels, layers, losses, services, sharding, signals, states
@@ -27,8 +27,11 @@ KEYS = ["row", "epoch", "context"]  # what collators read beside the model's own
 class Trainer(ResumableTrainer):
     """transformers.Trainer with the defaults a run should be able to rely on."""
 
+    _built = False  # whether __init__ has come to its end
+    _made_for: tuple | None = None  # what `order` was made for: data set, rows of a batch, batches of a step, seeds
+    _as_ordered = True  # whether the training's batches come from a loader that was made here, not by a subclass
     _evaluated: Any = None
-    _encoded: torch.Tensor | None = None  # what the encoder made of the last batch that was evaluated
+    _kept_for: Any = None  # the data set for which workers are kept
 
     def __init__(
         self, *arguments: Any, tokens_per_batch: int | None = None, answers: Answers | None = None, **options: Any
@@ -38,35 +41,59 @@ class Trainer(ResumableTrainer):
         if isinstance(options.get("train_dataset"), Endless):  # accelerate would join batches of different lengths
             options["args"].accelerator_config.dispatch_batches = False
         super().__init__(*arguments, **options)
-        if self.args.gradient_checkpointing and not self.model.supports_gradient_checkpointing:
-            what = f"{type(self.model).__name__} cannot compute its activations again"
-            raise Refusal(what, "--gradient_checkpointing", "leave it out, or choose another architecture")
-        if self.args.world_size > 1:
-            layers.keep_all(self.model)
-        self.order = for_training(self.train_dataset, self.args, tokens_per_batch)
+        self._loss, self._tokens_per_batch = self.compute_loss_func, tokens_per_batch
+        self._make_ready(self.model)
+        if self.train_dataset is not None:
+            self._order_rows(self.train_dataset)
         self.answers = answers if getattr(self.args, "predict_with_generate", False) else None
-        self._loss = self.compute_loss_func
-        scored = isinstance(self._loss, losses.TokenLoss)
-        backend = None
-        if self.args.torch_compile:
-            backend = self.args.torch_compile_backend
-            layers.leave_out_needless_masks(self.model)
         self.data_collator = never_empty(self.data_collator, self.processing_class)
         if self.args.label_names is None and "labels" in self.label_names:
             self.label_names = ["labels"]  # LUKE has entity_labels as well, which no recipe has
-        self._head = heads.install(self.model, self._loss, backend) if scored else None
-        if self._loss is not None and losses.has_routers(self.model):
-            self.compute_loss_func = losses.WithRouters(self._loss, self.model)
         if self.answers is not None and self._head is None:
             self.answers.together = 1  # the logits of one batch are enough
         if self.preprocess_logits_for_metrics is not None:
             self.args.prediction_loss_only = False  # sums of tokens are as small as the loss, and they are right
         if self.compute_metrics is not None:
             self.compute_metrics = partial(self._score, self.compute_metrics)
-        if self.pop_callback(ProgressCallback):
+        callbacks = self.callback_handler.callbacks
+        if bar := next((one for one in callbacks if type(one) is ProgressCallback), None):  # a user's own one stays
+            self.remove_callback(bar)
             self.add_callback(Progress)
         self.add_callback(LossLeaps)
         outlive_reports(self.callback_handler.callbacks)
+        self._built = True
+
+    def _make_ready(self, model: torch.nn.Module) -> None:
+        """What a model needs before it is trained: the head that computes what counts, and layers that fit the run."""
+        able = getattr(model, "supports_gradient_checkpointing", hasattr(model, "gradient_checkpointing_enable"))
+        if self.args.gradient_checkpointing and not able:
+            what = f"{type(model).__name__} cannot compute its activations again"
+            raise Refusal(what, "--gradient_checkpointing", "leave it out, or choose another architecture")
+        if self.args.world_size > 1:
+            layers.keep_all(model)
+        backend = None
+        if self.args.torch_compile:
+            backend = self.args.torch_compile_backend
+            layers.leave_out_needless_masks(model)
+        scored = isinstance(self._loss, losses.TokenLoss)
+        self._head = heads.install(model, self._loss, backend) if scored else None
+        if self._loss is not None and losses.has_routers(model):
+            self.compute_loss_func = losses.WithRouters(self._loss, model)
+
+    def call_model_init(self, trial: Any = None) -> torch.nn.Module:
+        """The model that `model_init` makes for a training; each is made ready as the first was."""
+        model = super().call_model_init(trial)
+        if self._built:
+            self._make_ready(model)
+        return model
+
+    def _order_rows(self, dataset: Any) -> None:
+        """Sets the order in which rows are trained on, anew where data set, batch or seed are others than before."""
+        batch = (self._train_batch_size, self.args.gradient_accumulation_steps)
+        made_for = (id(dataset), *batch, self.args.seed, self.args.data_seed)
+        if self._made_for != made_for:
+            self.order = for_training(dataset, self.args, self._tokens_per_batch, self._train_batch_size)
+            self._made_for = made_for
 
     def create_accelerator_and_postprocess(self) -> None:
         """Trainer's accelerator, and with it whether FSDP shares the model out."""
@@ -80,11 +107,15 @@ class Trainer(ResumableTrainer):
             self.order.set_epoch(options["epoch"])
         super()._run_epoch(**options)
 
-    def _prepare_for_training(self, *args: Any) -> Any:
+    def _prepare_for_training(self, max_steps: int, train_dataloader: Any, *args: Any) -> Any:
+        self._as_ordered = hasattr(train_dataloader, "order")
         if not self.is_fsdp_enabled:
-            return super()._prepare_for_training(*args)
+            return super()._prepare_for_training(max_steps, train_dataloader, *args)
         with sharding.laid_out(self.model, self.accelerator.state.fsdp_plugin):
-            return super()._prepare_for_training(*args)
+            return super()._prepare_for_training(max_steps, train_dataloader, *args)
+
+    def _rows_of_step(self, step: int) -> list[int]:
+        return super()._rows_of_step(step) if self._as_ordered else []
 
     def create_optimizer(self, *args: Any, **options: Any) -> Any:
         """The optimizer, which may look for modules that the model does not have."""
@@ -101,15 +132,21 @@ class Trainer(ResumableTrainer):
         return super().get_batch_samples(map(self._each_row_once, batches), *args)
 
     def _each_row_once(self, batch: dict[str, Any]) -> dict[str, Any]:
-        filled = hasattr(self.train_dataset, "__len__") and not isinstance(self.order, TokenBatches)
-        if filled and self.accelerator.gradient_state.end_of_dataloader:
-            rows, processes, rank = self.args.train_batch_size, self.args.world_size, self.args.process_index
+        processes, rank = self.args.world_size, self.args.process_index
+        filled = processes > 1 and hasattr(self.train_dataset, "__len__") and not self.args.dataloader_drop_last
+        if filled and self._in_rows() and self.accelerator.gradient_state.end_of_dataloader:
+            rows = self._train_batch_size
             unlabel_repeats(batch, len(self.train_dataset) % (rows * processes), rows * rank)
         return batch
 
+    def _in_rows(self) -> bool:
+        """Whether each batch but the last has as many rows as was asked for: not those of another loader."""
+        return self._as_ordered and not isinstance(self.order, TokenBatches)
+
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | None:
         """The labels that count in the whole step, over all processes; Trainer counts ratings that are missing, too."""
-        if self.compute_loss_func is None or not batch_samples or not self.args.average_tokens_across_devices:
+        labelled = bool(batch_samples) and "labels" in batch_samples[0]
+        if self.compute_loss_func is None or not labelled or not self.args.average_tokens_across_devices:
             self._stop_here()
             return super()._get_num_items_in_batch(batch_samples, device)
         number = torch.stack([losses.count(batch["labels"]) for batch in batch_samples]).sum()
@@ -137,9 +174,7 @@ class Trainer(ResumableTrainer):
             inputs = {**inputs, **self.compute_loss_func.asks_for}
         scored = self._head is not None and "labels" in inputs
         with self._head.predicting(inputs["labels"]) if scored else nullcontext():
-            output = super().compute_loss(model, inputs, *args, **options)
-        self._encoded = output[1].get("encoder_last_hidden_state") if isinstance(output, tuple) else None
-        return output
+            return super().compute_loss(model, inputs, *args, **options)
 
     def _with_decoder_inputs(self, inputs: dict) -> dict:
         """Of a masked model with a decoder (BART) the labels, shifted, are what its decoder reads: it shifts what it is
@@ -151,19 +186,34 @@ class Trainer(ResumableTrainer):
         return {**inputs, "decoder_input_ids": shift(labels=never_unanswered(inputs["labels"], self.model.config))}
 
     def evaluate(self, eval_dataset: Any = None, *args: Any, **options: Any) -> dict[str, float]:
-        """The metrics, which see the predictions in the order of the data set; random generators stay as they are."""
+        """The metrics, which see the predictions in the order of the data set; random generators stay as they are.
+
+        A dict of data sets is evaluated one by one, as Trainer does: `eval_NAME_loss`, …
+        """
         self._look_at_norm()
-        self._evaluated = self.eval_dataset if eval_dataset is None else eval_dataset
+        chosen = self.eval_dataset if eval_dataset is None else eval_dataset
+        if isinstance(chosen, dict):
+            return super().evaluate(eval_dataset, *args, **options)
+        self._evaluated = self.eval_dataset[chosen] if isinstance(chosen, str) else chosen
         if self.is_in_train and self.answers is not None:
-            self._evaluated = self.answers.sample(self._evaluated)
+            self._evaluated = eval_dataset = self.answers.sample(self._evaluated)
         with states.randomness_kept():
-            return super().evaluate(self._evaluated, *args, **options)
+            return super().evaluate(eval_dataset, *args, **options)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        """Trainer's; persistent workers are kept for the data set that they read, and not given another one's place."""
+        if not isinstance(eval_dataset, str):
+            wanted = self.eval_dataset if eval_dataset is None else eval_dataset
+            if wanted is not self._kept_for:
+                getattr(self, "_eval_dataloaders", {}).pop("eval", None)
+            self._kept_for = wanted
+        return super().get_eval_dataloader(eval_dataset)
 
     def predict(self, test_dataset: Any, *args: Any, **options: Any) -> PredictionOutput:
         """Predictions in the order of the data set, although the rows run through the model sorted by length."""
         self._evaluated = test_dataset
         output = super().predict(test_dataset, *args, **options)
-        predictions, labels = in_order(self._evaluated, (output.predictions, output.label_ids))
+        predictions, labels = self._restored((output.predictions, output.label_ids))
         return PredictionOutput(predictions, labels, output.metrics)
 
     def prediction_step(self, model: Any, inputs: dict, prediction_loss_only: bool, ignore_keys: Any = None) -> Any:
@@ -183,18 +233,34 @@ class Trainer(ResumableTrainer):
             return torch.stack(losses).mean(), (torch.cat(logits), generated), inputs["labels"]
 
     def _score_batch(self, model: Any, inputs: dict, prediction_loss_only: bool, ignore_keys: Any) -> tuple:
-        self._encoded = None
-        if ignore_keys is None:
-            config = getattr(self.model, "config", None)
-            ignore_keys = getattr(config, "keys_to_ignore_at_inference", ["past_key_values"])
-        ignore_keys = [*ignore_keys, *losses.ROUTERS]  # which stand before the logits
-        loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
-        return loss, logits[0] if isinstance(logits, tuple) else logits, labels, self._encoded
+        """Loss, logits, labels and what the encoder made of the texts.
 
-    def _score(self, compute_metrics: Any, prediction: EvalPrediction) -> dict[str, float]:
-        """Metrics get the rows in order, and as `inputs` the data set: its texts are the references."""
-        ordered = in_order(self._evaluated, (prediction.predictions, prediction.label_ids))
-        return compute_metrics(EvalPrediction(*ordered, inputs=self._evaluated))
+        Of named outputs the logits alone are predictions: a model may return states or its router's loss beside them.
+        Outputs without names stay as they are.
+        """
+        with _outputs_of(model) as found:
+            loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        named = found[-1] if found and isinstance(found[-1], dict) else {}
+        if logits is not None and "logits" in named and "logits" not in (ignore_keys or ()):
+            logits = nested_detach(named["logits"])
+        return loss, logits, labels, named.get("encoder_last_hidden_state")
+
+    def _score(self, compute_metrics: Any, prediction: EvalPrediction, **options: Any) -> dict[str, float]:
+        """Metrics get the rows in order, and as `inputs` the data set: its texts are the references. With
+        --batch_eval_metrics they get batch by batch, as it was computed, and with --include_for_metrics what they ask
+        for."""
+        if self.args.batch_eval_metrics:
+            return compute_metrics(prediction, **options)
+        ordered = self._restored((prediction.predictions, prediction.label_ids))
+        found = EvalPrediction(*ordered, inputs=self._restored(prediction.inputs), losses=prediction.losses)
+        if found.inputs is None:
+            found.inputs = self._evaluated  # here: `logits, labels = prediction` goes on to work
+        return compute_metrics(found)
+
+    def _restored(self, arrays: Any) -> Any:
+        """Arrays of rows in the order of the data set, where the last evaluation's loader took them by length."""
+        order = getattr(self.callback_handler.eval_dataloader, "order", None)
+        return arrays if order is None else in_order(self._evaluated, arrays)
 
     def _set_signature_columns_if_needed(self) -> None:
         if self._signature_columns is None:
@@ -216,6 +282,8 @@ class Trainer(ResumableTrainer):
         Decided here, because Trainer drops the length column before it asks for a sampler, and because its own
         sampler for group_by_length would draw a random order.
         """
+        if is_training:
+            self._order_rows(dataset)
         order = self.order if is_training else for_evaluation(dataset, self.args, self.answers)
         if order is not None:
             options["sampler_fn"] = lambda _: order
@@ -223,8 +291,21 @@ class Trainer(ResumableTrainer):
         if isinstance(order, BatchRebalanceSampler) and self.args.world_size > 1:
             sampler = loader.batch_sampler  # accelerate's, which must not take batches of different sizes apart
             sampler.batch_size, sampler.even_batches = None, False
-        inner = loader.base_dataloader
+        inner = getattr(loader, "base_dataloader", loader)
         inner.generator = torch.Generator()  # or each pass would draw from the model's random numbers
-        if inner.num_workers and sys.platform == "linux":
+        chosen = self.args.dataloader_multiprocessing_context
+        if inner.num_workers and not chosen and sys.platform == "linux":
             inner.multiprocessing_context = signals.workers()
+        loader.order = order
         return loader
+
+
+@contextmanager
+def _outputs_of(model: torch.nn.Module) -> Iterator[list]:
+    """Within it the outputs of the model's forward passes are collected."""
+    found = []
+    handle = model.register_forward_hook(lambda model, inputs, output: found.append(output))
+    try:
+        yield found
+    finally:
+        handle.remove()
