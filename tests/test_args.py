@@ -248,8 +248,27 @@ def test_a_flag_may_be_written_in_these_ways(argv, name, value, parse):
     ],
 )
 def test_a_flag_given_twice_is_refused_however_it_is_written(argv, parse):
-    with pytest.raises(Refusal, match="given twice"):
+    with pytest.raises(Refusal, match=r"given twice: (1|1\.0|a) and (2|2\.0|b)\n"):
         parse(*argv)
+
+
+@pytest.mark.parametrize(
+    ("twice", "once"),
+    [
+        ("--seed 1 --seed=1", "--seed 1"),
+        ("--learning-rate 1e-3 --learning_rate 0.001", "--learning_rate 0.001"),
+        ("--text_column_name a --text_column_names a", "--text_column_names a"),
+        ("--class_names a b --class_names a b", "--class_names a b"),
+        ("--do_train --do_train true", "--do_train"),
+    ],
+)
+def test_a_flag_given_twice_with_one_value_is_that_value(twice, once, parse):
+    assert parse(*twice.split()) == parse(*once.split())
+
+
+def test_secrets_that_differ_are_not_shown(parse):
+    with pytest.raises(Refusal, match="hub_token is given twice\n"):
+        parse("--hub_token", "hf_one", "--hub_token", "hf_two")
 
 
 # Every flag of Hugging Face's run_classification.py beside TrainingArguments, with a value of its type.

@@ -299,12 +299,17 @@ def _parse_command_line(parser: "HfArgumentParser", argv: list[str]) -> dict[str
 
 
 class _Once(argparse.Namespace):
-    """Holds each flag once, however it was spelt."""
+    """Holds one value a flag, however it was spelt."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name != "config" and hasattr(self, name):
-            raise Refusal(f"--{name} is given twice", "the command line", "keep one of the two")
+        if name != "config" and hasattr(self, name) and getattr(self, name) != value:
+            values = "" if name in SECRETS else f": {_said(getattr(self, name))} and {_said(value)}"
+            raise Refusal(f"--{name} is given twice{values}", "the command line", "keep one of the two")
         super().__setattr__(name, value)
+
+
+def _said(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _names(parser: "HfArgumentParser") -> set[str]:
