@@ -21,7 +21,7 @@ STEPS += ["--logging_steps", "1"]
 def is_complete(recipe, *flags):
     """Whether a command finds that its run is complete."""
     try:
-        recipe.main(merged(*flags))
+        recipe.main.__wrapped__(merged(*flags))
     except SystemExit as ended:
         return ended.code == 0
     return False

@@ -34,6 +34,7 @@ class Arguments(args.PackingArguments, args.Arguments):
     eval_stride: int = setting(0, "Evaluate in overlapping blocks, each moved by so many tokens (0: no overlap).")
 
 
+@training.recipe
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Trains as the flags say; the metrics."""
     arguments, training_arguments = training.start(Arguments, __file__, argv)

@@ -267,6 +267,18 @@ def begin(run: Run, overwrite: bool) -> None:
     write_json(folder / "run.json", facts)
 
 
+def unlock() -> None:
+    """Lets other processes into the folders of this one's runs, which are over."""
+    while _locks:
+        _locks.pop().close()
+
+
+def scores(folder: Path) -> dict[str, float]:
+    """The metrics of the run in this folder; none where nobody wrote them."""
+    path = folder / "all_results.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
 def earlier(output_dir: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """The flags (run.yaml) and facts (run.json) of the run that began in this folder; None where there was none."""
     try:

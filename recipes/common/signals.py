@@ -5,11 +5,13 @@ import ctypes
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.context import BaseContext
 from types import FrameType
+from typing import Any
 
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)]
 SIGNAL_OF_DEATH = 1  # PR_SET_PDEATHSIG (linux/prctl.h)
@@ -19,6 +21,7 @@ _received: signal.Signals | None = None
 _at = 0.0
 _kept = False
 _alone = False
+_before: dict[int, Any] = {}  # what signals did before the run
 
 
 class Stopped(BaseException):
@@ -35,11 +38,19 @@ class Stopped(BaseException):
 
 
 def listen() -> None:
-    """From now on SIGTERM, SIGINT and SIGUSR1 stop this process as this module says; a second one ends it at once."""
+    """From now on SIGTERM, SIGINT and SIGUSR1 stop this process as this module says; a second one ends it at once.
+
+    In another thread than the main one they stay the affair of the program that began it (Gradio, Ray): Python lets
+    only the main thread say what signals do.
+    """
     global _process, _received
     _process, _received = os.getpid(), None
+    if threading.current_thread() is not threading.main_thread():
+        return
     for number in SIGNALS:
-        signal.signal(number, _on_signal)
+        before = signal.signal(number, _on_signal)
+        if before is not _on_signal:
+            _before[number] = before
 
 
 def alone() -> None:
@@ -54,8 +65,14 @@ def leave() -> None:
     global _received
     _received = None
     for number in SIGNALS:
-        usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-        signal.signal(number, signal.SIG_IGN if _alone else usual)
+        if signal.getsignal(number) is _on_signal and threading.current_thread() is threading.main_thread():
+            signal.signal(number, signal.SIG_IGN if _alone else _before.get(number) or signal.SIG_DFL)
+
+
+def restore() -> None:
+    """As `leave`, where the process goes on; where it ends with the run, signals that come meanwhile still count."""
+    if not _alone:
+        leave()
 
 
 @contextmanager

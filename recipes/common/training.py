@@ -5,6 +5,8 @@ import os
 import shlex
 import sys
 import warnings
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,42 @@ from recipes.common.data import Splits
 from recipes.common.errors import COMPLETE, Refusal, TrainingFailed, is_main_process, note
 from recipes.common.metrics import also_compute
 from recipes.common.precedence import HEADLINE
+from recipes.common.process import command_line, kept
 from recipes.common.report import Record
 from recipes.common.run_identity import Run
 from recipes.common.tasks import Task
 from recipes.common.tokens import Tokens
 from recipes.common.trainer import Trainer
 
+Main = Callable[[list[str] | None], dict[str, float]]
 FEW = 8  # rows whose evaluation tells which metrics there are
+
+
+class Complete(SystemExit):
+    """Ends a run of which nothing is left to do, with the metrics that it had."""
+
+    def __init__(self, output_dir: Path):
+        super().__init__(COMPLETE)
+        self.metrics = run_record.scores(output_dir)
+
+
+def recipe(main: Main) -> Main:
+    """A recipe's `main`, which returns the metrics of a run that is complete already, too, and leaves the process as it
+    found it: a notebook, Gradio or Ray goes on."""
+
+    @wraps(main)
+    def whole(argv: list[str] | None = None) -> dict[str, float]:
+        with kept():
+            try:
+                return main(command_line() if argv is None else argv)
+            except SystemExit as ended:  # also where --help or --prepare_only was all
+                if ended.code:
+                    raise
+                return getattr(ended, "metrics", {})
+            finally:
+                run_record.unlock()
+
+    return whole
 
 
 def start(arguments_class: type, recipe: str, argv: list[str] | None = None) -> tuple[Any, Any]:
@@ -45,7 +76,7 @@ def start(arguments_class: type, recipe: str, argv: list[str] | None = None) -> 
     arguments.run = Run(args.to_dict(arguments, training_arguments, recipe), shlex.join(command), Path(recipe))
     complete = is_main_process() and run_record.claim(arguments.run, training_arguments, arguments)
     if world.exchange(complete)[0]:
-        sys.exit(COMPLETE)
+        raise Complete(arguments.run.output_dir)
     return arguments, training_arguments
 
 

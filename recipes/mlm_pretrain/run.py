@@ -35,6 +35,7 @@ class Arguments(args.PackingArguments, args.Arguments):
     whole_word_mask: bool = setting(False, "Mask all pieces of a word together.")
 
 
+@training.recipe
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Trains as the flags say; the metrics."""
     arguments, training_arguments = training.start(Arguments, __file__, argv)

@@ -47,6 +47,7 @@ class Arguments(args.LabelArguments, args.PaddingArguments, args.Arguments):
             self.dataset_name, self.dataset_config_name = "nyu-mll/glue", self.task_name.lower()
 
 
+@training.recipe
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Trains as the flags say; the metrics."""
     arguments, training_arguments = training.start(Arguments, __file__, argv)

@@ -35,8 +35,7 @@ from recipes.common.args import OPTIONAL, setting
 from recipes.common.collators import Pairs
 from recipes.common.trainer import Trainer
 
-# The columns of well-known data sets.
-TEXTS = ["document", "article", "text", "dialogue", "content", "source", "Articles"]
+TEXTS = ["document", "article", "text", "dialogue", "content", "source", "Articles"]  # of well-known data sets
 SUMMARIES = ["summary", "highlights", "target", "title", "abstract", "Summaries"]
 
 
@@ -50,6 +49,7 @@ class Arguments(args.GenerationArguments, args.Arguments):
     resize_position_embeddings: bool | None = setting(None, "Give the model positions it lacks.", **OPTIONAL)
 
 
+@training.recipe
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Trains as the flags say; the metrics."""
     arguments, training_arguments = training.start(Arguments, __file__, argv)

@@ -44,6 +44,7 @@ class Arguments(args.GenerationArguments, args.Arguments):
     target_lang: str | None = setting(None, "Language to translate into.")
 
 
+@training.recipe
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Trains as the flags say; the metrics."""
     arguments, training_arguments = training.start(Arguments, __file__, argv)
