@@ -120,10 +120,12 @@ def test_rows_of_a_process_that_was_killed_are_written_over(tmp_path):
     assert (tmp_path / "x.jsonl").read_text() == '{"text": "a"}\n'
 
 
-def test_two_processes_do_not_write_the_same_rows(tmp_path):
+@pytest.mark.parametrize("rows", [0, 1])
+def test_two_processes_do_not_write_the_same_rows(rows, tmp_path):
     with files.rows_to(tmp_path / "x.jsonl") as put:
-        put({"text": "a"})
+        for _ in range(rows):
+            put({"text": "a"})
         with pytest.raises(Refusal, match="another process writes"), files.rows_to(tmp_path / "x.jsonl"):
             pass
         put({"text": "b"})
-    assert (tmp_path / "x.jsonl").read_text() == '{"text": "a"}\n{"text": "b"}\n'
+    assert (tmp_path / "x.jsonl").read_text() == '{"text": "a"}\n' * rows + '{"text": "b"}\n'

@@ -54,7 +54,7 @@ def main() -> None:
     """Prints the floor of the two files named on the command line."""
     if len(sys.argv) != 3:
         raise errors.Refusal("two files are needed", "the command line", "python tools/floor.py TRAIN TEST")
-    train, test = files.expand(sys.argv[1:], "the command line")
+    train, test = (files.one(Path(name), "the command line") for name in sys.argv[1:])
     print(f"TF-IDF + logistic regression: accuracy {floor(train, test):.4f} on {test}")
 
 

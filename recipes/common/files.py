@@ -284,16 +284,19 @@ def rows_to(path: Path | None, read: Path | None = None) -> Iterator[Callable[[R
         part.touch()
     except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
         raise Refusal(f"cannot write: {error.strerror}", f"--output {path}", "name another file") from None
-    try:
-        with part.open("a", encoding="utf-8", buffering=1) as stream:
-            _keep_others_out(stream, path)
-            stream.truncate(0)  # rows of a process that was killed
+    with part.open("a", encoding="utf-8", buffering=1) as stream:
+        _keep_others_out(stream, path)
+        stream.truncate(0)  # rows of a process that was killed
+        try:
             yield lambda row: stream.write(json.dumps(row, ensure_ascii=False) + "\n")
             stream.flush()
-            part.replace(path)
-    finally:
-        if part.exists() and not part.stat().st_size:
-            part.unlink()
+            if fcntl:  # while it is locked
+                part.replace(path)
+        finally:
+            if fcntl and part.exists() and not part.stat().st_size:
+                part.unlink()
+    if not fcntl:  # Windows renames no open file
+        part.replace(path)
 
 
 def _keep_others_out(stream: IO, path: Path) -> None:

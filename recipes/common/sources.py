@@ -244,7 +244,7 @@ def _check_unpacks(path: Path) -> None:
     if packing == "gzip":
         files.check_ratio(path)
     elif packing and packing != "tar":  # those are read as they are
-        raise Refusal(f"the file is packed as {packing}", str(path), "unpack it, or pack it with gzip")
+        raise Refusal(f"the file is packed as {packing}", str(path), "unpack it, or name it by --train_file")
 
 
 def _class_features(split: Any) -> dict[str, list[str]]:
