@@ -188,7 +188,7 @@ def test_a_quote_that_never_closes_costs_no_row_silently(tmp_path):
 
 REFUSED = {
     "several lists": ("x.json", json.dumps({"a": ROWS, "b": ROWS}), "several lists: a, b"),
-    "a list in a file of lines": ("x.jsonl", json.dumps(ROWS), "rename it: x.json"),
+    "a list in a file of lines": ("x.jsonl", json.dumps(ROWS), "its ending is .json"),
     "two files in an archive": ("x.zip", zipped({"train.csv": table(","), "test.csv": table(",")}), "unzip x.zip"),
     "an archive of nothing": ("x.zip", zipped({}), "unzip x.zip"),
     "a plain file called gz": ("x.csv.gz", table(","), "rename it to x.csv"),

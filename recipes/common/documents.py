@@ -19,8 +19,8 @@ def rows_of_lines(lines: Iterator[str], path: Path) -> Iterator[tuple[int, Row]]
     for number, line in enumerate(lines, 1):
         if line.strip():
             if number == 1 and line.lstrip().startswith("["):
-                fix = f"rename it: {path.name.replace('.jsonl', '.json')}"
-                raise Refusal("this is one JSON list, not an object a line", f"{path}:1", fix)
+                what = "this is one JSON list, not an object a line"
+                raise Refusal(what, f"{path}:1", "rename the file: its ending is .json")
             yield number, _object(_parse(line, path, number), f"{path}:{number}")
 
 
