@@ -41,8 +41,8 @@ def run(settings: Settings) -> None:
         model = Continuer(settings.folder, settings.trust_remote_code)
         options = {name: value for name, value in settings.model.items() if value or name not in ZERO_IS_UNSET}
         if settings.forbidden_words:
-            path = files.one(settings.forbidden_words, "--forbidden_words")
-            options["bad_words_ids"] = model.forbidden(path) or None
+            path = files.one(settings.forbidden_words, "--forbidden_words", settings.encoding)
+            options["bad_words_ids"] = model.forbidden(path, settings.encoding) or None
         for prompt in prompts:
             model.check(prompt, options)
         set_seed(settings.seed)

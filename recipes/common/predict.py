@@ -230,9 +230,9 @@ class Continuer(Folder):
     def _ids(self, prompt: str) -> list[int]:
         return self.tokenizer(prompt, add_special_tokens=False)["input_ids"] or [end_of_text(self.tokenizer)]
 
-    def forbidden(self, path: Path) -> list[list[int]]:
+    def forbidden(self, path: Path, encoding: str = "") -> list[list[int]]:
         """Token ids of the words of a file, one a line, as they stand at a text's begin and after a space."""
-        words = [row["text"].strip() for _, row in files.read(path) if row["text"].strip()]
+        words = [row["text"].strip() for _, row in files.read(path, files.Options(encoding)) if row["text"].strip()]
         forms = [form for word in words for form in (word, f" {word}")]
         found = [self.tokenizer(form, add_special_tokens=False)["input_ids"] for form in forms]
         return [list(ids) for ids in dict.fromkeys(map(tuple, found)) if ids]
