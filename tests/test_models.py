@@ -18,7 +18,7 @@ from transformers import (
     BertConfig,
 )
 
-from recipes.common import models
+from recipes.common import adapters, models
 from recipes.common.args import Arguments
 from recipes.common.errors import Refusal
 from recipes.common.models import parameters
@@ -402,7 +402,7 @@ def test_adapters_take_along_what_the_checkpoint_lacks(model_type, tmp_path):
     tokenizer.save_pretrained(tmp_path / "base")
     adapted = load(tmp_path / "base", lora_rank=2).eval()
     adapted.save_pretrained(tmp_path / "lora")
-    models.save_base_configuration(adapted, tmp_path / "lora/config")
+    adapters.save_base_configuration(adapted, tmp_path / "lora/config")
     tokenizer.save_pretrained(tmp_path / "lora")
     ids = torch.tensor([[5, 6, 7, 8]])
     for seed in (1, 2):

@@ -12,6 +12,7 @@ from accelerate.utils import DistributedType
 from torch.distributed.tensor import DTensor
 
 from recipes.common.errors import TrainingFailed
+from recipes.common.weights import is_finite
 
 FILE = "not_finite.json"
 LOGGED = ("loss", "grad_norm", "eval_loss", "train_loss")
@@ -43,13 +44,7 @@ class Norm:
 
 def weights(model: torch.nn.Module, device: torch.device) -> torch.Tensor:
     """Whether every weight that this process holds is finite, as a bool on the device."""
-    return torch.stack([_own(weight).isfinite().all().to(device) for weight in model.parameters()]).all()
-
-
-def _own(weight: torch.Tensor) -> torch.Tensor:
-    """The part of a weight that this process holds: under ZeRO-3 and FSDP others hold the rest."""
-    part = getattr(weight, "ds_tensor", weight)
-    return part.to_local() if isinstance(part, DTensor) else part
+    return torch.stack([is_finite(weight).to(device) for weight in model.parameters()]).all()
 
 
 def failure(name: str, value: float | str, step: int, rows: list[int], folder: Path | None) -> TrainingFailed:

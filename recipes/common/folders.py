@@ -2,11 +2,13 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.utils import logging
 
 from recipes.common.errors import Refusal, did_you_mean, disk_error, reason
 
@@ -44,17 +46,34 @@ def load(auto_class: Any, name: str, flag: str, trust_remote_code: bool, **optio
     if "/" in str(getattr(config, "_attn_implementation", "")) and not trust_remote_code:
         what = f"{name} wants to run a kernel of the Hub: {config._attn_implementation}"
         raise Refusal(what, flag, "leave attn_implementation out of its config.json")
+    checks_weights = options.get("output_loading_info")  # whoever asks for the list of missing weights looks at it
     try:
-        return auto_class.from_pretrained(name, trust_remote_code=trust_remote_code, **options)
+        with without_report() if checks_weights else nullcontext():
+            return auto_class.from_pretrained(name, trust_remote_code=trust_remote_code, **options)
     except Exception as error:  # each library raises its own for a missing or damaged file
         if isinstance(error, torch.OutOfMemoryError) or disk_error(error):
             raise
         if isinstance(error, RuntimeError) and "mismatch" in str(error):
             what = f"the checkpoint {name} does not fit this task's sizes"
             raise Refusal(what, flag, "a new head: --ignore_mismatched_sizes; otherwise another checkpoint") from None
+        if isinstance(error, RuntimeError) and "automatic conversion of the weights" in str(error):
+            what = f"{name} lacks weights of the model: some of those that transformers joins to one"
+            raise Refusal(what, flag, "copy or download it again") from None
         fix = "check the name or path and the network; a folder needs config.json, weights and tokenizer files"
         missing = "" if Path(name).is_dir() else _near(Path(name))
         raise Refusal(f"cannot load {name}: {reason(error)}", flag, missing or fix) from None
+
+
+@contextmanager
+def without_report() -> Iterator[None]:
+    """Within it transformers shows no table of weights that are missing or left over, which alarms where all is well:
+    the body of another task, a head that comes with adapters."""
+    level = logging.get_verbosity()
+    logging.set_verbosity(max(level, logging.ERROR))
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
 
 
 def check(folder: Path, flag: str) -> None:

@@ -1,7 +1,6 @@
 """Tokenizer and model: from a checkpoint, or trained on the training text and built from a configuration."""
 
-import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,17 +18,15 @@ from transformers import (
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import is_bitsandbytes_available
 
-from recipes.common import engines, folders, layers, probes, sizes, tokenizer_loading, world
+from recipes.common import adapters, engines, folders, layers, probes, sizes, tokenizer_loading, weights, world
 from recipes.common.args import Arguments
 from recipes.common.errors import Refusal, did_you_mean, note, reason
 from recipes.common.labels import MULTI, REGRESSION, SINGLE, Labels
 from recipes.common.vocabularies import T5_LIKE, fitting_size, train_tokenizer
 
 BATCH = 1000  # rows that are read at once
-BODY = (torch.nn.Embedding, torch.nn.ModuleList)  # what a model's head has none of
 VOCABULARIES = ("decoder_vocab_size", "src_vocab_size", "tgt_vocab_size")  # of Marian and FSMT, beside vocab_size
 CLASSIFIES = "ForSequenceClassification"  # how the names of such models end
-CLASSIFIERS = ("classifier", "score")  # which PEFT saves whole by itself
 
 
 class Texts:
@@ -58,6 +55,8 @@ def load_tokenizer(arguments: Arguments, texts: Iterable[str]) -> PreTrainedToke
         options = {"vocab_size": size, "do_lower_case": arguments.do_lower_case}
         return train_tokenizer(texts, arguments.tokenizer_algorithm, model_type=_model_type(arguments), **options)
     flag = "--tokenizer_name" if arguments.tokenizer_name else "--model_name_or_path"
+    if adapted := adapters.folder_of(name):
+        name = adapters.tokenizer_of(adapted, flag)
     options = {"use_fast": arguments.use_fast_tokenizer, "named": arguments.special_tokens, **_hub(arguments)}
     tokenizer = tokenizer_loading.load(folders.named(name, flag), flag, arguments.trust_remote_code, **options)
     if tokenizer.pad_token is None:
@@ -87,7 +86,7 @@ def load_config(arguments: Arguments, tokenizer: PreTrainedTokenizerBase, **chan
     name = arguments.config_name or arguments.model_name_or_path
     if name:
         flag = "--config_name" if arguments.config_name else "--model_name_or_path"
-        config = _from_hub(AutoConfig, name, flag, arguments, **changes)
+        config = _config(name, flag, arguments, **changes)
         if arguments.config_overrides:
             _override(config, arguments.config_overrides)
     else:
@@ -156,30 +155,28 @@ def load_model(
 ) -> torch.nn.Module:
     """A model of `auto_class`, from the checkpoint or with random weights, with LoRA or frozen as asked.
 
+    Its `new_parts` are those that the checkpoint lacks: a head for another task; a body is refused that is not whole.
     In float32 unless --dtype says otherwise: from_pretrained's default keeps a checkpoint's half precision, in which
     Adam loses small updates.
     """
     config = load_config(arguments, tokenizer, **changes)
+    if folder := adapters.folder_of(arguments.model_name_or_path):
+        return _load_adapted(auto_class, folder, arguments, tokenizer, config)
+    new: set[str] = set()
     if arguments.model_name_or_path:
-        options = {
-            "config": config,
-            "dtype": arguments.dtype if arguments.dtype == "auto" else getattr(torch, arguments.dtype),
-            "ignore_mismatched_sizes": arguments.ignore_mismatched_sizes,
-        }
-        if arguments.load_in_4bit:
-            options["quantization_config"] = _in_4_bit(auto_class, config)
-        options["output_loading_info"] = True
-        model, found = _from_hub(auto_class, arguments.model_name_or_path, "--model_name_or_path", arguments, **options)
-        model = _without_repacking(model) if arguments.load_in_4bit else model
+        options = _options(auto_class, arguments, config)
+        options["ignore_mismatched_sizes"] = arguments.ignore_mismatched_sizes
+        name, flag = arguments.model_name_or_path, "--model_name_or_path"
+        model, new = _from_hub(auto_class, name, flag, arguments, load=weights.load, **options)
+        model = adapters.without_repacking(model) if arguments.load_in_4bit else model
+        model.new_parts = weights.check(model, new, name, flag)
     else:
-        model, found = _from_config(auto_class, config), {}
-    if len(tokenizer) > (probes.words(model) or len(tokenizer)):
-        model.resize_token_embeddings(len(tokenizer))
-        note(f"the embeddings were enlarged to the tokenizer's {len(tokenizer)} tokens")
+        model = _from_config(auto_class, config)
+    _enlarge(model, tokenizer)
     layers.replace(model)
     _try_out(model, auto_class, arguments)
     if arguments.lora_rank:
-        return _with_adapters(model, arguments, found.get("missing_keys", ()))
+        return adapters.add(model, arguments, new)
     if arguments.freeze_encoder:
         model.base_model.requires_grad_(False)
     return model
@@ -211,6 +208,39 @@ def _misfit(config: PretrainedConfig, what: str, error: Exception, where: str) -
     return Refusal(f"{what}: {reason(error)}", where, fix)
 
 
+def _load_adapted(
+    auto_class: Any, folder: Path, arguments: Arguments, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig
+) -> torch.nn.Module:
+    """The model with the adapters of a folder, which are trained further."""
+    flag = "--model_name_or_path"
+    if arguments.freeze_encoder:
+        raise Refusal(f"{folder} holds adapters, which freeze the encoder anyway", "--freeze_encoder", "leave it out")
+    options = _options(auto_class, arguments, config) | _hub(arguments)
+    model = adapters.load(auto_class, folder, flag, arguments.trust_remote_code, trained=True, **options)
+    rank = model.peft_config["default"].r
+    if arguments.lora_rank not in (0, rank):
+        fix = "leave --lora_rank out: they are trained further; or name the model under them for new ones"
+        raise Refusal(f"{folder} holds adapters of rank {rank}, not {arguments.lora_rank}", "--lora_rank", fix)
+    note(f"{folder} holds adapters of rank {rank}: a training goes on with them, the model under them stays as it is")
+    _enlarge(model, tokenizer)
+    layers.replace(model)
+    _try_out(model.get_base_model(), auto_class, arguments)
+    return model
+
+
+def _options(auto_class: Any, arguments: Arguments, config: PretrainedConfig) -> dict[str, Any]:
+    """What from_pretrained is told beside the name."""
+    dtype = arguments.dtype if arguments.dtype == "auto" else getattr(torch, arguments.dtype)
+    four_bits = {"quantization_config": _in_4_bit(auto_class, config)} if arguments.load_in_4bit else {}
+    return {"config": config, "dtype": dtype, **four_bits}
+
+
+def _enlarge(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase) -> None:
+    if len(tokenizer) > (probes.words(model) or len(tokenizer)):
+        model.resize_token_embeddings(len(tokenizer))
+        note(f"the embeddings were enlarged to the tokenizer's {len(tokenizer)} tokens")
+
+
 def _in_4_bit(auto_class: Any, config: PretrainedConfig) -> BitsAndBytesConfig:
     """QLoRA's way to hold frozen weights: 4-bit NormalFloat, its constants quantized again (Dettmers et al. 2023).
 
@@ -221,8 +251,7 @@ def _in_4_bit(auto_class: Any, config: PretrainedConfig) -> BitsAndBytesConfig:
     if not torch.accelerator.is_available():
         note("no GPU: weights of four bits save memory here, but no time")
     with torch.device("meta"):
-        children = auto_class.from_config(config).named_children()
-    heads = [name for name, child in children if not any(isinstance(part, BODY) for part in child.modules())]
+        heads = weights.heads(auto_class.from_config(config))
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -244,64 +273,6 @@ def _from_config(auto_class: Any, config: PretrainedConfig) -> torch.nn.Module:
             raise
         what = f"{config.model_type} cannot be built this way"
         raise _misfit(config, what, error, "--model_type and --config_overrides") from None
-
-
-def _with_adapters(model: torch.nn.Module, arguments: Arguments, missing: Iterable[str]) -> torch.nn.Module:
-    """The model with adapters; modules whose weights the checkpoint lacks are trained and saved whole, as the head is:
-    whoever loads the adapters would draw others."""
-    from peft import LoraConfig, TaskType, get_peft_model, prepare_model_for_kbit_training
-
-    if not arguments.model_name_or_path:
-        fix = "name a checkpoint with --model_name_or_path, or leave --lora_rank out"
-        raise Refusal("adapters need a trained model under them", "--lora_rank", fix)
-    tasks = {"ForSequenceClassification": TaskType.SEQ_CLS, "ForCausalLM": TaskType.CAUSAL_LM}
-    tasks |= {"ForConditionalGeneration": TaskType.SEQ_2_SEQ_LM}
-    task = next((task for ending, task in tasks.items() if type(model).__name__.endswith(ending)), None)
-    modules = arguments.lora_target_modules
-    new = sorted({key.rpartition(".")[0] for key in missing if key.split(".")[0] not in CLASSIFIERS})
-    config = LoraConfig(
-        r=arguments.lora_rank,
-        lora_alpha=arguments.lora_alpha or 2 * arguments.lora_rank,
-        lora_dropout=arguments.lora_dropout,
-        target_modules=modules if modules == "all-linear" else modules.split(","),
-        exclude_modules=new or None,
-        modules_to_save=new or None,
-        task_type=task,
-    )
-    if arguments.load_in_4bit:
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-    try:
-        return get_peft_model(model, config)
-    except ValueError as error:
-        raise Refusal(f"no adapters: {reason(error)}", "--lora_target_modules", "name modules of the model") from None
-
-
-def _without_repacking(model: torch.nn.Module) -> torch.nn.Module:
-    """The model as it is: on a CPU with bf16 bitsandbytes (0.50.2) would pack its weights anew in the first evaluation,
-    which it can neither train on afterwards nor do with sizes that are no multiples of 32 and 64."""
-    for part in model.modules():
-        if hasattr(part, "support_avx512bf16_for_cpu"):
-            part.support_avx512bf16_for_cpu = False
-    return model
-
-
-def save_base_configuration(model: Any, folder: Path) -> None:
-    """Writes what an adapter's own folder does not say: the configuration of the model that it belongs to."""
-    base = model.get_base_model()
-    config = copy.deepcopy(base.config)
-    config.architectures = [type(base).__name__]
-    vars(config).pop("quantization_config", None)  # or the base's weights would count as quantized already
-    config.save_pretrained(folder)
-    if base.can_generate():
-        base.generation_config.save_pretrained(folder)
-
-
-def lost_weight(model: torch.nn.Module, missing: Iterable[str]) -> str:
-    """The first weight that is missing in what a model was loaded from, or ""; a tied one came with another."""
-    weights, missing = model.state_dict(), {*missing}
-    loaded = {value.data_ptr() for name, value in weights.items() if name not in missing}
-    missing -= {*(getattr(model, "_keys_to_ignore_on_save", None) or ())}
-    return next((name for name in sorted(missing) if weights[name].data_ptr() not in loaded), "")
 
 
 def parameters(model: torch.nn.Module) -> tuple[int, int]:
@@ -373,9 +344,14 @@ def trained_labels(arguments: Arguments, training_arguments: Any) -> Labels | No
     """
     if not arguments.model_name_or_path or (training_arguments.do_train and arguments.ignore_mismatched_sizes):
         return None
-    config = _from_hub(AutoConfig, arguments.model_name_or_path, "--model_name_or_path", arguments)
+    flag, name = "--model_name_or_path", arguments.model_name_or_path
+    config = _config(name, flag, arguments)
     names = [config.id2label[number] for number in range(config.num_labels)]
-    classifies = (config.architectures or [""])[0].endswith(CLASSIFIES)
+    kind = (config.architectures or [""])[0]
+    classifies = kind.endswith(CLASSIFIES)
+    if kind and not classifies and not training_arguments.do_train:
+        fix = "name the folder of a trained classifier (a run's --output_dir), or train this one first"
+        raise Refusal(f"nothing is trained, and {name} holds no classifier but a {kind}", flag, fix)
     unnamed = names == [f"LABEL_{number}" for number in range(len(names))]
     if training_arguments.do_train and (not classifies or unnamed):
         return None
@@ -388,10 +364,20 @@ def trained_labels(arguments: Arguments, training_arguments: Any) -> Labels | No
     return Labels(kind, names, ids, [0] * len(names), 0, 0.0, goes_on)
 
 
-def _from_hub(auto_class: Any, name: str, flag: str, arguments: Arguments, **options: Any) -> Any:
+def _config(name: str, flag: str, arguments: Arguments, **changes: Any) -> PretrainedConfig:
+    """A checkpoint's configuration; of a folder of adapters that of the model under them."""
+    if folder := adapters.folder_of(name):
+        options = _hub(arguments) | changes
+        return adapters.config_of(folder, flag, arguments.trust_remote_code, **options)
+    return _from_hub(AutoConfig, name, flag, arguments, **changes)
+
+
+def _from_hub(
+    auto_class: Any, name: str, flag: str, arguments: Arguments, load: Callable = folders.load, **options: Any
+) -> Any:
     """from_pretrained with the Hub's flags."""
     name = folders.named(name, flag)
-    return folders.load(auto_class, name, flag, arguments.trust_remote_code, **_hub(arguments), **options)
+    return load(auto_class, name, flag, arguments.trust_remote_code, **_hub(arguments), **options)
 
 
 def _hub(arguments: Arguments) -> dict[str, Any]:

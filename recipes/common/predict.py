@@ -13,11 +13,10 @@ import yaml
 from transformers import AutoConfig, DataCollatorWithPadding
 from transformers.utils.logging import disable_progress_bar
 
-from recipes.common import data, files, folders, metrics, tokenizer_loading
+from recipes.common import adapters, data, files, folders, metrics, tokenizer_loading, weights
 from recipes.common.collators import never_empty
 from recipes.common.configuration import PlainLoader
 from recipes.common.errors import Refusal, reason, visible
-from recipes.common.folders import ADAPTED
 from recipes.common.labels import MULTI, REGRESSION, SINGLE
 from recipes.common.models import end_of_text, give_padding, max_length
 from recipes.common.probes import positions
@@ -37,7 +36,9 @@ class Folder:
         self.path, self.trust_remote_code = Path(folder), trust_remote_code
         self.flags, self.record = _read(self.path / "run.yaml"), _read(self.path / "run.json")
         self.config = config_of(self.path, trust_remote_code)
-        self.tokenizer = tokenizer_loading.load(folder, "the folder", trust_remote_code)
+        adapted = adapters.folder_of(folder)
+        source = adapters.tokenizer_of(adapted, "the folder") if adapted else folder
+        self.tokenizer = tokenizer_loading.load(source, "the folder", trust_remote_code)
         if self.tokenizer.pad_token is None:
             give_padding(self.tokenizer, "the folder")
         self.collate = never_empty(DataCollatorWithPadding(self.tokenizer), self.tokenizer)
@@ -48,13 +49,14 @@ class Folder:
             text_config.pad_token_id = self.tokenizer.pad_token_id
 
     def _load(self) -> torch.nn.Module:
-        auto_class = getattr(transformers, self.auto_class)
+        """The model with all its weights: nothing that stayed random may answer."""
+        auto_class, name, flag = getattr(transformers, self.auto_class), str(self.path), "the folder"
         options = {"config": self.config, "dtype": torch.float32}
-        model = folders.load(auto_class, str(self.path), "the folder", self.trust_remote_code, **options)
-        if (self.path / ADAPTED / "generation_config.json").exists():
-            model.generation_config = folders.load(
-                transformers.GenerationConfig, str(self.path / ADAPTED), "the folder", False
-            )
+        if adapters.folder_of(name):
+            return adapters.load(auto_class, self.path, flag, self.trust_remote_code, **options).get_base_model()
+        model, new = weights.load(auto_class, name, flag, self.trust_remote_code, **options)
+        weights.refuse_new(new, name, flag)
+        weights.check_finite(model, name, flag)
         return model
 
     def answers(self, texts: Iterable[Text], batch_size: int = 32) -> Iterator[dict[str, Any]]:
@@ -257,12 +259,13 @@ def open_folder(folder: str, trust_remote_code: bool = False) -> Folder:
 
 
 def config_of(path: Path, trust_remote_code: bool = False) -> Any:
-    """The configuration of a trained folder; an adapter's is that of the model under it."""
+    """The configuration of a trained folder; of adapters that of the model under them."""
     path = Path(folders.named(str(path), "the folder"))
-    folder = path / ADAPTED if (path / "adapter_config.json").is_file() else path
-    if not (folder / "config.json").is_file():
+    if folder := adapters.folder_of(str(path)):
+        return adapters.config_of(folder, "the folder", trust_remote_code)
+    if not (path / "config.json").is_file():
         raise Refusal(f"{path} holds no trained model", "the folder", "name a run's --output_dir")
-    return folders.load(AutoConfig, str(folder), "the folder", trust_remote_code)
+    return folders.load(AutoConfig, str(path), "the folder", trust_remote_code)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -73,6 +73,8 @@ class Record:
         precision = "bf16 (--bf16 false trains in fp32)" if arguments.bf16 else "fp16" if arguments.fp16 else "fp32"
         facts = self._trained_tokenizer()
         facts |= {"model": f"{type(self.trainer.model).__name__}, {origin}, {total:,} parameters{share}"}
+        if new := getattr(self.trainer.model, "new_parts", None):
+            facts["head"] = f"new, the checkpoint has none: {', '.join(new)}"
         if arguments.do_train and self.trainer.train_dataset is not None:
             facts["training"] = f"{self._steps()}, learning rate {arguments.learning_rate:g}{self._padding()}"
         return facts | {"device": f"{run_record.hardware()}, {precision}", "output": str(self.output_dir)}

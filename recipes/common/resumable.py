@@ -3,7 +3,8 @@
 import json
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,23 @@ from safetensors.torch import save_model
 from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME, get_fsdp_ckpt_kwargs
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from recipes.common import changed_settings, checkpoints, manifests, places, sharding, signals, states, world
+from recipes.common import (
+    adapters,
+    changed_settings,
+    checkpoints,
+    manifests,
+    places,
+    sharding,
+    signals,
+    states,
+    weights,
+    world,
+)
 from recipes.common.callbacks import EpochsOfStream, SaveLast
 from recipes.common.errors import Refusal, TrainingFailed, did_you_mean, note, warn
 from recipes.common.finite import FiniteTrainer
 from recipes.common.folders import ADAPTED
-from recipes.common.models import lost_weight, parameters, save_base_configuration
+from recipes.common.models import parameters
 from recipes.common.orders import TokenBatches
 from recipes.common.packing import Stream
 from recipes.common.tokens import Endless
@@ -114,16 +126,27 @@ class ResumableTrainer(FiniteTrainer):
             self._random_from = str(checkpoint)
 
     def _load_from_checkpoint(self, checkpoint: str, *args: Any, **options: Any) -> None:
-        with checkpoints.readable(checkpoint):
+        with self._reading(checkpoint):
             super()._load_from_checkpoint(checkpoint, *args, **options)
 
+    @contextmanager
+    def _reading(self, checkpoint: str | Path) -> Iterator[None]:
+        """Trainer loads a checkpoint within it, under whatever names its weights were saved."""
+        with checkpoints.readable(checkpoint):
+            try:
+                yield
+            except weights.LostWeight:
+                if not isinstance(self.model, transformers.PreTrainedModel):
+                    raise
+                weights.reload(self.model, checkpoint)
+            if isinstance(self.model, PeftModel) and not self.is_deepspeed_enabled and not self.is_fsdp_enabled:
+                adapters.check_reloaded(self.model, Path(checkpoint))
+
     def _issue_warnings_after_load(self, load_result: Any) -> None:
-        """A weight that a checkpoint lacks would stay random: no matter for a warning."""
+        """A weight that a checkpoint lacks would stay what it is: no matter for a warning."""
+        weights.check_loaded(self.model, load_result.missing_keys)
         if hasattr(self.model, "_keys_to_ignore_on_save"):  # a plain module of torch has no such list
             super()._issue_warnings_after_load(load_result)
-        lost = lost_weight(self.model, load_result.missing_keys)
-        if lost:
-            raise LookupError(f"it lacks the weight {lost}")
 
     def _load_best_model(self) -> None:
         """The weights of the best checkpoint, which nobody has looked at since it was written."""
@@ -132,7 +155,7 @@ class ResumableTrainer(FiniteTrainer):
             fix = "--load_best_model_at_end false --allow_changed load_best_model_at_end ends with the last weights"
             raise Refusal(f"the best checkpoint is damaged: {found}", str(best), fix)
         sharding.reshard(self.model)
-        with checkpoints.readable(best):
+        with self._reading(best):
             super()._load_best_model()
 
     def _init_training_state(self, *arguments: Any) -> Any:
@@ -258,8 +281,10 @@ class ResumableTrainer(FiniteTrainer):
         model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
         if self.is_fsdp_enabled:
             state_dict = sharding.tied(model, state_dict)
+        # A checkpoint has the names of the model in memory, as Trainer loads it; a model that is done those it had.
+        names = {"save_original_format": False} if self._staging else {}
         if isinstance(model, (transformers.PreTrainedModel, PeftModel)):
-            model.save_pretrained(folder, state_dict=state_dict, is_main_process=writes)
+            model.save_pretrained(folder, state_dict=state_dict, is_main_process=writes, **names)
         elif writes:  # a plain module of torch, whose weights may be tied
             folder.mkdir(parents=True, exist_ok=True)
             save_model(model, str(folder / SAFE_WEIGHTS_NAME))
@@ -267,7 +292,7 @@ class ResumableTrainer(FiniteTrainer):
         if writes and tokenizer is not None:
             tokenizer.save_pretrained(folder)
         if writes and isinstance(model, PeftModel):
-            save_base_configuration(model, folder / ADAPTED)
+            adapters.save_base_configuration(model, folder / ADAPTED)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Writes aside, then renames: whoever kills the run in between finds the previous checkpoint as it was.

@@ -14,7 +14,18 @@ import datasets
 import transformers
 from transformers import EarlyStoppingCallback, set_seed
 
-from recipes.common import allocation, args, checkpoints, defaults, engines, run_record, services, signals, world
+from recipes.common import (
+    allocation,
+    args,
+    checkpoints,
+    defaults,
+    engines,
+    run_record,
+    services,
+    signals,
+    weights,
+    world,
+)
 from recipes.common.data import Splits
 from recipes.common.errors import COMPLETE, Refusal, TrainingFailed, is_main_process, note
 from recipes.common.metrics import also_compute
@@ -90,6 +101,7 @@ def run(
     """Trains, evaluates and predicts as the flags say, and leaves the output folder's whole contract; the metrics."""
     training_arguments = trainer.args
     training_arguments.do_predict &= splits.test is not None  # the process that has read the data may have found none
+    _refuse_random(trainer, arguments)
     record = Record(trainer, arguments, splits, tokens, task)
     _judge_by(task, trainer, tokens.validation)
     record.print_summary()
@@ -118,6 +130,13 @@ def run(
     world.leave()
     signals.leave()
     return record.scores
+
+
+def _refuse_random(trainer: Trainer, arguments: Any) -> None:
+    """Where nothing is trained, every part of the model must have come with the checkpoint."""
+    if not trainer.args.do_train:
+        new = getattr(trainer.model, "new_parts", ())
+        weights.refuse_new(new, arguments.model_name_or_path, "--model_name_or_path")
 
 
 def _judge_by(task: Task, trainer: Trainer, validation: Any) -> None:
