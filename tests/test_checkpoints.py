@@ -1,9 +1,12 @@
 """The newest intact checkpoint is gone on from, the last ones are kept, and those of other runs are refused."""
 
+import errno
+
 import pytest
 from test_manifests import FILES, save
 
 from recipes.common import checkpoints, manifests
+from recipes.common.errors import DiskFull
 
 
 def test_the_newest_has_the_highest_number_and_not_the_last_name(tmp_path):
@@ -97,3 +100,10 @@ def test_what_goes_wrong_beside_a_checkpoint_s_content_is_no_refusal(tmp_path):
     for error in (OSError(28, "No space left on device"), MemoryError(), RuntimeError("out of memory")):
         with pytest.raises(type(error)), checkpoints.readable(tmp_path):
             raise error
+
+
+@pytest.mark.parametrize(("only_model", "said"), [(False, "goes on from the last"), (True, "starts over")])
+def test_a_full_disk_promises_to_go_on_only_where_that_is_possible(only_model, said, tmp_path):
+    with pytest.raises(DiskFull) as full, checkpoints.room(tmp_path / "out", 10, only_model):
+        raise OSError(errno.ENOSPC, "full")
+    assert said in full.value.fix

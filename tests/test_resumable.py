@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 
 import pytest
@@ -203,6 +204,32 @@ def test_a_run_stopped_in_an_evaluation_before_a_save_goes_on_with_the_same_drop
     resumed = trainer(**both)
     resumed.train(resume_from_checkpoint=str(tmp_path / "out/checkpoint-4"))
     assert losses_of(resumed) == losses_of(whole)
+
+
+@pytest.mark.parametrize("save_steps", [1, 3])
+def test_a_run_that_saves_models_alone_goes_on_where_a_signal_stopped_it(save_steps, trainer, model, tmp_path):
+    """It promised to, and its checkpoint held nothing to go on from."""
+    flags = {"save_strategy": "steps", "save_steps": save_steps, "save_only_model": True, "max_steps": 4}
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    whole = trainer(**flags)
+    whole.train()
+    expected = {name: value.clone() for name, value in model.state_dict().items()}
+    assert checkpoints.no_states(tmp_path / "out/checkpoint-3")
+    shutil.rmtree(tmp_path / "out")
+    model.load_state_dict(start)
+    stopped = trainer(**flags)
+    stopped.add_callback(StopAtStep(2))
+    signals.listen()
+    try:
+        with pytest.raises(signals.Stopped, match="SIGTERM"):
+            stopped.train()
+    finally:
+        signals.leave()
+    assert checkpoints.newest(tmp_path / "out") == tmp_path / "out/checkpoint-2"
+    resumed = trainer(**flags)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "out/checkpoint-2"))
+    assert losses_of(resumed) == losses_of(whole)
+    assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
 
 
 def test_a_run_stopped_while_it_saves_goes_on_from_the_checkpoint_before(trainer, tmp_path, monkeypatch):

@@ -124,7 +124,7 @@ def _model_section(facts: dict[str, Any], flags: dict[str, Any], task: Task) -> 
     source = f"trained further from {markdown.code(origin)}" if origin else source
     source = source if flags.get("do_train") else f"{markdown.code(origin)} as it is"
     number = f"{facts['parameters']['all']:,} parameters"
-    use = task.adapted if flags.get("lora_rank") and task.adapted else task.use
+    use = task.adapted if facts.get("adapters") and task.adapted else task.use
     folder = str(flags["output_dir"] if flags.get("do_train") else origin)
     use = use.replace("{folder}", folder.replace("\\", "\\\\").replace('"', '\\"'))
     return f"{task.what}: {source}, {number}. {task.answers}\n\n{markdown.block(use, 'python')}\n"

@@ -16,6 +16,7 @@ from recipes.common.manifests import MANIFEST, OUTGOING, damage, delete, intact,
 FINGERPRINT = "fingerprint.json"
 PROCESS = "process_{}.safetensors"  # what belongs to one process: random generators, its place in the run
 STAGING = ".saving-"
+STARTS_OVER = "the same command starts over: checkpoints of --save_only_model hold nothing to go on from"
 UNREADABLE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 UNREADABLE += (EOFError, SafetensorError, UnpicklingError)
 NUMBER, PERHAPS = (int, float), (int, float, type(None))
@@ -109,7 +110,7 @@ def check_space(output_dir: Path, needed: int) -> None:
 
 
 @contextmanager
-def room(folder: Path, needed: int) -> Iterator[None]:
+def room(folder: Path, needed: int, only_model: bool = False) -> Iterator[None]:
     """What is written inside either fits, or leaves nothing behind in `folder`, and says what was missing."""
     try:
         yield
@@ -120,7 +121,8 @@ def room(folder: Path, needed: int) -> Iterator[None]:
         shutil.rmtree(folder, ignore_errors=True)
         free = shutil.disk_usage(folder.parent).free
         what = f"{reason}: a checkpoint needs about {_size(needed)}, {_size(free)} are free"
-        raise DiskFull(what, str(folder.parent), FREE_SPACE) from None
+        fix = f"free some space; {STARTS_OVER}" if only_model else FREE_SPACE
+        raise DiskFull(what, str(folder.parent), fix) from None
 
 
 def _size(number: float) -> str:

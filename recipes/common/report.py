@@ -144,6 +144,7 @@ class Record:
             "rows": self.splits.accounting,
             "tokens": self.tokens.counts,
             "parameters": dict(zip(("all", "trained"), parameters(self.trainer.model), strict=True)),
+            "adapters": hasattr(self.trainer.model, "peft_config"),
         }
         history = self.trainer.state.log_history
         plots = card.draw(self.output_dir / "plots", history, self.predictions, self.task)

@@ -82,6 +82,8 @@ class ResumableTrainer(FiniteTrainer):
                 raise
             where = f"process {self.args.process_index}, after step {self.state.global_step}"
             fix = "see what that process said; the same command goes on from the last checkpoint"
+            if self.args.save_only_model:
+                fix = f"see what that process said; {checkpoints.STARTS_OVER}"
             raise TrainingFailed("another process ended or does not answer", where, fix) from None
         finally:
             self.is_in_train = False  # where Trainer did not come to its end
@@ -220,7 +222,7 @@ class ResumableTrainer(FiniteTrainer):
             super()._maybe_log_save_evaluate(*args, **options)
         except signals.Stopped:
             self._pending = {"save": self.control.should_save}
-            self._save_checkpoint(self.model_wrapped, self._trial)
+            self._save_to_go_on()
             raise
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
@@ -257,8 +259,16 @@ class ResumableTrainer(FiniteTrainer):
         """Between two steps: where any process got a signal, all save and stop."""
         if signal := self._signal() if signal is None else signal:
             if self.state.global_step > max(self._saved_step, 0):
-                self._save_checkpoint(self.model_wrapped, self._trial)
+                self._save_to_go_on()
             raise signals.Stopped(signal, self.state.global_step)
+
+    def _save_to_go_on(self) -> None:
+        """A whole checkpoint for a run that a signal stops: one of the model alone would be its end."""
+        only_model, self.args.save_only_model = self.args.save_only_model, False
+        try:
+            self._save_checkpoint(self.model_wrapped, self._trial)
+        finally:
+            self.args.save_only_model = only_model
 
     def _signal(self) -> int:
         """The signal that any process got, or 0."""
@@ -304,9 +314,10 @@ class ResumableTrainer(FiniteTrainer):
         output_dir, name = self._run_dir(trial), f"checkpoint-{self.state.global_step}"
         self._staging = output_dir / f"{checkpoints.STAGING}{self.state.global_step}"
         try:
-            with checkpoints.room(self._staging, self.checkpoint_bytes):
+            with checkpoints.room(self._staging, self.checkpoint_bytes, self.args.save_only_model):
                 self._write_checkpoint(model, trial, output_dir, name)
-            self._saved_step = self.state.global_step
+            if not self.args.save_only_model:
+                self._saved_step = self.state.global_step
         finally:
             self._staging = None
 

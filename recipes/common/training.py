@@ -181,6 +181,8 @@ def _check_steps(trainer: Trainer, checkpoint: Path | None) -> None:
 def _train(trainer: Trainer, tokens: Tokens, checkpoint: Path | None) -> dict[str, float]:
     if trainer.args.save_strategy != "no" and trainer.is_world_process_zero():
         checkpoints.check_space(Path(trainer.args.output_dir), 2 * trainer.checkpoint_bytes)
+    if trainer.args.save_only_model:
+        note("--save_only_model: a run that is killed starts over; one that is stopped by Ctrl-C or SIGTERM goes on")
     result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if not trainer.state.global_step:
         raise TrainingFailed("no step was taken: the training data gave no batch", "--train_file", "give more rows")
