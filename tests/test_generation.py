@@ -32,6 +32,7 @@ def answers(model):
         flags = {"val_max_target_length": None, "max_target_length": 128, "num_beams": None} | flags
         flags = {"interim_eval_samples": 2} | flags
         training = {"generation_max_length": generation_max_length, "generation_num_beams": None, "seed": 1}
+        training |= {"generation_config": None}
         training = SimpleNamespace(**training, train_batch_size=8, eval_batch_size=eval_batch_size)
         return Answers(model, SimpleNamespace(**flags), training, SimpleNamespace(train=train))
 

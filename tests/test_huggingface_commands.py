@@ -62,8 +62,16 @@ COMMANDS = [
     "run_summarization --model_name_or_path t5 --train_file news.json --validation_file news.json --output_dir tmp "
     "--max_steps=5 --warmup_steps=1 --do_train --do_eval --learning_rate=2e-3 --per_device_train_batch_size=2 "
     "--per_device_eval_batch_size=1 --predict_with_generate",
+    "run_glue --model_name_or_path bert --output_dir tmp --train_file glue.csv --validation_file glue.csv --do_train "
+    "--do_eval --per_device_train_batch_size=2 --per_device_eval_batch_size=1 --learning_rate=1e-4 --max_steps=10 "
+    "--warmup_steps=2 --seed=42 --max_seq_length=128",
+    # Theirs names each language twice, the second time as en_XX, of which Marian knows nothing.
+    "run_translation --model_name_or_path marian --source_lang en --target_lang ro --train_file pairs.json "
+    "--validation_file pairs.json --output_dir tmp --max_steps=5 --warmup_steps=1 --do_train --do_eval "
+    "--learning_rate=3e-3 --per_device_train_batch_size=2 --per_device_eval_batch_size=1 --predict_with_generate "
+    "--source_lang en --target_lang ro --max_source_length 512",
 ]
-RECIPES = {"run_clm": "clm_pretrain", "run_mlm": "mlm_pretrain"}
+RECIPES = {"run_clm": "clm_pretrain", "run_mlm": "mlm_pretrain", "run_glue": "sentiment"}
 RECIPES |= {"run_translation": "translation", "run_summarization": "summarization"}
 T5 = {"d_model": 16, "d_kv": 8, "num_heads": 2, "d_ff": 32, "num_layers": 1, "decoder_start_token_id": 0}
 MARIAN = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "pad_token_id": 0}
@@ -72,6 +80,7 @@ MARIAN |= {"decoder_start_token_id": 0, "forced_eos_token_id": 1, "bos_token_id"
 BERT = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 MODELS = {
     "gpt2": (AutoModelForCausalLM, {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 64}),
+    "bert": (AutoModelForMaskedLM, BERT | {"max_position_embeddings": 64}),
     "roberta": (AutoModelForMaskedLM, BERT | {"max_position_embeddings": 66, "pad_token_id": 1}),
     "t5": (AutoModelForSeq2SeqLM, T5),
     "marian": (AutoModelForSeq2SeqLM, MARIAN | {"max_position_embeddings": 64}),
@@ -93,6 +102,8 @@ def hub(tmp_path_factory):
         (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     csv = "".join(f"{row['text']},{row['summary']}\n" for row in news)
     (folder / "news.csv").write_text("text,summary\n" + csv, encoding="utf-8")
+    sentences = "".join(f"{('equivalent', 'not_equivalent')[n % 2]},{text},{TEXT[-n]}\n" for n, text in enumerate(TEXT))
+    (folder / "glue.csv").write_text("label,sentence1,sentence2\n" + sentences, encoding="utf-8")
     (folder / "text.txt").write_text("\n".join(TEXT) + "\n", encoding="utf-8")
     for data, source in (("hub", "text.txt"), ("hub_pairs", "pairs.json"), ("hub_news", "news.json")):
         (folder / data).mkdir()
@@ -104,7 +115,7 @@ def hub(tmp_path_factory):
 
 def test_there_are_commands_for_every_script():
     assert {command.split()[0] for command in COMMANDS} == set(RECIPES)
-    assert len(COMMANDS) >= 18
+    assert len(COMMANDS) >= 20
 
 
 @pytest.mark.parametrize("command", COMMANDS)
