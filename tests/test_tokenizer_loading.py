@@ -3,13 +3,13 @@
 import json
 
 import pytest
-from conftest import load_recipe, merged
+from conftest import ROOT, load_recipe, merged
 from test_bad_text_inputs import DATA, STEP, TRAIN
 from tokenizers import BertWordPieceTokenizer, ByteLevelBPETokenizer, SentencePieceUnigramTokenizer, Tokenizer
 from tokenizers import models as algorithms
 from transformers import AutoConfig
 
-from recipes.common import tokenizer_loading
+from recipes.common import args, tokenizer_loading
 from recipes.common.args import Arguments
 from recipes.common.errors import Refusal
 from recipes.common.models import end_of_text, load_tokenizer
@@ -190,6 +190,21 @@ def test_what_names_no_role_or_no_token_is_refused(named, what, fix, tmp_path):
 def test_a_tokenizer_that_is_trained_has_its_family_s_special_tokens():
     with pytest.raises(Refusal, match="its family's"):
         load_tokenizer(Arguments(model_type="gpt2", special_tokens=["eos_token=<ENDE>"]), TEXTS)
+
+
+@pytest.mark.parametrize("flag", [{"do_lower_case": True}, {"tokenizer_algorithm": "wordpiece"}], ids=str)
+def test_how_to_train_one_has_no_effect_on_one_that_is_named_and_that_is_said(flag, tmp_path, capsys):
+    train_tokenizer(TEXTS, "bpe", 330, "gpt2").save_pretrained(tmp_path)
+    tokenizer = load_tokenizer(Arguments(tokenizer_name=str(tmp_path), **flag), [])
+    assert tokenizer.decode(tokenizer("Good")["input_ids"]) == "Good"
+    assert f"--{next(iter(flag))} has no effect: the tokenizer is that of {tmp_path}" in capsys.readouterr().err
+
+
+def test_a_named_tokenizer_puts_aside_how_the_sample_s_is_trained(in_tmp_path):
+    arguments, _ = args.parse(
+        load_recipe("mlm_pretrain").Arguments, str(ROOT / "recipes/mlm_pretrain/run.py"), ["--tokenizer_name", "own"]
+    )
+    assert (arguments.tokenizer_algorithm, arguments.do_lower_case) == (None, False)
 
 
 def test_roles_that_a_tokenizer_names_stay(tmp_path):

@@ -11,6 +11,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoTokenizer,
     BitsAndBytesConfig,
     PretrainedConfig,
     PreTrainedTokenizerBase,
@@ -18,11 +19,24 @@ from transformers import (
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import is_bitsandbytes_available
 
-from recipes.common import adapters, engines, folders, layers, probes, sizes, tokenizer_loading, weights, world
-from recipes.common.args import Arguments
-from recipes.common.errors import Refusal, did_you_mean, note, reason
+from recipes.common import (
+    adapters,
+    engines,
+    folders,
+    layers,
+    probes,
+    sizes,
+    special_tokens,
+    tokenizer_loading,
+    weights,
+    world,
+)
+from recipes.common.args import TRAINED, Arguments
+from recipes.common.errors import Refusal, did_you_mean, note, reason, warn
 from recipes.common.labels import MULTI, REGRESSION, SINGLE, Labels
-from recipes.common.vocabularies import T5_LIKE, fitting_size, train_tokenizer
+from recipes.common.special_tokens import end_of_text as end_of_text  # recipes name them as this module's
+from recipes.common.special_tokens import start_of_text as start_of_text
+from recipes.common.vocabularies import fitting_size, train_tokenizer
 
 BATCH = 1000  # rows that are read at once
 VOCABULARIES = ("decoder_vocab_size", "src_vocab_size", "tgt_vocab_size")  # of Marian and FSMT, beside vocab_size
@@ -54,6 +68,8 @@ def load_tokenizer(arguments: Arguments, texts: Iterable[str]) -> PreTrainedToke
             note(f"--vocab_size {size} is chosen by the training text")
         options = {"vocab_size": size, "do_lower_case": arguments.do_lower_case}
         return train_tokenizer(texts, arguments.tokenizer_algorithm, model_type=_model_type(arguments), **options)
+    for unused in (given for given in TRAINED if getattr(arguments, given)):
+        note(f"--{unused} has no effect: the tokenizer is that of {name}")
     flag = "--tokenizer_name" if arguments.tokenizer_name else "--model_name_or_path"
     if adapted := adapters.folder_of(name):
         name = adapters.tokenizer_of(adapted, flag)
@@ -83,19 +99,27 @@ def give_padding(tokenizer: PreTrainedTokenizerBase, where: str) -> None:
 
 def load_config(arguments: Arguments, tokenizer: PreTrainedTokenizerBase, **changes: Any) -> PretrainedConfig:
     """The model's configuration: the checkpoint's, or that of --model_type; `changes` are the task's (labels, …)."""
+    return _config_and_its_tokenizer(arguments, tokenizer, changes)[0]
+
+
+def _config_and_its_tokenizer(
+    arguments: Arguments, tokenizer: PreTrainedTokenizerBase, changes: dict[str, Any]
+) -> tuple[PretrainedConfig, bool]:
+    """The configuration, and whether its special ids were this tokenizer's before they were made so."""
     name = arguments.config_name or arguments.model_name_or_path
     if name:
         flag = "--config_name" if arguments.config_name else "--model_name_or_path"
         config = _config(name, flag, arguments, **changes)
+        own = _is_own(tokenizer, config, arguments)
+        if not own:
+            special_tokens.adopt(config, tokenizer)
         if arguments.config_overrides:
             _override(config, arguments.config_overrides)
     else:
-        config = _new_config(arguments, tokenizer, changes)
-        if config.is_encoder_decoder:
-            _set_ends(config, tokenizer)
+        config, own = _new_config(arguments, tokenizer, changes), False
     if config.pad_token_id is None:
         config.pad_token_id = tokenizer.pad_token_id
-    return config
+    return config, own
 
 
 def _new_config(arguments: Arguments, tokenizer: PreTrainedTokenizerBase, changes: dict[str, Any]) -> PretrainedConfig:
@@ -114,13 +138,29 @@ def _new_config(arguments: Arguments, tokenizer: PreTrainedTokenizerBase, change
     default = _build(arguments.model_type)
     tokens = {name: len(tokenizer) for name in VOCABULARIES if name in default.to_dict()}
     build = partial(_build, arguments.model_type, vocab_size=len(tokenizer), **tokens, **ids, **changes)
-    if not arguments.config_overrides:
-        return build()
-    values = sizes.parse(default, arguments.config_overrides)
+    values = sizes.parse(default, arguments.config_overrides) if arguments.config_overrides else {}
     if following := sizes.derived(default, values):
         named = ", ".join(f"{key}={value}" for key, value in following.items())
         note(f"{named}: it follows from the number of attention heads")
-    return build(**values | following)  # anew, for some settings follow from others
+    config = build(**values | following)  # anew, for some settings follow from others
+    special_tokens.adopt(config, tokenizer, default, kept=values)
+    return config
+
+
+def _is_own(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, arguments: Arguments) -> bool:
+    """Whether a tokenizer is the one that a loaded configuration speaks of, perhaps with more tokens."""
+    source = arguments.config_name or arguments.model_name_or_path
+    named = arguments.tokenizer_name or arguments.model_name_or_path
+    if named == source or not named:  # without a name it was trained here
+        return named == source
+    options = {"use_fast": arguments.use_fast_tokenizer, **_hub(arguments)}
+    try:
+        own = folders.load(AutoTokenizer, folders.named(source, ""), "", arguments.trust_remote_code, **options)
+    except Refusal:
+        return special_tokens.agree(config, tokenizer)
+    if tokenizer_loading.is_empty(own):
+        return special_tokens.agree(config, tokenizer)
+    return own.get_vocab().items() <= tokenizer.get_vocab().items()
 
 
 def _build(model_type: str, **values: Any) -> PretrainedConfig:
@@ -129,16 +169,6 @@ def _build(model_type: str, **values: Any) -> PretrainedConfig:
     except Exception as error:  # each architecture checks in its own way
         fix = "choose values that fit each other"
         raise Refusal(" ".join(str(error).split()), "--model_type and --config_overrides", fix) from None
-
-
-def _set_ends(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
-    """The new tokenizer's ids for what an answer begins and ends with: a configuration's defaults are those of the
-    published checkpoints (Marian's are 58100 and 0)."""
-    starts_with_padding = config.model_type in T5_LIKE
-    config.eos_token_id = end_of_text(tokenizer)
-    config.decoder_start_token_id = tokenizer.pad_token_id if starts_with_padding else config.eos_token_id
-    if getattr(config, "forced_eos_token_id", None) is not None:
-        config.forced_eos_token_id = config.eos_token_id
 
 
 def _override(config: PretrainedConfig, overrides: str) -> None:
@@ -159,7 +189,7 @@ def load_model(
     In float32 unless --dtype says otherwise: from_pretrained's default keeps a checkpoint's half precision, in which
     Adam loses small updates.
     """
-    config = load_config(arguments, tokenizer, **changes)
+    config, own = _config_and_its_tokenizer(arguments, tokenizer, changes)
     if folder := adapters.folder_of(arguments.model_name_or_path):
         return _load_adapted(auto_class, folder, arguments, tokenizer, config)
     new: set[str] = set()
@@ -170,6 +200,8 @@ def load_model(
         model, new = _from_hub(auto_class, name, flag, arguments, load=weights.load, **options)
         model = adapters.without_repacking(model) if arguments.load_in_4bit else model
         model.new_parts = weights.check(model, new, name, flag)
+        if not own:
+            _take_over_generation(model)
     else:
         model = _from_config(auto_class, config)
     _enlarge(model, tokenizer)
@@ -180,6 +212,13 @@ def load_model(
     if arguments.freeze_encoder:
         model.base_model.requires_grad_(False)
     return model
+
+
+def _take_over_generation(model: torch.nn.Module) -> None:
+    """Ends the generation of a checkpoint with another tokenizer's tokens than its own."""
+    warn("the tokenizer is not the checkpoint's own: its embeddings were learned for other tokens")
+    if model.can_generate():
+        special_tokens.adopt_generation(model.generation_config, model.config)
 
 
 def _try_out(model: torch.nn.Module, auto_class: Any, arguments: Arguments) -> None:
@@ -290,15 +329,6 @@ def max_length(wanted: int, tokenizer: PreTrainedTokenizerBase, model: torch.nn.
     if possible < wanted:
         note(f"texts are cut to {possible} tokens, not {wanted}: the model has no more positions")
     return possible
-
-
-def end_of_text(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The token that ends a document: the end-of-sequence token, or the separator of BERT's kind."""
-    found = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
-    if found is None:
-        fix = f"say which it is: {tokenizer_loading.HINT}; or use another tokenizer"
-        raise Refusal("the tokenizer has no token that ends a text", "--tokenizer_name", fix)
-    return found
 
 
 @torch.inference_mode()

@@ -41,7 +41,7 @@ def load(
     tokenizer = _from_files(folder, flag, options) if reads_itself else None
     if tokenizer is None:
         tokenizer = _from_transformers(name, flag, trust_remote_code, options)
-    if _is_empty(tokenizer):
+    if is_empty(tokenizer):
         raise _nothing_there(name, flag)
     if not tokenizer.special_tokens_map:
         _find_special_tokens(tokenizer)
@@ -55,7 +55,7 @@ def _from_transformers(name: str, flag: str, trust_remote_code: bool, options: d
     options |= {} if _lower_cases(folder) else {"do_lower_case": False}
     try:
         tokenizer = folders.load(AutoTokenizer, name, flag, trust_remote_code, **options)
-        wrong = _nothing_there(name, flag) if _is_empty(tokenizer) else None
+        wrong = _nothing_there(name, flag) if is_empty(tokenizer) else None
     except Refusal as refusal:
         if not folder.is_dir():
             raise
@@ -85,7 +85,7 @@ def _unreadable(folder: Path, flag: str, refusal: Refusal) -> Refusal:
     return Refusal(refusal.what, flag, "name another tokenizer, --tokenizer_name NAME, or mend that folder's files")
 
 
-def _is_empty(tokenizer: PreTrainedTokenizerBase) -> bool:
+def is_empty(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether it knows nothing but special tokens; ByT5's and CANINE's need no file to know every character."""
     if not tokenizer.vocab_files_names or len(tokenizer) > FULL:
         return False
