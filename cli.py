@@ -121,7 +121,10 @@ def generate(
     no_repeat_ngram_size: Annotated[int, typer.Option("--no_repeat_ngram_size", min=0)] = 0,
     num_return_sequences: Annotated[int, typer.Option("--num_return_sequences", min=1, help="Texts a prompt.")] = 1,
     encoding: Encoding = "",
-    forbidden_words: Annotated[Path | None, typer.Option("--forbidden_words", help="A file, one word a line.")] = None,
+    forbidden_words: Annotated[
+        Path | None,
+        typer.Option("--forbidden_words", help="A file, one word a line: their usual spellings are not written."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="The same seed writes the same texts.")] = 42,
     trust_remote_code: Annotated[bool, typer.Option("--trust_remote_code")] = False,
 ) -> None:

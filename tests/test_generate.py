@@ -8,6 +8,7 @@ from conftest import SHORT as sentiment_steps
 from test_clm_pretrain import FILES, SHORT, TINY
 
 from recipes.common.errors import Refusal
+from tools import generate
 from tools.generate import Settings, run
 
 GREEDY = {"max_new_tokens": 6, "do_sample": False, "num_beams": 1, "num_return_sequences": 1}
@@ -64,6 +65,37 @@ def test_forbidden_words_are_not_written(trained):
     (trained / "forbidden.txt").write_text(written.strip() + "\n", encoding="utf-8")
     (again,) = write(trained, GREEDY | {"max_new_tokens": 1}, forbidden=trained / "forbidden.txt")
     assert again["text"] != row["text"]
+
+
+def test_what_was_written_in_another_casing_is_said(trained, capsys):
+    """The word is forbidden as it stands, and after a space."""
+    (row,) = write(trained, GREEDY | {"max_new_tokens": 30})
+    word = next(word for word in row["text"].removeprefix("the soup").split() if word.isalpha())
+    (trained / "forbidden.txt").write_text(word.upper() + "\n", encoding="utf-8")
+    (again,) = write(trained, GREEDY | {"max_new_tokens": 30}, forbidden=trained / "forbidden.txt")
+    assert again["text"] == row["text"]
+    assert f"forbids usual spellings alone; written all the same, in another one: {word.upper()} 1" in (
+        capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "text", "held"),
+    [
+        (["art"], "Art is long", ["art"]),
+        (["art"], "a start", []),
+        (["汤"], "这家餐厅的汤很好喝", ["汤"]),
+        (["c++", "soup"], "C++ and SOUP!", ["c++", "soup"]),
+    ],
+)
+def test_a_word_is_found_in_a_text_in_any_casing(words, text, held):
+    assert generate._held(words, text) == held
+
+
+def test_a_file_without_words_is_refused(trained):
+    (trained / "words.csv").write_text("word,other\nsoup,1\n", encoding="utf-8")
+    with pytest.raises(Refusal, match="no column text"):
+        write(trained, forbidden=trained / "words.csv")
 
 
 def test_a_model_that_goes_on_from_nothing_is_refused(sentiment, reviews):

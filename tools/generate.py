@@ -1,6 +1,8 @@
 """Prompts -> texts of a causal language model, shown as they are written, or a file of them."""
 
+import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from recipes.common import files
-from recipes.common.errors import Refusal, visible_lines
+from recipes.common.errors import Refusal, visible_lines, warn
 
 ZERO_IS_UNSET = ("min_new_tokens", "no_repeat_ngram_size")
 
@@ -32,7 +34,7 @@ class Settings:
 def run(settings: Settings) -> None:
     """Writes every prompt's texts: to the screen token by token where there is one text, or to a jsonl file."""
     _check_number(settings.model)
-    prompts = list(_prompts(settings))
+    prompts, words = list(_prompts(settings)), _words(settings)
     with files.rows_to(settings.output, settings.file) as write:
         from transformers import set_seed
 
@@ -40,20 +42,48 @@ def run(settings: Settings) -> None:
 
         model = Continuer(settings.folder, settings.trust_remote_code)
         options = {name: value for name, value in settings.model.items() if value or name not in ZERO_IS_UNSET}
-        if settings.forbidden_words:
-            path = files.one(settings.forbidden_words, "--forbidden_words", settings.encoding)
-            options["bad_words_ids"] = model.forbidden(path, settings.encoding) or None
+        options["bad_words_ids"] = model.forbidden(words) or None
         for prompt in prompts:
             model.check(prompt, options)
         set_seed(settings.seed)
         streams = not settings.output and options["num_beams"] == 1 and options["num_return_sequences"] == 1
+        found = Counter()
         for number, prompt in enumerate(tqdm(prompts, "writing", delay=2, leave=False, disable=not settings.output)):
             streamer = _streamer(model.tokenizer) if streams else None
             for sample, text in enumerate(model.write(prompt, options, streamer)):
+                found.update(_held(words, text.removeprefix(prompt)))
                 if settings.output:
                     write({"prompt_id": number, "sample": sample, "prompt": prompt, "text": text})
                 elif not streams:
                     print(f"--- prompt {number}, text {sample}\n{visible_lines(text)}")
+    _tell(found)
+
+
+def _words(settings: Settings) -> list[str]:
+    """The forbidden words, one a line."""
+    if not settings.forbidden_words:
+        return []
+    path = files.one(settings.forbidden_words, "--forbidden_words", settings.encoding)
+    rows = [(number, row.get("text")) for number, row in files.read(path, files.Options(settings.encoding))]
+    missing = next((number for number, word in rows if not isinstance(word, str)), None)
+    if missing is not None:
+        raise Refusal("no column text", files.place(path, missing), "write one word a line into a .txt file")
+    return [word.strip() for _, word in rows if word.strip()]
+
+
+def _held(words: list[str], text: str) -> list[str]:
+    """The words that a text holds, in whatever casing; where a script has no spaces, also within others."""
+    from recipes.common.languages import UNSPACED
+
+    borders = {word: ("", "") if UNSPACED.search(word) else (r"(?<!\w)", r"(?!\w)") for word in words}
+    return [word for word, (left, right) in borders.items() if re.search(f"{left}{re.escape(word)}{right}", text, re.I)]
+
+
+def _tell(found: Counter) -> None:
+    """Says which forbidden words were written all the same: a model may spell a word with other tokens."""
+    if found:
+        shown = ", ".join(f"{word} {number} times" for word, number in found.most_common(5))
+        warn(f"--forbidden_words forbids usual spellings alone; written all the same, in another one: {shown}")
 
 
 def _check_number(options: dict[str, Any]) -> None:

@@ -232,9 +232,9 @@ class Continuer(Folder):
     def _ids(self, prompt: str) -> list[int]:
         return self.tokenizer(prompt, add_special_tokens=False)["input_ids"] or [end_of_text(self.tokenizer)]
 
-    def forbidden(self, path: Path, encoding: str = "") -> list[list[int]]:
-        """Token ids of the words of a file, one a line, as they stand at a text's begin and after a space."""
-        words = [row["text"].strip() for _, row in files.read(path, files.Options(encoding)) if row["text"].strip()]
+    def forbidden(self, words: list[str]) -> list[list[int]]:
+        """Token ids of words as they stand at a text's begin and after a space: what `generate` is not to write. In
+        another casing, or split into other tokens, a word may still be written."""
         forms = [form for word in words for form in (word, f" {word}")]
         found = [self.tokenizer(form, add_special_tokens=False)["input_ids"] for form in forms]
         return [list(ids) for ids in dict.fromkeys(map(tuple, found)) if ids]
