@@ -180,7 +180,7 @@ def stream(texts=TEXTS, seed=1):
     found = splits(texts)
     layout = packing.Layout(4, END, PAD)
     rows = dict(found.items())["train"].to_iterable_dataset()
-    return packing.Stream(rows, "text", packing.encoder(Letters(), layout), layout, seed)
+    return packing.Stream(rows, "text", packing.Encoder(Letters(), layout), layout, seed)
 
 
 def take(blocks, count):
@@ -220,7 +220,13 @@ def test_the_position_in_a_long_document_is_small(tmp_path):
     take(first, 2530)
     first.save(tmp_path, 2500)
     mark = json.loads((tmp_path / packing.POSITION).read_text())["mark"]
-    assert mark == {"epoch": 0, "row": 1, "carried": [], "blocks": 1999}  # the first block is "abc" and its end
+    assert mark == {
+        "epoch": 0,
+        "row": 1,
+        "begins": True,
+        "carried": [],
+        "blocks": 1999,
+    }  # the first block is "abc" and its end
     again = stream(texts)
     again.load(tmp_path, 300)
     assert take(again, 1000) == whole[2500:3500]

@@ -50,6 +50,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     # 3. Tokens
     layout = packing.Layout(
         size=models.max_length(arguments.block_size, tokenizer, model),
+        start=models.start_of_text(tokenizer),
         end=models.end_of_text(tokenizer),
         pad=tokenizer.pad_token_id,
         stride=arguments.eval_stride,
@@ -65,7 +66,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         train_dataset=blocks.train,
         eval_dataset=blocks.validation,
         processing_class=tokenizer,
-        data_collator=CausalBlocks(layout.pad, layout.end, arguments.packing_isolation),
+        data_collator=CausalBlocks(layout.pad, layout.end, arguments.packing_isolation, start=layout.start),
         compute_loss_func=losses.TokenLoss(training_arguments.label_smoothing_factor, shift=True),
         compute_metrics=token_metrics.for_tokens(blocks.train, len(tokenizer), shift=True),
         preprocess_logits_for_metrics=token_metrics.sums(shift=True),

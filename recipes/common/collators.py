@@ -4,6 +4,7 @@ Trainer's own masks come from the global random state: they differ at every eval
 mid-epoch. Here row 7 of epoch 2 gets the same mask however the run got there.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,7 +90,8 @@ class MaskedBlocks:
 @dataclass
 class CausalBlocks:
     """Rows of Blocks -> input_ids and labels [batch, length]: labels are the inputs (the loss shifts them), -100 for
-    padding, for the first token of a block and for what stands there as context only.
+    padding, for the first token of a block, for what stands there as context only, and for what each document is given
+    to begin with (`start`): nobody needs to predict Llama's <s>.
 
     With `isolate`, positions begin at 0 in every document: attention then stays inside it (transformers reads the
     borders off position_ids), and no document's first token is predicted from the one before.
@@ -99,10 +101,19 @@ class CausalBlocks:
     end: int
     isolate: bool = False
     pad_to: int | None = None
+    start: Sequence[int] = ()
+
+    def __post_init__(self) -> None:
+        if self.isolate and self.end in self.start:
+            what = "the tokenizer begins and ends a text with the same token: nobody sees where a document begins"
+            raise Refusal(what, "--packing_isolation", "leave the flag out, or use another tokenizer")
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         ids = [numpy.asarray(row["input_ids"], dtype=numpy.int64) for row in rows]
         labels = [_without(row, max(1, context["context"])) for row, context in zip(ids, rows, strict=True)]
+        given = [token for token in self.start if token != self.end]
+        for row in labels if given else ():
+            row[numpy.isin(row, given)] = MISSING
         batch = {"input_ids": _padded(ids, self.pad, self.pad_to)}
         if self.isolate:
             positions = [positions_in_documents(row, self.end) for row in ids]

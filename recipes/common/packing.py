@@ -5,7 +5,7 @@ import json
 import math
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -33,18 +33,25 @@ Array = numpy.ndarray
 
 @dataclass(frozen=True)
 class Layout:
-    """What a block looks like: [prefix] tokens … end tokens … [pad]; a document ends with `end`."""
+    """What a block looks like: [prefix] tokens … end tokens … [pad]; a document begins with `start`, if its tokenizer
+    begins it with something, and ends with `end`."""
 
     size: int  # tokens a block, with the prefix
     end: int
     pad: int
     prefix: int | None = None  # stands at the front of every block: [CLS] for masked models
     stride: int = 0  # blocks to evaluate overlap: each predicts its last `stride` tokens (0: all of them)
+    start: tuple[int, ...] = ()  # Llama's <s>: given, and so never predicted
 
     def __post_init__(self) -> None:
         if not 0 <= self.stride <= self.room:
             what = f"blocks of {self.room} tokens cannot be moved by {self.stride}"
             raise Refusal(what, "--eval_stride", f"choose 1 to {self.room}, or leave it out: no overlap")
+
+    @property
+    def between(self) -> tuple[int, ...]:
+        """What begins a document behind another one: where a text ends as it begins (OPT), one token does both."""
+        return () if self.start == (self.end,) else self.start
 
     @property
     def room(self) -> int:
@@ -99,7 +106,7 @@ def _packed(splits: Any, tokenizer: Any, layout: Layout, arguments: Any, trainin
     for name, split in splits.items():
         if name == "train" and arguments.streaming:
             _refuse_for_streams(arguments)
-            encode = encoder(tokenizer, layout, name in splits.whole)
+            encode = Encoder(tokenizer, layout, name in splits.whole)
             tokens.train = Stream(split, splits.texts[0], encode, layout, training_arguments.seed)
             tokens.counts[name] = _set_steps(tokens.train, training_arguments, is_remote=bool(arguments.dataset_name))
             continue
@@ -138,7 +145,7 @@ def _lines(splits: Any, tokenizer: Any, layout: Layout, arguments: Any, training
 def _add(tokens: Tokens, name: str, blocks: Blocks, counts: dict[str, Any], arguments: Any) -> None:
     if not counts["bytes"]:
         raise Refusal(f"the {name} data has no text", f"--{name}_file", "give a text that is not empty")
-    blocks.tokens_per_byte = counts["tokens"] / counts["bytes"]
+    blocks.tokens_per_byte = (counts["tokens"] - counts.pop("starts")) / counts["bytes"]
     counts["blocks"] = len(blocks)
     limit = limit_of(name, arguments)
     if limit is not None and len(blocks) > limit:
@@ -168,24 +175,38 @@ def _refuse_for_streams(arguments: Any) -> None:
         raise Refusal("nobody knows a stream's blocks before they are read", f"--{LIMITS['train']}", fix)
 
 
-def encoder(tokenizer: Any, layout: Layout, ends_all: bool = False) -> Callable[[list[str]], Iterator[list[int]]]:
-    """Texts -> ids without special tokens but the end token; a text that ends in a line break goes on in the next one
-    and gets none (`ends_all`: every text does). The texts are tokenised at once, by all cores; the lists of ids are
-    made as they are asked for, by the core that asks."""
-    fast = getattr(tokenizer, "backend_tokenizer", None)
+class Encoder:
+    """Texts -> ids without special tokens but those that a document begins and ends with; a text that ends in a line
+    break goes on in the next one, and does not end (`ends_all`: every text does). The texts are tokenised at once, by
+    all cores; the lists of ids are made as they are asked for, by the core that asks."""
 
-    def split(texts: list[str]) -> Iterator[list[int]]:
+    def __init__(self, tokenizer: Any, layout: Layout, ends_all: bool = False):
+        self.tokenizer, self.layout, self.ends_all = tokenizer, layout, ends_all
+
+    def __call__(self, texts: list[str], begins: bool = True) -> Iterator[list[int]]:
+        """Each text's ids; the first text `begins` a document, or goes on with the one before."""
+        ended = [self.ends(text) for text in texts]
+        framed = zip(self._split(texts), [begins, *ended], ended, strict=False)
+        start, end = self.layout.between, [self.layout.end]
+        return ([*(start if first else ()), *ids, *(end if last else ())] for ids, first, last in framed)
+
+    def rows(self, batches: Iterable[list[str]], begins: bool = True) -> Iterator[tuple[str, list[int]]]:
+        """Each text with its ids, batch after batch."""
+        for texts in batches:
+            yield from zip(texts, self(texts, begins), strict=True)
+            begins = self.ends(texts[-1])
+
+    def ends(self, text: str) -> bool:
+        """Whether the document ends with this text."""
+        return self.ends_all or not text.endswith("\n")
+
+    def _split(self, texts: list[str]) -> Iterator[list[int]]:
+        fast = getattr(self.tokenizer, "backend_tokenizer", None)
         if fast is None:
-            return iter(tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"])
+            return iter(self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"])
         fast.no_truncation()
         fast.no_padding()
         return map(attrgetter("ids"), fast.encode_batch_fast(texts, add_special_tokens=False))
-
-    def encode(texts: list[str]) -> Iterator[list[int]]:
-        goes_on = [text.endswith("\n") and not ends_all for text in texts]
-        return (ids if open else [*ids, layout.end] for ids, open in zip(split(texts), goes_on, strict=True))
-
-    return encode
 
 
 def _prepared(
@@ -202,23 +223,26 @@ def _prepared(
     made_of: dict[str, Any] = {}
     if arguments.prepared_dir:
         made_of = {"texts": store.content(_texts(split, column)), "tokenizer": as_text(tokenizer), "end": layout.end}
+        made_of |= {"start": layout.start}
         made_of |= {"ends_all": True} if ends_all else {}
         made_of |= {"room": layout.room} if cut else {}
 
     def write(folder: Path) -> dict[str, Any]:
-        return _tokenise(_batches(split, column, name), encoder(tokenizer, layout, ends_all), layout, cut, folder)
+        return _tokenise(_batches(split, column, name), Encoder(tokenizer, layout, ends_all), layout, cut, folder)
 
     return store.arrays(arguments.prepared_dir, made_of, write)
 
 
-def _tokenise(
-    batches: Iterable[list[str]], encode: Callable, layout: Layout, cut: bool, folder: Path
-) -> dict[str, Any]:
+def _tokenise(batches: Iterable[list[str]], encode: Encoder, layout: Layout, cut: bool, folder: Path) -> dict[str, Any]:
     """Writes ids and lengths as they come, so that memory holds two batches; `cut`: documents to the block's size."""
-    counts, last = _no_counts(), None
+    counts, last = _no_counts() | {"starts": 0}, None
+    start = [*layout.between]
     with (folder / "ids.bin").open("wb") as ids, (folder / "lengths.bin").open("wb") as lengths:
         for texts, rows in _encoded(batches, encode):
             found = list(rows)
+            if counts["rows"] == 0 and not start:
+                found[0] = [*layout.start, *found[0]]
+            counts["starts"] += sum(row[: len(start)] == start for row in found) * len(start)
             for text, row in zip(texts, found, strict=True):
                 _count(counts, text, row, cut and len(row) > layout.room)
             if cut:
@@ -232,12 +256,14 @@ def _tokenise(
     return counts
 
 
-def _encoded(batches: Iterable[list[str]], encode: Callable) -> Iterator[tuple[list[str], Iterator[list[int]]]]:
+def _encoded(batches: Iterable[list[str]], encode: Encoder) -> Iterator[tuple[list[str], Iterator[list[int]]]]:
     """Each batch with its ids; the next one is tokenised while this one's lists are made and written."""
     with ThreadPoolExecutor(1) as pool:
         waiting: deque[tuple[list[str], Future]] = deque()
+        begins = True
         for texts in batches:
-            waiting.append((texts, pool.submit(encode, texts)))
+            waiting.append((texts, pool.submit(encode, texts, begins)))
+            begins = encode.ends(texts[-1])
             if len(waiting) > 1:
                 texts, coming = waiting.popleft()
                 yield texts, coming.result()
@@ -301,9 +327,10 @@ class Stream(torch.utils.data.IterableDataset):
     carried into it, and how many blocks of it were given; `go_to` it costs no tokenising but that document's.
     """
 
-    def __init__(self, rows: Any, column: str, encode: Any, layout: Layout, seed: int):
+    def __init__(self, rows: Any, column: str, encode: Encoder, layout: Layout, seed: int):
         self.rows, self.column, self.encode, self.layout, self.seed = rows, column, encode, layout, seed
-        self.marks: dict[int, dict[str, Any]] = {0: {"epoch": 0, "row": 0, "carried": []}}  # where windows begin
+        first = [] if layout.between else [*layout.start]
+        self.marks: dict[int, dict[str, Any]] = {0: {"epoch": 0, "row": 0, "carried": first}}  # where windows begin
         self.number: int | None = None  # of tokens, where they were counted
         self.first = 0  # the block to begin with
         self._reported = torch.multiprocessing.SimpleQueue()  # marks that a loader's worker came by
@@ -323,20 +350,21 @@ class Stream(torch.utils.data.IterableDataset):
     def _blocks(self, mark: dict[str, Any], window: int) -> Iterator[dict[str, Any]]:
         number, carried, passed_over = window * WINDOW, mark["carried"], mark.get("blocks", 0)
         room, epoch, row = self.layout.room, mark["epoch"], mark["row"]
+        begins = mark.get("begins", True)
         while True:
-            for texts in self._texts(row):
-                for found in self.encode(texts):
-                    ids = numpy.asarray([*carried, *found], dtype=numpy.int32)
-                    whole = len(ids) // room
-                    for block in range(passed_over, whole):
-                        framed = _framed(ids[block * room : (block + 1) * room], self.layout)
-                        yield {"input_ids": framed, "row": number, "epoch": epoch, "context": 0}
-                        number += 1
-                        if number % WINDOW == 0:
-                            here = {"epoch": epoch, "row": row, "carried": carried, "blocks": block + 1}
-                            self._mark(number // WINDOW, here)
-                    row, carried, passed_over = row + 1, ids[whole * room :].tolist(), 0
-            epoch, row = epoch + 1, 0
+            for text, found in self.encode.rows(self._texts(row), begins):
+                ids = numpy.asarray([*carried, *found], dtype=numpy.int32)
+                whole = len(ids) // room
+                for block in range(passed_over, whole):
+                    framed = _framed(ids[block * room : (block + 1) * room], self.layout)
+                    yield {"input_ids": framed, "row": number, "epoch": epoch, "context": 0}
+                    number += 1
+                    if number % WINDOW == 0:
+                        here = {"epoch": epoch, "row": row, "begins": begins, "carried": carried, "blocks": block + 1}
+                        self._mark(number // WINDOW, here)
+                row, carried, passed_over = row + 1, ids[whole * room :].tolist(), 0
+                begins = self.encode.ends(text)
+            epoch, row, begins = epoch + 1, 0, True
 
     def _mark(self, window: int, mark: dict[str, Any]) -> None:
         self.marks[window] = mark
@@ -362,9 +390,8 @@ class Stream(torch.utils.data.IterableDataset):
     def count(self) -> dict[str, Any]:
         """Rows, tokens and bytes of one pass."""
         counts = _no_counts()
-        for texts in _batches(self.rows, self.column, "train"):
-            for text, ids in zip(texts, self.encode(texts), strict=True):
-                _count(counts, text, ids)
+        for text, ids in self.encode.rows(_batches(self.rows, self.column, "train")):
+            _count(counts, text, ids)
         counts.pop("truncated")
         return counts
 

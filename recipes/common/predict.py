@@ -18,7 +18,7 @@ from recipes.common.collators import never_empty
 from recipes.common.configuration import PlainLoader
 from recipes.common.errors import Refusal, reason, visible
 from recipes.common.labels import MULTI, REGRESSION, SINGLE
-from recipes.common.models import end_of_text, give_padding, max_length
+from recipes.common.models import end_of_text, give_padding, max_length, start_of_text
 from recipes.common.probes import positions
 
 CONTINUES = ("ForCausalLM", "LMHeadModel")  # how the names of causal language models end
@@ -215,7 +215,8 @@ class Continuer(Folder):
     def write(self, prompt: str, settings: dict[str, Any], streamer: Any = None) -> list[str]:
         """The prompt with its continuation, `num_return_sequences` times; `settings` are those of `generate`.
 
-        An empty prompt is the token that ends a text: there the next one begins.
+        A prompt begins as the tokenizer begins a text; where it puts nothing there, an empty prompt is the token that
+        ends a text: there the next one begins.
         """
         batch = torch.tensor([self._ids(prompt)], device=self.device)
         written = self.model.generate(batch, attention_mask=torch.ones_like(batch), streamer=streamer, **settings)
@@ -230,7 +231,9 @@ class Continuer(Folder):
             raise Refusal(what, "--max_new_tokens", f"--max_new_tokens {most}, or a shorter prompt")
 
     def _ids(self, prompt: str) -> list[int]:
-        return self.tokenizer(prompt, add_special_tokens=False)["input_ids"] or [end_of_text(self.tokenizer)]
+        start, ids = [*start_of_text(self.tokenizer)], self.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        begun = ids[: len(start)] == start  # the prompt itself says <s>
+        return (ids if begun else [*start, *ids]) or [end_of_text(self.tokenizer)]
 
     def forbidden(self, words: list[str]) -> list[list[int]]:
         """Token ids of words as they stand at a text's begin and after a space: what `generate` is not to write. In

@@ -84,7 +84,8 @@ def for_tokens(train: Any, vocabulary: int, shift: bool) -> Callable[[Any], dict
 
 
 def unigram(blocks: Any, vocabulary: int) -> Array:
-    """The share of every token among the training data, each counted once more; of a stream, among its first blocks."""
+    """The share of every token among the training data, each counted once more; of a stream, among its first blocks.
+    What a document is given to begin with is predicted by nobody, and counts once."""
     if isinstance(blocks, Stream):
         rows = (row["input_ids"] for row, _ in zip(blocks, range(WINDOW), strict=False))
         ids = numpy.concatenate(list(rows))
@@ -92,6 +93,8 @@ def unigram(blocks: Any, vocabulary: int) -> Array:
         ids = blocks.ids if isinstance(blocks, Blocks) else numpy.concatenate(blocks["input_ids"])
     parts = numpy.split(ids, range(MAPPED, len(ids), MAPPED))
     counts = sum(numpy.bincount(part, minlength=vocabulary) for part in parts) + 1
+    if isinstance(blocks, Blocks | Stream):
+        counts[[*blocks.layout.between]] = 1
     return counts / counts.sum()
 
 

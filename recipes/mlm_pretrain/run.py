@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         size=models.max_length(arguments.max_seq_length, tokenizer, model),
         end=models.end_of_text(tokenizer),
         pad=tokenizer.pad_token_id,
-        prefix=tokenizer.cls_token_id,
+        prefix=next(iter(models.start_of_text(tokenizer)), None),
     )
     collator = MaskedBlocks(
         tokenizer,
