@@ -192,21 +192,6 @@ def test_a_tokenizer_that_is_trained_has_its_family_s_special_tokens():
         load_tokenizer(Arguments(model_type="gpt2", special_tokens=["eos_token=<ENDE>"]), TEXTS)
 
 
-@pytest.mark.parametrize("flag", [{"do_lower_case": True}, {"tokenizer_algorithm": "wordpiece"}], ids=str)
-def test_how_to_train_one_has_no_effect_on_one_that_is_named_and_that_is_said(flag, tmp_path, capsys):
-    train_tokenizer(TEXTS, "bpe", 330, "gpt2").save_pretrained(tmp_path)
-    tokenizer = load_tokenizer(Arguments(tokenizer_name=str(tmp_path), **flag), [])
-    assert tokenizer.decode(tokenizer("Good")["input_ids"]) == "Good"
-    assert f"--{next(iter(flag))} has no effect: the tokenizer is that of {tmp_path}" in capsys.readouterr().err
-
-
-def test_a_named_tokenizer_puts_aside_how_the_sample_s_is_trained(in_tmp_path):
-    arguments, _ = args.parse(
-        load_recipe("mlm_pretrain").Arguments, str(ROOT / "recipes/mlm_pretrain/run.py"), ["--tokenizer_name", "own"]
-    )
-    assert (arguments.tokenizer_algorithm, arguments.do_lower_case) == (None, False)
-
-
 def test_roles_that_a_tokenizer_names_stay(tmp_path):
     """GPT-2's alone has no pad token, although <|pad|> is in this vocabulary."""
     tokenizer = train_tokenizer(TEXTS, "bpe", 300, "gpt2")
@@ -239,3 +224,10 @@ def test_a_sentencepiece_model_alone_is_refused_with_the_name_that_is_read(tmp_p
     with pytest.raises(Refusal, match="SentencePiece") as refused:
         load(tmp_path)
     assert "rename mine.model to tokenizer.model" in refused.value.fix
+
+
+@pytest.mark.parametrize(("flags", "lower"), [([], True), (["--train_file", "own.txt"], False)], ids=["sample", "own"])
+def test_only_the_sample_is_lower_cased_by_its_own_configuration(flags, lower, in_tmp_path):
+    run = str(ROOT / "recipes/mlm_pretrain/run.py")
+    arguments, _ = args.parse(load_recipe("mlm_pretrain").Arguments, run, [*flags, "--output_dir", "out"])
+    assert arguments.do_lower_case == lower

@@ -32,16 +32,15 @@ DATA_FILES = ("train_file", "validation_file", "test_file")
 DATA_KEYS = {*DATA_FILES, "task_name", "dataset_name", "dataset_config_name", "dataset_revision"}
 DATA_KEYS |= {"source_lang", "target_lang"}
 MODELS = {"model_name_or_path", "model_type", "config_name"}
-TRAINED = ("tokenizer_algorithm", "do_lower_case")  # how a tokenizer is trained, where none is named
 GROUPS = [
     ({"train_file", "dataset_name", "task_name"}, DATA_KEYS),
     (MODELS, MODELS | {"config_overrides", "tokenizer_name", "special_tokens"}),
-    ({"tokenizer_name"}, {"tokenizer_name", *TRAINED}),
 ]
 # What fits the sample that a recipe's config.yaml names: somebody's own data decides about its own.
-OWN_DATA, FOR_THE_SAMPLE = GROUPS[0][0], {"vocab_size", "max_source_length", "max_target_length"}
+OWN_DATA = GROUPS[0][0]
+FOR_THE_SAMPLE = {"do_lower_case", "vocab_size", "max_source_length", "max_target_length"}
 TUNED = {
-    *(*TRAINED, "vocab_size", "per_device_train_batch_size", "learning_rate"),
+    *("tokenizer_algorithm", "do_lower_case", "vocab_size", "per_device_train_batch_size", "learning_rate"),
     *("block_size", "max_seq_length", "max_source_length", "max_target_length"),
     *("num_train_epochs", "max_steps", "lr_scheduler_type", "warmup_steps", "weight_decay", "max_grad_norm"),
     "mlm_probability",

@@ -31,7 +31,7 @@ from recipes.common import (
     weights,
     world,
 )
-from recipes.common.args import TRAINED, Arguments
+from recipes.common.args import Arguments
 from recipes.common.errors import Refusal, did_you_mean, note, reason, warn
 from recipes.common.labels import MULTI, REGRESSION, SINGLE, Labels
 from recipes.common.special_tokens import end_of_text as end_of_text  # recipes name them as this module's
@@ -68,8 +68,6 @@ def load_tokenizer(arguments: Arguments, texts: Iterable[str]) -> PreTrainedToke
             note(f"--vocab_size {size} is chosen by the training text")
         options = {"vocab_size": size, "do_lower_case": arguments.do_lower_case}
         return train_tokenizer(texts, arguments.tokenizer_algorithm, model_type=_model_type(arguments), **options)
-    for unused in (given for given in TRAINED if getattr(arguments, given)):
-        note(f"--{unused} has no effect: the tokenizer is that of {name}")
     flag = "--tokenizer_name" if arguments.tokenizer_name else "--model_name_or_path"
     if adapted := adapters.folder_of(name):
         name = adapters.tokenizer_of(adapted, flag)

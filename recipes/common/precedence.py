@@ -231,7 +231,7 @@ def _unheard_direction(values: Values) -> bool:
 
 
 LOADING = ("dataloader_prefetch_factor", "dataloader_persistent_workers", "dataloader_in_order")
-TRAINED = ("tokenizer_algorithm", "vocab_size")
+TRAINED = ("tokenizer_algorithm", "do_lower_case", "vocab_size")
 OF_A_DATA_SET = ("train_split_name", "validation_split_name", "test_split_name", "remove_splits", "overwrite_cache")
 OF_A_DATA_SET += ("dataset_config_name", "dataset_revision")
 WRITING = ("num_beams", "generation_num_beams", "generation_max_length", "generation_config")
