@@ -136,16 +136,16 @@ def test_what_the_user_says_of_an_id_stays():
     assert models.load_config(arguments, train()).eos_token_id == 7
 
 
-def test_a_language_that_was_forced_is_none_of_another_tokenizer(tmp_path):
+@pytest.mark.parametrize(("forced", "expected"), [(250, None), (0, 0), (None, None)], ids=["language", "begin", "none"])
+def test_a_language_that_was_forced_is_none_of_another_tokenizer(forced, expected):
     """mBART's published forced_bos_token_id is a language, BART's the begin of a text."""
-    AutoConfig.for_model("mbart", forced_bos_token_id=250).save_pretrained(tmp_path / "mbart")
-    AutoConfig.for_model("bart", forced_bos_token_id=0).save_pretrained(tmp_path / "bart")
-    tokenizer = train("gpt2")
-    found = [
-        ids(models.load_config(Arguments(config_name=str(tmp_path / name)), tokenizer)).get("forced_bos_token_id")
-        for name in ("mbart", "bart")
-    ]
-    assert found == [None, tokenizer.bos_token_id]
+    tokenizer, config = train("gpt2"), AutoConfig.for_model("bart")
+    generation = GenerationConfig(bos_token_id=0, forced_bos_token_id=forced, forced_eos_token_id=2)
+    config.forced_bos_token_id = forced
+    special_tokens.adopt(config, tokenizer)
+    special_tokens.adopt_generation(generation, config)
+    assert (config.forced_bos_token_id, generation.forced_bos_token_id) == (expected, expected)
+    assert generation.forced_eos_token_id == generation.eos_token_id == tokenizer.eos_token_id == 0
 
 
 def test_a_classifier_that_finds_the_end_of_a_text_finds_the_tokenizer_s(tmp_path):

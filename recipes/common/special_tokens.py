@@ -91,8 +91,13 @@ def _decoder_start(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase)
 def adopt_generation(generation: GenerationConfig, config: PretrainedConfig) -> None:
     """Makes the special ids of a generation configuration those of the configuration, which adopted the tokenizer's."""
     text = config.get_text_config(decoder=True)
-    for name in ("pad_token_id", "bos_token_id", "eos_token_id", *ENDS):
+    begins = generation.forced_bos_token_id == generation.bos_token_id  # rather than with a language
+    for name in ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"):
         setattr(generation, name, getattr(config, name, getattr(text, name, None)))
+    if generation.forced_bos_token_id is not None:
+        generation.forced_bos_token_id = generation.bos_token_id if begins else None
+    if generation.forced_eos_token_id is not None:
+        generation.forced_eos_token_id = generation.eos_token_id
     for name in OF_ANOTHER:
         if getattr(generation, name, None) is not None:
             setattr(generation, name, None)
