@@ -213,4 +213,4 @@ def describe_answer(answer: dict) -> str:
 
 
 if __name__ == "__main__":
-    errors.guard(app)
+    errors.guard(app, outlives_reader=False)

@@ -134,8 +134,8 @@ def kill(trials: int = 200, seed: int = 0) -> None:
 
 @app.command()
 def stop(trials: int = 60, seed: int = 0, processes: int = 1, workers: int = 0) -> None:
-    """SIGTERM, SIGINT or SIGUSR1 to one process at random times, in every phase of a run; then the same command. With
-    loader's workers they get it, too, as torchrun and SLURM send it."""
+    """SIGTERM, SIGINT, SIGUSR1 or SIGHUP to one process at random times, in every phase of a run; then the same command
+    again. With loader's workers they get it, too, as torchrun and SLURM send it."""
     drawn = random.Random(seed)
 
     def one(number: int, case: Case, folder: Path, wanted: dict, seconds: float) -> tuple[str, str]:

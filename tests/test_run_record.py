@@ -216,6 +216,38 @@ def test_a_named_checkpoint_of_a_run_with_other_flags_is_refused(sentiment, revi
     assert (reviews / "other/model.safetensors").read_bytes() == (reviews / "out/model.safetensors").read_bytes()
 
 
+NO_CHECKPOINT = {  # what is named as the checkpoint, words of the refusal and of the way out
+    "a run": ("out", "out is not a whole checkpoint", "--resume_from_checkpoint out/checkpoint-4"),
+    "of another Trainer": (
+        "theirs/checkpoint-500",
+        "manifest.json is missing",
+        "--model_name_or_path theirs/checkpoint",
+    ),
+    "another name": ("best", "does not say after which step", "checkpoint-N"),
+    "nothing": ("nowhere/checkpoint-2", "manifest.json is missing", "the newest intact one"),
+}
+
+
+def test_what_is_no_checkpoint_is_refused_with_what_it_may_be(sentiment, reviews):
+    sentiment.main(merged(*FILES, *STEPS))
+    shutil.copytree("out/checkpoint-2", "best")
+    shutil.copytree("out/checkpoint-2", "theirs/checkpoint-500")
+    (reviews / "theirs/checkpoint-500/manifest.json").unlink()
+    for named, words, fix in NO_CHECKPOINT.values():
+        with pytest.raises(Refusal, match=words) as caught:
+            sentiment.main(merged(*FILES, *STEPS, "--output_dir", "other", "--resume_from_checkpoint", named))
+        assert fix in caught.value.fix
+
+
+def test_a_file_system_without_locks_is_no_matter(tmp_path, monkeypatch):
+    def unable(*arguments):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(run_record.fcntl, "lockf", unable)
+    run_record.lock(tmp_path / "out")
+    assert (tmp_path / "out").is_dir()
+
+
 def test_without_run_yaml_the_checkpoint_says_what_its_run_was(sentiment, reviews):
     sentiment.main(merged(*FILES, *STEPS))
     (reviews / "out/run.yaml").unlink()

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from recipes.common import defaults, engines, precedence, ranges
+from recipes.common import defaults, engines, environment, precedence, ranges
 from recipes.common.configuration import Placed, from_yaml
 from recipes.common.errors import Refusal, did_you_mean, disk_error, nearest
 from recipes.common.precedence import Values
@@ -200,6 +200,7 @@ def parse(arguments_class: type, recipe: str, argv: list[str] | None = None) -> 
     """The recipe's arguments and TrainingArguments, resolved from all layers; refuses what is unknown or repeated."""
     import transformers
 
+    environment.settle()
     training_class = getattr(transformers, getattr(arguments_class, "training_arguments", "TrainingArguments"))
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = _parser((arguments_class, training_class), recipe)

@@ -94,7 +94,7 @@ def check_state(folder: Path, state: Any) -> None:
         wrong = [name for name, kinds in STATE.items() if not isinstance(getattr(state, name), kinds)]
         if wrong:
             raise TypeError(f"{wrong[0]} is a {type(getattr(state, wrong[0])).__name__}")
-        if _is_numbered(folder) and state.global_step != step(folder):
+        if is_named(folder) and state.global_step != step(folder):
             raise ValueError(f"global_step is {state.global_step}")
         for entry in state.log_history:
             if not isinstance(entry["step"], int) or not all(isinstance(value, NUMBER) for value in entry.values()):
@@ -135,11 +135,12 @@ def _size(number: float) -> str:
 
 def all_of(output_dir: Path) -> list[Path]:
     """All folders named checkpoint-N."""
-    return [path for path in output_dir.glob("checkpoint-*") if path.is_dir() and _is_numbered(path)]
+    return [path for path in output_dir.glob("checkpoint-*") if path.is_dir() and is_named(path)]
 
 
-def _is_numbered(folder: Path) -> bool:
-    return folder.name.startswith("checkpoint-") and folder.name[11:].isdigit()
+def is_named(folder: Path) -> bool:
+    """Whether the folder is called checkpoint-N."""
+    return folder.name.startswith("checkpoint-") and folder.name[11:].isdecimal()
 
 
 def step(folder: Path) -> int:

@@ -155,6 +155,9 @@ def _check_fsdp(training_arguments: Any) -> None:
 
 def _check_deepspeed(training_arguments: Any) -> None:
     """Refuses a configuration that says otherwise than the flags, saves no weights, or cannot be built."""
+    from recipes.common import compiling
+
+    compiling.watch()
     config, where = training_arguments.hf_deepspeed_config, f"--deepspeed {training_arguments.deepspeed}"
     for mismatch in config.mismatches:
         key, found, flag, wanted = re.fullmatch(r"- ds (\S+)=(.*) vs hf (.*?)=(.*)", mismatch).groups()

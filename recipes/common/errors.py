@@ -6,9 +6,11 @@ import gc
 import os
 import re
 import sys
+import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from recipes.common import secret, signals
@@ -18,6 +20,21 @@ LESS_MEMORY = (
     "lower --per_device_train_batch_size (--global_batch_size keeps the step), or --gradient_checkpointing true"
 )
 FREE_SPACE = "free some space, then run the same command: it goes on from the last checkpoint"
+NOBODY = {errno.EPIPE, errno.EIO, errno.ENXIO}  # reads a standard stream any more
+WORKERS = "lower --dataloader_num_workers or --preprocessing_num_workers, or give the machine more memory"
+NO_SHARED, KILLED_ONE = (
+    "a process that makes batches has too little shared memory",
+    "was killed, perhaps for its memory",
+)
+SHARED = "allow more shared memory (docker run --shm-size=8g), or --dataloader_num_workers 0"
+# What libraries say of a process of theirs that has died, and what it means: what, where, fix.
+KILLED = {
+    "Bus error": (NO_SHARED, "/dev/shm", SHARED),
+    "unable to allocate shared memory": (NO_SHARED, "/dev/shm", SHARED),
+    "DataLoader worker (pid": (f"a process that makes batches {KILLED_ONE}", "this machine", WORKERS),
+    "subprocesses has abruptly died": (f"a process that tokenises {KILLED_ONE}", "this machine", WORKERS),
+    "process pool was terminated abruptly": (f"a process {KILLED_ONE}", "this machine", WORKERS),
+}
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
 
 
@@ -39,6 +56,44 @@ class Refusal(Stop):
     """Input, configuration or checkpoint that this run does not accept (exit code 2)."""
 
     exit_code = REFUSED
+
+
+class Lasting:
+    """A standard stream whose reader may go away (`| head -1`, a terminal that is closed) without an error."""
+
+    def __init__(self, stream: Any):
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Writes as long as somebody reads."""
+        try:
+            return self._stream.write(text)
+        except OSError as error:
+            _go_on_without(self._stream, error)
+            return len(text)
+
+    def flush(self) -> None:
+        """Passes on what was written."""
+        try:
+            self._stream.flush()
+        except OSError as error:
+            _go_on_without(self._stream, error)
+
+
+def _go_on_without(stream: Any, error: OSError) -> None:
+    if error.errno not in NOBODY:
+        raise error
+    _lose(stream)
+
+
+def _lose(stream: Any) -> None:
+    """From now on what is written to the stream goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 class DiskFull(Stop):
@@ -105,13 +160,28 @@ def _let_main_process_speak() -> None:
             os._exit(stopped.exit_code)
 
 
-def disk_error(error: Exception) -> str:
-    """What the system says where writing failed, also through a library that passes it on in words; otherwise ""."""
+def disk_error(error: BaseException) -> str:
+    """What the system says where writing failed, also through a library that passes it on in words, or that fails again
+    while it tidies up; otherwise ""."""
+    found = (_disk_error(one) for one in _chain(error))
+    return next(filter(None, found), "")
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, and those that it followed from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _disk_error(error: BaseException) -> str:
     number = getattr(error, "errno", None)
     if found := re.search(r"\(os error (\d+)\)", str(error)):  # safetensors
         number = int(found[1])
     # torch.save, by which DeepSpeed and FSDP write their states, keeps the number for itself.
     if any(words in str(error) for words in ("PytorchStreamWriter failed", "iostream error")):
+        number = errno.ENOSPC
+    if re.fullmatch(r"\d+ requested and \d+ written", str(error)):  # numpy's tofile
         number = errno.ENOSPC
     return os.strerror(number) if number in DISK_ERRORS else ""
 
@@ -121,29 +191,76 @@ def reason(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def guard(main: Callable[[], Any]) -> None:
-    """Runs a recipe's `main` and leaves the process with the exit code that belongs to how it ended."""
+def guard(main: Callable[[], Any], outlives_reader: bool = True) -> None:
+    """Runs a recipe's `main` and leaves the process with the exit code that belongs to how it ended.
+
+    A training goes on when nobody reads its output any more; what only answers (`outlives_reader` false) ends then.
+    """
     signals.alone()
     gc.freeze()  # imports stay: to look for garbage among them, as is done before the first step, takes 0.4 s
-    try:
-        main()
-    except Stop as stop:
-        _end(stop)
-    except KeyboardInterrupt:
+    with _standard_streams(outlives_reader):
+        try:
+            main()
+        except BaseException as error:
+            _conclude(error)
+
+
+def _conclude(error: BaseException) -> None:
+    """Says how a run ended, and leaves the process with the exit code that belongs to it."""
+    if isinstance(error, Stop):
+        _end(error)
+    if isinstance(error, KeyboardInterrupt):
         print("\nstopped by Ctrl-C; the same command goes on from the last checkpoint", file=sys.stderr)
         sys.exit(INTERRUPTED)
-    except signals.Stopped as stopped:
+    if isinstance(error, signals.Stopped):
         if is_main_process():
-            print(f"\n{stopped}", file=sys.stderr)
-        sys.exit(stopped.exit_code)
-    except Exception as error:
-        if reason := disk_error(error):
-            _end(DiskFull(reason, getattr(error, "filename", None) or "", FREE_SPACE))
-        if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported for this
-            _end(TrainingFailed("the GPU has too little memory", "this run", LESS_MEMORY))
-        if "pip install" in str(error):  # a package that only some flag needs, in the words of the library that asks
-            _end(Refusal(" ".join(str(error).split()), "this environment", "install it, or leave the flag out"))
-        _internal()
+            print(f"\n{error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    if isinstance(error, BrokenPipeError):
+        _lose(sys.stdout)
+        sys.exit(COMPLETE)
+    if not isinstance(error, Exception):
+        raise error
+    if found := _not_a_bug(error):
+        _end(found)
+    _internal()
+
+
+def _not_a_bug(error: Exception) -> Stop | None:
+    """What the machine, the environment or a missing package did, as what it is."""
+    text, name = str(error), type(error).__name__
+    place = str(getattr(error, "filename", None) or "")
+    if reason := disk_error(error):
+        return DiskFull(reason, place or f"{tempfile.gettempdir()}, or the output folder", FREE_SPACE)
+    if name == "OutOfMemoryError":  # torch's, which is not imported for this
+        return TrainingFailed("the GPU has too little memory", "this run", LESS_MEMORY)
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in text:
+        return TrainingFailed("this machine has too little memory", "this run", LESS_MEMORY)
+    if found := next((words for words in KILLED if words in text), ""):
+        return TrainingFailed(*KILLED[found])
+    if isinstance(error, PermissionError) or "No usable temporary directory" in text:
+        what = error.strerror or text if isinstance(error, OSError) else text
+        return Refusal(what, place or "this environment", "name another folder, or allow this user to write there")
+    if "pip install" in text:  # a package that only some flag needs, in the words of the library that asks
+        return Refusal(" ".join(text.split()), "this environment", "install it, or leave the flag out")
+    return None
+
+
+@contextmanager
+def _standard_streams(outlive_reader: bool) -> Iterator[None]:
+    """Standard streams take every letter, whatever the terminal's encoding; what nobody reads any more is lost."""
+    before = sys.stdout, sys.stderr
+    for stream in before:
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    lasting = [Lasting(stream) if stream and outlive_reader else stream for stream in before]
+    sys.stdout, sys.stderr = lasting
+    try:
+        yield
+    finally:
+        for stream in filter(None, lasting):
+            stream.flush()
+        sys.stdout, sys.stderr = before
 
 
 def _close_bars() -> None:

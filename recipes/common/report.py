@@ -150,7 +150,7 @@ class Record:
         plots = card.draw(self.output_dir / "plots", history, self.predictions, self.task)
         flags = yaml.safe_load((self.output_dir / "run.yaml").read_text(encoding="utf-8"))
         text = card.write(facts, flags, self.scores, self.task, examples, plots)
-        (self.output_dir / "README.md").write_text(text, encoding="utf-8")
+        (self.output_dir / "README.md").write_text(text, encoding="utf-8", errors="surrogateescape")
         table = card.score_table(self.scores, self.task.shown)
         run_record.write_json(path, facts | {"status": "complete", "table": table})
         print(f"\n{table}\n\nreport      {visible(str(self.output_dir / 'README.md'))}")

@@ -1,6 +1,7 @@
 """A run in its folder: what an earlier one left there, whether this one may begin, and run.yaml and run.json, which are
 written when it does."""
 
+import errno
 import itertools
 import json
 import os
@@ -186,15 +187,29 @@ def checkpoint(trainer: Any, arguments: Any) -> tuple[Path | None, dict[str, Any
     named, flag = named_checkpoint(trainer.args), str(trainer.args.resume_from_checkpoint).lower()
     if not trainer.is_world_process_zero() or flag == "false" or arguments.overwrite_output_dir:
         return None, {}
-    if named and (damage := manifests.damage(named) or checkpoints.no_states(named)):
-        fix = "name an intact checkpoint-N folder, or leave the flag out: the newest intact one is found"
-        raise Refusal(f"{named} is not a whole checkpoint: {damage}", "--resume_from_checkpoint", fix)
+    if named:
+        _check_whole(named)
     chosen = named or checkpoints.newest(Path(trainer.args.output_dir))
     if chosen is None:
         return None, {}
     changed = _check_belongs(chosen, trainer.fingerprint, arguments.run, arguments.allow_changed or (), bool(named))
     note(f"resuming from {chosen}")
     return chosen, changed
+
+
+def _check_whole(named: Path) -> None:
+    """Refuses what is no checkpoint of these recipes: a run's whole folder, one of another Trainer, a damaged one."""
+    within = max(checkpoints.all_of(named), key=checkpoints.step, default=None)
+    fix = "name an intact checkpoint-N folder, or leave the flag out: the newest intact one is found"
+    damage = manifests.damage(named) or checkpoints.no_states(named)
+    if damage and within:
+        fix = f"name the checkpoint: --resume_from_checkpoint {within}"
+    elif damage and holds_model(named):
+        fix = f"begin from its weights: --model_name_or_path {named}; or {fix}"
+    elif not damage and not checkpoints.is_named(named):
+        damage, fix = "its name does not say after which step it was written", "call it checkpoint-N again, N its step"
+    if damage:
+        raise Refusal(f"{named} is not a whole checkpoint: {damage}", "--resume_from_checkpoint", fix)
 
 
 def _check_belongs(
@@ -238,7 +253,9 @@ def lock(folder: Path) -> None:
     _locks.append(stream)  # closing it would unlock
     try:
         fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EAGAIN):  # a file system without locks
+            return
         fix = "wait for it, stop it, or choose another --output_dir"
         raise Refusal(f"another process trains in {folder}", "--output_dir", fix) from None
 
@@ -341,6 +358,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
+    """Written aside and renamed; names of files that the locale cannot decode stay as they are."""
     aside = path.with_name(f"{path.name}.new")
-    aside.write_text(text, encoding="utf-8")
+    aside.write_text(text, encoding="utf-8", errors="surrogateescape")
     aside.replace(path)

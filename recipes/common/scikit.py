@@ -5,6 +5,9 @@
 the first step: metrics.py imports it when there is something to score.
 """
 
+import shutil
+import tempfile
+import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -37,7 +40,9 @@ class ScikitMetric(evaluate.Metric):
     """An `evaluate.Metric` by its name in FUNCTIONS: `ScikitMetric("f1").compute(predictions=…, references=…)`."""
 
     def __init__(self, config_name: str, **options: Any):
-        super().__init__(config_name=config_name, keep_in_memory=True, **options)
+        folder = tempfile.mkdtemp(prefix="metric-")  # by itself it makes one below the home, which may be read-only
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        super().__init__(config_name=config_name, keep_in_memory=True, cache_dir=folder, **options)
 
     def _info(self) -> evaluate.MetricInfo:
         compares, _ = FUNCTIONS[self.config_name]

@@ -13,7 +13,7 @@ from multiprocessing.context import BaseContext
 from types import FrameType
 from typing import Any
 
-SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)]
+SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP") if hasattr(signal, name)]
 SIGNAL_OF_DEATH = 1  # PR_SET_PDEATHSIG (linux/prctl.h)
 ONE = 1.0  # seconds: Ctrl-C reaches a process from the terminal and from its launcher, and still is one signal
 _process = os.getpid()
@@ -38,7 +38,8 @@ class Stopped(BaseException):
 
 
 def listen() -> None:
-    """From now on SIGTERM, SIGINT and SIGUSR1 stop this process as this module says; a second one ends it at once.
+    """From now on SIGTERM, SIGINT, SIGUSR1 and SIGHUP, which a terminal sends that is closed, stop this process as this
+    module says; a second one ends it at once. `nohup` keeps its promise.
 
     In another thread than the main one they stay the affair of the program that began it (Gradio, Ray): Python lets
     only the main thread say what signals do.
@@ -47,10 +48,15 @@ def listen() -> None:
     _process, _received = os.getpid(), None
     if threading.current_thread() is not threading.main_thread():
         return
-    for number in SIGNALS:
+    for number in _heard():
         before = signal.signal(number, _on_signal)
         if before is not _on_signal:
             _before[number] = before
+
+
+def _heard() -> list[int]:
+    ignored = hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [number for number in SIGNALS if not (ignored and number == signal.SIGHUP)]
 
 
 def alone() -> None:

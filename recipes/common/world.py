@@ -3,7 +3,9 @@
 import atexit
 import os
 import pickle
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import wraps
 from pathlib import Path
@@ -13,6 +15,7 @@ import numpy
 import torch
 from torch import distributed
 
+from recipes.common import environment
 from recipes.common.errors import Refusal, note, reason
 from recipes.common.leftovers import working_folder
 
@@ -25,8 +28,29 @@ _waiting: Any = None  # the process group that waits so long
 
 def join(training_arguments: Any, asked: int | None) -> None:
     """Begins to work with the other processes; refuses a world of another size than was asked for, or a silent one."""
-    global _waiting
     _refuse_a_lone_process(training_arguments, asked)
+    if training_arguments.deepspeed:
+        environment.be_alone()
+    with _said_while_waiting():
+        _meet(training_arguments)
+
+
+@contextmanager
+def _said_while_waiting() -> Iterator[None]:
+    """After ten seconds the processes say whom they wait for: it may be for half an hour."""
+    size, host = os.environ.get("WORLD_SIZE", "1"), os.environ.get("MASTER_ADDR", "")
+    where = f"{host}:{os.environ.get('MASTER_PORT', '')}"
+    waiting = threading.Timer(10, note, [f"waiting until all {size} processes have come to {where}"])
+    waiting.daemon = True
+    waiting.start()
+    try:
+        yield
+    finally:
+        waiting.cancel()
+
+
+def _meet(training_arguments: Any) -> None:
+    global _waiting
     try:
         size = training_arguments.world_size  # starts the process group
         if size > 1 and training_arguments.deepspeed:
