@@ -299,6 +299,15 @@ def test_without_a_checkpoint_the_weights_are_the_way(changed, sentiment, review
     assert "--model_name_or_path out" in caught.value.fix
 
 
+def test_a_model_without_checkpoints_of_a_run_that_was_killed_at_its_end_stays(sentiment, reviews):
+    steps = [*STEPS, "--save_strategy", "no"]
+    sentiment.main(merged(*FILES, *steps))
+    as_if_killed(reviews / "out")
+    with pytest.raises(Refusal, match="the model of a run with other arguments: --seed 42 -> 7"):
+        sentiment.main(merged(*FILES, *steps, "--seed", "7"))
+    assert sentiment.main(merged(*FILES, *steps))["train_loss"] > 0
+
+
 def test_a_complete_run_predicts_without_training_again(sentiment, reviews, capsys):
     sentiment.main(merged(*FILES, *STEPS))
     metrics = sentiment.main(merged(*FILES, *STEPS, "--test_file", "test.csv", "--do_predict"))

@@ -97,8 +97,13 @@ def _is_complete(run: Run, named: Path | None, allowed: Collection[str]) -> bool
         if (own or holds_model(folder)) and not _goes_on(run, flags, changed, other, own, named, allowed):
             raise _refusal_of_complete(run, flags, changed, other, own)
         return False
-    if holds_model(folder) and not own and (not found or _changes(run, flags, facts)[0]):
-        raise _foreign(folder)
+    if holds_model(folder) and not own:
+        if not found:
+            raise _foreign(folder)
+        if changed := _changes(run, flags, facts)[0]:
+            what = f"{folder} holds the model of a run with other arguments: "
+            what += run_identity.shown(changed, flags, run.flags)
+            raise Refusal(what, "--output_dir", f"to keep both: another --output_dir; {OVERWRITE}")
     for checkpoint in {own, named} - {None}:
         _check_checkpoint(checkpoint, run, named, allowed)
     return False
