@@ -277,12 +277,13 @@ def test_more_steps_go_on_to_the_bit_where_the_schedule_does_not_know_the_last_o
     assert (reviews / "whole/model.safetensors").read_bytes() == (reviews / "out/model.safetensors").read_bytes()
 
 
-def test_more_steps_of_another_schedule_name_the_checkpoint_which_goes_on(sentiment, reviews):
+def test_more_steps_of_another_schedule_name_the_checkpoint_which_goes_on(sentiment, reviews, capsys):
     sentiment.main(merged(*FILES, *STEPS))
     with pytest.raises(Refusal, match="--max_steps 4 -> 8") as caught:
         sentiment.main(merged(*FILES, *STEPS, *LONGER))
     assert "--resume_from_checkpoint out/checkpoint-4" in caught.value.fix
     sentiment.main(merged(*FILES, *STEPS, *LONGER, "--resume_from_checkpoint", "out/checkpoint-4"))
+    assert "resuming from out/checkpoint-4, with --max_steps 4 -> 8" in capsys.readouterr().err
     log = json.loads((reviews / "out/trainer_state.json").read_text(encoding="utf-8"))["log_history"]
     rates = [entry["learning_rate"] for entry in log if "learning_rate" in entry]
     # Four steps of four end at a fourth of 5e-5; then the last four of eight begin at a half.
@@ -290,11 +291,14 @@ def test_more_steps_of_another_schedule_name_the_checkpoint_which_goes_on(sentim
     assert is_complete(sentiment, *FILES, *STEPS, *LONGER)
 
 
-@pytest.mark.parametrize("changed", [["--train_file", "test.csv"], ["--max_steps", "8"]])
-def test_without_a_checkpoint_the_weights_are_the_way(changed, sentiment, reviews):
+WEIGHTS = [(["--train_file", "test.csv"], "train.csv.. -> ..test.csv"), (["--max_steps", "8"], "--max_steps 4 -> 8")]
+
+
+@pytest.mark.parametrize(("changed", "words"), WEIGHTS)
+def test_without_a_checkpoint_the_weights_are_the_way(changed, words, sentiment, reviews):
     steps = [*STEPS, "--save_strategy", "no"]
     sentiment.main(merged(*FILES, *steps))
-    with pytest.raises(Refusal, match="out holds a complete run") as caught:
+    with pytest.raises(Refusal, match=f"out holds a complete run .*{words}") as caught:
         sentiment.main(merged(*FILES, *steps, *changed))
     assert "--model_name_or_path out" in caught.value.fix
 

@@ -23,7 +23,7 @@ except ImportError:  # Windows
     fcntl = None
 
 from recipes.common import checkpoints, manifests, run_identity
-from recipes.common.args import ROOT
+from recipes.common.args import DATA_FILES, ROOT
 from recipes.common.configuration import PlainLoader
 from recipes.common.errors import Refusal, note, visible_lines
 from recipes.common.files import content_hash
@@ -141,18 +141,16 @@ def _refusal_of_complete(
     run: Run, flags: dict[str, Any], changed: list[str], other: str, checkpoint: Path | None
 ) -> Refusal:
     """What a complete run would lose, and the way on from it: its last checkpoint, or its weights."""
-    folder = run.output_dir
+    folder, keep = run.output_dir, "to keep both: another --output_dir"
     what = f"{folder} holds a complete run with other arguments: {run_identity.shown(changed, flags, run.flags)}"
     if not changed:
-        what = f"{folder} holds a complete run on other data: {other} has changed since"
-    keep = "to keep both: another --output_dir"
+        named = [name for name in DATA_FILES if flags.get(name) != run.flags.get(name)]
+        other = run_identity.shown(named, flags, run.flags) or f"{other} has changed since"
+        what = f"{folder} holds a complete run on other data: {other}"
     ways = [keep, f"to train its model further: --model_name_or_path {folder} and another --output_dir"]
-    longer = {*changed} <= {*LENGTH} and not other and run_identity.is_longer(run, flags)
-    if longer and checkpoint and not checkpoints.no_states(checkpoint):
-        ways = [
-            f"to continue, at the learning rates of the longer schedule: --resume_from_checkpoint {checkpoint}",
-            keep,
-        ]
+    longer = {*changed} <= {*LENGTH} and run_identity.is_longer(run, flags)
+    if changed and longer and not other and checkpoint and not checkpoints.no_states(checkpoint):
+        ways = [f"to continue, at the longer schedule's learning rate: --resume_from_checkpoint {checkpoint}", keep]
     return Refusal(what, "--output_dir", "; ".join([*ways, OVERWRITE]))
 
 
@@ -198,7 +196,8 @@ def checkpoint(trainer: Any, arguments: Any) -> tuple[Path | None, dict[str, Any
     if chosen is None:
         return None, {}
     changed = _check_belongs(chosen, trainer.fingerprint, arguments.run, arguments.allow_changed or (), bool(named))
-    note(f"resuming from {chosen}")
+    now = f", with {run_identity.shown(changed, changed, arguments.run.flags)}" if changed else ""
+    note(f"resuming from {chosen}{now}")
     return chosen, changed
 
 
