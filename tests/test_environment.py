@@ -106,6 +106,16 @@ def test_a_training_goes_on_when_nobody_reads_its_output_any_more(reader, review
     assert status() == "complete"
 
 
+def test_what_only_answers_ends_with_its_reader_and_without_a_word(tmp_path):
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from recipes.common import errors\n"
+    code += "errors.guard(lambda: [print(number) for number in range(10**7)], outlives_reader=False)"
+    running = start([sys.executable, "-c", code])
+    assert running.stdout.readline() == "0\n"
+    running.stdout.close()
+    assert running.wait(20) == 0
+    assert running.stderr.read() == ""
+
+
 @pytest.mark.slow
 def test_a_terminal_of_few_letters_gets_what_it_can_show(reviews):
     rows = (reviews / "train.csv").read_text(encoding="utf-8").replace("positive", "好")

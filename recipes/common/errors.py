@@ -10,22 +10,18 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from recipes.common import secret, signals
+from recipes.common import secret, signals, streams
 
 COMPLETE, FAILED, REFUSED, INTERNAL, DISK, INTERRUPTED = 0, 1, 2, 70, 74, 130
 LESS_MEMORY = (
     "lower --per_device_train_batch_size (--global_batch_size keeps the step), or --gradient_checkpointing true"
 )
 FREE_SPACE = "free some space, then run the same command: it goes on from the last checkpoint"
-NOBODY = {errno.EPIPE, errno.EIO, errno.ENXIO}  # reads a standard stream any more
 WORKERS = "lower --dataloader_num_workers or --preprocessing_num_workers, or give the machine more memory"
-NO_SHARED, KILLED_ONE = (
-    "a process that makes batches has too little shared memory",
-    "was killed, perhaps for its memory",
-)
+NO_SHARED = "a process that makes batches has too little shared memory"
+KILLED_ONE = "was killed, perhaps for its memory"
 SHARED = "allow more shared memory (docker run --shm-size=8g), or --dataloader_num_workers 0"
 # What libraries say of a process of theirs that has died, and what it means: what, where, fix.
 KILLED = {
@@ -35,6 +31,7 @@ KILLED = {
     "subprocesses has abruptly died": (f"a process that tokenises {KILLED_ONE}", "this machine", WORKERS),
     "process pool was terminated abruptly": (f"a process {KILLED_ONE}", "this machine", WORKERS),
 }
+WRITABLE = "name a folder that this user may write: --output_dir, or TMPDIR, HOME and HF_HOME in the environment"
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
 
 
@@ -56,44 +53,6 @@ class Refusal(Stop):
     """Input, configuration or checkpoint that this run does not accept (exit code 2)."""
 
     exit_code = REFUSED
-
-
-class Lasting:
-    """A standard stream whose reader may go away (`| head -1`, a terminal that is closed) without an error."""
-
-    def __init__(self, stream: Any):
-        self._stream = stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
-        """Writes as long as somebody reads."""
-        try:
-            return self._stream.write(text)
-        except OSError as error:
-            _go_on_without(self._stream, error)
-            return len(text)
-
-    def flush(self) -> None:
-        """Passes on what was written."""
-        try:
-            self._stream.flush()
-        except OSError as error:
-            _go_on_without(self._stream, error)
-
-
-def _go_on_without(stream: Any, error: OSError) -> None:
-    if error.errno not in NOBODY:
-        raise error
-    _lose(stream)
-
-
-def _lose(stream: Any) -> None:
-    """From now on what is written to the stream goes nowhere."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
 
 
 class DiskFull(Stop):
@@ -198,7 +157,7 @@ def guard(main: Callable[[], Any], outlives_reader: bool = True) -> None:
     """
     signals.alone()
     gc.freeze()  # imports stay: to look for garbage among them, as is done before the first step, takes 0.4 s
-    with _standard_streams(outlives_reader):
+    with streams.standard(outlives_reader):
         try:
             main()
         except BaseException as error:
@@ -217,7 +176,7 @@ def _conclude(error: BaseException) -> None:
             print(f"\n{error}", file=sys.stderr)
         sys.exit(error.exit_code)
     if isinstance(error, BrokenPipeError):
-        _lose(sys.stdout)
+        streams.lose(sys.stdout)
         sys.exit(COMPLETE)
     if not isinstance(error, Exception):
         raise error
@@ -231,7 +190,8 @@ def _not_a_bug(error: Exception) -> Stop | None:
     text, name = str(error), type(error).__name__
     place = str(getattr(error, "filename", None) or "")
     if reason := disk_error(error):
-        return DiskFull(reason, place or f"{tempfile.gettempdir()}, or the output folder", FREE_SPACE)
+        fix = FREE_SPACE if reason != os.strerror(errno.EROFS) else WRITABLE
+        return DiskFull(reason, place or f"{tempfile.gettempdir()}, or the output folder", fix)
     if name == "OutOfMemoryError":  # torch's, which is not imported for this
         return TrainingFailed("the GPU has too little memory", "this run", LESS_MEMORY)
     if isinstance(error, MemoryError) or "DefaultCPUAllocator" in text:
@@ -240,27 +200,10 @@ def _not_a_bug(error: Exception) -> Stop | None:
         return TrainingFailed(*KILLED[found])
     if isinstance(error, PermissionError) or "No usable temporary directory" in text:
         what = error.strerror or text if isinstance(error, OSError) else text
-        return Refusal(what, place or "this environment", "name another folder, or allow this user to write there")
+        return Refusal(what, place or "this environment", WRITABLE)
     if "pip install" in text:  # a package that only some flag needs, in the words of the library that asks
         return Refusal(" ".join(text.split()), "this environment", "install it, or leave the flag out")
     return None
-
-
-@contextmanager
-def _standard_streams(outlive_reader: bool) -> Iterator[None]:
-    """Standard streams take every letter, whatever the terminal's encoding; what nobody reads any more is lost."""
-    before = sys.stdout, sys.stderr
-    for stream in before:
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
-    lasting = [Lasting(stream) if stream and outlive_reader else stream for stream in before]
-    sys.stdout, sys.stderr = lasting
-    try:
-        yield
-    finally:
-        for stream in filter(None, lasting):
-            stream.flush()
-        sys.stdout, sys.stderr = before
 
 
 def _close_bars() -> None:
