@@ -18,6 +18,7 @@ from recipes.common import (
     allocation,
     args,
     checkpoints,
+    claims,
     defaults,
     engines,
     run_record,
@@ -85,7 +86,7 @@ def start(arguments_class: type, recipe: str, argv: list[str] | None = None) -> 
         return arguments, training_arguments
     command = ["python", os.path.relpath(recipe), *(sys.argv[1:] if argv is None else argv)]
     arguments.run = Run(args.to_dict(arguments, training_arguments, recipe), shlex.join(command), Path(recipe))
-    complete = is_main_process() and run_record.claim(arguments.run, training_arguments, arguments)
+    complete = is_main_process() and claims.claim(arguments.run, training_arguments, arguments)
     if world.exchange(complete)[0]:
         raise Complete(arguments.run.output_dir)
     return arguments, training_arguments
@@ -111,7 +112,7 @@ def run(
     chosen = None
     if training_arguments.do_train:
         trainer.fingerprint = record.fingerprint(arguments.run)
-        chosen, trainer.changed = world.exchange(run_record.checkpoint(trainer, arguments))[0]
+        chosen, trainer.changed = world.exchange(claims.checkpoint(trainer, arguments))[0]
         _check_steps(trainer, chosen)
     if trainer.is_world_process_zero():
         run_record.begin(arguments.run, arguments.overwrite_output_dir)
