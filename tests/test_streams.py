@@ -6,20 +6,23 @@ from pathlib import Path
 
 import pytest
 from conftest import as_if_killed, load_recipe, merged, row
+from trainers import rows
 
-from recipes.common import checkpoints
+from recipes.common import checkpoints, tokens
 from recipes.common.callbacks import EpochsOfStream
 from tools import equivalence
+
+pytest_plugins = ["trainers"]
 
 LANGUAGES = ["--source_lang", "en", "--target_lang", "de"]
 EPOCHS = ["--streaming", "--num_train_epochs", "3", "--eval_strategy", "epoch", "--save_strategy", "epoch"]
 EPOCHS += ["--per_device_train_batch_size", "4", "--save_total_limit", "9", "--load_best_model_at_end", "false"]
 
 
-def flags(recipe, folder, rows=20):
+def flags(recipe, folder, number_of_rows=20):
     """The flags of a tiny run of a recipe, with its data of so many rows."""
     data = folder / f"{recipe}.jsonl"
-    data.write_text("".join(json.dumps(row(recipe, number)) + "\n" for number in range(rows)), "utf-8")
+    data.write_text("".join(json.dumps(row(recipe, number)) + "\n" for number in range(number_of_rows)), "utf-8")
     model_type, overrides, algorithm, *own = equivalence.MODELS[recipe]
     words = ["--train_file", str(data), "--validation_file", str(data), "--output_dir", "out", "--bf16", "false"]
     words += ["--model_type", model_type, "--config_overrides", overrides, "--tokenizer_algorithm", algorithm]
@@ -75,6 +78,14 @@ def test_a_stream_that_was_killed_after_a_pass_goes_on_to_the_bit(name, in_tmp_p
 def test_given_steps_end_passes_too(sentiment, in_tmp_path):
     sentiment.main(merged(*flags("sentiment", in_tmp_path), *EPOCHS, "--max_steps", "12"))
     assert steps()[0] == [5, 10, 12]
+
+
+def test_whose_passes_nobody_knows_waits_for_the_last_step_and_says_so(trainer, tokenizer, capsys):
+    stream = tokens.Endless(rows(tokenizer).to_iterable_dataset(), dict, ())
+    built = trainer(stream, validation=rows(tokenizer), eval_strategy="epoch", max_steps=5)
+    assert "nobody knows where a pass over this stream ends: --eval_strategy epoch waits" in capsys.readouterr().err
+    built.train()
+    assert [log["step"] for log in built.state.log_history if "eval_loss" in log] == [5]
 
 
 def test_of_a_stream_without_a_known_end_the_epoch_is_a_share():
