@@ -384,6 +384,7 @@ def test_a_second_training_saves_before_it_stops_as_the_first_did(tmp_path):
     finally:
         signals._received = None
     assert [path.name for path in (tmp_path / "line").iterdir()] == ["checkpoint-2"]
+    assert not built.is_in_train  # what is evaluated now is all of the data, not a sample of it
 
 
 def test_callbacks_of_one_s_own_stay_and_ours_can_be_taken_away(tmp_path):
