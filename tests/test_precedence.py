@@ -105,6 +105,7 @@ WITHOUT_EFFECT = {
     "--optim sgd --adam_beta1 0.8": "--adam_beta1 0.8 has no effect beside --optim sgd",
     "--dataloader_persistent_workers": "has no effect without --dataloader_num_workers",
     "--hub_token hf_x": "--hub_token <secret> has no effect without --push_to_hub",
+    "--ddp_find_unused_parameters false": "has no effect without --num_processes",
     "--run_name mine": "--run_name mine has no effect without --report_to",
     "--metric_for_best_model f1 --save_strategy no": "--metric_for_best_model f1 has no effect without --load_best",
     "--greater_is_better false": "--greater_is_better false has no effect without --metric_for_best_model",

@@ -137,7 +137,7 @@ def test_a_model_that_could_not_be_pushed_is_whole_and_its_message_says_how(hub,
     with pytest.raises(services.NotPushed) as caught:
         sentiment.main([*FLAGS, "--push_to_hub", "--hub_token", "hf_x"])
     assert caught.value.exit_code == DISK
-    assert "no route to host" in caught.value.what
+    assert "the Hub does not answer: no route to host" in caught.value.what
     assert "hf upload me/out out ." in caught.value.fix
     assert json.loads((reviews / "out/run.json").read_text())["status"] == "complete"
     assert (reviews / "out/model.safetensors").exists()

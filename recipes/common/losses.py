@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from recipes.common.errors import Refusal, warn
+from recipes.common.errors import Refusal, note, warn
 from recipes.common.labels import MISSING, MULTI, REGRESSION, SINGLE, Labels
 
 Loss = Callable[..., torch.Tensor]
@@ -26,6 +26,8 @@ def for_problem(kind: str, label_smoothing: float = 0.0, class_weights: Sequence
     Cross entropy for classes, binary cross entropy for several labels, squared error for regression. With class
     weights the mean stays over rows, not over weights: balanced weights average to one over the training data.
     """
+    if kind == REGRESSION and label_smoothing:
+        note("--label_smoothing_factor has no effect on numbers")
     summed = {REGRESSION: _squared_error, MULTI: _binary_cross_entropy}.get(kind, _cross_entropy)
 
     def compute_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:

@@ -3,6 +3,7 @@
 The layers are the recipe's config.yaml, each --config FILE, and the command line.
 """
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -150,7 +151,7 @@ def _settle_best_model(values: Values) -> None:
     elif values.layer(BEST) > max(evaluation, saving):
         values |= {"eval_strategy": "epoch", "save_strategy": "epoch"}
     elif values.layer(BEST) < max(evaluation, saving, 1):  # where the recipe contradicts itself, too
-        names = ("eval_strategy", "eval_steps", "save_strategy", "save_steps")
+        names = ("eval_steps", "eval_strategy", "save_steps", "save_strategy")
         values.give_way(BEST, max(names, key=values.layer))
     else:
         what = f"the best model cannot be found with --eval_strategy {evaluates} and --save_strategy {saves}"
@@ -236,6 +237,8 @@ OF_A_DATA_SET = ("train_split_name", "validation_split_name", "test_split_name",
 OF_A_DATA_SET += ("dataset_config_name", "dataset_revision")
 WRITING = ("num_beams", "generation_num_beams", "generation_max_length", "generation_config")
 WRITING += ("val_max_target_length", "interim_eval_samples")
+DDP = ("ddp_backend", "ddp_timeout", "ddp_find_unused_parameters", "ddp_bucket_cap_mb")
+DDP += ("ddp_broadcast_buffers", "ddp_static_graph")
 JUDGING = ("metric_for_best_model", "greater_is_better")
 TRACKIO = ("trackio_space_id", "trackio_bucket_id", "trackio_static_space_id")
 TABLE = [
@@ -264,5 +267,6 @@ TABLE = [
     Pointless(WRITING, "predict_with_generate", _without("predict_with_generate")),
     Pointless(("run_name", "project"), "report_to", _is("report_to", None, [], "none", ["none"])),
     Pointless(("hub_token",), "push_to_hub", _without("push_to_hub")),
+    Pointless(DDP, "num_processes", lambda _: os.environ.get("WORLD_SIZE", "1") == "1"),
     Pointless(TRACKIO, "report_to", lambda values: "trackio" not in (values.get("report_to") or [])),
 ]

@@ -193,6 +193,7 @@ def _hub(what: str, kind: type[Stop], fix: str) -> Iterator[None]:
     except HFValidationError as error:
         raise kind(f"{what}: {reason(error)}", "--hub_model_id", "name it ME/NAME") from None
     except Exception as error:  # of the network, of the service, of the login: its libraries know many
-        refused = getattr(getattr(error, "response", None), "status_code", None) in (401, 403)
-        fix = f"{LOGIN}, with the right to write; or {fix}" if refused else fix
-        raise kind(f"{what}: {reason(error)}", "--push_to_hub", fix) from None
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        fix = f"{LOGIN}, with the right to write; or {fix}" if status in (401, 403) else fix
+        why = reason(error) if status else f"the Hub does not answer: {reason(error)}"
+        raise kind(f"{what}: {why}", "--push_to_hub", fix) from None
