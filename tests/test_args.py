@@ -232,6 +232,9 @@ def test_a_learning_rate_alone_keeps_the_model_below(parse):
         (["--do_regression", "False"], "do_regression", False),
         ([], "do_regression", None),
         (["--train_file", "a.csv", "b.csv"], "train_file", ["a.csv", "b.csv"]),
+        (["--report_to", "tensorboard", "wandb"], "report_to", ["tensorboard", "wandb"]),
+        (["--report_to", "tensorboard"], "report_to", ["tensorboard"]),
+        (["--report_to", "none"], "report_to", []),
     ],
 )
 def test_a_flag_may_be_written_in_these_ways(argv, name, value, parse):
@@ -548,6 +551,10 @@ def test_a_list_in_yaml_keeps_items_that_look_like_flags(parse):
         (["--eval_steps", "0"], ["--eval_steps is 0", "give a number of steps"]),
         (["--validation_split_percentage", "-5"], ["--validation_split_percentage is -5", "from 0 to 99"]),
         (["--learning_rate", "inf"], ["--learning_rate is inf", "finite"]),
+        (["--class_names", ""], ["--class_names is empty", "leave it out"]),
+        (["--run_name", ""], ["--run_name is empty"]),
+        (["--output_dir", ""], ["--output_dir is empty"]),
+        (["--report_to", "none", ""], ["--report_to is empty"]),
         (["--num_train_epochs", "nan"], ["--num_train_epochs is nan"]),
         (["--output_dir", "a" * 300], ["no folder can have the name", "File name too long", "--output_dir"]),
         (["--output_dir", "a\0"], ["no folder can have the name", "null", "--output_dir"]),

@@ -48,6 +48,8 @@ TUNED = {
 COUNTED = {"true": "all", "yes": "all", "1": "all", "false": "no", "0": "no"}  # --include_num_input_tokens_seen
 
 PATHS = ("dataset_name", "prepared_dir", "cache_dir")  # in which no shell replaces ~ behind = or in a configuration
+MAY_BE_EMPTY = {"text_column_delimiter", "source_prefix", "debug", "fsdp"}
+
 OPTIONAL = {"nargs": "?", "const": True}  # a yes-or-no flag whose default is neither
 
 
@@ -205,6 +207,7 @@ def parse(arguments_class: type, recipe: str, argv: list[str] | None = None) -> 
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = _parser((arguments_class, training_class), recipe)
     values = _resolve(parser, Path(recipe), argv)
+    _refuse_empty(values)
     ranges.check(values)
     defaults.actions(values)
     defaults.hardware(values)
@@ -254,6 +257,8 @@ def _parser(classes: tuple, recipe: str) -> "HfArgumentParser":
             action.type = json.loads
         if action.dest == "generation_config":
             action.type = str
+        if action.dest == "report_to":
+            action.nargs = "+"
     parser.add_argument("--config", action="append", metavar="FILE", help="A YAML or JSON file of flags; repeatable.")
     return parser
 
@@ -361,6 +366,13 @@ def _anchored(patterns: list[str]) -> list[str]:
     paths = [ROOT / pattern for pattern in patterns]
     here = Path.cwd()
     return [str(path.relative_to(here) if path.is_relative_to(here) else path) for path in paths]
+
+
+def _refuse_empty(values: dict[str, Any]) -> None:
+    """Refuses an empty word, as a shell makes it of a variable that is not set: it would count as nothing said."""
+    for flag, value in values.items():
+        if flag not in MAY_BE_EMPTY and (value == "" or (isinstance(value, list) and "" in value)):
+            raise Refusal(f"--{flag} is empty", f"--{flag}", "give it a value, or leave it out")
 
 
 def _check_folder(name: str) -> None:
