@@ -549,7 +549,7 @@ def test_a_list_in_yaml_keeps_items_that_look_like_flags(parse):
         (["--data_seed", "4294967296"], ["--data_seed is 4294967296"]),
         (["--per_device_train_batch_size", "0"], ["--per_device_train_batch_size is 0", "from 1"]),
         (["--eval_steps", "0"], ["--eval_steps is 0", "give a number of steps"]),
-        (["--validation_split_percentage", "-5"], ["--validation_split_percentage is -5", "from 0 to 99"]),
+        (["--validation_split_percentage", "-5"], ["--validation_split_percentage is -5", "from 0 to 100"]),
         (["--learning_rate", "inf"], ["--learning_rate is inf", "finite"]),
         (["--class_names", ""], ["--class_names is empty", "leave it out"]),
         (["--run_name", ""], ["--run_name is empty"]),

@@ -34,7 +34,7 @@ WRONG = {
     "dataloader_num_workers": (-1, 10**6),
     "preprocessing_num_workers": (0, 10**6),
     "per_device_train_batch_size": (0, -1),
-    "validation_split_percentage": (-5, 100),
+    "validation_split_percentage": (-5, 101),
     "lora_dropout": (-0.1, 1),
     "ddp_timeout": (-1, 0),
     "max_train_samples": (0, -1),

@@ -49,7 +49,7 @@ OF_TRAINING_ARGUMENTS = {
     "generation_num_beams": (1, 1000),
 }
 OF_RECIPES = {
-    "validation_split_percentage": (0, 99),
+    "validation_split_percentage": (0, 100),
     "max_train_samples": COUNT,
     "max_eval_samples": COUNT,
     "max_predict_samples": COUNT,
