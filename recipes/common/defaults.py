@@ -80,8 +80,6 @@ def strategies(values: dict[str, Any]) -> None:
         raise Refusal("a model is pushed once, when its run is complete", "--hub_strategy", "leave it out, or say end")
     if values.pop("enable_jit_checkpoint", False):
         note("--enable_jit_checkpoint is left out: a run saves anyway when it is told to stop")
-    if values.get("save_only_model"):
-        note("--save_only_model true: a run that is stopped cannot go on, and begins anew")
     if values.get("early_stopping_patience"):
         if values.setdefault("eval_strategy", "epoch") == "no":
             fix = "--eval_strategy epoch, or leave out --early_stopping_patience"
