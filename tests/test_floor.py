@@ -16,6 +16,7 @@ BAD = {
     "one label": ("text,label\na,x\nb,x\n", "all 2 rows have the label 'x'"),
     "no words": ("text,label\n!!,x\n??,y\n", "no words to count"),
     "no rows": ("text,label\n", "no rows"),
+    "a label that is missing": ("text,label\na,\nb,x\n", "the label is ''"),
     "other columns": ("review,stars\na,1\n", "no columns text and label"),
 }
 

@@ -40,7 +40,7 @@ def _columns(path: Path) -> tuple[list[str], list[str]]:
             what = f"no columns text and label; columns: {', '.join(row)}"
             raise errors.Refusal(what, files.place(path, number), "name them so")
         for column in ("text", "label"):
-            if row[column] is None or (column == "text" and not isinstance(row[column], str)):
+            if row[column] in (None, "") or (column == "text" and not isinstance(row[column], str)):
                 what = f"the {column} is {row[column]!r}"
                 raise errors.Refusal(what, files.place(path, number), "write one, or take the row out")
         texts.append(row["text"])

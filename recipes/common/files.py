@@ -282,7 +282,9 @@ def rows_to(path: Path | None, read: Path | None = None) -> Iterator[Callable[[R
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.touch()
-    except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+    except (FileExistsError, NotADirectoryError) as error:
+        raise Refusal(f"cannot write below {error.filename}: no folder", f"--output {path}", "name another") from None
+    except (IsADirectoryError, PermissionError) as error:
         raise Refusal(f"cannot write: {error.strerror}", f"--output {path}", "name another file") from None
     with part.open("a", encoding="utf-8", buffering=1) as stream:
         _keep_others_out(stream, path)
