@@ -6,8 +6,11 @@ import pytest
 from conftest import SCRATCH, merged
 from conftest import SHORT as sentiment_steps
 from test_clm_pretrain import FILES, SHORT, TINY
+from transformers import BertConfig, BertLMHeadModel
 
 from recipes.common.errors import Refusal
+from recipes.common.predict import Continuer
+from recipes.common.vocabularies import train_tokenizer
 from tools import generate
 from tools.generate import Settings, run
 
@@ -138,3 +141,14 @@ def test_a_prompt_that_is_too_long_is_found_before_anything_is_written(trained):
 def test_a_file_of_no_words_forbids_nothing(trained):
     (trained / "blank.txt").write_text("\n", encoding="utf-8")
     assert write(trained, forbidden=trained / "blank.txt") == write(trained)
+
+
+def test_a_model_that_reads_both_sides_of_a_word_is_warned_of(in_tmp_path, capsys):
+    tokenizer = train_tokenizer(["the soup was good"] * 9, "wordpiece", 100, "bert")
+    tokenizer.save_pretrained("out")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    for is_decoder in (False, True):
+        config = BertConfig(vocab_size=len(tokenizer), is_decoder=is_decoder, **sizes)
+        BertLMHeadModel(config).save_pretrained("out")
+        Continuer("out")
+        assert ("reads both sides of a word" in capsys.readouterr().err) is not is_decoder

@@ -13,13 +13,12 @@ import yaml
 from transformers import AutoConfig, DataCollatorWithPadding
 from transformers.utils.logging import disable_progress_bar
 
-from recipes.common import adapters, data, files, folders, metrics, tokenizer_loading, weights
+from recipes.common import adapters, data, files, folders, metrics, probes, tokenizer_loading, weights
 from recipes.common.collators import never_empty
 from recipes.common.configuration import PlainLoader
-from recipes.common.errors import Refusal, reason, visible
+from recipes.common.errors import Refusal, reason, visible, warn
 from recipes.common.labels import MULTI, REGRESSION, SINGLE
 from recipes.common.models import end_of_text, give_padding, max_length, start_of_text
-from recipes.common.probes import positions
 
 CONTINUES = ("ForCausalLM", "LMHeadModel")  # how the names of causal language models end
 CHUNK = 4096  # rows that are sorted by length together
@@ -209,7 +208,10 @@ class Continuer(Folder):
             what = f"{folder} holds a {kind}, which goes on from no prompt"
             raise Refusal(what, "the folder", f"python cli.py predict {folder} TEXT")
         super().__init__(folder, trust_remote_code)
-        self.room, _ = positions(self.model)
+        self.room, _ = probes.positions(self.model)
+        if probes.reads_both_sides(self.model):
+            name = self.config.model_type
+            warn(f"this {name} reads both sides of a word: what it writes says nothing of how good it is")
 
     @torch.inference_mode()
     def write(self, prompt: str, settings: dict[str, Any], streamer: Any = None) -> list[str]:

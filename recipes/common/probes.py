@@ -97,6 +97,14 @@ def sees_ahead(logits: torch.Tensor | None, dtype: torch.dtype) -> bool:
     return bool(changes[:SAME].max() > TOLERANCE.get(dtype, ROUGH) * changes[SAME:].max())
 
 
+def reads_both_sides(model: torch.nn.Module) -> bool:
+    """Whether a model that is only asked sees ahead; where it cannot be tried, it is believed."""
+    try:
+        return sees_ahead(logits(model), model.dtype)
+    except Exception:  # it needs more than a text
+        return False
+
+
 def write(model: torch.nn.Module) -> None:
     """Has the model write two tokens. Errors are the model's; a large one is believed, for its kind is tried out often
     enough and a token takes it seconds."""
@@ -140,7 +148,7 @@ def _probed(model: torch.nn.Module) -> torch.nn.Module | None:
     config = copy.deepcopy(model.config)
     try:
         config.num_hidden_layers = min(config.num_hidden_layers, 2)
-        with engines.whole_model():
+        with engines.whole_model(), torch.random.fork_rng(devices=[]):
             return type(model)(config)
     except Exception:  # not every configuration can be made smaller this way
         return None

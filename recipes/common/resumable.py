@@ -36,6 +36,7 @@ from recipes.common.folders import ADAPTED
 from recipes.common.models import parameters
 from recipes.common.orders import TokenBatches
 from recipes.common.packing import Stream
+from recipes.common.probes import words
 from recipes.common.tokens import Endless
 
 UNJUDGED = ("_low", "_high", "runtime", "_per_second", "_time", "epoch")  # endings of what is no score
@@ -120,7 +121,7 @@ class ResumableTrainer(FiniteTrainer):
             stop = state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"]
             self._ended_early = stop and state.global_step < state.max_steps
             if isinstance(self.train_dataset, Stream):
-                self.train_dataset.load(checkpoint, self.model.get_input_embeddings().num_embeddings)
+                self.train_dataset.load(checkpoint, words(self.model))
         if isinstance(self.train_dataset, Endless):
             self.train_dataset.go_to(self._saved_step * self.rows_a_step)
         if isinstance(self.train_dataset, (Stream, Endless)):
