@@ -35,6 +35,7 @@ def test_a_value_has_its_setting_s_type_and_one_without_a_default_is_what_it_loo
         ("bert", "hidden_size=1.5", "not a whole number"),
         ("bert", "is_decoder=maybe", "not true or false"),
         ("gpt_neo", "attention_types=1", "no single value"),
+        ("dots3_note_text", "num_attention_heads=4", "per-layer attribute"),
         *[("bert", f"hidden_size={value}", "leaves nothing") for value in (0, -1)],
         ("bert", "num_hidden_layers=0", "leaves nothing"),
         ("bert", "num_attention_heads=0", "leaves nothing"),
@@ -65,6 +66,10 @@ def test_what_cannot_be_meant_is_refused(name, overrides, said):
 def test_key_and_value_heads_follow_from_the_attention_heads(name, changes, expected):
     found = sizes.derived(AutoConfig.for_model(name), changes)
     assert found == ({"num_key_value_heads": expected} if expected else {})
+
+
+def test_a_refusal_names_what_has_no_default_among_experts():
+    assert "num_experts_per_tok=None" in sizes.fitting(AutoConfig.for_model("deepseek_v2"))
 
 
 def test_a_refusal_names_the_sizes_that_must_fit_first_the_heads():

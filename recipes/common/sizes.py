@@ -4,9 +4,10 @@ import math
 import re
 from typing import Any
 
-from recipes.common.errors import Refusal, nearest
+from recipes.common.errors import Refusal, nearest, reason
 
 WHERE = "--config_overrides"
+FROM_A_FOLDER = "write a config.json with it and name its folder: --config_name FOLDER"
 HEADS, SHARED = "num_attention_heads", "num_key_value_heads"
 TRUTHS = dict.fromkeys(("true", "1", "y", "yes"), True) | dict.fromkeys(("false", "0", "n", "no"), False)
 KINDS = {bool: "true or false", int: "a whole number", float: "a number"}
@@ -23,12 +24,19 @@ def parse(config: Any, overrides: str) -> dict[str, Any]:
     changes = {}
     for item in overrides.split(","):
         key, equals, value = item.strip().partition("=")
-        if not equals or not hasattr(config, key):
+        if not equals or not _has(config, key):
             close = nearest(key, vars(config))
             fix = f"did you mean {close}=…?" if close else "write name=value,name=value"
             raise Refusal(f"{config.model_type} has no setting {key!r}", WHERE, fix)
         changes[key] = _typed(config, key, value.strip())
     return changes
+
+
+def _has(config: Any, key: str) -> bool:
+    try:
+        return hasattr(config, key)
+    except Exception as error:  # a setting that each layer has for itself
+        raise Refusal(f"{key}: {reason(error)}", WHERE, FROM_A_FOLDER) from None
 
 
 def _typed(config: Any, key: str, value: str) -> Any:
@@ -40,7 +48,7 @@ def _typed(config: Any, key: str, value: str) -> Any:
     kind = next((kind for kind in KINDS if isinstance(known, kind)), None)
     if kind is None:
         what = f"{key} is no single value but {known!r:.60}"
-        raise Refusal(what, WHERE, "write a config.json with it and name its folder: --config_name FOLDER")
+        raise Refusal(what, WHERE, FROM_A_FOLDER)
     try:
         found = TRUTHS[value.lower()] if kind is bool else kind(value)
     except (KeyError, ValueError):
@@ -76,6 +84,8 @@ def derived(default: Any, changes: dict[str, Any]) -> dict[str, Any]:
 
 def fitting(config: Any) -> str:
     """The sizes that must fit each other, as `name=value, …`, the likeliest first."""
-    values = {key: value for key, value in config.to_dict().items() if type(value) is int and value > 0}
+    every = config.to_dict()
+    values = {key: value for key, value in every.items() if type(value) is int and value > 0}
+    values |= {key: None for key, value in every.items() if value is None and "experts" in key}  # DeepSeek V2's
     found = [f"{key}={value}" for mark in FITTING for key, value in values.items() if re.search(mark, key)]
     return ", ".join(list(dict.fromkeys(found))[:6])
