@@ -86,6 +86,6 @@ def fitting(config: Any) -> str:
     """The sizes that must fit each other, as `name=value, …`, the likeliest first."""
     every = config.to_dict()
     values = {key: value for key, value in every.items() if type(value) is int and value > 0}
-    values |= {key: None for key, value in every.items() if value is None and "experts" in key}  # DeepSeek V2's
-    found = [f"{key}={value}" for mark in FITTING for key, value in values.items() if re.search(mark, key)]
+    missing = [f"{key}=None" for key, value in every.items() if value is None and "experts" in key]  # DeepSeek V2's
+    found = missing + [f"{key}={value}" for mark in FITTING for key, value in values.items() if re.search(mark, key)]
     return ", ".join(list(dict.fromkeys(found))[:6])
