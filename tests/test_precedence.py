@@ -70,6 +70,20 @@ def test_what_is_said_wins_over_a_config_that_keeps_the_best_model(words, parse)
     assert len(notes) == 0 if not said else 1 <= len(notes) <= 2
 
 
+def test_no_evaluation_is_heard_although_the_config_evaluates(parse):
+    """TrainingArguments would turn it on again."""
+    found, notes = parse("--do_train", "--do_eval", "false")
+    assert (found.do_eval, strategies(found)) == (False, ("no", "epoch", False))
+    assert "eval_strategy epoch of mine/config.yaml becomes no" in notes[0]
+    found, _ = parse("--do_eval", "false")
+    assert (found.do_train, found.do_eval, strategies(found)) == (True, False, ("no", "epoch", False))
+
+
+def test_an_evaluation_that_is_asked_for_and_refused_at_once_is_said(parse):
+    found, notes = parse("--do_eval", "false", "--eval_strategy", "epoch")
+    assert found.do_eval and "leave one of them out" in notes[0]
+
+
 def test_saving_follows_an_evaluation_that_was_moved(parse):
     found, _ = parse("--eval_steps", "7")
     assert (found.eval_steps, found.save_steps) == (7, 7)

@@ -219,6 +219,13 @@ def parse(arguments_class: type, recipe: str, argv: list[str] | None = None) -> 
     return _build(arguments_class, values), _build_training_arguments(training_class, values)
 
 
+def own_flags(arguments_class: type) -> list[str]:
+    """The flags that a recipe itself defines, beside those that recipes share."""
+    classes = [one for one in arguments_class.__mro__ if one.__module__ not in (__name__, "builtins")]
+    named = {name for one in classes for name in vars(one).get("__annotations__", {})}
+    return [item.name for item in dataclasses.fields(arguments_class) if item.name in named]
+
+
 def to_dict(arguments: Any, training_arguments: "TrainingArguments", recipe: str | None = None) -> dict[str, Any]:
     """Every resolved flag with a plain value, no secrets: `--config` reads it back to the same arguments.
 

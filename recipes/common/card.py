@@ -8,9 +8,11 @@ from typing import Any
 import yaml
 
 from recipes.common import markdown
+from recipes.common.defaults import LOWER_IS_BETTER
 from recipes.common.tasks import Task
 
 TITLES = {"eval": "validation", "predict": "test"}
+MOST_CURVES = 4  # metrics of one's own that are drawn
 
 
 def draw(folder: Path, history: list[dict], rows: list[dict], task: Task) -> list[Path]:
@@ -20,34 +22,50 @@ def draw(folder: Path, history: list[dict], rows: list[dict], task: Task) -> lis
     matplotlib.use("Agg")
     _use_installed_fonts()
     folder.mkdir(exist_ok=True)
-    plots = [_learning_curves(folder / "learning_curves.png", history, task.headline), *task.plot(folder, rows)]
+    plots = [_learning_curves(folder / "learning_curves.png", history, task), *task.plot(folder, rows)]
     return [path for path in plots if path]
 
 
-def _learning_curves(path: Path, history: list[dict], headline: str) -> Path | None:
+def _learning_curves(path: Path, history: list[dict], task: Task) -> Path | None:
+    """The losses on one axis and the headline metric on another; each metric of one's own below them."""
     from matplotlib import pyplot
 
     train = [(entry["step"], entry["loss"]) for entry in history if "loss" in entry]
-    evaluated = [(entry["step"], entry["eval_loss"]) for entry in history if "eval_loss" in entry]
-    scored = [(entry["step"], entry[f"eval_{headline}"]) for entry in history if f"eval_{headline}" in entry]
     if not train:
         return None
-    figure, left = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    evaluated, scored = _evaluations(history, "loss"), _evaluations(history, task.headline)
+    keys = [name for entry in history for name in entry if isinstance(entry[name], int | float)]
+    others = [name for name in task.others(dict.fromkeys(keys), ["eval"]) if name != task.headline][:MOST_CURVES]
+    size, ratios = (7, 4 + 2 * len(others)), [2, *(1 for _ in others)]
+    figure, panels = pyplot.subplots(
+        len(ratios), figsize=size, height_ratios=ratios, sharex=True, squeeze=False, layout="constrained"
+    )
+    left, *below = panels[:, 0]
     left.plot(*zip(*train, strict=True), color="tab:gray", label="training loss")
     if evaluated:
         left.plot(*zip(*evaluated, strict=True), color="tab:orange", marker="o", label="validation loss")
-    left.set(xlabel="step", ylabel="loss (nats)")
+    left.set(ylabel="loss (nats)")
     left.grid(alpha=0.3)
     lines = left.get_lines()
     if scored:
         right = left.twinx()
-        right.plot(*zip(*scored, strict=True), color="tab:blue", marker="s", label=f"validation {headline}")
-        right.set_ylabel(headline)
+        right.plot(*zip(*scored, strict=True), color="tab:blue", marker="s", label=f"validation {task.headline}")
+        right.set_ylabel(task.headline)
         lines = [*lines, *right.get_lines()]
+    for axes, name in zip(below, others, strict=True):
+        axes.plot(*zip(*_evaluations(history, name), strict=True), color="tab:green", marker="s")
+        axes.set(ylabel=name)
+        axes.grid(alpha=0.3)
+    panels[-1, 0].set(xlabel="step")
     figure.legend(lines, [line.get_label() for line in lines], loc="outside upper center", ncols=len(lines))
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
     return path
+
+
+def _evaluations(history: list[dict], name: str) -> list[tuple[int, float]]:
+    """Pairs of step and value of a metric, of the evaluations in the training."""
+    return [(entry["step"], entry[f"eval_{name}"]) for entry in history if f"eval_{name}" in entry]
 
 
 def _use_installed_fonts() -> None:
@@ -97,11 +115,11 @@ def write(
         _header(flags, scores, task),
         f"# {markdown.text(title)}\n",
         _model_section(facts, flags, task),
-        "## Scores\n\n" + _score_section(scores),
+        "## Scores\n\n" + _score_section(scores, task),
         *(f"![{plot.stem.replace('_', ' ')}](plots/{plot.name})\n" for plot in plots),
         "## Data\n\n" + _data_section(facts, flags),
         examples,
-        "## Settings\n\n" + _settings_section(flags),
+        "## Settings\n\n" + _settings_section(flags, facts.get("own_flags", ())),
         "## Limits\n\n" + _limits(facts),
         "## Repeat it\n\n" + _repeat_section(facts, flags),
     ]
@@ -114,7 +132,8 @@ def _header(flags: dict[str, Any], scores: dict[str, float], task: Task) -> str:
         header["base_model"] = flags["model_name_or_path"]
     if flags.get("dataset_name"):
         header["datasets"] = [flags["dataset_name"]]
-    header["metrics"] = sorted({name for name in task.shown for prefix in TITLES if f"{prefix}_{name}" in scores})
+    names = (*task.shown, *task.others(scores, TITLES))
+    header["metrics"] = sorted({name for name in names for prefix in TITLES if f"{prefix}_{name}" in scores})
     return f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n"
 
 
@@ -130,7 +149,21 @@ def _model_section(facts: dict[str, Any], flags: dict[str, Any], task: Task) -> 
     return f"{task.what}: {source}, {number}. {task.answers}\n\n{markdown.block(use, 'python')}\n"
 
 
-def _score_section(scores: dict[str, float]) -> str:
+def no_better(scores: dict[str, float], prefix: str, task: Task) -> str:
+    """What a model is no better than, in a sentence; "" where its first metric with a baseline is better than that."""
+    names = (name for name in (task.headline, *task.shown) if f"{prefix}_baseline_{name}" in scores)
+    name = next((name for name in names if f"{prefix}_{name}" in scores), None)
+    if name is None:
+        return ""
+    score, baseline = scores[f"{prefix}_{name}"], scores[f"{prefix}_baseline_{name}"]
+    if score < baseline if name in LOWER_IS_BETTER else score > baseline:
+        return ""
+    return (
+        f"{TITLES[prefix]}: {name} {score:.4f} is no better than {baseline:.4f}, which takes no model ({task.baseline})"
+    )
+
+
+def _score_section(scores: dict[str, float], task: Task) -> str:
     present = [prefix for prefix in TITLES if f"{prefix}_samples" in scores]
     names = list(dict.fromkeys(key.split("_", 1)[1] for key in scores if key.split("_", 1)[0] in present))
     bounds = {f"{name}_{bound}" for name in names for bound in ("low", "high")}
@@ -140,7 +173,8 @@ def _score_section(scores: dict[str, float]) -> str:
     lines += [
         f"| {markdown.text(name)} | {' | '.join(_cell(scores, prefix, name) for prefix in present)} |" for name in shown
     ]
-    return "\n".join(lines) + "\n\nIn brackets the 95 % bootstrap interval.\n"
+    verdicts = [f"**{markdown.text(said)}.**" for prefix in present if (said := no_better(scores, prefix, task))]
+    return "\n\n".join([*verdicts, "\n".join(lines), "In brackets the 95 % bootstrap interval.\n"])
 
 
 def _cell(scores: dict[str, float], prefix: str, name: str) -> str:
@@ -179,7 +213,7 @@ def _data_section(facts: dict[str, Any], flags: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _settings_section(flags: dict[str, Any]) -> str:
+def _settings_section(flags: dict[str, Any], own: Sequence[str]) -> str:
     shown = ("model_type", "config_overrides", "tokenizer_algorithm", "do_lower_case")
     shown += ("vocab_size", "max_seq_length", "lora_rank")
     shown += ("learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "optim", "num_train_epochs")
@@ -197,6 +231,7 @@ def _settings_section(flags: dict[str, Any]) -> str:
         "seed",
     )
     known = {name: flags[name] for name in shown if flags.get(name) not in (None, 0, 0.0, -1, False)}
+    known |= {name: flags[name] for name in own if flags.get(name) not in (None, False, "")}
     lines = [f"- {name}: {markdown.text(value)}" for name, value in known.items()]
     return "\n".join(lines) + "\n\nAll of them: run.yaml.\n"
 

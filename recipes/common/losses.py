@@ -7,7 +7,7 @@ multiplied by accumulation steps and processes (transformers issue 47688).
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch.nn import functional
@@ -24,7 +24,8 @@ def for_problem(kind: str, label_smoothing: float = 0.0, class_weights: Sequence
     """A compute_loss_func for Trainer: (outputs, labels, num_items_in_batch) -> scalar.
 
     Cross entropy for classes, binary cross entropy for several labels, squared error for regression. With class
-    weights the mean stays over rows, not over weights: balanced weights average to one over the training data.
+    weights the mean stays over rows, not over weights: balanced weights average to one over the training data. What
+    `is_scored` the metrics compute as well, from all rows at once.
     """
     if kind == REGRESSION and label_smoothing:
         note("--label_smoothing_factor has no effect on numbers")
@@ -35,6 +36,7 @@ def for_problem(kind: str, label_smoothing: float = 0.0, class_weights: Sequence
         weights = None if class_weights is None else torch.tensor(class_weights, device=logits.device)
         return _mean(summed(logits, labels, label_smoothing, weights), labels, num_items_in_batch)
 
+    compute_loss.is_scored = class_weights is None and not label_smoothing
     return compute_loss
 
 
@@ -47,6 +49,7 @@ class TokenLoss:
 
     label_smoothing: float = 0.0
     shift: bool = False
+    is_scored: ClassVar[bool] = True  # by token_metrics.sums, without the smoothing
 
     def __call__(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
         logits, labels = outputs["logits"], self.predicted(labels)

@@ -60,6 +60,16 @@ def for_labels(labels: Labels, metric_name: str | None) -> Callable[[Any], dict[
     return compute_metrics
 
 
+def names(labels: Labels) -> frozenset[str]:
+    """All that `for_labels` may return for these labels."""
+    whole = (*FOR_LABELS, *FOR_NUMBERS, "cross_entropy")
+    found = {f"{name}{bound}" for name in whole for bound in ("", "_low", "_high")}
+    classes = [*labels.names, *(f"{name}_class" for name in RESERVED)]
+    return frozenset(
+        found | {f"{name}_{one}" for name in ("precision", "recall", "f1", *FOR_NUMBERS) for one in classes}
+    )
+
+
 def probabilities(logits: Array, kind: str) -> Array:
     """Softmax over the classes, a sigmoid for each of several labels, the number itself for regression."""
     logits = numpy.asarray(logits, dtype=numpy.float64)

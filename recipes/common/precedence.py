@@ -92,6 +92,7 @@ class Pointless:
 def settle(values: Values, standard: dict[str, Any]) -> None:
     """Makes the flags agree, and says what gave way or has no effect. `standard` are the defaults of all flags."""
     if values.get("do_train"):
+        _settle_evaluation(values)
         for action in INTERVALS:
             _settle_interval(values, action, standard)
         _settle_best_model(values)
@@ -113,6 +114,16 @@ def refuse(values: Values, standard: dict[str, Any]) -> None:
     if values.get("lora_rank") and values.get("freeze_encoder"):
         fix = "leave one of the two out"
         raise Refusal("adapters freeze the encoder anyway, but for themselves", "--freeze_encoder", fix)
+
+
+def _settle_evaluation(values: Values) -> None:
+    """--do_eval false asks for no evaluation at all; by any strategy TrainingArguments would turn it on again."""
+    if values.get("do_eval") is not False or values.get("eval_strategy", "no") == "no":
+        return
+    if values.layer("eval_strategy") < values.layer("do_eval"):
+        values.give_way("eval_strategy", "do_eval", "no")
+    else:
+        note(f"--eval_strategy {values['eval_strategy']} evaluates, although --do_eval is false: leave one of them out")
 
 
 def _settle_interval(values: Values, action: str, standard: dict[str, Any]) -> None:

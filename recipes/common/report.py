@@ -10,8 +10,9 @@ from typing import Any
 import yaml
 
 from recipes.common import card, run_record
+from recipes.common.args import own_flags
 from recipes.common.data import Splits
-from recipes.common.errors import visible
+from recipes.common.errors import visible, warn
 from recipes.common.files import content_hash
 from recipes.common.models import Texts, parameters
 from recipes.common.orders import padding_share
@@ -137,7 +138,8 @@ class Record:
             "is_pair": self.splits.is_pair,
             "target_column": self.splits.columns.get(self.splits.target, self.splits.target),
             "task": self.task.tag,
-            "shown": self.task.shown,
+            "shown": (*self.task.shown, *self.task.others(self.scores, card.TITLES)),
+            "own_flags": own_flags(type(self.arguments)),
             "data": self.splits.read,
             "data_sha256": self.splits.hashes,
             "tokenizer_sha256": content_hash(tokenizer_file) if tokenizer_file.exists() else None,
@@ -151,6 +153,21 @@ class Record:
         flags = yaml.safe_load((self.output_dir / "run.yaml").read_text(encoding="utf-8"))
         text = card.write(facts, flags, self.scores, self.task, examples, plots)
         (self.output_dir / "README.md").write_text(text, encoding="utf-8", errors="surrogateescape")
-        table = card.score_table(self.scores, self.task.shown)
+        table = card.score_table(self.scores, facts["shown"])
         run_record.write_json(path, facts | {"status": "complete", "table": table})
         print(f"\n{table}\n\nreport      {visible(str(self.output_dir / 'README.md'))}")
+        self._warn_of_nothing_learned(flags)
+
+    def _warn_of_nothing_learned(self, flags: dict[str, Any]) -> None:
+        for prefix in card.TITLES:
+            if said := card.no_better(self.scores, prefix, self.task):
+                warn(f"{said}; {_what_to_try(flags)}")
+
+
+def _what_to_try(flags: dict[str, Any]) -> str:
+    """What most often helps a model that has learned nothing."""
+    if not flags.get("do_train"):
+        return "is it the right checkpoint, and do its classes mean what the labels mean?"
+    tries = ["more --num_train_epochs", "another --learning_rate"]
+    tries += [] if flags.get("model_name_or_path") else ["a pretrained --model_name_or_path"]
+    return f"try {', '.join(tries)}, and look whether texts and answers belong together"

@@ -1,6 +1,6 @@
 """What each kind of task answers and shows: labels, tokens or texts. The rest of the report is the same for all."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,6 +17,8 @@ from recipes.common.tokens import Tokens
 LABEL_SCORES = ("accuracy", "f1_macro", "f1_micro", "matthews_correlation", "roc_auc", "cross_entropy")
 NUMBER_SCORES = ("mse", "mae", "pearsonr", "spearmanr")
 TOKEN_SCORES = ("perplexity", "cross_entropy", "bits_per_byte", "accuracy")
+# What Trainer adds to the metrics.
+TRAINERS = {"loss", "samples", "runtime", "samples_per_second", "steps_per_second", "model_preparation_time"}
 MAX_CLASSES = 30  # a larger matrix cannot be read
 CONTINUATIONS, PROMPT, CONTINUATION = 3, 32, 64  # how many samples, and their lengths in tokens
 TEMPERATURE = 0.8
@@ -25,6 +27,11 @@ LOAD += 'tokenizer, model = AutoTokenizer.from_pretrained("{{folder}}"), {0}.fro
 SETTINGS = 'model.generation_config = GenerationConfig.from_pretrained("{folder}/config")\n'
 WRITE = 'prompt = getattr(model.generation_config, "prefix", "") + "a text"\n'
 WRITE += 'print(tokenizer.batch_decode(model.generate(**tokenizer(prompt, return_tensors="pt")))[0])'
+
+
+def with_bounds(names: Iterable[str]) -> frozenset[str]:
+    """The names of these metrics and of the bounds of their intervals."""
+    return frozenset(f"{name}{bound}" for name in names for bound in ("", "_low", "_high"))
 
 
 def _no_plots(folder: Path, rows: list[dict]) -> list[Path]:
@@ -46,6 +53,17 @@ class Task:
     answers: str = ""  # what it answers with
     unit: str = "rows"  # what a batch is made of
     adapted: str = ""  # Python that uses the adapters in {folder}, where it is other than `use`
+    baseline: str = "the baseline"  # what the scores are compared with
+    known: frozenset[str] = frozenset()  # its metrics that are not shown, or in the card alone
+
+    def others(self, scores: dict[str, float], prefixes: Iterable[str]) -> list[str]:
+        """The metrics that only a compute_metrics of one's own can have returned; they are shown, too."""
+        names = (
+            name.removeprefix(f"{prefix}_") for prefix in prefixes for name in scores if name.startswith(f"{prefix}_")
+        )
+        others = {name: None for name in names if name not in {*self.shown, *self.known, *TRAINERS}}
+        bounds = {f"{name}_{bound}" for name in others for bound in ("low", "high")}
+        return [name for name in others if name not in bounds and not name.startswith("baseline_")]
 
 
 def for_labels(splits: Splits, metric_name: str | None) -> Task:
@@ -63,6 +81,8 @@ def for_labels(splits: Splits, metric_name: str | None) -> Task:
         + 'pipeline("text-classification", model="{folder}", config="{folder}/config")("a text")',
         headline=metric_name or metrics.HEADLINE[labels.kind],
         shown=shown,
+        known=metrics.names(labels),
+        baseline="the mean" if labels.kind == REGRESSION else "the most frequent answer",
         describe=_labelled_rows(splits),
         examples=_worst_errors,
         plot=lambda folder, rows: _confusion_matrix(folder / "confusion_matrix.png", rows, labels),
@@ -78,6 +98,8 @@ def for_masks(tokens: Tokens, tokenizer: Any) -> Task:
         + f'{tokenizer.mask_token} in it")',
         headline="perplexity",
         shown=TOKEN_SCORES,
+        known=with_bounds(TOKEN_SCORES),
+        baseline="how frequent each token is",
         describe=_block_rows(tokens, tokenizer),
         examples=_hardest_blocks,
         unit="blocks",
@@ -92,6 +114,8 @@ def for_continuations(tokens: Tokens, tokenizer: Any, model: torch.nn.Module) ->
         use='from transformers import pipeline\n\npipeline("text-generation", model="{folder}")("A text begins")',
         headline="perplexity",
         shown=TOKEN_SCORES,
+        known=with_bounds(TOKEN_SCORES),
+        baseline="how frequent each token is",
         describe=_block_rows(tokens, tokenizer),
         examples=lambda rows, split: _continuations(getattr(tokens, split), tokenizer, model, split),
         unit="blocks",
@@ -109,6 +133,8 @@ def for_texts(
         adapted=LOAD.format("AutoModelForSeq2SeqLM", ", GenerationConfig") + SETTINGS + WRITE,
         headline=headline,
         shown=tuple(shown),
+        baseline="the source as it is, or its first sentences",
+        known=with_bounds((*shown, *TOKEN_SCORES)) | {f"lead{count}_{name}" for count in (1, 3) for name in shown},
         answers=answers,
         describe=_answered_rows(splits, decode),
         examples=_answers,

@@ -32,6 +32,7 @@ class Trainer(ResumableTrainer):
     _as_ordered = True  # whether the training's batches come from a loader that was made here, not by a subclass
     _evaluated: Any = None
     _kept_for: Any = None  # the data set for which workers are kept
+    _measured: torch.Tensor | None = None  # of an evaluation so far: the loss times the labels, and the labels
 
     def __init__(
         self, *arguments: Any, tokens_per_batch: int | None = None, answers: Answers | None = None, **options: Any
@@ -174,7 +175,21 @@ class Trainer(ResumableTrainer):
             inputs = {**inputs, **self.compute_loss_func.asks_for}
         scored = self._head is not None and "labels" in inputs
         with self._head.predicting(inputs["labels"]) if scored else nullcontext():
-            return super().compute_loss(model, inputs, *args, **options)
+            output = super().compute_loss(model, inputs, *args, **options)
+        if isinstance(output, tuple) and options.get("num_items_in_batch") is not None:
+            self._measure(output[0], options["num_items_in_batch"])
+        return output
+
+    def _measure(self, loss: torch.Tensor, labels: Any) -> None:
+        """Adds up the loss of an evaluation's batches, each with the weight of its labels."""
+        labels = torch.as_tensor(labels, device=loss.device).double() / self.args.world_size  # which share the batch
+        found = torch.stack([loss.detach().mean().double() * labels, labels])
+        self._measured = found if self._measured is None else self._measured + found
+
+    def evaluation_loop(self, *args: Any, **options: Any) -> Any:
+        """One pass over a data set: predictions, labels and metrics."""
+        self._measured = None
+        return super().evaluation_loop(*args, **options)
 
     def _with_decoder_inputs(self, inputs: dict) -> dict:
         """Of a masked model with a decoder (BART) the labels, shifted, are what its decoder reads: it shifts what it is
@@ -255,7 +270,16 @@ class Trainer(ResumableTrainer):
         found = EvalPrediction(*ordered, inputs=self._restored(prediction.inputs), losses=prediction.losses)
         if found.inputs is None:
             found.inputs = self._evaluated  # here: `logits, labels = prediction` goes on to work
-        return compute_metrics(found)
+        return self._with_own_loss(compute_metrics(found))
+
+    def _with_own_loss(self, scores: dict[str, float]) -> dict[str, float]:
+        """The scores, of which the loss is that of the function that trains, where the metrics compute another one."""
+        if type(self).compute_loss is not Trainer.compute_loss:  # Trainer's mean of the batches stays
+            return {name: score for name, score in scores.items() if name != "loss"}
+        if self._loss is None or self._measured is None or getattr(self._loss, "is_scored", False):
+            return scores
+        total, labels = self.accelerator.reduce(self._measured, "sum").tolist()
+        return {**scores, "loss": total / labels} if labels else scores
 
     def _restored(self, arrays: Any) -> Any:
         """Arrays of rows in the order of the data set, where the last evaluation's loader took them by length."""
