@@ -197,7 +197,12 @@ CHECKPOINTS = {
     "a file": ({}, "train.csv", ["train.csv is a file", "--model_name_or_path"]),
     "a folder without a model": ({"m/readme.txt": "x"}, "./m", ["cannot load ./m", "config.json"]),
     "a broken configuration": ({"m/config.json": "{"}, "./m", ["cannot load ./m", "config.json"]),
-    "weights that are missing": ({"m/config.json": '{"model_type": "bert"}'}, "./m", ["cannot load ./m"]),
+    "a tokenizer that is missing": ({"m/config.json": '{"model_type": "bert"}'}, "./m", ["./m holds no tokenizer"]),
+    "weights that are missing": (
+        {"m/config.json": '{"model_type": "bert"}', "m/vocab.txt": "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\nsoup\n"},
+        "./m",
+        ["cannot load ./m", "weights"],
+    ),
 }
 
 

@@ -173,7 +173,7 @@ def _score_section(scores: dict[str, float], task: Task) -> str:
     lines += [
         f"| {markdown.text(name)} | {' | '.join(_cell(scores, prefix, name) for prefix in present)} |" for name in shown
     ]
-    verdicts = [f"**{markdown.text(said)}.**" for prefix in present if (said := no_better(scores, prefix, task))]
+    verdicts = [f"Warning: {markdown.text(said)}." for prefix in present if (said := no_better(scores, prefix, task))]
     return "\n\n".join([*verdicts, "\n".join(lines), "In brackets the 95 % bootstrap interval.\n"])
 
 
