@@ -99,10 +99,7 @@ def load(
         by_split["train"], by_split["validation"], moved = parts
         _move(accounting, moved, len(by_split["validation"]))
     if arguments.shuffle_train_dataset and "train" in by_split:
-        if found["train"].runs_on:
-            fix = "leave it out: blocks are shuffled anyway; --keep_linebreaks false makes a text of each line"
-            raise Refusal("the lines of a text stay in their order", "--shuffle_train_dataset", fix)
-        by_split["train"] = by_split["train"].shuffle(seed=arguments.shuffle_seed)
+        by_split["train"] = _shuffled(by_split["train"], found["train"], arguments.shuffle_seed)
     if label or target:  # texts alone are packed: there the limits count blocks, as in Hugging Face's scripts
         for name in by_split:
             by_split[name] = _limit(by_split[name], name, arguments, accounting[name])
@@ -111,15 +108,28 @@ def load(
         streamed = None if remote else accounting["train"]["used"]
         _set_steps(training_arguments, accounting["train"]["used"])
         by_split["train"] = by_split["train"].shuffle(seed=training_arguments.seed, buffer_size=SHUFFLED)
-    hashes = {str(path): files.content_hash(path) for source in found.values() for path in source.paths}
-    read = {name: [hashes[str(path)] for path in source.paths] for name, source in found.items()}
     data = [by_split.get(name) for name in LIMITS]
     is_pair = bool(texts.second) or (not any(texts.wanted) and len(columns.texts) == 2)
-    runs_on = {name: found[name if name in found else "train"].runs_on for name in by_split}
-    whole = tuple(name for name, answer in runs_on.items() if answer is False)
     names = {inner(name): name for name in (*columns.texts, columns.target) if name}
-    texts, target = tuple(map(inner, columns.texts)), inner(columns.target)
-    return Splits(*data, texts, is_pair, target, decided, accounting, hashes, whole, read, streamed, names)
+    inner_texts, inner_target = tuple(map(inner, columns.texts)), inner(columns.target)
+    hashes = {str(path): files.content_hash(path) for source in found.values() for path in source.paths}
+    read = {name: [hashes[str(path)] for path in source.paths] for name, source in found.items()}
+    whole = _whole(found, by_split)
+    return Splits(*data, inner_texts, is_pair, inner_target, decided, accounting, hashes, whole, read, streamed, names)
+
+
+def _shuffled(split: Any, source: Source, seed: int) -> Any:
+    """The training rows in another order, before --max_train_samples takes the first."""
+    if source.runs_on:
+        fix = "leave it out: blocks are shuffled anyway; --keep_linebreaks false makes a text of each line"
+        raise Refusal("the lines of a text stay in their order", "--shuffle_train_dataset", fix)
+    return split.shuffle(seed=seed)
+
+
+def _whole(found: dict[str, Source], by_split: dict[str, Any]) -> tuple[str, ...]:
+    """The splits of which each row is a whole text; what is held out is of the training data's kind."""
+    sources_of = {name: found[name if name in found else "train"] for name in by_split}
+    return tuple(name for name, source in sources_of.items() if source.runs_on is False)
 
 
 def _columns(texts: Columns, label: Columns | None, target: Columns | None, found: dict, arguments: Any) -> Chosen:

@@ -156,7 +156,18 @@ def decide(
     reference = seen.get("train") or next(iter(seen.values()))
     if do_regression or (do_regression is None and _looks_like_regression(reference, bool(names))):
         return _numbers(seen, reference, names, flag)
-    kind = MULTI if "list" in reference.types else SINGLE
+    return _classes(seen, reference, names, trained, flag, by_position)
+
+
+def _classes(
+    seen: dict[str, Seen],
+    reference: Seen,
+    names: Sequence[str] | None,
+    trained: Labels | None,
+    flag: str,
+    by_position: bool,
+) -> Labels:
+    """The classes by their names, or by the values of the split that they are learned from."""
     present = Counter()
     for labels in seen.values():
         present.update(labels.items())
@@ -169,6 +180,7 @@ def decide(
     rows = [0] * len(names or values)
     for value, position in values.items():
         rows[position] += counts[value]
+    kind = MULTI if "list" in reference.types else SINGLE
     return Labels(kind, list(names or map(str, values)), values, rows, reference.rows, 0.0)
 
 
