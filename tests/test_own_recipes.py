@@ -119,10 +119,10 @@ def named_task(**options):
 # scores -> words of the verdict
 VERDICTS = {
     "better": ({"eval_a": 0.5, "eval_baseline_a": 0.4}, ""),
-    "equal": ({"eval_a": 0.4, "eval_baseline_a": 0.4}, "validation: a 0.4000 is no better than 0.4000"),
-    "worse": ({"eval_a": 0.233, "eval_baseline_a": 0.283}, "a 0.2330 is no better than 0.2830"),
+    "equal": ({"eval_a": 0.4, "eval_baseline_a": 0.4}, "validation: a 0.4000 is no better than the baseline, 0.4000"),
+    "worse": ({"eval_a": 0.233, "eval_baseline_a": 0.283}, "a 0.2330 is no better than the baseline, 0.2830"),
     "less is better": ({"eval_mse": 0.2, "eval_baseline_mse": 0.3}, ""),
-    "more is worse": ({"eval_mse": 0.4, "eval_baseline_mse": 0.3}, "mse 0.4000 is no better than 0.3000"),
+    "more is worse": ({"eval_mse": 0.4, "eval_baseline_mse": 0.3}, "mse 0.4000 is no better than the baseline, 0.3000"),
     "no baseline": ({"eval_a": 0.1}, ""),
     "another metric has one": ({"eval_a": 1.0, "eval_mse": 0.4, "eval_baseline_mse": 0.3}, "mse 0.4000"),
     "not a number": ({"eval_a": float("nan"), "eval_baseline_a": 0.3}, "a nan is no better"),

@@ -158,9 +158,7 @@ def no_better(scores: dict[str, float], prefix: str, task: Task) -> str:
     score, baseline = scores[f"{prefix}_{name}"], scores[f"{prefix}_baseline_{name}"]
     if score < baseline if name in LOWER_IS_BETTER else score > baseline:
         return ""
-    return (
-        f"{TITLES[prefix]}: {name} {score:.4f} is no better than {baseline:.4f}, which takes no model ({task.baseline})"
-    )
+    return f"{TITLES[prefix]}: {name} {score:.4f} is no better than the baseline, {baseline:.4f} ({task.baseline})"
 
 
 def _score_section(scores: dict[str, float], task: Task) -> str:

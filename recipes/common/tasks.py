@@ -53,7 +53,7 @@ class Task:
     answers: str = ""  # what it answers with
     unit: str = "rows"  # what a batch is made of
     adapted: str = ""  # Python that uses the adapters in {folder}, where it is other than `use`
-    baseline: str = "the baseline"  # what the scores are compared with
+    baseline: str = "the simplest answer"  # what the scores are compared with
     known: frozenset[str] = frozenset()  # its metrics that are not shown, or in the card alone
 
     def others(self, scores: dict[str, float], prefixes: Iterable[str]) -> list[str]:
@@ -82,7 +82,7 @@ def for_labels(splits: Splits, metric_name: str | None) -> Task:
         headline=metric_name or metrics.HEADLINE[labels.kind],
         shown=shown,
         known=metrics.names(labels),
-        baseline="the mean" if labels.kind == REGRESSION else "the most frequent answer",
+        baseline="always the mean" if labels.kind == REGRESSION else "always the most frequent answer",
         describe=_labelled_rows(splits),
         examples=_worst_errors,
         plot=lambda folder, rows: _confusion_matrix(folder / "confusion_matrix.png", rows, labels),
@@ -99,7 +99,7 @@ def for_masks(tokens: Tokens, tokenizer: Any) -> Task:
         headline="perplexity",
         shown=TOKEN_SCORES,
         known=with_bounds(TOKEN_SCORES),
-        baseline="how frequent each token is",
+        baseline="each token by its frequency alone",
         describe=_block_rows(tokens, tokenizer),
         examples=_hardest_blocks,
         unit="blocks",
@@ -115,7 +115,7 @@ def for_continuations(tokens: Tokens, tokenizer: Any, model: torch.nn.Module) ->
         headline="perplexity",
         shown=TOKEN_SCORES,
         known=with_bounds(TOKEN_SCORES),
-        baseline="how frequent each token is",
+        baseline="each token by its frequency alone",
         describe=_block_rows(tokens, tokenizer),
         examples=lambda rows, split: _continuations(getattr(tokens, split), tokenizer, model, split),
         unit="blocks",
