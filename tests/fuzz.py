@@ -166,7 +166,8 @@ def check_configuration(arguments: Any, training_arguments: Any, path: Path, rec
         found = getattr(found, "value", found)
         if value is not None and not name.startswith(("do_", "report_to")) and not same(found, value):
             raise Wrong(f"{key} is {found!r}, not {value!r}")
-    script, run = ROOT / "recipes" / recipe / "run.py", Path(training_arguments.output_dir) / "run.yaml"
+    script, run = ROOT / "recipes" / recipe / "run.py", Path("run.yaml")
+    run.write_text(yaml.safe_dump(arguments.run.flags, allow_unicode=True), encoding="utf-8")
     again = args.parse(type(arguments), str(script), ["--config", str(run)])
     first, second = (args.to_dict(*pair, str(script)) for pair in ((arguments, training_arguments), again))
     for key in first | second:
