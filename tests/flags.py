@@ -28,7 +28,7 @@ import typer
 import yaml
 from conftest import ROOT, load_recipe, merged
 from forked import Case, import_all
-from fuzz import in_child
+from fuzz import in_child, take_time
 
 RECIPES = sorted(path.parent.name for path in ROOT.glob("recipes/*/run.py"))
 KINDS = ("absent", "extreme", "wrong type", "empty", "contradictory")
@@ -238,7 +238,8 @@ def warm_up(folder: Path) -> None:
 
 
 def whole(recipe: str, folder: Path) -> None:
-    """A run without a trial, and the names of what it imported."""
+    """A run without a trial, which may take its time, and the names of what it imported."""
+    take_time()
     load_recipe(recipe).main(usual(recipe, folder))
     Path("modules").write_text("\n".join(sys.modules), encoding="utf-8")
 

@@ -288,6 +288,12 @@ def in_child(folder: Path, run: Callable[[], None]) -> int:
         os._exit(99)
 
 
+def take_time() -> None:
+    """Lifts the limits of `in_child`: who imports everything first may need longer."""
+    signal.setitimer(signal.ITIMER_PROF, 0)
+    faulthandler.cancel_dump_traceback_later()
+
+
 def make(folder: Path) -> None:
     """Whole data files, configurations, and runs that were killed after a checkpoint."""
     for name in FILES:
@@ -310,9 +316,8 @@ def make(folder: Path) -> None:
 
 
 def run_whole(case: Case, folder: Path) -> None:
-    """A run that is never disturbed, and the names of what it imported."""
-    signal.setitimer(signal.ITIMER_PROF, 0)
-    faulthandler.cancel_dump_traceback_later()
+    """A run that may take its time, and the names of what it imported."""
+    take_time()
     load_recipe(case.recipe).main(case.flags(folder, Path("out")))
     Path("modules").write_text("\n".join(sys.modules), encoding="utf-8")
 

@@ -11,6 +11,7 @@ from conftest import ROOT
 EVERY = 45
 
 
+@pytest.mark.slow
 def test_every_field_has_five_values():
     trials = [*flags.trials(flags.RECIPES, "")]
     fields = {trial.field for trial in trials}

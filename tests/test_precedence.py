@@ -216,7 +216,11 @@ def test_checkpoints_are_written_where_they_were_asked_for(sentiment, reviews):
     ]
 
 
-@pytest.mark.parametrize("name", ["f1", "eval_f1", "eval_accuracy", "precision", "eval_loss", "f1_positive", "roc_auc"])
+# Each is a whole training: one in every run of the tests, the others in the long one.
+KNOWN = ["f1", "eval_accuracy", "precision", "eval_loss", "f1_positive", "roc_auc"]
+
+
+@pytest.mark.parametrize("name", ["eval_f1", *(pytest.param(name, marks=pytest.mark.slow) for name in KNOWN)])
 def test_the_best_model_may_be_judged_by_any_metric_that_is_known(name, sentiment, reviews):
     scores = sentiment.main([*REVIEWS, "--metric_for_best_model", name])
     assert f"eval_{name.removeprefix('eval_')}" in scores
