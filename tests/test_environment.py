@@ -150,7 +150,7 @@ NOT_BUGS = {  # an error, its exit code, words of the message
         "too little memory",
     ),
     "numpy on a full disk": (OSError("262144 requested and 12288 written"), 74, "No space left on device"),
-    "a folder": (PermissionError(errno.EACCES, "Permission denied", "/root/x"), 2, "where: /root/x"),
+    "a folder": (PermissionError(errno.EACCES, "Permission denied", "/srv/x"), 2, "where: /srv/x"),
     "no folder for temporary files": (
         FileNotFoundError(2, "No usable temporary directory found in ['/tmp']"),
         2,
