@@ -97,6 +97,68 @@ def test_a_loader_s_worker_keeps_sigterm_waiting_and_its_parent_does_not():
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
 
 
+STOPPED = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[1])
+import torch
+from recipes.common import errors, signals
+
+left, parent = int(sys.argv[2]), os.getpid()
+
+def trace(frame, event, argument):
+    '''Sends SIGTERM to all processes of the run at this line of those that start a loader and its workers.'''
+    global left
+    if os.getpid() != parent or frame.f_code.co_filename.split("/")[-1] not in ("dataloader.py", "process.py"):
+        return None
+    left -= event == "line"
+    if left == 0:
+        sys.settrace(None)
+        os.killpg(0, signal.SIGTERM)
+    return trace
+
+def main():
+    signals.listen()
+    loader = torch.utils.data.DataLoader([1, 2, 3, 4], num_workers=2, multiprocessing_context=signals.workers())
+    sys.settrace(trace)
+    list(loader)
+    sys.settrace(None)
+    assert left > 0
+
+errors.guard(main)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a loader's workers are torch's own elsewhere")
+@pytest.mark.parametrize("line", [55, 64, 100, 112, 145, 181, 229, 280])
+def test_a_run_that_is_stopped_while_its_workers_begin_ends_at_once(line):
+    """It waited 5 seconds for each worker, or for ever, and complained of attributes that torch's loader lacks."""
+    words = [sys.executable, "-c", STOPPED, str(ROOT), str(line)]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        _, said = process.communicate(timeout=20)
+    assert process.returncode == 143
+    assert said.strip() == "stopped by SIGTERM: the same command goes on from the last checkpoint"
+    assert not [other for other in psutil.process_iter() if group_of(other) == process.pid]
+
+
+def group_of(process):
+    try:
+        return os.getpgid(process.pid) if is_alive(process.pid) else 0
+    except ProcessLookupError:
+        return 0
+
+
+def test_a_signal_that_comes_while_an_object_is_removed_is_not_lost():
+    """Python prints what is raised in `__del__`, and goes on."""
+    script = f"import os, signal, sys, time; sys.path.insert(0, {str(ROOT)!r})\n"
+    script += "from recipes.common import errors, signals\n"
+    script += "class Removed:\n    def __del__(self): os.kill(os.getpid(), signal.SIGTERM); time.sleep(0.01)\n"
+    script += "def main():\n    signals.listen()\n    Removed()\n    time.sleep(10)\n"
+    script += "errors.guard(main)"
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=9)
+    assert ended.returncode == 143
+    assert ended.stderr.strip() == "stopped by SIGTERM: the same command goes on from the last checkpoint"
+
+
 def test_a_loader_s_worker_ends_with_its_parent():
     script = f"import os, sys, time; sys.path.insert(0, {str(ROOT)!r}); from recipes.common import signals\n"
     script += "worker = signals.workers().Process(target=time.sleep, args=(60,)); worker.start()\n"

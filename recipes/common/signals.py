@@ -5,17 +5,21 @@ import ctypes
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.context import BaseContext
+from multiprocessing.popen_fork import Popen
 from types import FrameType
 from typing import Any
 
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP") if hasattr(signal, name)]
 SIGNAL_OF_DEATH = 1  # PR_SET_PDEATHSIG (linux/prctl.h)
 ONE = 1.0  # seconds: Ctrl-C reaches a process from the terminal and from its launcher, and still is one signal
+AGAIN = 0.05  # seconds after which a signal comes again that was lost
+ENDS = 0.5  # seconds that a worker of a stopped run has to end by itself
 _process = os.getpid()
 _received: signal.Signals | None = None
 _at = 0.0
@@ -48,6 +52,7 @@ def listen() -> None:
     _process, _received = os.getpid(), None
     if threading.current_thread() is not threading.main_thread():
         return
+    sys.unraisablehook = _unraisable
     for number in _heard():
         before = signal.signal(number, _on_signal)
         if before is not _on_signal:
@@ -70,6 +75,7 @@ def leave() -> None:
     came is forgotten."""
     global _received
     _received = None
+    sys.unraisablehook = sys.__unraisablehook__
     for number in SIGNALS:
         if signal.getsignal(number) is _on_signal and threading.current_thread() is threading.main_thread():
             signal.signal(number, signal.SIG_IGN if _alone else _before.get(number) or signal.SIG_DFL)
@@ -101,16 +107,29 @@ def received() -> int:
 
 def workers() -> BaseContext:
     """How a loader gets its processes on Linux. SIGTERM does not end them: torchrun and SLURM send it to all of a run,
-    which needs them until it has stopped; they end with it."""
+    which needs them until it has stopped. To terminate one is therefore to kill it.
+
+    A run that is stopped while its workers begin never tells them to end: torch waits 5 seconds for each, and Python
+    at its exit without end.
+    """
     forks = copy.copy(multiprocessing.get_context("fork"))
 
+    class Killed(Popen):
+        def terminate(self) -> None:
+            self.kill()
+
     class Worker(forks.Process):
+        _Popen = staticmethod(Killed)
+
         def start(self) -> None:
             before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # it stays so in the new process
             try:
                 super().start()
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+        def join(self, timeout: float | None = None) -> None:
+            super().join(ENDS if timeout and _received else timeout)
 
         def run(self) -> None:
             _end_with(self._parent_pid)
@@ -145,3 +164,20 @@ def _in_child(number: int) -> None:
     if number == signal.SIGTERM:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
+
+
+def _unraisable(lost: Any) -> None:
+    """A signal that came while Python removed an object stopped nothing: it comes again. Objects that a stopped run
+    leaves half made have nothing to say."""
+    if isinstance(lost.exc_value, Stopped):
+        return _again(lost.exc_value)
+    if not _received:
+        sys.__unraisablehook__(lost)
+
+
+def _again(stopped: Stopped) -> None:
+    global _received
+    _received = None
+    later = threading.Timer(AGAIN, os.kill, (os.getpid(), signal.Signals[stopped.name]))
+    later.daemon = True
+    later.start()
