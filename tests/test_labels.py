@@ -109,6 +109,20 @@ def test_numbers_are_classes_by_their_names_where_a_model_knows_them(values, nam
     assert decided.encode(values) == [names.index(str(value)) for value in values]
 
 
+@pytest.mark.parametrize(("train", "other"), [([0, 1], ["pos", "Neg"]), (["pos", "neg"], [1, 0]), ([0, 1], ["1", "0"])])
+def test_one_file_may_have_the_numbers_of_a_data_set_s_own_classes_and_another_their_names(train, other):
+    seen = {"train": see(train), "validation": see(other)}
+    found = labels.decide(seen, "label", ["neg", "pos"], by_position=True)
+    assert found.names == ["neg", "pos"]
+    wanted = {0: 0, 1: 1, "0": 0, "1": 1, "neg": 0, "Neg": 0, "pos": 1}
+    assert found.encode([*train, *other]) == [wanted[value] for value in [*train, *other]]
+
+
+def test_numbers_beside_the_names_of_a_user_s_own_classes_stay_unknown():
+    with pytest.raises(Refusal, match="unknown"):
+        labels.decide({"train": see(["neg", "pos"]), "validation": see([0, 1])}, "label", ["neg", "pos"])
+
+
 def test_a_number_beyond_the_class_names_is_refused_with_its_place():
     with pytest.raises(Refusal, match="label 3 in train is unknown") as caught:
         decide([0, 1, 3], names=["a", "b", "c"])

@@ -289,7 +289,10 @@ def _sorted_values(counts: Counter) -> dict[Any, int]:
 def _named_values(
     names: Sequence[str], present: Counter, flag: str, by_position: bool, trained: bool
 ) -> dict[Any, int]:
-    """Label values by the names given: a text is its own name, case apart; a number, also a CSV's, has a place."""
+    """Label values by the names given: a text is its own name, case apart; a number, also a CSV's, has a place.
+
+    Where the names are a data set's own, a file of theirs may hold numbers and another one names.
+    """
     twice = next((name for name in names if list(names).count(name) > 1), None)
     if twice:
         raise Refusal(f"the class {twice!r} is named twice", "--class_names", "name every class once, in order of id")
@@ -303,8 +306,10 @@ def _named_values(
     folded = {name.lower(): position for name, position in exact.items()}
     numbers = {value: _integer(value) for value in present}
     if None in numbers.values() or {str(value) for value in present} <= exact.keys():
-        alike = len(folded) == len(exact)
-        found = {value: exact.get(str(value), folded.get(str(value).lower()) if alike else None) for value in present}
+        alike = folded if len(folded) == len(exact) else {}
+        own = {value: one for value, one in numbers.items() if by_position and one in range(len(names))}
+        found = {value: alike.get(str(value).lower(), own.get(value)) for value in present}
+        found |= {value: exact[str(value)] for value in present if str(value) in exact}
         return exact | {value: position for value, position in found.items() if position is not None}
     places = _places(names, set(numbers.values()), flag, by_position, trained)
     text = isinstance(next(iter(present)), str)
