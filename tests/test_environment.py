@@ -16,7 +16,7 @@ from functools import partial
 import psutil
 import pytest
 import torch.utils.cpp_extension as cpp_extension
-from conftest import ROOT, SCRATCH, SHORT
+from conftest import ROOT, SCRATCH, SHORT, load_recipe, merged
 
 from recipes.common import compiling, environment, errors
 from recipes.common.errors import Refusal
@@ -151,6 +151,9 @@ NOT_BUGS = {  # an error, its exit code, words of the message
     ),
     "numpy on a full disk": (OSError("262144 requested and 12288 written"), 74, "No space left on device"),
     "a folder": (PermissionError(errno.EACCES, "Permission denied", "/srv/x"), 2, "where: /srv/x"),
+    "a name of 5,000 letters": (OSError(errno.ENAMETOOLONG, "File name too long", "x" * 5000), 2, "xxx…"),
+    "a circle of links": (OSError(errno.ELOOP, "Too many levels of symbolic links", "a/b"), 2, "where: a/b"),
+    "a path with a zero byte": (ValueError("embedded null byte"), 2, "embedded null byte"),
     "no folder for temporary files": (
         FileNotFoundError(2, "No usable temporary directory found in ['/tmp']"),
         2,
@@ -272,3 +275,17 @@ def test_a_disk_that_fills_while_tokens_are_packed_is_a_full_disk(reviews):
     _, said = ended.communicate(timeout=120)
     assert ended.returncode == 74, said
     assert "Traceback" not in said
+
+
+PATHS = ["--train_file", "--output_dir", "--model_name_or_path", "--tokenizer_name", "--config", "--deepspeed"]
+PATHS += ["--prepared_dir", "--resume_from_checkpoint", "--config_name"]
+
+
+@pytest.mark.parametrize("flag", PATHS)
+def test_a_path_that_no_file_system_can_have_is_refused_in_three_lines(flag, reviews, capsys):
+    """Also where a library looks first whether there is such a file."""
+    with pytest.raises(SystemExit) as ended:
+        errors.guard(lambda: load_recipe("sentiment").main(merged(*RUN[2:], flag, "x" * 5000)))
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert "error: " in said and "Traceback" not in said

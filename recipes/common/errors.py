@@ -32,6 +32,7 @@ KILLED = {
     "process pool was terminated abruptly": (f"a process {KILLED_ONE}", "this machine", WORKERS),
 }
 WRITABLE = "name a folder that this user may write: --output_dir, or TMPDIR, HOME and HF_HOME in the environment"
+IMPOSSIBLE = {errno.ENAMETOOLONG, errno.ELOOP}  # what no file system can have as a path
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
 
 
@@ -198,6 +199,9 @@ def _not_a_bug(error: Exception) -> Stop | None:
         return TrainingFailed("this machine has too little memory", "this run", LESS_MEMORY)
     if found := next((words for words in KILLED if words in text), ""):
         return TrainingFailed(*KILLED[found])
+    if getattr(error, "errno", None) in IMPOSSIBLE or "embedded null" in text:
+        what = getattr(error, "strerror", None) or text
+        return Refusal(what, visible(place, 60) or "a path", "look at the flag that names this path")
     if isinstance(error, PermissionError) or "No usable temporary directory" in text:
         what = error.strerror or text if isinstance(error, OSError) else text
         return Refusal(what, place or "this environment", WRITABLE)
