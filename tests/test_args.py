@@ -414,6 +414,11 @@ def test_early_stopping_evaluates_saves_and_keeps_the_best(parse):
 WITHOUT_EFFECT = {
     "adapters that nobody asked for": (["--lora_alpha", "4"], "--lora_alpha", "without --lora_rank"),
     "four bits for nothing": (["--load_in_4bit"], "--load_in_4bit", "without --lora_rank"),
+    "workers that nobody started": (
+        ["--dataloader_persistent_workers"],
+        "--dataloader_persistent_workers",
+        "without --dataloader_num_workers",
+    ),
     "a name nobody pushes to": (["--hub_model_id", "me/mine"], "--hub_model_id", "without --push_to_hub"),
     "what the recipe decides": (["--remove_unused_columns", "false"], "--remove_unused_columns", "itself decides"),
     "frozen twice": (["--lora_rank", "4", "--freeze_encoder"], "--freeze_encoder", "freeze the encoder anyway"),

@@ -123,6 +123,13 @@ def test_numbers_beside_the_names_of_a_user_s_own_classes_stay_unknown():
         labels.decide({"train": see(["neg", "pos"]), "validation": see([0, 1])}, "label", ["neg", "pos"])
 
 
+@pytest.mark.parametrize("values", [["neg", "pos"], [2, 3]])
+def test_one_class_name_is_refused_although_no_row_has_it(values):
+    with pytest.raises(Refusal) as refused:
+        decide(values, ["good"])
+    assert refused.value.where == "--class_names"
+
+
 def test_a_number_beyond_the_class_names_is_refused_with_its_place():
     with pytest.raises(Refusal, match="label 3 in train is unknown") as caught:
         decide([0, 1, 3], names=["a", "b", "c"])

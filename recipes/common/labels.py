@@ -351,7 +351,10 @@ def _integer(value: Any) -> int | None:
 def _check_classes(values: dict[Any, int], seen: dict[str, Seen], flag: str) -> None:
     if len(values) < 2:
         only = next(iter(values), None)
-        where = flag if only is None else next(iter(seen.values())).place(only)
+        places = [labels.place(only) for labels in seen.values() if only in labels.items()]
+        if only is not None and not places:
+            raise Refusal(f"{only!r} is the only class", "--class_names", "name all classes, in order of id")
+        where = next(iter(places), flag)
         fix = "classification needs two classes; is another column the label, or --max_train_samples too small?"
         raise Refusal(f"all labels are {only!r}", where, fix)
     rows = sum(seen["train"].items().values()) if "train" in seen else 0

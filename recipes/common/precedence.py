@@ -28,6 +28,7 @@ HUB = ("hub_model_id", "hub_strategy", "hub_private_repo", "hub_revision", "hub_
 NEEDS |= dict.fromkeys(HUB, ("push_to_hub",))
 AGAIN = ("gradient_checkpointing", "activation_checkpointing")
 NEEDS |= {f"{name}_kwargs": AGAIN for name in AGAIN}
+NEEDS["dataloader_persistent_workers"] = ("dataloader_num_workers",)
 NEEDS |= {"fsdp_config": ("fsdp",), "liger_kernel_config": ("use_liger_kernel",), "prepare_only": ("prepared_dir",)}
 # What the recipes decide by themselves.
 DECIDED = {"batch_eval_metrics", "eval_do_concat_batches", "remove_unused_columns", "label_names", "length_column_name"}
@@ -242,7 +243,12 @@ def _unheard_direction(values: Values) -> bool:
     return values.get("metric_for_best_model") == HEADLINE and values.get("greater_is_better") is False
 
 
-LOADING = ("dataloader_prefetch_factor", "dataloader_persistent_workers", "dataloader_in_order")
+def _takes_whole_model(values: Values) -> bool:
+    """Only the optimizers that project gradients choose modules."""
+    return not str(values.get("optim")).startswith(("galore", "apollo"))
+
+
+LOADING = ("dataloader_prefetch_factor", "dataloader_in_order")
 TRAINED = ("tokenizer_algorithm", "do_lower_case", "vocab_size")
 OF_A_DATA_SET = ("train_split_name", "validation_split_name", "test_split_name", "remove_splits", "overwrite_cache")
 OF_A_DATA_SET += ("dataset_config_name", "dataset_revision")
@@ -256,6 +262,7 @@ TABLE = [
     Pointless(("warmup_steps",), "lr_scheduler_type", _is("lr_scheduler_type", *NO_WARMUP), told=True),
     Pointless(("lr_scheduler_kwargs",), "lr_scheduler_type", _is("lr_scheduler_type", *NO_SETTINGS), told=True),
     Pointless(("adam_beta1", "adam_beta2"), "optim", _is("optim", *NO_BETAS)),
+    Pointless(("optim_target_modules",), "optim", _takes_whole_model),
     Pointless(("save_total_limit", "save_only_model"), "save_strategy", _is("save_strategy", "no")),
     Pointless(("eval_delay",), "eval_strategy", _is("eval_strategy", "no", None)),
     Pointless(JUDGING, BEST, lambda values: not _judges(values)),
