@@ -214,6 +214,7 @@ def test_the_configuration_has_both_tables_of_the_classes():
         (None, None),
         ("nan", None),
         (math.inf, None),
+        (10**400, None),
         ([1], None),
     ],
 )

@@ -263,7 +263,7 @@ def number(value: Any) -> float | None:
     """The finite number that a value is or spells, or None."""
     try:
         parsed = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # the last for a number of more than 308 digits
         return None
     return parsed if math.isfinite(parsed) else None
 

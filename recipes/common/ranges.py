@@ -93,7 +93,7 @@ def check(values: dict[str, Any]) -> None:
 def _check_range(name: str, value: float, least: float, most: float) -> None:
     if least <= value <= most:
         return
-    if not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         raise Refusal(f"--{name} is {value}", f"--{name}", "give a finite number")
     fix = WORDS.get((least, most), f"a number from {_shown(least)} to {_shown(most)}")
     raise Refusal(f"--{name} is {_shown(value)}", f"--{name}", f"give {fix}")
