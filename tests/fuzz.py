@@ -90,8 +90,19 @@ def check_rows(splits: data.Splits, name: str, path: Path) -> None:
     if len(rows) != account["used"]:
         raise Wrong(f"{len(rows)} rows: {account}")
     held_out = list(splits.validation) if name == "train" and data.HELD_OUT in account["skipped"] else []
-    for row in [*rows, *held_out]:
+    for row in joined([*rows, *held_out], splits):
         check_row(row, wanted[row["row_id"]], splits)
+
+
+def joined(rows: list[dict], splits: data.Splits) -> list[dict]:
+    """The rows; the two parts of one that is cut where the validation text begins as one."""
+    found: dict[int, dict] = {}
+    for row in rows:
+        before = found.get(row["row_id"])
+        if before and not splits.labels:
+            row = row | {column: before[column] + row[column] for column in splits.texts}
+        found[row["row_id"]] = row
+    return list(found.values())
 
 
 def check_row(row: dict, wanted: dict, splits: data.Splits) -> None:
@@ -159,12 +170,18 @@ def configuration_trial(drawn: random.Random, made: Path) -> Trial:
 
 
 def check_configuration(arguments: Any, training_arguments: Any, path: Path, recipe: str) -> None:
-    """Every value is the file's, and run.yaml repeats it."""
-    for key, value in (yaml.safe_load(path.read_bytes().decode("utf-8-sig")) or {}).items():
+    """Every value is the file's, or the words of it where the flag takes a text (`no`); run.yaml repeats it."""
+    content = path.read_bytes().decode("utf-8-sig")
+    words = yaml.load(content, yaml.BaseLoader) or {}
+    for key, value in (yaml.safe_load(content) or {}).items():
         name = key.replace("-", "_")
         found = getattr(arguments, name, None) if hasattr(arguments, name) else getattr(training_arguments, name)
         found = getattr(found, "value", found)
-        if value is not None and not name.startswith(("do_", "report_to")) and not same(found, value):
+        if (
+            value is not None
+            and not name.startswith(("do_", "report_to"))
+            and not (same(found, value) or found == words[key])
+        ):
             raise Wrong(f"{key} is {found!r}, not {value!r}")
     script, run = ROOT / "recipes" / recipe / "run.py", Path("run.yaml")
     run.write_text(yaml.safe_dump(arguments.run.flags, allow_unicode=True), encoding="utf-8")

@@ -1,5 +1,6 @@
 """Valid data files in every format that the recipes read, and a second, plain reader of each format."""
 
+import codecs
 import csv
 import gzip
 import io
@@ -83,6 +84,11 @@ def compress(content: bytes) -> bytes:
     return gzip.compress(content, mtime=0)
 
 
+# How a file begins that says its encoding; UTF-32's mark begins as UTF-16's does.
+MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"}
+MARKS |= {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16", codecs.BOM_UTF8: "utf-8-sig"}
+
+
 def rows_of(path: Path) -> list[dict[str, Any]]:
     """The rows of a file, read at once by the plainest means."""
     content = path.read_bytes()
@@ -91,8 +97,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     ending = path.name.removesuffix(".gz").rpartition(".")[2]
     if ending == "parquet":
         return [_flat(row) for row in pyarrow.parquet.read_table(io.BytesIO(content)).to_pylist()]
-    is_utf16 = content[:2] in (b"\xff\xfe", b"\xfe\xff")
-    found = content.decode("utf-16" if is_utf16 else "utf-8-sig")
+    found = content.decode(next((name for mark, name in MARKS.items() if content.startswith(mark)), "utf-8"))
     if ending in ("csv", "tsv"):
         return _cells(found, ending)
     if ending == "json":

@@ -216,6 +216,42 @@ def test_a_named_checkpoint_of_a_run_with_other_flags_is_refused(sentiment, revi
     assert (reviews / "other/model.safetensors").read_bytes() == (reviews / "out/model.safetensors").read_bytes()
 
 
+BEST = ["--eval_strategy", "steps", "--eval_steps", "2", "--load_best_model_at_end", "--greater_is_better", "false"]
+BEST += ["--metric_for_best_model", "eval_loss", "--learning_rate", "0.5"]  # the later the worse
+LATER = ["--max_steps", "6", "--output_dir", "other", "--resume_from_checkpoint", "out/checkpoint-4"]
+
+
+def test_the_best_checkpoint_may_lie_in_the_folder_of_the_run_that_is_gone_on_with(sentiment, reviews):
+    sentiment.main(merged(*FILES, *STEPS, *BEST))
+    best = json.loads((reviews / "out/checkpoint-4/trainer_state.json").read_text())["best_global_step"]
+    sentiment.main(merged(*FILES, *STEPS, *BEST, *LATER))
+    state = json.loads((reviews / "other/checkpoint-6/trainer_state.json").read_text())
+    assert state["best_model_checkpoint"] == f"out/checkpoint-{best}"
+    assert weights("other") == weights(f"out/checkpoint-{best}") != weights("other/checkpoint-6")
+
+
+def test_a_run_that_was_killed_finds_the_best_checkpoint_in_the_other_folder_again(sentiment, reviews):
+    sentiment.main(merged(*FILES, *STEPS, *BEST))
+    sentiment.main(merged(*FILES, *STEPS, *BEST, *LATER))
+    expected = weights("other")
+    as_if_killed(reviews / "other", "checkpoint-6")
+    sentiment.main(merged(*FILES, *STEPS, *BEST, *LATER))
+    assert weights("other") == expected
+
+
+def test_a_best_checkpoint_that_is_gone_is_said_and_the_best_judged_anew(sentiment, reviews, capsys):
+    unchanged = [*FILES, *STEPS, *BEST, "--learning_rate", "0"]  # the first evaluation stays the best
+    sentiment.main(merged(*unchanged))
+    shutil.rmtree("out/checkpoint-2")
+    sentiment.main(merged(*unchanged, *LATER))
+    assert "checkpoint-2 was the best so far, and is gone from out" in capsys.readouterr().err
+    assert json.loads((reviews / "other/checkpoint-6/trainer_state.json").read_text())["best_global_step"] == 6
+
+
+def weights(folder):
+    return Path(folder, "model.safetensors").read_bytes()
+
+
 NO_CHECKPOINT = {  # what is named as the checkpoint, words of the refusal and of the way out
     "a run": ("out", "out is not a whole checkpoint", "--resume_from_checkpoint out/checkpoint-4"),
     "of another Trainer": (

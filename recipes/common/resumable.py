@@ -41,6 +41,7 @@ from recipes.common.tokens import Endless
 
 UNJUDGED = ("_low", "_high", "runtime", "_per_second", "_time", "epoch")  # endings of what is no score
 OPTIMIZER, SCHEDULER = "optimizer.safetensors", "scheduler.safetensors"
+OF_ONE_TRAINING = ("_random_from", "_resumed", "_best_elsewhere", "_saved_step", "_ended_early", "_pending")
 
 
 class ResumableTrainer(FiniteTrainer):
@@ -53,6 +54,7 @@ class ResumableTrainer(FiniteTrainer):
     _trial: Any = None  # of a search, which Trainer sets
     _random_from: str | None = None  # the checkpoint whose random state is still to be restored
     _resumed: Path | None = None  # the checkpoint whose place in the run is still to be taken up
+    _best_elsewhere: Path | None = None  # the best checkpoint so far, in the folder of the run that is gone on with
     _saved_step = -1
     _ended_early = False  # by early stopping, before the checkpoint was written
     _pending: dict[str, bool] | None = None  # what a signal kept from being done after the last step
@@ -67,7 +69,7 @@ class ResumableTrainer(FiniteTrainer):
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **options: Any) -> Any:
         """Trains; True goes on from the newest whole checkpoint in the output folder, a path from that one. A stream
         goes on at the position that the checkpoint holds, without reading all that came before."""
-        for name in ("_random_from", "_resumed", "_saved_step", "_ended_early", "_pending"):  # of an earlier training
+        for name in OF_ONE_TRAINING:
             setattr(self, name, getattr(ResumableTrainer, name))
         checkpoint = self._checkpoint(resume_from_checkpoint)
         if checkpoint:
@@ -205,8 +207,7 @@ class ResumableTrainer(FiniteTrainer):
             return
         resumed, self._resumed = self._resumed, None
         place = places.read(resumed, self.args.process_index, self.args.world_size)
-        self.state.best_model_checkpoint = None  # a path that stands in a file
-        self._name_best(self._run_dir(self._trial))
+        self._find_best(resumed)
         self._tr_loss += place["loss"]
         self._total_loss_scalar, self._globalstep_last_logged = place["total_loss"], place["logged_step"]
         self._began -= place["seconds"]
@@ -216,6 +217,23 @@ class ResumableTrainer(FiniteTrainer):
             self._maybe_log_save_evaluate(
                 self._tr_loss, None, self.model_wrapped, self._trial, self.state.epoch, None, self._began
             )
+
+    def _find_best(self, resumed: Path) -> None:
+        """The best checkpoint so far, in this run's folder or in that of the run that it goes on with; never by the
+        path that stands in the checkpoint. Where it is gone, the best is judged anew."""
+        self.state.best_model_checkpoint = None
+        if not self.state.best_global_step:
+            return
+        named, own = str(self.args.resume_from_checkpoint or ""), self._run_dir(self._trial)
+        name = f"checkpoint-{self.state.best_global_step}"
+        folders = [own, resumed.parent, Path(named).parent]
+        found = next((folder for folder in folders if (folder / name).is_dir()), None)
+        if found is None:
+            warn(f"{name} was the best so far, and is gone from {resumed.parent}: the best is judged from here on")
+            self.state.best_metric, self.state.best_global_step = None, 0
+        elif found != own:
+            self._best_elsewhere = found / name
+        self._name_best(own)
 
     def _maybe_log_save_evaluate(self, *args: Any, **options: Any) -> None:
         """Trainer's; a signal that cuts the evaluation short leaves a checkpoint from which it is made up for."""
@@ -455,4 +473,6 @@ class ResumableTrainer(FiniteTrainer):
 
     def _name_best(self, output_dir: Path) -> None:
         if self.state.best_global_step:
-            self.state.best_model_checkpoint = str(output_dir / f"checkpoint-{self.state.best_global_step}")
+            best = output_dir / f"checkpoint-{self.state.best_global_step}"
+            elsewhere = self._best_elsewhere
+            self.state.best_model_checkpoint = str(elsewhere if elsewhere and elsewhere.name == best.name else best)
