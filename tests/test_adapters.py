@@ -206,6 +206,29 @@ def test_other_models_that_peft_wrote_answer_and_are_trained_further(texts, caps
     Continuer("out")
 
 
+def test_adapters_of_the_hub_are_trained_further_by_their_name(texts, capsys):
+    base("base", GPT2LMHeadModel)
+    by_peft("base", "lora", GPT2LMHeadModel, task_type="CAUSAL_LM")
+    describe(base_model_name_or_path="me/base")
+    for name in ("base", "lora"):
+        as_if_downloaded(name, Path("hub"))
+    flags = ["--train_file", "text.txt", "--max_steps", "1", "--bf16", "false", "--output_dir", "out"]
+    flags += ["--model_name_or_path", "me/lora", "--tokenizer_name", "me/base", "--cache_dir", "hub"]
+    load_recipe("clm_pretrain").main([*flags, "--block_size", "16"])
+    trained = json.loads(Path("out/adapter_config.json").read_text(encoding="utf-8"))
+    assert (trained["base_model_name_or_path"], trained["r"]) == ("me/base", 2)
+    assert "me/lora" in Path("out/README.md").read_text(encoding="utf-8")
+
+
+def as_if_downloaded(folder, cache):
+    """Leaves a folder in a cache as the Hub's library does with the repository me/FOLDER."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = cache / f"models--me--{folder}"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs/main").write_text(commit, encoding="utf-8")
+    shutil.copytree(folder, repository / "snapshots" / commit)
+
+
 def test_adapters_that_a_checkpoint_lacks_are_refused(adapted, in_tmp_path):
     """PEFT passes over them, and Trainer asks no more."""
     shutil.copytree(adapted, in_tmp_path, dirs_exist_ok=True)

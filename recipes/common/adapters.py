@@ -1,8 +1,10 @@
 """Adapters (LoRA, Hu et al. 2021): new ones for a model, and those of a folder, which holds no model of its own."""
 
 import copy
+import functools
 import json
 import os
+import re
 import warnings
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -10,6 +12,8 @@ from typing import Any
 
 import torch
 import transformers
+from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub.errors import HFValidationError
 from transformers import AutoConfig, GenerationConfig, PretrainedConfig
 
 from recipes.common import folders, weights
@@ -20,13 +24,28 @@ FILE = "adapter_config.json"
 TASKS = {"SEQ_CLS": "AutoModelForSequenceClassification", "CAUSAL_LM": "AutoModelForCausalLM"}
 TASKS |= {"SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM"}
 CLASSIFIERS = ("classifier", "score")  # which PEFT saves whole by itself
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+OF_ADAPTERS = ["adapter_*", f"{ADAPTED}/*", "*.json", "*.txt", "*.model"]  # with their tokenizer
 IN_MODEL = "base_model.model."  # how the names of adapters' weights begin
 
 
-def folder_of(name: str | None) -> Path | None:
-    """The path, where it is a folder of adapters without a model of their own."""
+def folder_of(name: str | None, **hub: Any) -> Path | None:
+    """The folder of adapters without a model of their own that a name means; with `hub`, how the Hub is asked, also one
+    of the Hub, which is then downloaded."""
     folder = Path(name or "").expanduser()
+    if hub and not folder.exists() and HUB_NAME.fullmatch(name or ""):
+        folder = _downloaded(name, **hub)
     return folder if name and (folder / FILE).is_file() and not (folder / "config.json").is_file() else None
+
+
+@functools.cache
+def _downloaded(name: str, **hub: Any) -> Path:
+    """Where the Hub's adapters of this name lie in its cache; the name itself where the Hub has none."""
+    try:
+        hf_hub_download(name, FILE, **hub)
+        return Path(snapshot_download(name, allow_patterns=OF_ADAPTERS, **hub))
+    except (OSError, HFValidationError):  # a model's name, or no network: whoever loads the model says what is wrong
+        return Path(name)
 
 
 def base_of(folder: Path, flag: str) -> str:
