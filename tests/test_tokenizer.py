@@ -56,8 +56,9 @@ def test_a_missing_column_is_refused(corpus):
 def test_without_an_algorithm_the_family_decides_and_the_report_says_what_comes_back(model_type, algorithm, corpus):
     (corpus / "code.jsonl").write_text('{"text": "def Soup():\\n    return 1"}\n', encoding="utf-8")
     found = train("code.jsonl", 300, model_type)
-    assert (found["algorithm"], found["round_trip_share"]) == (algorithm, float(algorithm == "bpe"))
-    assert f"gives back      {found['round_trip_share']:.1%} of the text" in tokenizer.render(found, corpus / "tok")
+    assert (found["algorithm"], found["round_trip_share"]) == (algorithm, 1)
+    words = "as it was" if algorithm == "bpe" else "but for its spaces"
+    assert f"gives back      100.0% of the text {words}\n" in tokenizer.render(found, corpus / "tok")
 
 
 def test_lower_case_is_a_flag(corpus):

@@ -55,7 +55,8 @@ FAMILIES += [(name, "bpe") for name in ("t5", "bart", "pegasus", "marian", "m2m_
 def test_the_default_algorithm_follows_the_family_and_gives_code_back(model_type, algorithm):
     assert vocabularies.default_algorithm(model_type) == algorithm
     tokenizer = train(None, model_type=model_type, texts=CODE)
-    assert vocabularies.round_trip(tokenizer, CODE) == (algorithm == "bpe")
+    assert vocabularies.round_trip(tokenizer, CODE) == vocabularies.writes(model_type) == (algorithm == "bpe")
+    assert vocabularies.round_trip(tokenizer, CODE, spaces=False) == 1
 
 
 SEQUENCES = sorted(vocabularies.ENCODER_DECODERS)
@@ -73,7 +74,16 @@ def test_the_share_that_comes_back_is_of_pieces_of_500_characters():
     text = "good " * 200 + "go\nd " * 100 + "good " * 100
     texts = [text[:500].strip(), text[500:1000].strip(), text[1000:1500], text[1500:].strip()]
     assert vocabularies.round_trip(train(texts=texts), texts) == 0.75
+    assert vocabularies.round_trip(train(texts=texts), texts, spaces=False) == 1
     assert vocabularies.round_trip(train(), []) == 0
+
+
+@pytest.mark.parametrize(("text", "share"), [("今天的湯很好，明天再來。", 1), ("good, soup!", 1), ("good 湯 soup", 0)])
+def test_spaces_do_not_count_where_words_are_no_tokens_and_letters_do(text, share):
+    """BERT's tokenizer puts spaces around every Chinese character; one that it has never seen is lost."""
+    texts = ["今天的湯很好，明天再來。", "good, soup!"] if share else ["good soup"]
+    tokenizer = train("wordpiece", model_type="bert", texts=texts * 5)
+    assert vocabularies.round_trip(tokenizer, [text], spaces=False) == share
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

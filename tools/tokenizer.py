@@ -10,7 +10,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from recipes.common import decoding, files
 from recipes.common.errors import Refusal, did_you_mean, visible
-from recipes.common.vocabularies import ALGORITHMS, default_algorithm, round_trip, train_tokenizer
+from recipes.common.vocabularies import ALGORITHMS, default_algorithm, round_trip, train_tokenizer, writes
 
 SAMPLES = 5
 
@@ -62,11 +62,11 @@ def train(patterns: list[str], column: str, output_dir: Path, settings: Settings
 
 
 def report(tokenizer: Any, texts: FileTexts, settings: Settings) -> dict[str, Any]:
-    """Compression in bytes a token, the shares of unknown tokens and of text that comes back as it was, and how the
-    first texts are split."""
+    """Compression in bytes a token, the shares of unknown tokens and of text that comes back, how texts are split."""
     tokens = size = unknown = 0
     samples = []
-    share = round_trip(tokenizer, map(str.lower, texts) if settings.do_lower_case else texts)
+    spaces = writes(settings.model_type)
+    share = round_trip(tokenizer, map(str.lower, texts) if settings.do_lower_case else texts, spaces)
     for text in texts:
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         tokens, size = tokens + len(ids), size + len(text.encode())
@@ -80,12 +80,14 @@ def report(tokenizer: Any, texts: FileTexts, settings: Settings) -> dict[str, An
         "bytes_per_token": round(size / max(tokens, 1), 3),
         "unknown_share": round(unknown / max(tokens, 1), 6),
         "round_trip_share": round(share, 6),
+        "round_trip_with_spaces": spaces,
         "samples": samples,
     }
 
 
 def render(found: dict[str, Any], output_dir: Path) -> str:
     """The report as a person reads it."""
+    back = "as it was" if found["round_trip_with_spaces"] else "but for its spaces"
     lines = [
         f"vocabulary      {found['vocab_size']:,} tokens, {found['algorithm']}",
         f"text            {found['tokens']:,} tokens",
@@ -93,7 +95,7 @@ def render(found: dict[str, Any], output_dir: Path) -> str:
     lines += [
         f"compression     {found['bytes_per_token']:.2f} bytes/token",
         f"unknown         {found['unknown_share']:.3%}",
-        f"gives back      {found['round_trip_share']:.1%} of the text as it was",
+        f"gives back      {found['round_trip_share']:.1%} of the text {back}",
     ]
     lines += [f"split           {visible('|'.join(sample), 100)}" for sample in found["samples"]]
     return "\n".join([*lines, f"saved           {visible(str(output_dir))}"])

@@ -20,7 +20,7 @@ from recipes.common.run_identity import Run
 from recipes.common.tasks import Task
 from recipes.common.tokens import Tokens
 from recipes.common.trainer import Trainer
-from recipes.common.vocabularies import as_text, default_algorithm, round_trip
+from recipes.common.vocabularies import as_text, default_algorithm, round_trip, writes
 
 GIVES_BACK = 0.99  # of the text, at least: a model writes what its tokenizer gives back
 
@@ -88,12 +88,12 @@ class Record:
         tokenizer, columns = self.trainer.processing_class, [*self.splits.texts, self.splits.target]
         model_type = self.trainer.model.config.model_type
         texts = Texts(self.splits.train, [name for name in columns if name])
-        share = round_trip(tokenizer, map(str.lower, texts) if own.do_lower_case else texts)
+        spaces = writes(model_type)
+        share = round_trip(tokenizer, map(str.lower, texts) if own.do_lower_case else texts, spaces)
         algorithm = own.tokenizer_algorithm or default_algorithm(model_type)
-        writes = default_algorithm(model_type) == "bpe"
-        hint = " (--tokenizer_algorithm bpe: all of it)" if writes and share < GIVES_BACK else ""
-        text = "lower-cased text" if own.do_lower_case else "text"
-        facts = f"{algorithm}, {len(tokenizer):,} tokens, gives back {share:.1%} of the {text} as it was"
+        hint = " (--tokenizer_algorithm bpe: all of it)" if spaces and share < GIVES_BACK else ""
+        text = f"{'lower-cased ' if own.do_lower_case else ''}text {'as it was' if spaces else 'but for its spaces'}"
+        facts = f"{algorithm}, {len(tokenizer):,} tokens, gives back {share:.1%} of the {text}"
         return {"tokenizer": f"{facts}{hint}"}
 
     def _steps(self) -> str:

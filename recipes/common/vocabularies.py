@@ -93,13 +93,20 @@ def default_algorithm(model_type: str) -> str:
     return "wordpiece" if special_tokens(model_type) is BERT_TOKENS else "bpe"
 
 
-def round_trip(tokenizer: Any, texts: Iterable[str]) -> float:
-    """The share of the first pieces of the texts that a tokenizer gives back as they were."""
+def writes(model_type: str) -> bool:
+    """Whether models of a family write texts, for which every space counts; WordPiece keeps none."""
+    return default_algorithm(model_type) == "bpe"
+
+
+def round_trip(tokenizer: Any, texts: Iterable[str], spaces: bool = True) -> float:
+    """The share of the first pieces of the texts that a tokenizer gives back as they were, or but for their spaces."""
     pieces = list(islice(_pieces(texts), PIECES))
     if not pieces:
         return 0.0
     encoded = tokenizer(pieces, add_special_tokens=False)["input_ids"]
     given_back = tokenizer.batch_decode(encoded, clean_up_tokenization_spaces=False)
+    if not spaces:
+        pieces, given_back = (["".join(text.split()) for text in found] for found in (pieces, given_back))
     return sum(one == other for one, other in zip(pieces, given_back, strict=True)) / len(pieces)
 
 
