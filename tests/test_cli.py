@@ -98,4 +98,4 @@ def test_prepare_adds_the_flag_that_stops_before_the_training(tmp_path):
 def test_predict_refuses_a_folder_without_a_model(tmp_path):
     ended = cli("predict", "absent", "x", folder=tmp_path)
     assert ended.returncode == 2
-    assert "holds no trained model" in ended.stderr
+    assert "no folder absent" in ended.stderr

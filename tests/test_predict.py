@@ -159,5 +159,11 @@ def test_a_masked_model_of_another_name_fills_masks(model_type, in_tmp_path):
 
 
 def test_a_folder_without_a_model_is_refused(in_tmp_path):
-    with pytest.raises(Refusal, match="holds no trained model"):
+    with pytest.raises(Refusal, match="no folder absent"):
         Classifier("absent")
+    (in_tmp_path / "out/checkpoint-7").mkdir(parents=True)
+    with pytest.raises(Refusal, match="no folder out/checkpoint-14") as refused:
+        Classifier("out/checkpoint-14")
+    assert "out/checkpoint-7" in refused.value.fix
+    with pytest.raises(Refusal, match="out holds no trained model"):
+        Classifier("out")

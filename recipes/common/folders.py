@@ -27,11 +27,11 @@ def named(name: str, flag: str) -> str:
         raise Refusal(f"{name} is a file, not a checkpoint", flag, f"name its folder: {path.parent}")
     if name.startswith((".", "/", "~")) or len(path.parts) > 2:
         fix = "check the path; it is relative to the current folder"
-        raise Refusal(f"no folder {name}", flag, _near(path) or fix)
+        raise Refusal(f"no folder {name}", flag, near(path) or fix)
     return name
 
 
-def _near(path: Path) -> str:
+def near(path: Path) -> str:
     """The folder that a mistyped path may mean, or those beside it; "" where nothing is there."""
     if len(path.parts) == 1 or not path.parent.is_dir():
         return ""
@@ -60,7 +60,7 @@ def load(auto_class: Any, name: str, flag: str, trust_remote_code: bool, **optio
             what = f"{name} lacks weights of the model: some of those that transformers joins to one"
             raise Refusal(what, flag, "copy or download it again") from None
         fix = "check the name or path and the network; a folder needs config.json, weights and tokenizer files"
-        missing = "" if Path(name).is_dir() else _near(Path(name))
+        missing = "" if Path(name).is_dir() else near(Path(name))
         raise Refusal(f"cannot load {name}: {reason(error)}", flag, missing or fix) from None
 
 

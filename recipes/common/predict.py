@@ -268,6 +268,8 @@ def config_of(path: Path, trust_remote_code: bool = False) -> Any:
     path = Path(folders.named(str(path), "the folder"))
     if folder := adapters.folder_of(str(path)):
         return adapters.config_of(folder, "the folder", trust_remote_code)
+    if not path.exists():
+        raise Refusal(f"no folder {path}", "the folder", folders.near(path) or "name a run's --output_dir")
     if not (path / "config.json").is_file():
         raise Refusal(f"{path} holds no trained model", "the folder", "name a run's --output_dir")
     return folders.load(AutoConfig, str(path), "the folder", trust_remote_code)
