@@ -261,7 +261,7 @@ def unchanged(path: Path, before: bytes, after: bytes) -> bool:
         return before == after
     try:
         return json.loads(before) == json.loads(after)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 
