@@ -6,6 +6,7 @@ from test_bad_text_inputs import STEP, TRAIN
 
 from recipes.common import data, sources
 from recipes.common.args import Arguments
+from recipes.common.errors import Refusal
 
 WORDS = "the soup number {} was good and warm "
 
@@ -64,3 +65,9 @@ def test_a_corpus_of_one_line_is_trained_on(recipe, in_tmp_path):
     (in_tmp_path / "text.txt").write_text(LINE[:4000])
     scores = load_recipe(recipe).main(merged(*TRAIN[recipe], *STEP, "--output_dir", "out", "--do_train", "--do_eval"))
     assert scores["eval_perplexity"] > 1
+
+
+def test_a_corpus_of_one_character_leaves_nothing_to_train_on(in_tmp_path):
+    (in_tmp_path / "text.txt").write_text("x\n", encoding="utf-8")
+    with pytest.raises(Refusal, match="of 1 characters leaves nothing to train on"):
+        load_recipe("clm_pretrain").main(merged(*TRAIN["clm_pretrain"], *STEP))

@@ -234,6 +234,12 @@ def test_a_date_is_no_label():
         decide([date(2024, 1, 1), date(2024, 1, 2)])
 
 
+@pytest.mark.parametrize(("value", "kind"), [([["a"]], "list in a list"), ([{"a": 1}], "dict in a list")])
+def test_a_list_holds_labels_and_no_lists_of_them(value, kind):
+    with pytest.raises(Refusal, match=f"a label is a {kind}"):
+        labels.check_types(see([["a"], value]))
+
+
 @pytest.mark.parametrize("extra", [0, 1])
 def test_more_than_20_classes_are_refused_where_they_are_more_than_half_of_the_rows(extra):
     values = [f"class {number}" for number in range(21)]

@@ -248,6 +248,16 @@ def test_a_best_checkpoint_that_is_gone_is_said_and_the_best_judged_anew(sentime
     assert json.loads((reviews / "other/checkpoint-6/trainer_state.json").read_text())["best_global_step"] == 6
 
 
+def test_other_intervals_of_saves_and_logs_are_heard_when_a_run_goes_on(sentiment, reviews):
+    """Trainer takes the intervals of the checkpoint: it saved at 6 and 8, and logged at every step."""
+    sentiment.main(merged(*FILES, *STEPS))
+    longer = ["--max_steps", "7", "--save_steps", "3", "--logging_steps", "2", "--save_total_limit", "9"]
+    sentiment.main(merged(*FILES, *STEPS, *longer, "--resume_from_checkpoint", "out/checkpoint-4"))
+    assert {path.name for path in (reviews / "out").glob("checkpoint-*")} >= {"checkpoint-6", "checkpoint-7"}
+    logs = json.loads((reviews / "out/trainer_state.json").read_text(encoding="utf-8"))["log_history"]
+    assert [line["step"] for line in logs if "loss" in line] == [1, 2, 3, 4, 6]
+
+
 def weights(folder):
     return Path(folder, "model.safetensors").read_bytes()
 

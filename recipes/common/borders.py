@@ -4,6 +4,8 @@ import datasets
 import numpy
 import pyarrow.compute
 
+from recipes.common.errors import Refusal
+
 FAR = 1000  # characters behind which no space is looked for: some scripts have none
 TOLERANCE = 2  # rows stay whole where neither part is more than so many times smaller or larger than was meant
 
@@ -20,6 +22,9 @@ def cut(train: datasets.Dataset, column: str, percentage: int) -> tuple[datasets
     """The text but for its last part, that part, and how many rows are wholly in it: one row may be in both."""
     ends = numpy.cumsum(_lengths(train, column))
     border = int(ends[-1] * (100 - percentage) / 100)
+    if not border:
+        what = f"{percentage} % of {ends[-1]:,} characters leaves nothing to train on"
+        raise Refusal(what, "--validation_split_percentage", "give more text, or a --validation_file")
     row = int(numpy.searchsorted(ends, border, side="right"))
     text = train[row][column]
     place = _at_a_space(text, border - int(ends[row - 1] if row else 0))

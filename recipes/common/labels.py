@@ -39,9 +39,10 @@ class Seen:
             self.types[kind] = (value, place)
         if isinstance(value, float) and len(self.counts) >= RATINGS:
             return
-        odd = [item for item in (value if isinstance(value, list) else [value]) if not isinstance(item, KINDS)]
+        items, within = (value, " in a list") if isinstance(value, list) else ([value], "")
+        odd = [item for item in items if not isinstance(item, KINDS)]
         for item in odd:
-            self.types.setdefault(type(item).__name__, (item, place))
+            self.types.setdefault(f"{type(item).__name__}{within}", (item, place))
         if not odd:
             self.counts[key(value)] += rows
             self.places.setdefault(key(value), place)

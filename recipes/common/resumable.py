@@ -163,9 +163,13 @@ class ResumableTrainer(FiniteTrainer):
         with self._reading(best):
             super()._load_best_model()
 
-    def _init_training_state(self, *arguments: Any) -> Any:
+    def _init_training_state(self, max_steps: int, *arguments: Any) -> Any:
+        """Trainer's, with the flags' own intervals of logs, evaluations and checkpoints: Trainer takes those of the
+        checkpoint and warns in a line that nobody sees."""
         with checkpoints.readable(self._resumed or ""):
-            return super()._init_training_state(*arguments)
+            found = super()._init_training_state(max_steps, *arguments)
+        self.state.compute_steps(self.args, max_steps)
+        return found
 
     def _run_epoch(self, **options: Any) -> None:
         """An epoch; none where the checkpoint is that of the last step, which Trainer would take once more."""
