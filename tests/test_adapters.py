@@ -220,6 +220,20 @@ def test_adapters_of_the_hub_are_trained_further_by_their_name(texts, capsys):
     assert "me/lora" in Path("out/README.md").read_text(encoding="utf-8")
 
 
+def test_a_model_in_the_cache_is_no_reason_to_ask_the_hub_for_adapters(in_tmp_path, monkeypatch):
+    (in_tmp_path / "base").mkdir()
+    (in_tmp_path / "base/config.json").write_text("{}", encoding="utf-8")
+    as_if_downloaded("base", Path("hub"))
+    monkeypatch.setattr(adapters, "hf_hub_download", None)
+    assert adapters.folder_of("me/base", "--model_name_or_path", cache_dir="hub") is None
+
+
+def test_what_is_nowhere_is_refused_at_the_first_question(in_tmp_path):
+    with pytest.raises(Refusal, match="cannot load me/nothing") as refused:
+        adapters.folder_of("me/nothing", "--model_name_or_path", cache_dir="hub")
+    assert refused.value.where == "--model_name_or_path"
+
+
 def as_if_downloaded(folder, cache):
     """Leaves a folder in a cache as the Hub's library does with the repository me/FOLDER."""
     commit = "0123456789abcdef0123456789abcdef01234567"

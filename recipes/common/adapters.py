@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 import transformers
-from huggingface_hub import hf_hub_download, snapshot_download
-from huggingface_hub.errors import HFValidationError
+from huggingface_hub import hf_hub_download, snapshot_download, try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from transformers import AutoConfig, GenerationConfig, PretrainedConfig
 
 from recipes.common import folders, weights
@@ -29,22 +29,31 @@ OF_ADAPTERS = ["adapter_*", f"{ADAPTED}/*", "*.json", "*.txt", "*.model"]  # wit
 IN_MODEL = "base_model.model."  # how the names of adapters' weights begin
 
 
-def folder_of(name: str | None, **hub: Any) -> Path | None:
-    """The folder of adapters without a model of their own that a name means; with `hub`, how the Hub is asked, also one
+def folder_of(name: str | None, flag: str = "", **hub: Any) -> Path | None:
+    """The folder of adapters without a model of their own that a flag names; with `hub`, how the Hub is asked, also one
     of the Hub, which is then downloaded."""
     folder = Path(name or "").expanduser()
     if hub and not folder.exists() and HUB_NAME.fullmatch(name or ""):
-        folder = _downloaded(name, **hub)
+        folder = _downloaded(name, flag, **hub)
     return folder if name and (folder / FILE).is_file() and not (folder / "config.json").is_file() else None
 
 
 @functools.cache
-def _downloaded(name: str, **hub: Any) -> Path:
-    """Where the Hub's adapters of this name lie in its cache; the name itself where the Hub has none."""
+def _downloaded(name: str, flag: str, token: Any = None, **hub: Any) -> Path:
+    """Where the Hub's adapters of this name lie in its cache; the name itself where the Hub has a model of this name.
+
+    Without a network every question takes the Hub's library 23 seconds: a model in its cache needs none, and one is
+    enough for what is not there.
+    """
+    if isinstance(try_to_load_from_cache(name, "config.json", **hub), str):
+        return Path(name)
     try:
-        hf_hub_download(name, FILE, **hub)
-        return Path(snapshot_download(name, allow_patterns=OF_ADAPTERS, **hub))
-    except (OSError, HFValidationError):  # a model's name, or no network: whoever loads the model says what is wrong
+        hf_hub_download(name, FILE, token=token, **hub)
+        return Path(snapshot_download(name, allow_patterns=OF_ADAPTERS, token=token, **hub))
+    except LocalEntryNotFoundError as error:
+        fix = "check the name or path and the network; a folder needs config.json, weights and tokenizer files"
+        raise Refusal(f"cannot load {name}: {reason(error)}", flag, fix) from None
+    except (OSError, HFValidationError):  # there is no such file: whoever loads the model says what is wrong
         return Path(name)
 
 

@@ -69,7 +69,7 @@ def load_tokenizer(arguments: Arguments, texts: Iterable[str]) -> PreTrainedToke
         options = {"vocab_size": size, "do_lower_case": arguments.do_lower_case}
         return train_tokenizer(texts, arguments.tokenizer_algorithm, model_type=_model_type(arguments), **options)
     flag = "--tokenizer_name" if arguments.tokenizer_name else "--model_name_or_path"
-    if adapted := adapters.folder_of(name, **_hub(arguments)):
+    if adapted := adapters.folder_of(name, flag, **_hub(arguments)):
         name = adapters.tokenizer_of(adapted, flag)
     options = {"use_fast": arguments.use_fast_tokenizer, "named": arguments.special_tokens, **_hub(arguments)}
     tokenizer = tokenizer_loading.load(folders.named(name, flag), flag, arguments.trust_remote_code, **options)
@@ -188,7 +188,7 @@ def load_model(
     Adam loses small updates.
     """
     config, own = _config_and_its_tokenizer(arguments, tokenizer, changes)
-    if folder := adapters.folder_of(arguments.model_name_or_path, **_hub(arguments)):
+    if folder := adapters.folder_of(arguments.model_name_or_path, "--model_name_or_path", **_hub(arguments)):
         return _load_adapted(auto_class, folder, arguments, tokenizer, config)
     new: set[str] = set()
     if arguments.model_name_or_path:
@@ -394,7 +394,7 @@ def trained_labels(arguments: Arguments, training_arguments: Any) -> Labels | No
 
 def _config(name: str, flag: str, arguments: Arguments, **changes: Any) -> PretrainedConfig:
     """A checkpoint's configuration; of a folder of adapters that of the model under them."""
-    if folder := adapters.folder_of(name, **_hub(arguments)):
+    if folder := adapters.folder_of(name, flag, **_hub(arguments)):
         options = _hub(arguments) | changes
         return adapters.config_of(folder, flag, arguments.trust_remote_code, **options)
     return _from_hub(AutoConfig, name, flag, arguments, **changes)
