@@ -258,6 +258,31 @@ def test_other_intervals_of_saves_and_logs_are_heard_when_a_run_goes_on(sentimen
     assert [line["step"] for line in logs if "loss" in line] == [1, 2, 3, 4, 6]
 
 
+def test_a_run_that_was_killed_has_waited_as_long_for_a_better_score_as_one_that_was_not(sentiment, reviews):
+    """Evaluated at 2, which stays the best, then at 4, 6 and 8; it was killed after the second of these four."""
+    patient = merged(
+        *FILES, *STEPS, *BEST, "--learning_rate", "0", "--max_steps", "40", "--early_stopping_patience", "3"
+    )
+    sentiment.main([*patient, "--save_total_limit", "9"])
+    assert steps_taken() == 8
+    as_if_killed(reviews / "out", "checkpoint-2", "checkpoint-4")
+    sentiment.main([*patient, "--save_total_limit", "9"])
+    assert steps_taken() == 8
+
+
+def test_early_stopping_may_begin_when_a_run_goes_on(sentiment, reviews):
+    """Trainer looked for its state in the checkpoint: KeyError at the next save."""
+    constant = merged(*FILES, *STEPS, *BEST, "--learning_rate", "0")
+    sentiment.main(constant)
+    more = ["--max_steps", "40", "--early_stopping_patience", "3", "--allow_changed", "early_stopping_patience"]
+    sentiment.main(merged(*constant, *more, "--resume_from_checkpoint", "out/checkpoint-4"))
+    assert steps_taken() == 10
+
+
+def steps_taken():
+    return json.loads(Path("out/trainer_state.json").read_text(encoding="utf-8"))["global_step"]
+
+
 def weights(folder):
     return Path(folder, "model.safetensors").read_bytes()
 

@@ -15,6 +15,7 @@ from accelerate.utils import broadcast_object_list, load_fsdp_optimizer
 from peft import PeftModel
 from safetensors.torch import save_model
 from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME, get_fsdp_ckpt_kwargs
+from transformers.trainer_callback import ExportableState
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from recipes.common import (
@@ -168,8 +169,26 @@ class ResumableTrainer(FiniteTrainer):
         checkpoint and warns in a line that nobody sees."""
         with checkpoints.readable(self._resumed or ""):
             found = super()._init_training_state(max_steps, *arguments)
+            self._restore_callbacks()
         self.state.compute_steps(self.args, max_steps)
         return found
+
+    def _restore_callbacks(self) -> None:
+        """Gives the callbacks what those of the checkpoint knew: how long early stopping has waited. Their settings
+        stay the flags'. Trainer restores both, or nothing, and fails at the next save where there was no such callback.
+        """
+        stored = self.state.stateful_callbacks
+        for callback in self.callback_handler.callbacks:
+            if not isinstance(callback, ExportableState):
+                continue
+            now, name = callback.state(), type(callback).__name__
+            before = stored.setdefault(name, now)
+            if isinstance(before, list):  # several of one kind
+                continue
+            known = {key: value for key, value in before["attributes"].items() if key in now["attributes"]}
+            if any(type(value) is not type(now["attributes"][key]) for key, value in known.items()):
+                raise ValueError(f"{name} has a state of another kind")
+            vars(callback).update(known)
 
     def _run_epoch(self, **options: Any) -> None:
         """An epoch; none where the checkpoint is that of the last step, which Trainer would take once more."""
