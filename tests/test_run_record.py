@@ -258,6 +258,17 @@ def test_other_intervals_of_saves_and_logs_are_heard_when_a_run_goes_on(sentimen
     assert [line["step"] for line in logs if "loss" in line] == [1, 2, 3, 4, 6]
 
 
+def test_another_metric_judges_the_best_checkpoint_anew(sentiment, reviews, capsys):
+    """An accuracy of 0.5 was compared with a loss of 0.69: no later checkpoint was better."""
+    constant = merged(*FILES, *STEPS, *BEST, "--learning_rate", "0")
+    sentiment.main(constant)
+    other = ["--metric_for_best_model", "accuracy", "--greater_is_better", "true", "--max_steps", "6"]
+    allowed = ["--allow_changed", "metric_for_best_model", "greater_is_better", "learning_rate"]
+    sentiment.main(merged(*constant, *other, *allowed, "--resume_from_checkpoint", "out/checkpoint-4"))
+    assert "another --greater_is_better: which checkpoint is the best is judged from here on" in capsys.readouterr().err
+    assert json.loads(Path("out/trainer_state.json").read_text(encoding="utf-8"))["best_global_step"] == 6
+
+
 def test_a_run_that_was_killed_has_waited_as_long_for_a_better_score_as_one_that_was_not(sentiment, reviews):
     """Evaluated at 2, which stays the best, then at 4, 6 and 8; it was killed after the second of these four."""
     patient = merged(

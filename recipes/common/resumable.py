@@ -42,6 +42,8 @@ from recipes.common.tokens import Endless
 
 UNJUDGED = ("_low", "_high", "runtime", "_per_second", "_time", "epoch")  # endings of what is no score
 OPTIMIZER, SCHEDULER = "optimizer.safetensors", "scheduler.safetensors"
+# Flags by which an evaluation's score is not what it was.
+JUDGED_BY = {"metric_for_best_model", "greater_is_better", "metric_name", "max_eval_samples", "validation_file"}
 OF_ONE_TRAINING = ("_random_from", "_resumed", "_best_elsewhere", "_saved_step", "_ended_early", "_pending")
 
 
@@ -246,6 +248,10 @@ class ResumableTrainer(FiniteTrainer):
         path that stands in the checkpoint. Where it is gone, the best is judged anew."""
         self.state.best_model_checkpoint = None
         if not self.state.best_global_step:
+            return
+        if judged_by := sorted(JUDGED_BY & self.changed.keys()):
+            note(f"another --{judged_by[0]}: which checkpoint is the best is judged from here on")
+            self.state.best_metric, self.state.best_global_step = None, 0
             return
         named, own = str(self.args.resume_from_checkpoint or ""), self._run_dir(self._trial)
         name = f"checkpoint-{self.state.best_global_step}"
