@@ -168,7 +168,7 @@ class ResumableTrainer(FiniteTrainer):
 
     def _init_training_state(self, max_steps: int, *arguments: Any) -> Any:
         """Trainer's, with the flags' own intervals of logs, evaluations and checkpoints: Trainer takes those of the
-        checkpoint and warns in a line that nobody sees."""
+        checkpoint, with a warning among others (transformers issue 28867)."""
         with checkpoints.readable(self._resumed or ""):
             found = super()._init_training_state(max_steps, *arguments)
             self._restore_callbacks()
