@@ -24,7 +24,7 @@ FILE = "adapter_config.json"
 TASKS = {"SEQ_CLS": "AutoModelForSequenceClassification", "CAUSAL_LM": "AutoModelForCausalLM"}
 TASKS |= {"SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM"}
 CLASSIFIERS = ("classifier", "score")  # which PEFT saves whole by itself
-HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 OF_ADAPTERS = ["adapter_*", f"{ADAPTED}/*", "*.json", "*.txt", "*.model"]  # with their tokenizer
 IN_MODEL = "base_model.model."  # how the names of adapters' weights begin
 
@@ -33,7 +33,7 @@ def folder_of(name: str | None, flag: str = "", **hub: Any) -> Path | None:
     """The folder of adapters without a model of their own that a flag names; with `hub`, how the Hub is asked, also one
     of the Hub, which is then downloaded."""
     folder = Path(name or "").expanduser()
-    if hub and not folder.exists() and HUB_NAME.fullmatch(name or ""):
+    if hub and not folder.exists() and not folder.parent.is_dir() and HUB_NAME.fullmatch(name or ""):
         folder = _downloaded(name, flag, **hub)
     return folder if name and (folder / FILE).is_file() and not (folder / "config.json").is_file() else None
 
