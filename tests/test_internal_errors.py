@@ -9,7 +9,7 @@ from conftest import ROOT
 REASONS = {
     "states": "read within checkpoints.readable, which refuses what no run writes",
     "checkpoints": "raised within checkpoints.readable",
-    "resumable": "raised within checkpoints.readable",
+    "callbacks": "raised within checkpoints.readable",
     "packing": "the position in a stream, read within checkpoints.readable",
     "documents": "caught where the line is read, and refused with its place",
     "world": "a process that does not answer: Trainer.train makes a TrainingFailed of it",

@@ -42,8 +42,8 @@ def folder_of(name: str | None, flag: str = "", **hub: Any) -> Path | None:
 def _downloaded(name: str, flag: str, token: Any = None, **hub: Any) -> Path:
     """Where the Hub's adapters of this name lie in its cache; the name itself where the Hub has a model of this name.
 
-    Without a network every question takes the Hub's library 23 seconds: a model in its cache needs none, and one is
-    enough for what is not there.
+    Without a network each request takes the Hub's library 23 seconds. A model in its cache needs no request. A name
+    that is not there is refused after the first one.
     """
     if isinstance(try_to_load_from_cache(name, "config.json", **hub), str):
         return Path(name)
@@ -51,8 +51,7 @@ def _downloaded(name: str, flag: str, token: Any = None, **hub: Any) -> Path:
         hf_hub_download(name, FILE, token=token, **hub)
         return Path(snapshot_download(name, allow_patterns=OF_ADAPTERS, token=token, **hub))
     except LocalEntryNotFoundError as error:
-        fix = "check the name or path and the network; a folder needs config.json, weights and tokenizer files"
-        raise Refusal(f"cannot load {name}: {reason(error)}", flag, fix) from None
+        raise Refusal(f"cannot load {name}: {reason(error)}", flag, folders.NOT_THERE) from None
     except (OSError, HFValidationError):  # there is no such file: whoever loads the model says what is wrong
         return Path(name)
 

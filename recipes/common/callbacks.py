@@ -1,4 +1,4 @@
-"""What happens beside the steps of a training: the bar, a warning, and when a checkpoint is due."""
+"""What happens beside the steps of a training: the bar, a warning, when a checkpoint is due, what callbacks know."""
 
 import math
 import statistics
@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
-from transformers.trainer_callback import ProgressCallback, TrainerCallback
+from transformers.trainer_callback import ExportableState, ProgressCallback, TrainerCallback
 
 from recipes.common.errors import reason, warn
 
@@ -122,3 +122,22 @@ class EpochsOfStream(TrainerCallback):
         """Nothing twice, where an evaluation ended the training early."""
         if self._done_at == state.global_step:
             control.should_log = control.should_evaluate = control.should_save = False
+
+
+def restore(callbacks: Iterable[Any], stored: dict[str, Any]) -> None:
+    """Gives the callbacks what those of a checkpoint knew: how long early stopping has waited. Their settings stay the
+    flags'. Trainer restores both, or nothing, and fails at the next save where there was no such callback.
+
+    Raises ValueError where a checkpoint holds a state of another kind.
+    """
+    for callback in callbacks:
+        if not isinstance(callback, ExportableState):
+            continue
+        now, name = callback.state(), type(callback).__name__
+        before = stored.setdefault(name, now)
+        if isinstance(before, list):  # several of one kind
+            continue
+        known = {key: value for key, value in before["attributes"].items() if key in now["attributes"]}
+        if any(type(value) is not type(now["attributes"][key]) for key, value in known.items()):
+            raise ValueError(f"{name} has a state of another kind")
+        vars(callback).update(known)

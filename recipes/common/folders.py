@@ -14,6 +14,8 @@ from recipes.common.errors import Refusal, did_you_mean, disk_error, reason
 
 ADAPTED = "config"  # the folder, beside an adapter, with the configuration (labels, …) of the model under it
 
+NOT_THERE = "check the name or path and the network; a folder needs config.json, weights and tokenizer files"
+
 
 def named(name: str, flag: str) -> str:
     """The folder that a name means, with ~ resolved, or the name itself where it is one of the Hub.
@@ -59,9 +61,8 @@ def load(auto_class: Any, name: str, flag: str, trust_remote_code: bool, **optio
         if isinstance(error, RuntimeError) and "automatic conversion of the weights" in str(error):
             what = f"{name} lacks weights of the model: some of those that transformers joins to one"
             raise Refusal(what, flag, "copy or download it again") from None
-        fix = "check the name or path and the network; a folder needs config.json, weights and tokenizer files"
         missing = "" if Path(name).is_dir() else near(Path(name))
-        raise Refusal(f"cannot load {name}: {reason(error)}", flag, missing or fix) from None
+        raise Refusal(f"cannot load {name}: {reason(error)}", flag, missing or NOT_THERE) from None
 
 
 @contextmanager

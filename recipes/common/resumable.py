@@ -15,11 +15,11 @@ from accelerate.utils import broadcast_object_list, load_fsdp_optimizer
 from peft import PeftModel
 from safetensors.torch import save_model
 from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME, get_fsdp_ckpt_kwargs
-from transformers.trainer_callback import ExportableState
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from recipes.common import (
     adapters,
+    callbacks,
     changed_settings,
     checkpoints,
     manifests,
@@ -171,26 +171,9 @@ class ResumableTrainer(FiniteTrainer):
         checkpoint, with a warning among others (transformers issue 28867)."""
         with checkpoints.readable(self._resumed or ""):
             found = super()._init_training_state(max_steps, *arguments)
-            self._restore_callbacks()
+            callbacks.restore(self.callback_handler.callbacks, self.state.stateful_callbacks)
         self.state.compute_steps(self.args, max_steps)
         return found
-
-    def _restore_callbacks(self) -> None:
-        """Gives the callbacks what those of the checkpoint knew: how long early stopping has waited. Their settings
-        stay the flags'. Trainer restores both, or nothing, and fails at the next save where there was no such callback.
-        """
-        stored = self.state.stateful_callbacks
-        for callback in self.callback_handler.callbacks:
-            if not isinstance(callback, ExportableState):
-                continue
-            now, name = callback.state(), type(callback).__name__
-            before = stored.setdefault(name, now)
-            if isinstance(before, list):  # several of one kind
-                continue
-            known = {key: value for key, value in before["attributes"].items() if key in now["attributes"]}
-            if any(type(value) is not type(now["attributes"][key]) for key, value in known.items()):
-                raise ValueError(f"{name} has a state of another kind")
-            vars(callback).update(known)
 
     def _run_epoch(self, **options: Any) -> None:
         """An epoch; none where the checkpoint is that of the last step, which Trainer would take once more."""
@@ -251,18 +234,20 @@ class ResumableTrainer(FiniteTrainer):
             return
         if judged_by := sorted(JUDGED_BY & self.changed.keys()):
             note(f"another --{judged_by[0]}: which checkpoint is the best is judged from here on")
-            self.state.best_metric, self.state.best_global_step = None, 0
-            return
+            return self._judge_anew()
         named, own = str(self.args.resume_from_checkpoint or ""), self._run_dir(self._trial)
         name = f"checkpoint-{self.state.best_global_step}"
         folders = [own, resumed.parent, Path(named).parent]
         found = next((folder for folder in folders if (folder / name).is_dir()), None)
         if found is None:
             warn(f"{name} was the best so far, and is gone from {resumed.parent}: the best is judged from here on")
-            self.state.best_metric, self.state.best_global_step = None, 0
+            self._judge_anew()
         elif found != own:
             self._best_elsewhere = found / name
         self._name_best(own)
+
+    def _judge_anew(self) -> None:
+        self.state.best_metric, self.state.best_global_step = None, 0
 
     def _maybe_log_save_evaluate(self, *args: Any, **options: Any) -> None:
         """Trainer's; a signal that cuts the evaluation short leaves a checkpoint from which it is made up for."""

@@ -26,6 +26,7 @@ _at = 0.0
 _kept = False
 _alone = False
 _before: dict[int, Any] = {}  # what signals did before the run
+_lost = sys.unraisablehook  # who heard of errors in `__del__` before the run
 
 
 class Stopped(BaseException):
@@ -48,11 +49,12 @@ def listen() -> None:
     In another thread than the main one they stay the affair of the program that began it (Gradio, Ray): Python lets
     only the main thread say what signals do.
     """
-    global _process, _received
+    global _process, _received, _lost
     _process, _received = os.getpid(), None
     if threading.current_thread() is not threading.main_thread():
         return
-    sys.unraisablehook = _unraisable
+    if sys.unraisablehook is not _unraisable:
+        _lost, sys.unraisablehook = sys.unraisablehook, _unraisable
     for number in _heard():
         before = signal.signal(number, _on_signal)
         if before is not _on_signal:
@@ -75,7 +77,8 @@ def leave() -> None:
     came is forgotten."""
     global _received
     _received = None
-    sys.unraisablehook = sys.__unraisablehook__
+    if sys.unraisablehook is _unraisable:
+        sys.unraisablehook = _lost
     for number in SIGNALS:
         if signal.getsignal(number) is _on_signal and threading.current_thread() is threading.main_thread():
             signal.signal(number, signal.SIG_IGN if _alone else _before.get(number) or signal.SIG_DFL)
@@ -109,8 +112,8 @@ def workers() -> BaseContext:
     """How a loader gets its processes on Linux. SIGTERM does not end them: torchrun and SLURM send it to all of a run,
     which needs them until it has stopped. To terminate one is therefore to kill it.
 
-    A run that is stopped while its workers begin never tells them to end: torch waits 5 seconds for each, and Python
-    at its exit without end.
+    A run that is stopped while its workers begin never tells them to end. Torch then waits 5 seconds for each worker.
+    Python waits for them at its exit, without a limit.
     """
     forks = copy.copy(multiprocessing.get_context("fork"))
 
@@ -167,12 +170,12 @@ def _in_child(number: int) -> None:
 
 
 def _unraisable(lost: Any) -> None:
-    """A signal that came while Python removed an object stopped nothing: it comes again. Objects that a stopped run
-    leaves half made have nothing to say."""
+    """Sends a signal again that came while Python removed an object: Python only prints what is raised in `__del__`.
+    Shows no errors of objects that a stopped run left half made."""
     if isinstance(lost.exc_value, Stopped):
         return _again(lost.exc_value)
     if not _received:
-        sys.__unraisablehook__(lost)
+        _lost(lost)
 
 
 def _again(stopped: Stopped) -> None:
