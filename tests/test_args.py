@@ -192,8 +192,8 @@ def test_there_are_presets():
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_every_preset_can_be_read(path, in_tmp_path):
     recipe = path.with_name("run.py")
-    flags = ["--train_file", "x.jsonl"] if "dataset_name" not in path.read_text() else []
-    args.parse(load_recipe(path.parent.name).Arguments, str(recipe), ["--config", str(path), *flags])
+    given = ["--train_file", "x.jsonl"] if "dataset_name" not in path.read_text() else []
+    args.parse(load_recipe(path.parent.name).Arguments, str(recipe), ["--config", str(path), *given])
 
 
 def test_a_stream_is_read_by_one_worker(parse, capsys):

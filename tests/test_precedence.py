@@ -192,8 +192,8 @@ RECIPES = sorted(path.parent.name for path in ROOT.glob("recipes/*/run.py"))
 )
 def test_every_recipe_understands_when_to_save_and_evaluate(recipe, words, capsys):
     run = ROOT / "recipes" / recipe / "run.py"
-    flags = ["--train_file", "x.jsonl", "--output_dir", "out"]
-    _, found = args.parse(load_recipe(recipe).Arguments, str(run), [*flags, *words.split()])
+    given = ["--train_file", "x.jsonl", "--output_dir", "out"]
+    _, found = args.parse(load_recipe(recipe).Arguments, str(run), [*given, *words.split()])
     name, value = words[2:].split()
     assert str(getattr(getattr(found, name), "value", getattr(found, name))) == value
     if "steps" in words:

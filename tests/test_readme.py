@@ -58,8 +58,8 @@ def test_make_targets_exist(command):
 def test_training_commands_parse(command, monkeypatch):
     monkeypatch.chdir(ROOT)
     run_file = find(command)
-    flags = shlex.split(re.split(" (?:finetune|pretrain) \\w+", command)[1])
-    arguments, training_arguments = args.parse(load_recipe(run_file.parent.name).Arguments, str(run_file), flags)
+    given = shlex.split(re.split(" (?:finetune|pretrain) \\w+", command)[1])
+    arguments, training_arguments = args.parse(load_recipe(run_file.parent.name).Arguments, str(run_file), given)
     assert training_arguments.output_dir.startswith("outputs/")
 
 

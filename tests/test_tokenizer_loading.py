@@ -226,8 +226,8 @@ def test_a_sentencepiece_model_alone_is_refused_with_the_name_that_is_read(tmp_p
     assert "rename mine.model to tokenizer.model" in refused.value.fix
 
 
-@pytest.mark.parametrize(("flags", "lower"), [([], True), (["--train_file", "own.txt"], False)], ids=["sample", "own"])
-def test_only_the_sample_is_lower_cased_by_its_own_configuration(flags, lower, in_tmp_path):
+@pytest.mark.parametrize(("given", "lower"), [([], True), (["--train_file", "own.txt"], False)], ids=["sample", "own"])
+def test_only_the_sample_is_lower_cased_by_its_own_configuration(given, lower, in_tmp_path):
     run = str(ROOT / "recipes/mlm_pretrain/run.py")
-    arguments, _ = args.parse(load_recipe("mlm_pretrain").Arguments, run, [*flags, "--output_dir", "out"])
+    arguments, _ = args.parse(load_recipe("mlm_pretrain").Arguments, run, [*given, "--output_dir", "out"])
     assert arguments.do_lower_case == lower
