@@ -6,7 +6,7 @@ import math
 import numpy
 import pytest
 from scipy.stats import pearsonr, spearmanr
-from sklearn import metrics as sklearn_metrics
+from sklearn import metrics as reference_metrics
 from transformers import EvalPrediction
 
 from recipes.common import metrics, scikit
@@ -63,9 +63,9 @@ THREE_TRUE, THREE_GIVEN = [0, 0, 0, 0, 1, 1, 1, 2, 2, 2], [0, 0, 0, 1, 1, 1, 2, 
 def test_for_three_classes_it_is_the_mean_over_the_classes(name):
     found = score(labels_of(SINGLE, (4, 3, 3)), one_hot(THREE_GIVEN, 3), THREE_TRUE, name)
     function = {
-        "f1": sklearn_metrics.f1_score,
-        "precision": sklearn_metrics.precision_score,
-        "recall": sklearn_metrics.recall_score,
+        "f1": reference_metrics.f1_score,
+        "precision": reference_metrics.precision_score,
+        "recall": reference_metrics.recall_score,
     }[name]
     assert found[name] == pytest.approx(function(THREE_TRUE, THREE_GIVEN, average="macro"))
     assert found[name] == pytest.approx(sum(found[f"{name}_{answer}"] for answer in ANSWERS) / 3)
@@ -76,7 +76,7 @@ def test_three_classes_by_hand():
     assert found["accuracy"] == 7 / 10
     assert (found["precision_yes"], found["recall_yes"]) == (3 / 4, 3 / 4)
     assert (found["precision_no"], found["recall_no"]) == pytest.approx((2 / 3, 2 / 3))
-    assert found["matthews_correlation"] == pytest.approx(sklearn_metrics.matthews_corrcoef(THREE_TRUE, THREE_GIVEN))
+    assert found["matthews_correlation"] == pytest.approx(reference_metrics.matthews_corrcoef(THREE_TRUE, THREE_GIVEN))
 
 
 MULTI_TRUE = numpy.array([[1, 0], [1, 1], [0, 1], [0, 0], [1, 0], [0, 1]])
@@ -162,7 +162,7 @@ def test_the_area_under_the_curve_of_two_classes_counts_the_pairs_in_right_order
 def test_the_area_under_the_curve_of_three_classes_is_scikit_learn_s():
     logits = one_hot(THREE_GIVEN, 3) + numpy.linspace(0, 1, 30).reshape(10, 3)
     found = score(labels_of(SINGLE, (4, 3, 3)), logits, THREE_TRUE)
-    expected = sklearn_metrics.roc_auc_score(THREE_TRUE, metrics.probabilities(logits, SINGLE), multi_class="ovr")
+    expected = reference_metrics.roc_auc_score(THREE_TRUE, metrics.probabilities(logits, SINGLE), multi_class="ovr")
     assert found["roc_auc"] == pytest.approx(expected)
 
 

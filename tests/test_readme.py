@@ -103,7 +103,7 @@ def test_the_commands_of_the_benchmarks_name_flags_that_there_are():
     page = (ROOT / "benchmarks/README.md").read_text("utf-8")
     commands = re.findall(r"^python benchmarks/(\w+)\.py(.*?)(?:#.*)?$", page, re.MULTILINE)
     assert len(commands) == 9
-    for name, flags in commands:
+    for name, options in commands:
         source = (ROOT / f"benchmarks/{name}.py").read_text("utf-8")
-        for flag in re.findall(r"--(\w+)", flags):
+        for flag in re.findall(r"--(\w+)", options):
             assert re.search(rf"^    {flag}: Annotated\[", source, re.MULTILINE), (name, flag)
