@@ -8,7 +8,8 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from recipes.common import errors, launch
+from recipes.common import launch
+from recipes.common.runtime import errors
 from tools import describe
 
 app = typer.Typer(
@@ -88,11 +89,11 @@ def predict(
     """Answer new texts with a trained model: label, rate, fill masks, translate or summarize."""
     from tqdm import tqdm
 
-    from recipes.common import files
+    from recipes.common.data import readers
     from recipes.common.predict import open_folder
 
-    path = files.one(file, "--file", encoding) if file else None
-    with files.rows_to(output, path) as write:
+    path = readers.one(file, "--file", encoding) if file else None
+    with readers.rows_to(output, path) as write:
         model = open_folder(folder, trust_remote_code)
         typed = texts or (line.rstrip("\r\n") for line in sys.stdin)
         asked = model.texts(path, encoding) if path else model.asked(typed, by_lines=not texts)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from recipes.common.defaults import has_bf16
+from recipes.common.config.defaults import has_bf16
 
 RESULTS = Path(__file__).resolve().parent / "RESULTS.md"
 TITLE = (

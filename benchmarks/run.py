@@ -26,7 +26,7 @@ sys.path.insert(0, next(str(path) for path in Path(__file__).resolve().parents i
 from benchmarks import processes, results, works
 from benchmarks.processes import ROOT
 from benchmarks.works import WORKS, Work
-from recipes.common.defaults import has_bf16
+from recipes.common.config.defaults import has_bf16
 
 OURS, DEFAULT, BEST, LOOP = "ours", "HF default", "HF best flags", "plain loop"
 QUIET = ["--disable_tqdm", "true", "--save_strategy", "no", "--report_to", "none"]

@@ -20,8 +20,8 @@ from transformers import BertConfig, BertForSequenceClassification, TrainingArgu
 sys.path.insert(0, str(next(path for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir())))
 
 from benchmarks import results
-from recipes.common.models import parameters
-from recipes.common.trainer import Trainer
+from recipes.common.model.loading import parameters
+from recipes.common.train.trainer import Trainer
 
 CLASSES = {"transformers.Trainer": transformers.Trainer, "Trainer Recipes": Trainer}
 LENGTH, VOCABULARY = 32, 8000

@@ -20,7 +20,7 @@ from transformers import (
     set_seed,
 )
 
-from recipes.common.vocabularies import train_tokenizer
+from recipes.common.model.tokenizer_training import train_tokenizer
 
 # Sorts rows within groups of 50 steps (or a quarter of an epoch), longest first: other numbers of steps would have
 # longer rows than an epoch has.

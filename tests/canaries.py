@@ -11,7 +11,7 @@ import pyarrow
 import pyarrow.parquet
 import torch
 
-from recipes.common import manifests
+from recipes.common.checkpoints import atomic_folder
 
 MEMBER = 10_000_000  # bytes of a bomb's part
 
@@ -85,9 +85,9 @@ def gz_bomb(part, size=1_000_000_000):
 
 def list_again(checkpoint):
     """Writes the manifest anew, as if all that lies in the checkpoint had been saved there."""
-    files = [path for path in checkpoint.rglob("*") if path.is_file() and path.name != manifests.MANIFEST]
-    entries = {str(path.relative_to(checkpoint)): manifests.entry(path) for path in files}
-    (checkpoint / manifests.MANIFEST).write_text(json.dumps({"files": entries}, indent=2), encoding="utf-8")
+    files = [path for path in checkpoint.rglob("*") if path.is_file() and path.name != atomic_folder.MANIFEST]
+    entries = {str(path.relative_to(checkpoint)): atomic_folder.entry(path) for path in files}
+    (checkpoint / atomic_folder.MANIFEST).write_text(json.dumps({"files": entries}, indent=2), encoding="utf-8")
 
 
 def change(path, **values):

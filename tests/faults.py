@@ -19,7 +19,7 @@ from conftest import ROOT
 from forked import Case, Reference, difference, go_on, outcome, start, wait
 from killing import conclude
 
-from recipes.common.trainer import Trainer
+from recipes.common.train.trainer import Trainer
 
 LIBRARY = "LD_PRELOAD"
 FAULTS = {"killed": 1, "half written": 2, "disk full": 3, "I/O error": 4}

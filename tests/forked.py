@@ -20,7 +20,8 @@ from typing import NoReturn
 import torch
 from conftest import load_recipe, row
 
-from recipes.common import checkpoints, errors, manifests
+from recipes.common.checkpoints import atomic_folder, retention
+from recipes.common.runtime import errors
 from tools import equivalence
 
 ROWS = 400  # of which 40 are trained on, or the blocks that they fill
@@ -141,14 +142,14 @@ def import_all(names: list[str]) -> None:
 
 def outcome(output_dir: Path) -> dict:
     """What must be the same to the bit: the final weights, the last checkpoint's states, every logged number."""
-    last = max(checkpoints.all_of(output_dir), key=checkpoints.step)
-    assert manifests.intact(last), manifests.damage(last)
-    files = json.loads((last / manifests.MANIFEST).read_text(encoding="utf-8"))["files"]
+    last = max(retention.all_of(output_dir), key=retention.step)
+    assert atomic_folder.intact(last), atomic_folder.damage(last)
+    files = json.loads((last / atomic_folder.MANIFEST).read_text(encoding="utf-8"))["files"]
     state = json.loads((output_dir / "trainer_state.json").read_text(encoding="utf-8"))
     log = [{k: v for k, v in entry.items() if not k.endswith(UNCOMPARED)} for entry in state["log_history"]]
     tensors = {name: files[f"{name}.safetensors"]["sha256"] for name in ("model", "optimizer", "scheduler")}
     found = {"log": log, **tensors}
-    found["final"] = manifests.entry(output_dir / "model.safetensors")["sha256"]
+    found["final"] = atomic_folder.entry(output_dir / "model.safetensors")["sha256"]
     results = json.loads((output_dir / "all_results.json").read_text(encoding="utf-8"))
     found["results"] = {k: v for k, v in results.items() if not k.endswith((*UNCOMPARED, "preparation_time"))}
     return found
@@ -181,7 +182,7 @@ class Reference:
 
 def go_on(case: Case, folder: Path, output_dir: Path, wanted: dict) -> str:
     """Runs the same command to its end; what differs from the run that was never stopped."""
-    held = [path.name for path in checkpoints.all_of(output_dir)]
+    held = [path.name for path in retention.all_of(output_dir)]
     code = wait(start(case, folder, output_dir))
     log = Path(f"{output_dir}.log").read_text(encoding="utf-8")
     if code:

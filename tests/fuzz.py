@@ -29,7 +29,12 @@ from forked import Case, import_all, wait
 from mutations import mutated
 from seeds import FILES, KINDS, compress, rows_of, write
 
-from recipes.common import args, card, checkpoints, data, errors, manifests, run_record, training
+from recipes.common import runner
+from recipes.common.checkpoints import atomic_folder, retention
+from recipes.common.config import flags
+from recipes.common.data.splits import HELD_OUT, Splits, load_splits
+from recipes.common.report import model_card, run_record
+from recipes.common.runtime import errors
 
 SECONDS = 10  # of computing: a trial that takes longer hangs
 PATIENCE = 60  # seconds on a machine that does other work, too
@@ -62,26 +67,26 @@ class Trial:
     unharmed: bool = False
 
 
-def loaded(recipe: str, flags: list[str]) -> tuple[Any, Any, data.Splits]:
+def loaded(recipe: str, flags: list[str]) -> tuple[Any, Any, Splits]:
     """The arguments and the splits of a recipe's first part."""
-    load, start, parsed = data.load, training.start, []
+    start, parsed, module = runner.start, [], load_recipe(recipe)
 
     def stop_after(*arguments: Any, **options: Any) -> None:
-        raise Loaded(load(*arguments, **options))
+        raise Loaded(load_splits(*arguments, **options))
 
     def remember(*arguments: Any) -> Any:
         parsed.extend(start(*arguments))
         return parsed
 
-    data.load, training.start = stop_after, remember
+    module.load_splits, runner.start = stop_after, remember
     try:
-        load_recipe(recipe).main(flags)
+        module.main(flags)
     except Loaded as ended:
         return *parsed, ended.args[0]
     raise Wrong("the recipe loads no data")
 
 
-def check_rows(splits: data.Splits, name: str, path: Path) -> None:
+def check_rows(splits: Splits, name: str, path: Path) -> None:
     """The rows of a split are those of the file, at their places, all of them accounted for."""
     account, wanted = splits.accounting[name], rows_of(path)
     if account["read"] != account["used"] + sum(account["skipped"].values()) or account["read"] != len(wanted):
@@ -89,12 +94,12 @@ def check_rows(splits: data.Splits, name: str, path: Path) -> None:
     rows = list(getattr(splits, name))
     if len(rows) != account["used"]:
         raise Wrong(f"{len(rows)} rows: {account}")
-    held_out = list(splits.validation) if name == "train" and data.HELD_OUT in account["skipped"] else []
+    held_out = list(splits.validation) if name == "train" and HELD_OUT in account["skipped"] else []
     for row in joined([*rows, *held_out], splits):
         check_row(row, wanted[row["row_id"]], splits)
 
 
-def joined(rows: list[dict], splits: data.Splits) -> list[dict]:
+def joined(rows: list[dict], splits: Splits) -> list[dict]:
     """The rows; the two parts of one that is cut where the validation text begins as one."""
     found: dict[int, dict] = {}
     for row in rows:
@@ -105,7 +110,7 @@ def joined(rows: list[dict], splits: data.Splits) -> list[dict]:
     return list(found.values())
 
 
-def check_row(row: dict, wanted: dict, splits: data.Splits) -> None:
+def check_row(row: dict, wanted: dict, splits: Splits) -> None:
     """The texts and the label of one row are those of the file."""
     for column in {*splits.texts, splits.target} & wanted.keys():
         if row[column].rstrip("\r\n") != (wanted[column] or "").rstrip("\r\n"):
@@ -185,8 +190,8 @@ def check_configuration(arguments: Any, training_arguments: Any, path: Path, rec
             raise Wrong(f"{key} is {found!r}, not {value!r}")
     script, run = ROOT / "recipes" / recipe / "run.py", Path("run.yaml")
     run.write_text(yaml.safe_dump(arguments.run.flags, allow_unicode=True), encoding="utf-8")
-    again = args.parse(type(arguments), str(script), ["--config", str(run)])
-    first, second = (args.to_dict(*pair, str(script)) for pair in ((arguments, training_arguments), again))
+    again = flags.parse(type(arguments), str(script), ["--config", str(run)])
+    first, second = (flags.to_dict(*pair, str(script)) for pair in ((arguments, training_arguments), again))
     for key in first | second:
         if first.get(key) != second.get(key) and first.get(key) == first.get(key):
             raise Wrong(f"run.yaml says {key} {second.get(key)!r}, not {first.get(key)!r}")
@@ -214,7 +219,7 @@ def passed_over_trial(drawn: random.Random, made: Path) -> Trial:
     wanted = CHECKPOINT if unchanged(path, before, path.read_bytes()) else OLDER
 
     def newest() -> None:
-        found = checkpoints.newest(Path("out"))
+        found = retention.newest(Path("out"))
         if found is None or found.name != wanted:
             raise Wrong(f"the newest is {found}, not {wanted}")
 
@@ -225,7 +230,7 @@ def resumed_trial(drawn: random.Random, made: Path) -> Trial:
     """A damaged file in a folder whose run goes on, and a manifest that names it as it is."""
     case = drawn.choice(RESUMED)
     what, path, before = damaged_copy(drawn, made / case.recipe / "out", ["run.json", "run.yaml"])
-    if path.is_relative_to(Path("out", CHECKPOINT)) and path.name != manifests.MANIFEST:
+    if path.is_relative_to(Path("out", CHECKPOINT)) and path.name != atomic_folder.MANIFEST:
         rewrite_manifest(Path("out", CHECKPOINT))
     unharmed, draws = path.read_bytes() == before, drawn.random() < 0.2
     return Trial(f"resuming {case.recipe}: {what}", lambda: resume(case, made, draws), unharmed)
@@ -257,7 +262,7 @@ def damaged_header(drawn: random.Random, content: bytes) -> tuple[str, bytes]:
 
 def unchanged(path: Path, before: bytes, after: bytes) -> bool:
     """Whether a file says what it said before."""
-    if path.name != manifests.MANIFEST:
+    if path.name != atomic_folder.MANIFEST:
         return before == after
     try:
         return json.loads(before) == json.loads(after)
@@ -267,15 +272,15 @@ def unchanged(path: Path, before: bytes, after: bytes) -> bool:
 
 def rewrite_manifest(folder: Path) -> None:
     """A manifest of the files as they are."""
-    names = [path for path in folder.rglob("*") if path.is_file() and path.name != manifests.MANIFEST]
-    entries = {str(path.relative_to(folder)): manifests.entry(path) for path in names}
-    (folder / manifests.MANIFEST).write_text(json.dumps({"files": entries}, indent=2), encoding="utf-8")
+    names = [path for path in folder.rglob("*") if path.is_file() and path.name != atomic_folder.MANIFEST]
+    entries = {str(path.relative_to(folder)): atomic_folder.entry(path) for path in names}
+    (folder / atomic_folder.MANIFEST).write_text(json.dumps({"files": entries}, indent=2), encoding="utf-8")
 
 
 def resume(case: Case, made: Path, draws: bool) -> None:
     """The run goes on to its end; its plots would take longer than all else."""
     if not draws:
-        card.draw = lambda *_: []
+        model_card.draw = lambda *_: []
     load_recipe(case.recipe).main(case.flags(made, Path("out")))
     _, facts = run_record.earlier(Path("out"))
     if facts["status"] != "complete":

@@ -23,8 +23,9 @@ import typer
 from conftest import ROOT
 from forked import MODELS, Case, Reference, go_on, start, wait
 
-from recipes.common import checkpoints, manifests, signals
-from recipes.common.trainer import Trainer
+from recipes.common.checkpoints import atomic_folder, retention
+from recipes.common.runtime import signals
+from recipes.common.train.trainer import Trainer
 
 # Files that appear as a run loads and tokenises, trains, saves, evaluates, and after its training evaluates again.
 PHASES = (".lock", "checkpoint-3", ".saving-6", "checkpoint-9", ".saving-15", "train_results.json")
@@ -34,14 +35,14 @@ def killed_at_checkpoint(number: int) -> Callable[[], None]:
     """Makes the process die as soon as so many checkpoints are published."""
 
     def prepare() -> None:
-        publish, count = manifests.publish, itertools.count(1)
+        publish, count = atomic_folder.publish, itertools.count(1)
 
         def die(staged: Path, final: Path) -> None:
             publish(staged, final)
             if next(count) == number:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        manifests.publish = die
+        atomic_folder.publish = die
 
     return prepare
 
@@ -117,7 +118,7 @@ def kill(trials: int = 200, seed: int = 0) -> None:
     def wait_for(output_dir: Path, seconds: float, inside: bool) -> None:
         if not inside:
             return time.sleep(drawn.random() * seconds)
-        wait_until(output_dir / f"{checkpoints.STAGING}{3 * drawn.randint(1, 6)}", 3 * seconds)
+        wait_until(output_dir / f"{retention.STAGING}{3 * drawn.randint(1, 6)}", 3 * seconds)
         time.sleep(drawn.random() * 0.03)
 
     def one(number: int, case: Case, folder: Path, wanted: dict, seconds: float) -> tuple[str, str]:
@@ -126,7 +127,7 @@ def kill(trials: int = 200, seed: int = 0) -> None:
         wait_for(output_dir, seconds, inside=drawn.random() < 0.6)
         os.killpg(child, signal.SIGKILL)
         code = wait(child)
-        where = "inside a save" if any(output_dir.glob(f"{checkpoints.STAGING}*")) else "between"
+        where = "inside a save" if any(output_dir.glob(f"{retention.STAGING}*")) else "between"
         return f"{number} {case.recipe}, {where}, exit {code}", go_on(case, folder, output_dir, wanted)
 
     repeat(trials, one)

@@ -18,10 +18,10 @@ from transformers import (
     GPT2LMHeadModel,
 )
 
-from recipes.common import adapters, weights
-from recipes.common.errors import Refusal
+from recipes.common.model import adapters, weights
+from recipes.common.model.tokenizer_training import train_tokenizer
 from recipes.common.predict import Classifier, Continuer, MaskFiller, open_folder
-from recipes.common.vocabularies import train_tokenizer
+from recipes.common.runtime.errors import Refusal
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 DATA = ["--train_file", "train.csv", "--max_seq_length", "32", "--bf16", "false"]

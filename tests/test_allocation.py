@@ -8,10 +8,10 @@ import pytest
 
 PAGES = """
 import resource, sys, torch
-from recipes.common import allocation
+from recipes.common.runtime import malloc
 
 if sys.argv[1] == "keep":
-    assert allocation.keep()
+    assert malloc.keep()
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(30):
     before = faults()
@@ -30,7 +30,7 @@ def test_an_array_takes_the_place_of_one_that_was_freed():
 
 
 def test_other_systems_are_left_alone(monkeypatch):
-    from recipes.common import allocation
+    from recipes.common.runtime import malloc
 
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
-    assert not allocation.keep()
+    assert not malloc.keep()

@@ -10,8 +10,8 @@ import pytest
 import yaml
 from conftest import ROOT, load_recipe
 
-from recipes.common import args
-from recipes.common.errors import Refusal
+from recipes.common.config import flags
+from recipes.common.runtime.errors import Refusal
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def parse(sentiment, in_tmp_path):
         (in_tmp_path / "mine/config.yaml").write_text("output_dir: out\n" + inspect.cleandoc(config))
         for name, content in files.items():
             (in_tmp_path / f"{name}.yaml").write_text(inspect.cleandoc(content))
-        return args.parse(sentiment.Arguments, "mine/run.py", list(argv))
+        return flags.parse(sentiment.Arguments, "mine/run.py", list(argv))
 
     return parse_with
 
@@ -193,7 +193,7 @@ def test_there_are_presets():
 def test_every_preset_can_be_read(path, in_tmp_path):
     recipe = path.with_name("run.py")
     given = ["--train_file", "x.jsonl"] if "dataset_name" not in path.read_text() else []
-    args.parse(load_recipe(path.parent.name).Arguments, str(recipe), ["--config", str(path), *given])
+    flags.parse(load_recipe(path.parent.name).Arguments, str(recipe), ["--config", str(path), *given])
 
 
 def test_a_stream_is_read_by_one_worker(parse, capsys):
@@ -472,7 +472,7 @@ def test_a_precision_that_was_chosen_is_kept(flag, parse):
 
 @pytest.mark.parametrize("multiplies", [True, False])
 def test_the_precision_is_the_one_that_the_hardware_multiplies_in(multiplies, parse, monkeypatch, capsys):
-    monkeypatch.setattr("recipes.common.defaults.has_bf16", lambda use_cpu: multiplies)
+    monkeypatch.setattr("recipes.common.config.defaults.has_bf16", lambda use_cpu: multiplies)
     assert parse()[1].bf16 is multiplies
     assert "note" not in capsys.readouterr().err
     assert parse("--bf16")[1].bf16 is True
@@ -499,12 +499,12 @@ ROUND_TRIPS = {
 def test_the_record_of_a_run_repeats_it(case, parse, in_tmp_path):
     layers = {"config": MODEL + "save_total_limit: 1\n", "unset": "save_total_limit: null"}
     first = parse(*ROUND_TRIPS[case], **layers)
-    text = yaml.safe_dump(args.to_dict(*first, "mine/run.py"), allow_unicode=True)
+    text = yaml.safe_dump(flags.to_dict(*first, "mine/run.py"), allow_unicode=True)
     (in_tmp_path / "run.yaml").write_text(text, encoding="utf-8")
     again = parse("--config", "run.yaml", **layers)
     assert again[0] == first[0]
     assert again[1].to_dict() == first[1].to_dict()
-    assert args.to_dict(*again) == args.to_dict(*first)
+    assert flags.to_dict(*again) == flags.to_dict(*first)
 
 
 def test_the_home_folder_is_understood_in_every_path(parse, monkeypatch):
@@ -515,13 +515,13 @@ def test_the_home_folder_is_understood_in_every_path(parse, monkeypatch):
 
 
 def test_the_record_of_a_run_holds_no_secret(parse):
-    record = args.to_dict(*parse("--token", "hf_first", "--hub_token", "hf_second", "--push_to_hub"))
+    record = flags.to_dict(*parse("--token", "hf_first", "--hub_token", "hf_second", "--push_to_hub"))
     assert "hf_first" not in str(record) and "hf_second" not in str(record)
     assert not {"token", "hub_token"} & record.keys()
 
 
 def test_the_record_of_a_run_holds_plain_values_only(parse):
-    record = args.to_dict(*parse(*ROUND_TRIPS["strategies"]))
+    record = flags.to_dict(*parse(*ROUND_TRIPS["strategies"]))
     assert yaml.safe_load(yaml.safe_dump(record)) == record
 
 
@@ -529,7 +529,7 @@ def test_the_record_of_a_run_holds_plain_values_only(parse):
 def test_the_samples_are_found_from_every_folder(folder, sentiment, in_tmp_path, monkeypatch):
     (in_tmp_path / folder).mkdir(parents=True, exist_ok=True)
     monkeypatch.chdir(in_tmp_path / folder)
-    arguments, _ = args.parse(sentiment.Arguments, str(ROOT / "recipes/sentiment/run.py"), [])
+    arguments, _ = flags.parse(sentiment.Arguments, str(ROOT / "recipes/sentiment/run.py"), [])
     assert arguments.train_file == [str(ROOT / "samples/sentiment/train.csv")]
 
 
@@ -605,7 +605,7 @@ def test_there_are_recipes_with_a_configuration():
 def test_no_recipe_counts_the_steps_of_its_sample(recipe, in_tmp_path):
     """What is a share of all steps fits data of every length."""
     run = str(ROOT / "recipes" / recipe / "run.py")
-    _, found = args.parse(load_recipe(recipe).Arguments, run, ["--train_file", "x.jsonl", "--output_dir", "out"])
+    _, found = flags.parse(load_recipe(recipe).Arguments, run, ["--train_file", "x.jsonl", "--output_dir", "out"])
     counted = (found.warmup_steps, found.eval_steps or 0, found.save_steps % 500, found.logging_steps)
     assert all(number < 1 for number in counted)
 

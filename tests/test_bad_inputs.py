@@ -8,7 +8,7 @@ import sys
 import pytest
 from conftest import ROOT, SCRATCH, SHORT
 
-from recipes.common.errors import Refusal
+from recipes.common.runtime.errors import Refusal
 
 GOOD = "text,label\n" + "".join(
     f"soup {row} was {w},{label}\n" for row in range(20) for w, label in [("ok", "a"), ("no", "b")]

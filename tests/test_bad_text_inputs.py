@@ -7,8 +7,8 @@ from conftest import load_recipe, merged
 from test_clm_pretrain import TINY as GPT2
 from test_languages import nllb
 
-from recipes.common.errors import Refusal
-from recipes.common.vocabularies import train_tokenizer
+from recipes.common.model.tokenizer_training import train_tokenizer
+from recipes.common.runtime.errors import Refusal
 
 BERT = "hidden_size=16,num_hidden_layers=1,num_attention_heads=2,intermediate_size=32,max_position_embeddings=64"
 MLM = ["--model_type", "bert", "--config_overrides", BERT, "--vocab_size", "200", "--max_seq_length", "32"]

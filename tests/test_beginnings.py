@@ -12,12 +12,12 @@ from test_packing import END, PAD, Letters, arguments, ids, splits, take, traini
 from tokenizers import processors
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from recipes.common import packing
-from recipes.common.collators import CausalBlocks
-from recipes.common.errors import Refusal
+from recipes.common.model.special_tokens import start_of_text
+from recipes.common.model.tokenizer_training import train_tokenizer
 from recipes.common.predict import Continuer
-from recipes.common.special_tokens import start_of_text
-from recipes.common.vocabularies import train_tokenizer
+from recipes.common.runtime.errors import Refusal
+from recipes.common.tokens import packing
+from recipes.common.tokens.collators import CausalBlocks
 
 DOCUMENTS = ["the soup was warm", "a cold room", "the staff was rude and the soup cold", "good"]
 BEGIN = 7

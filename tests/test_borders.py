@@ -4,9 +4,10 @@ import pytest
 from conftest import load_recipe, merged
 from test_bad_text_inputs import STEP, TRAIN
 
-from recipes.common import data, sources
-from recipes.common.args import Arguments
-from recipes.common.errors import Refusal
+from recipes.common.config.flags import Arguments
+from recipes.common.data import sources
+from recipes.common.data.splits import Columns, load_splits
+from recipes.common.runtime.errors import Refusal
 
 WORDS = "the soup number {} was good and warm "
 
@@ -18,8 +19,8 @@ class Needs:
 def load(text, folder, line_breaks, percentage=10):
     (folder / "x.txt").write_text(text, encoding="utf-8")
     arguments = Arguments(train_file=[str(folder / "x.txt")], validation_split_percentage=percentage)
-    columns = data.Columns("--text_column_name", [None], [("text",)])
-    return data.load(arguments, Needs(), columns, reading=sources.Reading(line_breaks=line_breaks))
+    columns = Columns("--text_column_name", [None], [("text",)])
+    return load_splits(arguments, Needs(), columns, reading=sources.Reading(line_breaks=line_breaks))
 
 
 LINE = "".join(WORDS.format(n) for n in range(1000)).strip()

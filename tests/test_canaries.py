@@ -24,10 +24,13 @@ from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import cli
-from recipes.common import checkpoints, files, launch, manifests, run_record
-from recipes.common.errors import Stop
+from recipes.common import launch
+from recipes.common.checkpoints import atomic_folder, retention
+from recipes.common.data import readers
+from recipes.common.model.tokenizer_training import train_tokenizer
 from recipes.common.predict import Continuer, open_folder
-from recipes.common.vocabularies import train_tokenizer
+from recipes.common.report import run_record
+from recipes.common.runtime.errors import Stop
 from tools import generate as generation
 
 STEPS = [*SHORT, "--save_steps", "1", "--train_file", "train.csv", "--load_best_model_at_end", "false"]
@@ -194,7 +197,7 @@ def test_no_pickle_of_a_checkpoint_is_loaded_although_the_manifest_lists_it(case
 def test_a_checkpoint_with_a_pickle_that_its_manifest_does_not_list_is_passed_over(name, here, marker, sentiment):
     as_if_killed(here / "out", "checkpoint-1")
     put(here / "out/checkpoint-1" / name, saved(marker))
-    assert manifests.damage(here / "out/checkpoint-1") == f"{name} is extra"
+    assert atomic_folder.damage(here / "out/checkpoint-1") == f"{name} is extra"
     named = ["--resume_from_checkpoint", "out/checkpoint-1"]
     assert f"{name} is extra" in attempt(lambda: sentiment.main([*TRAIN, *named]))
     assert not marker.exists()
@@ -419,7 +422,7 @@ def listed_outside(name):
     def spoil(checkpoint, outside):
         found = json.loads((checkpoint / "manifest.json").read_text(encoding="utf-8"))["files"]
         put(outside / "x", "x")
-        entry = manifests.entry(outside / "x")
+        entry = atomic_folder.entry(outside / "x")
         change(checkpoint / "manifest.json", files={**found, name.replace("OUTSIDE", str(outside)): entry})
 
     return spoil
@@ -437,8 +440,8 @@ DAMAGED = {
 @pytest.mark.parametrize("case", DAMAGED)
 def test_a_checkpoint_that_leads_out_is_no_whole_one(case, here):
     DAMAGED[case](here / "out/checkpoint-2", here.parent / "outside")
-    assert manifests.damage(here / "out/checkpoint-2")
-    assert checkpoints.newest(here / "out") == here / "out/checkpoint-1"
+    assert atomic_folder.damage(here / "out/checkpoint-2")
+    assert retention.newest(here / "out") == here / "out/checkpoint-1"
 
 
 def test_the_best_model_is_one_of_the_run_s_own(here, sentiment):
@@ -460,7 +463,7 @@ OUTSIDE_FILES = {"keep.txt": "keep", "checkpoint-7/manifest.json": "{}", "checkp
 
 
 def rotated(here):
-    checkpoints.rotate(here / "out", 1, None)
+    retention.rotate(here / "out", 1, None)
 
 
 def begun_anew(here):
@@ -468,7 +471,7 @@ def begun_anew(here):
 
 
 def gone_on(here):
-    checkpoints.newest(here / "out")
+    retention.newest(here / "out")
 
 
 # A link in the output folder, to a folder with checkpoint-7 in it or to that itself; what is then deleted.
@@ -511,7 +514,7 @@ def test_paths_lead_out_in_twenty_places():
 
 def read(name):
     def action(here, sentiment):
-        for _ in files.read(here / name):
+        for _ in readers.read(here / name):
             pass
 
     return action
@@ -638,7 +641,7 @@ RECORDS = {"run.yaml": ALIASES, "run.json": "[" * 1_000_000, "checkpoint-2/manif
 @pytest.mark.parametrize("name", RECORDS)
 def test_a_bomb_among_a_run_s_records_is_damage(name, here):
     put(here / "out" / name, RECORDS[name])
-    assert checkpoints.newest(here / "out").name == ("checkpoint-1" if "manifest" in name else "checkpoint-2")
+    assert retention.newest(here / "out").name == ("checkpoint-1" if "manifest" in name else "checkpoint-2")
     assert (run_record.earlier(here / "out") is None) == name.startswith("run.")
     assert bool(attempt(predict("out"))) == name.startswith("run.")
 

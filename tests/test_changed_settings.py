@@ -3,7 +3,7 @@
 import pytest
 import transformers
 
-from recipes.common import changed_settings
+from recipes.common.train import changed_settings
 
 pytest_plugins = ["trainers"]
 

@@ -5,14 +5,14 @@ import errno
 import pytest
 from test_manifests import FILES, save
 
-from recipes.common import checkpoints, manifests
-from recipes.common.errors import DiskFull
+from recipes.common.checkpoints import atomic_folder, retention
+from recipes.common.runtime.errors import DiskFull
 
 
 def test_the_newest_has_the_highest_number_and_not_the_last_name(tmp_path):
     for step in (9, 100, 10):
         save(tmp_path, step)
-    assert checkpoints.newest(tmp_path) == tmp_path / "checkpoint-100"
+    assert retention.newest(tmp_path) == tmp_path / "checkpoint-100"
 
 
 def test_a_damaged_checkpoint_is_passed_over_with_a_note(tmp_path, capsys):
@@ -20,7 +20,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_note(tmp_path, capsys):
         save(tmp_path, step)
     (tmp_path / "checkpoint-11/optimizer.pt").write_bytes(b"stale")
     (tmp_path / "checkpoint-10/manifest.json").unlink()
-    assert checkpoints.newest(tmp_path) == tmp_path / "checkpoint-9"
+    assert retention.newest(tmp_path) == tmp_path / "checkpoint-9"
     noted = capsys.readouterr().err.splitlines()
     assert [line.split("checkpoint-")[1] for line in noted] == [
         "11 is passed over: optimizer.pt has another content than when it was written",
@@ -29,10 +29,10 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_note(tmp_path, capsys):
 
 
 def test_without_a_whole_checkpoint_there_is_no_newest(tmp_path):
-    assert checkpoints.newest(tmp_path) is None
-    assert checkpoints.newest(tmp_path / "absent") is None
+    assert retention.newest(tmp_path) is None
+    assert retention.newest(tmp_path / "absent") is None
     (tmp_path / "checkpoint-5").mkdir()
-    assert checkpoints.newest(tmp_path) is None
+    assert retention.newest(tmp_path) is None
 
 
 def test_only_folders_of_steps_are_checkpoints(tmp_path):
@@ -40,8 +40,8 @@ def test_only_folders_of_steps_are_checkpoints(tmp_path):
     for name in ("checkpoint-best", "checkpoint-", "checkpoint-7.bak", ".saving-9", "checkpoint--1"):
         (tmp_path / name).mkdir()
     (tmp_path / "checkpoint-8").write_text("a file")
-    assert [path.name for path in checkpoints.all_of(tmp_path)] == ["checkpoint-5"]
-    assert checkpoints.step(tmp_path / "checkpoint-5") == 5
+    assert [path.name for path in retention.all_of(tmp_path)] == ["checkpoint-5"]
+    assert retention.step(tmp_path / "checkpoint-5") == 5
 
 
 DAMAGES = {
@@ -59,15 +59,15 @@ DAMAGES = {
 def test_every_damage_of_every_file_is_found_and_the_older_checkpoint_is_used(name, damage, tmp_path):
     older, newer = save(tmp_path, 3), save(tmp_path, 5)
     DAMAGES[damage](newer / name)
-    assert manifests.damage(newer)
-    assert checkpoints.newest(tmp_path) == older
+    assert atomic_folder.damage(newer)
+    assert retention.newest(tmp_path) == older
 
 
 def test_a_checkpoint_that_was_not_renamed_any_more_is_put_in_its_place(tmp_path):
     final = save(tmp_path, 5)
     (tmp_path / ".saving-5").mkdir(exist_ok=True)
     final.rename(tmp_path / ".saving-5/checkpoint-5")
-    assert checkpoints.newest(tmp_path) == final
+    assert retention.newest(tmp_path) == final
     assert not (tmp_path / ".saving-5").exists()
 
 
@@ -86,24 +86,24 @@ def test_the_newest_and_the_best_checkpoints_are_kept(limit, best, kept, tmp_pat
     for step in range(1, 6):
         save(tmp_path, step)
     (tmp_path / "checkpoint-0").mkdir()  # not ours: without a manifest
-    checkpoints.rotate(tmp_path, limit, best and str(tmp_path / f"checkpoint-{best}"))
-    assert sorted(checkpoints.step(path) for path in checkpoints.all_of(tmp_path)) == [0, *kept]
+    retention.rotate(tmp_path, limit, best and str(tmp_path / f"checkpoint-{best}"))
+    assert sorted(retention.step(path) for path in retention.all_of(tmp_path)) == [0, *kept]
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "7", '"x"', "{}", '{"flags": 1, "inputs": {}, "rows_a_step": 1}'])
 def test_a_fingerprint_that_cannot_be_read_says_nothing(content, tmp_path):
-    final = save(tmp_path, 5, FILES | {checkpoints.FINGERPRINT: content.encode()})
-    assert checkpoints.fingerprint(final) == {}
+    final = save(tmp_path, 5, FILES | {retention.FINGERPRINT: content.encode()})
+    assert retention.fingerprint(final) == {}
 
 
 def test_what_goes_wrong_beside_a_checkpoint_s_content_is_no_refusal(tmp_path):
     for error in (OSError(28, "No space left on device"), MemoryError(), RuntimeError("out of memory")):
-        with pytest.raises(type(error)), checkpoints.readable(tmp_path):
+        with pytest.raises(type(error)), retention.readable(tmp_path):
             raise error
 
 
 @pytest.mark.parametrize(("only_model", "said"), [(False, "goes on from the last"), (True, "starts over")])
 def test_a_full_disk_promises_to_go_on_only_where_that_is_possible(only_model, said, tmp_path):
-    with pytest.raises(DiskFull) as full, checkpoints.room(tmp_path / "out", 10, only_model):
+    with pytest.raises(DiskFull) as full, retention.room(tmp_path / "out", 10, only_model):
         raise OSError(errno.ENOSPC, "full")
     assert said in full.value.fix

@@ -9,10 +9,11 @@ from conftest import SHORT, as_if_killed, load_recipe, merged, predictions
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, pipeline
 
-from recipes.common import models, packing
-from recipes.common.collators import CausalBlocks
-from recipes.common.errors import Refusal
+from recipes.common.model import loading
 from recipes.common.predict import open_folder
+from recipes.common.runtime.errors import Refusal
+from recipes.common.tokens import packing
+from recipes.common.tokens.collators import CausalBlocks
 
 RECIPE = "clm_pretrain"
 FILES = ["--train_file", "text.txt", "--validation_file", "more.txt", "--output_dir", "out"]
@@ -105,7 +106,7 @@ def test_packed_documents_have_the_loss_of_the_same_documents_alone(model_type):
     config = AutoConfig.for_model(model_type, **sizes, vocab_size=40, num_key_value_heads=2, use_cache=False)
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config).eval()
-    models.check_isolation(model, end=1)
+    loading.check_isolation(model, end=1)
     documents = [[5, 6, 7, 8, 1], [9, 10, 1], [11, 12, 13, 14, 15, 16, 1]]
     packed = CausalBlocks(0, 1, isolate=True)([{"input_ids": sum(documents, []), "context": 0}])
     labels = packed.pop("labels")
@@ -125,7 +126,7 @@ def losses(logits, labels):
 def test_an_architecture_that_mixes_documents_is_refused():
     config = AutoConfig.for_model("bloom", hidden_size=16, n_layer=1, n_head=2, vocab_size=40)
     with pytest.raises(Refusal, match="bloom does not keep"):
-        models.check_isolation(AutoModelForCausalLM.from_config(config), end=1)
+        loading.check_isolation(AutoModelForCausalLM.from_config(config), end=1)
 
 
 @pytest.mark.parametrize(

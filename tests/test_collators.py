@@ -5,7 +5,9 @@ import pytest
 import torch
 from transformers import DataCollatorWithPadding, MBartConfig, MBartForConditionalGeneration
 
-from recipes.common.collators import (
+from recipes.common.model.tokenizer_training import train_tokenizer
+from recipes.common.runtime.errors import Refusal
+from recipes.common.tokens.collators import (
     CausalBlocks,
     MaskedBlocks,
     Pairs,
@@ -13,8 +15,6 @@ from recipes.common.collators import (
     positions_in_documents,
     word_beginnings,
 )
-from recipes.common.errors import Refusal
-from recipes.common.vocabularies import train_tokenizer
 
 TEXTS = [
     "the waiter was friendly and the soup was cold",

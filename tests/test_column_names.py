@@ -8,7 +8,8 @@ import pytest
 from conftest import SCRATCH, SHORT, load_recipe, merged, predictions
 from forked import MODELS
 
-from recipes.common import predict, tables
+from recipes.common import predict
+from recipes.common.data import checking
 
 # What this code, tokenizers, models and Trainer call something of theirs.
 NAMES = ["label", "labels", "label_ids", "row", "row_id", "length", "width", "truncated", "input_ids", "attention_mask"]
@@ -40,7 +41,7 @@ def test_texts_may_be_called_anything(sentiment, in_tmp_path):
     sentiment.main([*words, "--label_column_name", "answer", *RUN])
     rows = predictions()
     assert [row["label"] for row in rows] == ["a", "b"] * 12
-    assert [rows[3][tables.inner(name)] for name in NAMES] == [f"cold shop {n} 3" for n in range(len(NAMES))]
+    assert [rows[3][checking.inner(name)] for name in NAMES] == [f"cold shop {n} 3" for n in range(len(NAMES))]
     assert next(predict.open_folder("out").texts(Path("t.csv"))).startswith("good soup 0 0 good soup 1 0")
 
 
@@ -51,7 +52,7 @@ def test_texts_and_labels_may_be_called_anything(text, label, sentiment, in_tmp_
     sentiment.main([*words, "--text_column_names", text, "--label_column_name", label, *RUN])
     rows = predictions()
     assert [row["label"] for row in rows] == ["a", "b"] * 12
-    assert rows[3][tables.inner(text)] == "cold shop 0 3"
+    assert rows[3][checking.inner(text)] == "cold shop 0 3"
     assert json.loads(Path("out/run.json").read_text())["text_columns"] == [text]
     assert next(predict.open_folder("out").texts(Path("t.csv"))) == "good soup 0 0"
 
@@ -62,7 +63,7 @@ def test_the_code_s_own_columns_are_known(sentiment, in_tmp_path, monkeypatch):
     monkeypatch.setattr(sentiment.training, "run", lambda *given: seen.append(given) or {})
     sentiment.main([*table(in_tmp_path, "text", "label"), *RUN])
     _, _, _, encoded, _ = seen[0]
-    assert {*encoded.train.column_names, *encoded.test.column_names} - {"text"} <= tables.OWN
+    assert {*encoded.train.column_names, *encoded.test.column_names} - {"text"} <= checking.OWN
 
 
 # recipe -> the flags that name its columns

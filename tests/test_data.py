@@ -9,10 +9,11 @@ import datasets
 import pytest
 from transformers import TrainingArguments
 
-from recipes.common import data, files, sources, spool
-from recipes.common.args import Arguments
-from recipes.common.errors import Refusal
-from recipes.common.labels import MULTI, REGRESSION
+from recipes.common.config.flags import Arguments
+from recipes.common.data import arrow_buffer, sources, splits
+from recipes.common.data.labels import MULTI, REGRESSION
+from recipes.common.runtime import hashing
+from recipes.common.runtime.errors import Refusal
 
 SPLITS = ("train", "validation", "test")
 TEN = [{"text": f"text {row}", "label": "ab"[row % 2]} for row in range(10)]
@@ -25,11 +26,11 @@ def load(folder, train=None, validation=None, test=None, columns=(), second=None
             (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
             flags[f"{name}_file"] = [f"{name}.jsonl"]
     chosen = {"do_train": True, "do_eval": True, "do_predict": test is not None, **(training or {})}
-    return data.load(
+    return splits.load_splits(
         Arguments(**flags),
         TrainingArguments(output_dir="out", use_cpu=True, **chosen),
-        texts=data.Columns("--text_column_names", list(columns), [("text",), ("premise", "hypothesis")], second),
-        label=data.Columns("--label_column_name", [None], [("label",)]),
+        texts=splits.Columns("--text_column_names", list(columns), [("text",), ("premise", "hypothesis")], second),
+        label=splits.Columns("--label_column_name", [None], [("label",)]),
     )
 
 
@@ -145,26 +146,28 @@ def test_held_out_rows_and_training_rows_are_all_rows_in_order(in_tmp_path):
 def test_of_a_text_that_runs_on_the_end_is_held_out(line_breaks, in_tmp_path):
     """Single lines of it would be missing in the middle of what is learned."""
     (in_tmp_path / "book.txt").write_text("".join(f"line {number}\n" for number in range(20)), encoding="utf-8")
-    splits = data.load(
+    found = splits.load_splits(
         Arguments(train_file=["book.txt"]),
         TrainingArguments(output_dir="out", use_cpu=True, do_train=True, do_eval=True),
-        texts=data.Columns("--text_column_name", [None], [("text",)]),
+        texts=splits.Columns("--text_column_name", [None], [("text",)]),
         reading=sources.Reading(line_breaks=line_breaks),
     )
-    assert len(splits.validation) == 2
-    assert ("".join(splits.validation["text"]) == "line 18\nline 19") == line_breaks
+    assert len(found.validation) == 2
+    assert ("".join(found.validation["text"]) == "line 18\nline 19") == line_breaks
 
 
 def test_a_text_that_runs_on_is_whole_and_keeps_its_order(in_tmp_path):
     """A blank last line ends a file; it was skipped, and the next file went on in the text."""
     (in_tmp_path / "a.txt").write_text("one\ntwo\n\n", encoding="utf-8")
     (in_tmp_path / "b.txt").write_text("three\n", encoding="utf-8")
-    texts = data.Columns("--text_column_name", [None], [("text",)])
+    texts = splits.Columns("--text_column_name", [None], [("text",)])
     training = TrainingArguments(output_dir="out", use_cpu=True, do_train=True)
-    read = partial(data.load, training_arguments=training, texts=texts, reading=sources.Reading(line_breaks=True))
-    splits = read(Arguments(train_file=["a.txt", "b.txt"]))
-    assert splits.train["text"][:] == ["one\n", "two\n", "", "three"]
-    assert splits.whole == ()
+    read = partial(
+        splits.load_splits, training_arguments=training, texts=texts, reading=sources.Reading(line_breaks=True)
+    )
+    found = read(Arguments(train_file=["a.txt", "b.txt"]))
+    assert found.train["text"][:] == ["one\n", "two\n", "", "three"]
+    assert found.whole == ()
     with pytest.raises(Refusal, match="stay in their order"):
         read(Arguments(train_file=["a.txt"], shuffle_train_dataset=True))
 
@@ -172,7 +175,7 @@ def test_a_text_that_runs_on_is_whole_and_keeps_its_order(in_tmp_path):
 def test_a_stream_that_nobody_has_counted_ends_at_the_limit():
     rows = datasets.IterableDataset.from_generator(lambda: ({"text": str(row)} for row in range(10)))
     account = {"used": 2, "skipped": {}}  # so many were read to evaluate on
-    assert len(list(data._limit(rows, "train", Arguments(max_train_samples=3), account))) == 3
+    assert len(list(splits._limit(rows, "train", Arguments(max_train_samples=3), account))) == 3
     assert account == {"used": 2, "skipped": {}}
 
 
@@ -280,8 +283,8 @@ def streamed_steps(folder, rows, training, **flags):
     path = folder / "train.csv"
     path.write_text("text,label\n" + "".join(f"text {row},{'ab'[row % 2]}\n" for row in range(rows)))
     training_arguments = TrainingArguments("out", use_cpu=True, do_train=True, **training)
-    columns = (data.Columns("", [], [("text",)]), data.Columns("", [], [("label",)]))
-    data.load(Arguments(train_file=[str(path)], streaming=True, **flags), training_arguments, *columns)
+    columns = (splits.Columns("", [], [("text",)]), splits.Columns("", [], [("label",)]))
+    splits.load_splits(Arguments(train_file=[str(path)], streaming=True, **flags), training_arguments, *columns)
     return training_arguments.max_steps
 
 
@@ -332,12 +335,12 @@ ROWS = {"title": ["a", "b"], "body": ["c", "d"], "reply": ["e", "f"]}
     ],
 )
 def test_columns_are_joined_and_the_last_of_a_pair_stays_apart(columns, is_pair, first, second):
-    assert data.join(ROWS, columns, "|", is_pair) == (first, second)
+    assert splits.join(ROWS, columns, "|", is_pair) == (first, second)
 
 
 def test_joining_leaves_the_rows_as_they_are():
     rows = {name: list(values) for name, values in ROWS.items()}
-    data.join(rows, ["title", "body", "reply"], " ", True)
+    splits.join(rows, ["title", "body", "reply"], " ", True)
     assert rows == ROWS
 
 
@@ -382,7 +385,7 @@ def test_a_pair_with_one_empty_side_is_skipped(in_tmp_path):
 def test_the_content_of_every_file_is_hashed(in_tmp_path):
     splits = load(in_tmp_path, TEN, TEN[:4], TEN[4:])
     names = [f"{name}.jsonl" for name in SPLITS]
-    assert splits.hashes == {name: files.content_hash(in_tmp_path / name) for name in names}
+    assert splits.hashes == {name: hashing.content_hash(in_tmp_path / name) for name in names}
 
 
 @pytest.mark.parametrize(
@@ -403,7 +406,7 @@ def test_several_labels_and_ratings_are_encoded_alike_in_memory_and_streamed(
 
 
 def test_more_rows_than_one_chunk_are_all_kept_in_order(in_tmp_path, monkeypatch):
-    monkeypatch.setattr(spool, "ROWS", 7)
+    monkeypatch.setattr(arrow_buffer, "ROWS", 7)
     splits = load(in_tmp_path, hundred(), TEN)
     assert splits.train["row_id"] == list(range(100))
     assert splits.train["text"] == [row["text"] for row in hundred()]

@@ -10,8 +10,8 @@ from conftest import load_recipe
 from typer.testing import CliRunner
 
 import cli
-from recipes.common import decoding, files
-from recipes.common.errors import Refusal
+from recipes.common.data import decoding, readers
+from recipes.common.runtime.errors import Refusal
 
 # What people's files hold, and the encodings in which their programs write it.
 TEXTS = {
@@ -31,7 +31,7 @@ WIDE = ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"]
 
 
 def rows_of(path, encoding=""):
-    return [row["text"] for _, row in files.read(path, files.Options(encoding))]
+    return [row["text"] for _, row in readers.read(path, readers.Options(encoding))]
 
 
 def refused(path, encoding=""):
@@ -144,7 +144,7 @@ def test_bytes_of_any_kind_are_read_or_refused(encoding, tmp_path):
         path = tmp_path / f"{number}.{draw.choice(['txt', 'csv', 'tsv', 'jsonl', 'json'])}"
         path.write_bytes(data)
         try:
-            list(files.read(path, files.Options(encoding)))
+            list(readers.read(path, readers.Options(encoding)))
         except Refusal as refusal:
             refusals += 1
             assert len(str(refusal).splitlines()) == 3

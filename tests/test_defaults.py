@@ -2,8 +2,8 @@
 
 import pytest
 
-from recipes.common import defaults
-from recipes.common.errors import Refusal
+from recipes.common.config import defaults
+from recipes.common.runtime.errors import Refusal
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 from conftest import ROOT, SCRATCH, SHORT, merged
 
-from recipes.common import engines
-from recipes.common.errors import Refusal
+from recipes.common.config import engines
+from recipes.common.runtime.errors import Refusal
 
 FILES = ["--train_file", "train.csv", "--output_dir", "out"]
 AUTO = json.loads((ROOT / "ds_configs/zero2.json").read_text(encoding="utf-8"))
@@ -92,7 +92,7 @@ def test_accelerates_configuration_asks_for_fsdp_as_the_flag_does(asked, used, m
 def test_without_a_compiler_deepspeed_is_refused_on_cpu(refuse, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setattr("recipes.common.engines.shutil.which", lambda name: None)
+    monkeypatch.setattr("recipes.common.config.engines.shutil.which", lambda name: None)
     config = SimpleNamespace(mismatches=[], config={}, is_zero3=lambda: False)
     arguments = SimpleNamespace(deepspeed="zero2", use_cpu=True, hf_deepspeed_config=config)
     with pytest.raises(Refusal, match="there is no C.. compiler"):

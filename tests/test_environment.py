@@ -18,8 +18,8 @@ import pytest
 import torch.utils.cpp_extension as cpp_extension
 from conftest import ROOT, SCRATCH, SHORT, load_recipe, merged
 
-from recipes.common import compiling, environment, errors
-from recipes.common.errors import Refusal
+from recipes.common.runtime import compile_locks, environment, errors
+from recipes.common.runtime.errors import Refusal
 
 RUN = [sys.executable, str(ROOT / "recipes/sentiment/run.py"), "--train_file", "train.csv", "--output_dir", "out"]
 RUN += [*SCRATCH, *SHORT]
@@ -107,7 +107,7 @@ def test_a_training_goes_on_when_nobody_reads_its_output_any_more(reader, review
 
 
 def test_what_only_answers_ends_with_its_reader_and_without_a_word(tmp_path):
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from recipes.common import errors\n"
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from recipes.common.runtime import errors\n"
     code += "errors.guard(lambda: [print(number) for number in range(10**7)], outlives_reader=False)"
     running = start([sys.executable, "-c", code])
     assert running.stdout.readline() == "0\n"
@@ -227,7 +227,7 @@ def named(number, created):
 def test_a_lock_whose_owner_is_gone_is_taken_over(folder, capsys):
     ended = subprocess.Popen(["true"])
     ended.wait()
-    lock = compiling.Lock(str(folder(named(ended.pid, 1.0))))
+    lock = compile_locks.Lock(str(folder(named(ended.pid, 1.0))))
     assert lock.try_acquire()
     said = capsys.readouterr().err
     assert "left by a process that is gone" in said and "compiling an_operator" in said
@@ -237,20 +237,20 @@ def test_a_lock_whose_owner_is_gone_is_taken_over(folder, capsys):
 
 @pytest.mark.parametrize(("age", "gone"), [(1, False), (400, True)])
 def test_a_lock_without_a_name_is_taken_over_when_nothing_has_happened_for_minutes(age, gone, folder):
-    assert compiling.owner_is_gone(folder(age=age)) == gone
+    assert compile_locks.owner_is_gone(folder(age=age)) == gone
 
 
 def test_a_lock_that_a_process_holds_open_is_not_taken_over(folder):
     path = folder(age=400)
     with path.open() as stream:
-        assert stream and not compiling.owner_is_gone(path)
+        assert stream and not compile_locks.owner_is_gone(path)
 
 
 def test_a_lock_of_a_living_process_is_waited_for_and_that_is_said(folder, capsys):
     owner = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     path = folder(named(owner.pid, psutil.Process(owner.pid).create_time()))
     remover = subprocess.Popen(["sh", "-c", f"sleep 0.5; rm {path}"])
-    assert not compiling.Lock(str(path)).try_acquire()  # the other one has compiled
+    assert not compile_locks.Lock(str(path)).try_acquire()  # the other one has compiled
     assert "waiting for another process that compiles an_operator" in capsys.readouterr().err
     owner.kill()
     owner.wait()
@@ -259,8 +259,8 @@ def test_a_lock_of_a_living_process_is_waited_for_and_that_is_said(folder, capsy
 
 def test_torch_compiles_under_this_lock_and_still_calls_it_so(monkeypatch):
     monkeypatch.setattr(cpp_extension, "FileBaton", cpp_extension.FileBaton)
-    compiling.watch()
-    assert cpp_extension.FileBaton is compiling.Lock
+    compile_locks.watch()
+    assert cpp_extension.FileBaton is compile_locks.Lock
     assert "FileBaton(os.path.join(build_directory, 'lock'))" in inspect.getsource(cpp_extension._jit_compile)
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 import tqdm
 
-from recipes.common import errors, signals
-from recipes.common.errors import Refusal, Stop, TrainingFailed
+from recipes.common.runtime import errors, signals
+from recipes.common.runtime.errors import Refusal, Stop, TrainingFailed
 
 
 @pytest.fixture(autouse=True)

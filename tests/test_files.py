@@ -9,8 +9,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from recipes.common import files
-from recipes.common.errors import Refusal
+from recipes.common.data import readers
+from recipes.common.runtime import hashing
+from recipes.common.runtime.errors import Refusal
 
 ROWS = [
     {"text": "good soup", "label": "a"},
@@ -55,13 +56,13 @@ def write(folder, name, content):
 
 
 def rows_of(path):
-    return [row for _, row in files.read(path)]
+    return [row for _, row in readers.read(path)]
 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_gives_the_same_rows_with_their_numbers(name, tmp_path):
     content, numbers = FORMATS[name]
-    read = list(files.read(write(tmp_path, name, content)))
+    read = list(readers.read(write(tmp_path, name, content)))
     assert [row for _, row in read] == ROWS
     assert [number for number, _ in read] == numbers
 
@@ -71,7 +72,7 @@ def test_a_compressed_file_gives_what_the_plain_file_gives(name, tmp_path):
     content, _ = FORMATS[name]
     plain = write(tmp_path, name, content)
     compressed = write(tmp_path, f"{name}.gz", gzip.compress(content))
-    assert list(files.read(compressed)) == list(files.read(plain))
+    assert list(readers.read(compressed)) == list(readers.read(plain))
 
 
 @pytest.mark.parametrize("name", ["DATA.CSV", "Data.Csv.GZ"])
@@ -82,7 +83,7 @@ def test_the_case_of_a_file_ending_does_not_matter(name, tmp_path):
 
 def test_a_text_file_has_one_row_a_line_and_keeps_empty_lines_and_spaces(tmp_path):
     path = write(tmp_path, "x.txt", "first\n\n  third \nlast without end")
-    assert list(files.read(path)) == [
+    assert list(readers.read(path)) == [
         (1, {"text": "first"}),
         (2, {"text": ""}),
         (3, {"text": "  third "}),
@@ -108,7 +109,7 @@ def test_unusual_characters_do_not_end_a_line(encoding, tmp_path):
 @pytest.mark.parametrize("name", ["comma.csv", "semicolon.csv", "tab.tsv", "lines.jsonl", "lines.json"])
 def test_windows_line_ends_give_the_same_rows_and_numbers(name, tmp_path):
     content, numbers = FORMATS[name]
-    read = list(files.read(write(tmp_path, name, content.replace(b"\n", b"\r\n"))))
+    read = list(readers.read(write(tmp_path, name, content.replace(b"\n", b"\r\n"))))
     assert [row for _, row in read] == ROWS
     assert [number for number, _ in read] == numbers
 
@@ -119,7 +120,7 @@ def test_a_text_file_with_windows_line_ends_keeps_no_carriage_return(tmp_path):
 
 def test_a_line_break_in_a_quoted_cell_is_kept_and_later_lines_are_counted_right(tmp_path):
     path = write(tmp_path, "x.csv", 'text,label\n"two\nlines",a\nplain,b\n"three\n\nlines",a\nlast,b\n')
-    assert list(files.read(path)) == [
+    assert list(readers.read(path)) == [
         (2, {"text": "two\nlines", "label": "a"}),
         (4, {"text": "plain", "label": "b"}),
         (5, {"text": "three\n\nlines", "label": "a"}),
@@ -129,14 +130,14 @@ def test_a_line_break_in_a_quoted_cell_is_kept_and_later_lines_are_counted_right
 
 def test_empty_lines_in_a_csv_are_no_rows_but_count_as_lines(tmp_path):
     path = write(tmp_path, "x.csv", "text,label\n\na,1\n\n\nb,2\n\n")
-    assert [(number, row["text"]) for number, row in files.read(path)] == [(3, "a"), (6, "b")]
+    assert [(number, row["text"]) for number, row in readers.read(path)] == [(3, "a"), (6, "b")]
 
 
 def test_empty_lines_in_tsv_and_jsonl_are_no_rows_but_count_as_lines(tmp_path):
     tsv = write(tmp_path, "x.tsv", "text\tlabel\n\na\t1\n\nb\t2\n")
     lines = write(tmp_path, "x.jsonl", '\n{"text": "a"}\n\n{"text": "b"}\n')
-    assert [number for number, _ in files.read(tsv)] == [3, 5]
-    assert [number for number, _ in files.read(lines)] == [2, 4]
+    assert [number for number, _ in readers.read(tsv)] == [3, 5]
+    assert [number for number, _ in readers.read(lines)] == [2, 4]
 
 
 def test_a_comma_in_the_header_makes_the_file_comma_separated(tmp_path):
@@ -175,7 +176,7 @@ def test_one_object_in_a_json_file_is_one_row(tmp_path):
 def test_a_parquet_file_with_several_row_groups_is_numbered_through(tmp_path):
     path = tmp_path / "x.parquet"
     pyarrow.parquet.write_table(pyarrow.table({"text": [str(row) for row in range(2500)]}), path, row_group_size=700)
-    assert list(files.read(path)) == [(row + 1, {"text": str(row)}) for row in range(2500)]
+    assert list(readers.read(path)) == [(row + 1, {"text": str(row)}) for row in range(2500)]
 
 
 def test_a_column_name_loses_the_spaces_around_it(tmp_path):
@@ -184,7 +185,7 @@ def test_a_column_name_loses_the_spaces_around_it(tmp_path):
 
 def test_rows_come_one_at_a_time_and_not_all_at_once(tmp_path):
     path = write(tmp_path, "x.csv", "text,label\ngood,a\none cell too few\n")
-    rows = files.read(path)
+    rows = readers.read(path)
     assert next(rows) == (2, {"text": "good", "label": "a"})
     with pytest.raises(Refusal, match="1 cells"):
         next(rows)
@@ -193,7 +194,7 @@ def test_rows_come_one_at_a_time_and_not_all_at_once(tmp_path):
 def test_a_glob_names_its_files_in_order_and_each_once(in_tmp_path):
     for name in ("part-2.csv", "part-10.csv", "part-1.csv", "other.csv"):
         write(in_tmp_path, name, "text\nx\n")
-    paths = files.expand(["part-2.csv", "part-*.csv", "other.csv", "./other.csv"], "--train_file")
+    paths = readers.expand(["part-2.csv", "part-*.csv", "other.csv", "./other.csv"], "--train_file")
     assert [path.name for path in paths] == ["part-2.csv", "part-1.csv", "part-10.csv", "other.csv"]
 
 
@@ -201,12 +202,12 @@ def test_two_stars_look_into_every_folder(in_tmp_path):
     (in_tmp_path / "a/b").mkdir(parents=True)
     write(in_tmp_path, "top.csv", "text\nx\n")
     write(in_tmp_path, "a/b/deep.csv", "text\nx\n")
-    assert {path.name for path in files.expand(["**/*.csv"], "--train_file")} == {"top.csv", "deep.csv"}
+    assert {path.name for path in readers.expand(["**/*.csv"], "--train_file")} == {"top.csv", "deep.csv"}
 
 
 def test_a_file_whose_name_looks_like_a_glob_is_that_file(in_tmp_path):
     write(in_tmp_path, "x[1].csv", "text\nx\n")
-    assert [path.name for path in files.expand(["x[1].csv"], "--train_file")] == ["x[1].csv"]
+    assert [path.name for path in readers.expand(["x[1].csv"], "--train_file")] == ["x[1].csv"]
 
 
 @pytest.mark.parametrize(
@@ -224,13 +225,13 @@ def test_a_file_whose_name_looks_like_a_glob_is_that_file(in_tmp_path):
     ],
 )
 def test_a_place_is_a_line_where_the_format_has_lines_and_a_row_elsewhere(name, shown):
-    assert files.place(Path(name), 7) == shown
+    assert readers.place(Path(name), 7) == shown
 
 
 @pytest.mark.parametrize("size", [1, 1 << 20, (1 << 20) + 1])
 def test_the_content_hash_is_sha256_of_the_bytes(size, tmp_path):
     content = b"x" * size
-    assert files.content_hash(write(tmp_path, "x.bin", content)) == hashlib.sha256(content).hexdigest()
+    assert hashing.content_hash(write(tmp_path, "x.bin", content)) == hashlib.sha256(content).hexdigest()
 
 
 @pytest.mark.parametrize("compression", ["snappy", "none"])
@@ -241,7 +242,7 @@ def test_a_parquet_file_with_any_byte_changed_is_read_or_refused(compression, tm
     for place in range(0, len(whole), 7):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
         try:
-            list(files.read(path))
+            list(readers.read(path))
         except Refusal as refusal:
             refusals += 1
             assert "not a readable parquet file" in str(refusal)
@@ -256,7 +257,7 @@ def test_a_parquet_page_whose_checksum_is_wrong_is_refused(tmp_path):
     pyarrow.parquet.write_table(table, path, **options)
     path.write_bytes(path.read_bytes().replace(b"good soup", b"food soup"))
     with pytest.raises(Refusal, match="CRC"):
-        list(files.read(path))
+        list(readers.read(path))
 
 
 @pytest.mark.parametrize(
@@ -269,7 +270,7 @@ def test_a_parquet_page_whose_checksum_is_wrong_is_refused(tmp_path):
 )
 def test_json_that_no_reader_agrees_about_is_refused(name, content, words, tmp_path):
     with pytest.raises(Refusal) as refusal:
-        list(files.read(write(tmp_path, name, content)))
+        list(readers.read(write(tmp_path, name, content)))
     for word in words:
         assert word in str(refusal.value)
 
@@ -277,7 +278,7 @@ def test_json_that_no_reader_agrees_about_is_refused(name, content, words, tmp_p
 @pytest.mark.parametrize("name", ["a" * 300, "a\0b", "a\ud800", "a" * 300 + "/b.csv", "[", "**/["])
 def test_a_name_that_no_file_can_have_is_a_file_that_is_not_there(name):
     with pytest.raises(Refusal, match="no such file"):
-        files.expand([name], "--train_file")
+        readers.expand([name], "--train_file")
 
 
 @pytest.mark.parametrize("line_breaks", [False, True])
@@ -285,16 +286,16 @@ def test_a_name_that_no_file_can_have_is_a_file_that_is_not_there(name):
 def test_a_compressed_file_of_nothing_has_no_rows(ending, line_breaks, tmp_path):
     path = tmp_path / f"x.{ending}.gz"
     path.write_bytes(gzip.compress(b""))
-    assert list(files.read(path, files.Options(line_breaks=line_breaks))) == []
+    assert list(readers.read(path, readers.Options(line_breaks=line_breaks))) == []
 
 
 def test_rows_that_are_written_replace_a_file_when_all_are_there(tmp_path):
     path = tmp_path / "new/x.jsonl"
-    with files.rows_to(path) as put:
+    with readers.rows_to(path) as put:
         put({"text": "好"})
         assert not path.exists()
     assert path.read_text(encoding="utf-8") == '{"text": "好"}\n'
-    with pytest.raises(KeyboardInterrupt), files.rows_to(path) as put:
+    with pytest.raises(KeyboardInterrupt), readers.rows_to(path) as put:
         put({"text": "half"})
         raise KeyboardInterrupt
     assert path.read_text(encoding="utf-8") == '{"text": "好"}\n'
@@ -302,7 +303,7 @@ def test_rows_that_are_written_replace_a_file_when_all_are_there(tmp_path):
 
 
 def test_what_is_written_nowhere_needs_no_file(tmp_path):
-    with files.rows_to(None) as put:
+    with readers.rows_to(None) as put:
         put({"text": "a"})
     assert not list(tmp_path.iterdir())
 
@@ -311,7 +312,7 @@ def test_what_is_written_nowhere_needs_no_file(tmp_path):
 def test_answers_cannot_be_written_where_no_file_can_be(name, in_tmp_path):
     (in_tmp_path / "train.csv").write_text("text\n")
     (in_tmp_path / "folder").mkdir()
-    with pytest.raises(Refusal, match="cannot write|is a folder") as caught, files.rows_to(Path(name)):
+    with pytest.raises(Refusal, match="cannot write|is a folder") as caught, readers.rows_to(Path(name)):
         pass
     assert "--output" in caught.value.where
     assert (in_tmp_path / "train.csv").read_text() == "text\n"

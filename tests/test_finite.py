@@ -7,9 +7,10 @@ import math
 import pytest
 import transformers
 
-from recipes.common import checkpoints, finite
-from recipes.common.errors import TrainingFailed
-from recipes.common.orders import Shuffled
+from recipes.common.checkpoints import retention
+from recipes.common.runtime.errors import TrainingFailed
+from recipes.common.train import finite_guard
+from recipes.common.train.samplers import Shuffled
 
 pytest_plugins = ["trainers"]
 
@@ -28,7 +29,7 @@ def test_a_learning_rate_beyond_all_measure_stops_the_training_before_a_broken_m
     with pytest.raises(TrainingFailed, match="a weight is not finite") as caught:
         built.train()
     assert caught.value.where.startswith("after step 1")
-    assert checkpoints.newest(tmp_path / "out") is None
+    assert retention.newest(tmp_path / "out") is None
 
 
 def test_a_broken_model_is_not_saved_between_two_logged_losses(trainer, model, tmp_path):
@@ -36,7 +37,7 @@ def test_a_broken_model_is_not_saved_between_two_logged_losses(trainer, model, t
     model.classifier.weight.data.fill_(float("nan"))
     with pytest.raises(TrainingFailed):
         trainer(logging_nan_inf_filter=False, logging_steps=3, max_steps=3, save_strategy="steps", save_steps=1).train()
-    assert checkpoints.newest(tmp_path / "out") is None
+    assert retention.newest(tmp_path / "out") is None
 
 
 def test_a_run_that_logs_no_loss_at_all_is_stopped_too(trainer, model):
@@ -56,7 +57,7 @@ def test_a_gradient_that_is_not_finite_ends_the_run_before_the_step_and_names_th
         built.train()
     assert caught.value.where.startswith("after step 2, rows in ")
     assert all(parameter.isfinite().all() for parameter in built.model.parameters())
-    assert checkpoints.newest(tmp_path / "out") == tmp_path / "out/checkpoint-2"
+    assert retention.newest(tmp_path / "out") == tmp_path / "out/checkpoint-2"
     rows = json.loads((tmp_path / "out/not_finite.json").read_text())["rows"]
     assert rows == list(Shuffled(range(12), 1))[8:12]
 
@@ -69,7 +70,7 @@ def test_a_step_that_the_scaler_of_fp16_skips_is_no_failure(trainer):
         built.log({"loss": math.nan, "grad_norm": math.inf})
 
 
-class LateNorm(finite.Norm):
+class LateNorm(finite_guard.Norm):
     """A gradient norm as if from a GPU."""
 
     late = True
@@ -84,7 +85,7 @@ class LateNorm(finite.Norm):
 @pytest.mark.parametrize("step", [1, 2])  # in the midst of an epoch, and its last
 @pytest.mark.parametrize("flags", [{}, {"save_strategy": "steps", "save_steps": 1}, {"eval_strategy": "steps"}])
 def test_a_norm_that_is_known_late_ends_the_run_before_anything_follows(flags, step, trainer, tmp_path, monkeypatch):
-    monkeypatch.setattr(finite, "Norm", LateNorm)
+    monkeypatch.setattr(finite_guard, "Norm", LateNorm)
     built = trainer(max_steps=6, logging_steps=100, eval_steps=step + 1, **flags)
     built.compute_metrics = lambda prediction: pytest.fail("it is evaluated")
     calls = itertools.count()
@@ -93,7 +94,7 @@ def test_a_norm_that_is_known_late_ends_the_run_before_anything_follows(flags, s
         built.train()
     assert caught.value.where.startswith(f"after step {step}, rows in ")
     saved = tmp_path / f"out/checkpoint-{step}" if "save_steps" in flags else None
-    assert checkpoints.newest(tmp_path / "out") == saved
+    assert retention.newest(tmp_path / "out") == saved
     rows = json.loads((tmp_path / "out/not_finite.json").read_text())["rows"]
     assert rows == list(Shuffled(range(12), 1))[4 * step : 4 * step + 4]
 
@@ -112,7 +113,7 @@ def test_weights_that_the_last_step_made_infinite_are_not_published(saved, train
     built.add_callback(Overflow)
     with pytest.raises(TrainingFailed, match="a weight is not finite"):
         built.train()
-    assert checkpoints.newest(tmp_path / "out") is None
+    assert retention.newest(tmp_path / "out") is None
 
 
 def test_a_finite_run_is_not_stopped(trainer):

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from recipes.common.errors import Refusal
+from recipes.common.runtime.errors import Refusal
 from tools import floor
 
 

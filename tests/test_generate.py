@@ -8,9 +8,9 @@ from conftest import SHORT as sentiment_steps
 from test_clm_pretrain import FILES, SHORT, TINY
 from transformers import BertConfig, BertLMHeadModel
 
-from recipes.common.errors import Refusal
+from recipes.common.model.tokenizer_training import train_tokenizer
 from recipes.common.predict import Continuer
-from recipes.common.vocabularies import train_tokenizer
+from recipes.common.runtime.errors import Refusal
 from tools import generate
 from tools.generate import Settings, run
 

@@ -7,9 +7,9 @@ import torch
 from datasets import Dataset
 from transformers import T5Config, T5ForConditionalGeneration
 
-from recipes.common.errors import Refusal
-from recipes.common.generation import Answers
-from recipes.common.labels import MISSING
+from recipes.common.data.labels import MISSING
+from recipes.common.runtime.errors import Refusal
+from recipes.common.train.generation import Answers
 
 TRAIN = Dataset.from_dict(
     {"length": [10, 20, 30, 40], "labels": [[1] * 8, [1] * 24, [1] * 16, [1] * 40]}  # 30 tokens got fewer than 20

@@ -8,9 +8,9 @@ import transformers
 from torch.nn import functional
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
 
-from recipes.common import heads
-from recipes.common.labels import MISSING
-from recipes.common.losses import TokenLoss
+from recipes.common.data.labels import MISSING
+from recipes.common.train import fused_lm_loss
+from recipes.common.train.losses import TokenLoss
 
 WORDS, LENGTH = 37, 9
 SIZES = {"vocab_size": WORDS, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "num_heads": 2}
@@ -49,7 +49,7 @@ def model_of(name, kind):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.05)
-        if hasattr(model, heads.BIAS):
+        if hasattr(model, fused_lm_loss.BIAS):
             model.final_logits_bias.normal_()
     return model
 
@@ -77,7 +77,7 @@ def learn(model, loss, head=None):
 def check_like_all_logits(model, loss, backend=None):
     """The head's loss and gradients are those of the dense model, each to 1e-6."""
     expected, expected_gradients = learn(copy.deepcopy(model), loss)
-    head = heads.install(model, loss, backend)
+    head = fused_lm_loss.install(model, loss, backend)
     assert head is not None
     found, gradients = learn(model, loss, head)
     assert found == pytest.approx(expected, abs=1e-6)
@@ -86,12 +86,14 @@ def check_like_all_logits(model, loss, backend=None):
         assert torch.allclose(gradient, expected_gradients[parameter], atol=1e-6), parameter
 
 
-@pytest.mark.parametrize("at_once", [heads.LOGITS_AT_ONCE["cpu"], WORDS * 3 * 4], ids=["all", "three rows of fp32"])
+@pytest.mark.parametrize(
+    "at_once", [fused_lm_loss.LOGITS_AT_ONCE["cpu"], WORDS * 3 * 4], ids=["all", "three rows of fp32"]
+)
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize(("name", "kind"), CASES, ids=[name for name, _ in CASES])
 def test_loss_and_gradients_are_those_of_all_logits(name, kind, smoothing, at_once, monkeypatch):
-    monkeypatch.setitem(heads.LOGITS_AT_ONCE, "cpu", at_once)
-    monkeypatch.setattr(heads, "IN_CACHE", WORDS * 2)
+    monkeypatch.setitem(fused_lm_loss.LOGITS_AT_ONCE, "cpu", at_once)
+    monkeypatch.setattr(fused_lm_loss, "IN_CACHE", WORDS * 2)
     model = model_of(name, kind)
     loss = TokenLoss(smoothing, shift=kind is AutoModelForCausalLM)
     check_like_all_logits(model, loss)
@@ -100,17 +102,17 @@ def test_loss_and_gradients_are_those_of_all_logits(name, kind, smoothing, at_on
 @pytest.mark.parametrize("backend", [None, "inductor"])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_words_made_up_to_a_round_number_and_compiled_scores_change_nothing(smoothing, backend, monkeypatch):
-    monkeypatch.setitem(heads.WORDS_TO, "cpu", 8)
+    monkeypatch.setitem(fused_lm_loss.WORDS_TO, "cpu", 8)
     model, loss = model_of("bert", AutoModelForMaskedLM), TokenLoss(smoothing)
     check_like_all_logits(model, loss, backend)
 
 
 def test_compiled_scores_of_bf16_are_those_that_are_not_compiled(monkeypatch):
-    monkeypatch.setitem(heads.WORDS_TO, "cpu", 8)
+    monkeypatch.setitem(fused_lm_loss.WORDS_TO, "cpu", 8)
     loss, found = TokenLoss(), []
     for backend in (None, "inductor"):
         model = model_of("bert", AutoModelForMaskedLM)
-        head = heads.install(model, loss, backend)
+        head = fused_lm_loss.install(model, loss, backend)
         with torch.autocast("cpu", torch.bfloat16):
             found.append(learn(model, loss, head))
     (eager, gradients), (compiled, compiled_gradients) = found
@@ -127,7 +129,7 @@ def test_an_evaluation_counts_the_hits_of_all_logits(name, kind):
         logits = model(**inputs).logits[:, : loss.predicted(labels).shape[1]]
         truth = loss.predicted(labels)
         truth[0, -1] = logits[0, -1].argmax()  # at least one is right
-        with heads.install(model, loss).predicting(labels):
+        with fused_lm_loss.install(model, loss).predicting(labels):
             scores = model(**inputs).logits
     expected = logits.argmax(-1).eq(truth)[truth.ne(MISSING)]
     assert scores[:, 1].tolist() == expected.float().tolist()
@@ -142,7 +144,7 @@ def test_what_is_evaluated_is_not_smoothed():
     loss = TokenLoss(0.1, shift=True)
     with torch.no_grad():
         logits, truth = model(**inputs).logits[:, :-1], labels[:, 1:]
-        with heads.install(model, loss).predicting(labels):
+        with fused_lm_loss.install(model, loss).predicting(labels):
             scores = model(**inputs).logits
     expected = functional.cross_entropy(logits[truth.ne(MISSING)], truth[truth.ne(MISSING)], reduction="none")
     torch.testing.assert_close(scores[:, 0], expected)
@@ -152,11 +154,11 @@ def test_a_forward_pass_begins_with_the_buffers_as_they_are():
     """DDP copies them between processes then: with one of another shape it failed."""
     model, loss, seen = model_of("bart", AutoModelForSeq2SeqLM), TokenLoss(), []
     model.register_forward_pre_hook(lambda model, inputs: seen.append(model.final_logits_bias.shape))
-    learn(model, loss, heads.install(model, loss))
+    learn(model, loss, fused_lm_loss.install(model, loss))
     assert seen == [(1, WORDS)]
     assert model.final_logits_bias.shape == (1, WORDS)
 
 
 @pytest.mark.parametrize(("name", "kind"), DENSE.items(), ids=DENSE)
 def test_a_model_that_does_more_with_its_logits_keeps_all_of_them(name, kind):
-    assert heads.install(model_of(name, kind), TokenLoss()) is None
+    assert fused_lm_loss.install(model_of(name, kind), TokenLoss()) is None

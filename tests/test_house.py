@@ -1,38 +1,48 @@
-"""The house: imports go one way, in the order that CONTRIBUTING.md gives."""
+"""The house: packages import one way, in the order that CONTRIBUTING.md gives, and no module imports in a circle."""
 
 import ast
 import re
 
 import pytest
 from conftest import ROOT
+from measurements import circles, read
 
-COMMON = ROOT / "recipes/common"
-MODULES = [path.stem for path in sorted(COMMON.glob("*.py")) if path.stem != "__init__"]
-
-
-def order():
-    """The modules as CONTRIBUTING.md lists them."""
-    listed = re.search(r"stand above it here: (.*?); launch", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.DOTALL)
-    return [*listed[1].replace("\n", " ").split(", "), "launch"]
+MODULES = read(ROOT)
+NAMES = {module.name for module in MODULES}
+PACKAGES = sorted(path.parent.name for path in ROOT.glob("recipes/common/*/__init__.py"))
 
 
-def imported(module):
-    """The modules of recipes.common that one imports, at its top or within a function."""
-    for node in ast.walk(ast.parse((COMMON / f"{module}.py").read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("recipes.common"):
-            yield from [node.module.split(".")[2]] if node.module.count(".") == 2 else [one.name for one in node.names]
+def floors():
+    """The floors as CONTRIBUTING.md lists them, from the lowest: sets of packages."""
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    listed = re.search(r"^`(runtime < .*)`$", text, re.MULTILINE)
+    return [set(floor.split(", ")) for floor in listed[1].split(" < ")]
 
 
-def test_every_module_is_listed():
-    assert len(MODULES) > 20
-    assert sorted(order()) == MODULES
+def test_every_package_is_listed():
+    assert len(PACKAGES) > 5
+    assert sorted(set.union(*floors())) == sorted({module.package for module in MODULES} - {""})
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_a_module_imports_only_those_above_it(module):
-    above = order()[: order().index(module)]
-    assert [name for name in imported(module) if name not in above] == []
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
+def test_a_package_imports_only_those_below_it(module):
+    height = next(number for number, floor in enumerate(floors()) if module.package in floor)
+    below = set().union(*floors()[:height]) | {module.package}
+    assert {name for name in module.imports(NAMES) if name.split(".")[0] not in below} == set()
 
 
-def test_launch_needs_nothing_but_errors_and_files_and_what_they_import():
-    assert set(imported("launch")) <= {"errors", "files", "secret"}
+def test_no_module_imports_in_a_circle():
+    assert circles({module.name: module.imports(NAMES) for module in MODULES}) == 0
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_sign_on_a_package_s_door_is_all_that_its_init_holds(package):
+    """The command line answers without torch, because no `__init__` imports anything."""
+    tree = ast.parse((ROOT / "recipes/common" / package / "__init__.py").read_text("utf-8"))
+    assert ast.get_docstring(tree)
+    assert len(tree.body) == 1
+
+
+def test_launch_needs_nothing_but_runtime():
+    launch = next(module for module in MODULES if module.name == "launch")
+    assert {name.split(".")[0] for name in launch.imports(NAMES)} == {"runtime"}

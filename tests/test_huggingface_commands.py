@@ -7,7 +7,7 @@ import pytest
 from conftest import load_recipe
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
 
-from recipes.common.vocabularies import train_tokenizer
+from recipes.common.model.tokenizer_training import train_tokenizer
 
 TEXT = [f"the soup number {n} was {('good', 'cold')[n % 2]}" for n in range(40)]
 # Commands of examples/pytorch/*/README.md and test_pytorch_examples.py. Their Hub names stand for local ones:

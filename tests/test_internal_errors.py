@@ -7,14 +7,14 @@ from conftest import ROOT
 
 # The modules that raise an error of Python's own, and why it does not reach a user as an internal one.
 REASONS = {
-    "states": "read within checkpoints.readable, which refuses what no run writes",
-    "checkpoints": "raised within checkpoints.readable",
-    "callbacks": "raised within checkpoints.readable",
-    "packing": "the position in a stream, read within checkpoints.readable",
-    "documents": "caught where the line is read, and refused with its place",
-    "world": "a process that does not answer: Trainer.train makes a TrainingFailed of it",
+    "tensor_files": "read within retention.readable, which refuses what no run writes",
+    "retention": "raised within retention.readable",
+    "callbacks": "raised within retention.readable",
+    "packing": "the position in a stream, read within retention.readable",
+    "json_rows": "caught where the line is read, and refused with its place",
+    "processes": "a process that does not answer: Trainer.train makes a TrainingFailed of it",
     "services": "raised within services.refused, which refuses",
-    "vocabularies": "a mistake of whoever writes a recipe: an iterator where a list must be",
+    "tokenizer_training": "a mistake of whoever writes a recipe: an iterator where a list must be",
     "predict": "the method of a class that is only inherited from",
 }
 OF_PYTHON = {"Exception", "ArithmeticError", "AssertionError", "KeyError", "LookupError", "NotImplementedError"}
@@ -32,7 +32,7 @@ def raised(path):
                 yield name
 
 
-MODULES = sorted([*ROOT.glob("recipes/common/*.py"), *ROOT.glob("recipes/*/run.py"), ROOT / "cli.py"])
+MODULES = sorted([*ROOT.glob("recipes/common/**/*.py"), *ROOT.glob("recipes/*/run.py"), ROOT / "cli.py"])
 
 
 def test_there_are_modules():

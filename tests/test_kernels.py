@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import T5Config, T5ForConditionalGeneration
 from transformers.integrations import sdpa_attention
 
-from recipes.common import kernels
+from recipes.common.train import cpu_kernels
 
 TORCHS = functional.dropout
 TORCHS_NORM = functional.rms_norm
@@ -31,7 +31,7 @@ def _seed():
 
 
 def dropped(values, **options):
-    with kernels.for_cpu():
+    with cpu_kernels.for_cpu():
         return functional.dropout(values, **options)
 
 
@@ -76,7 +76,7 @@ def test_a_module_s_activations_are_computed_again_with_the_same_mask():
     gradients = []
     for run in (layer, lambda inputs: checkpoint(layer, inputs, use_reentrant=False)):
         torch.manual_seed(1)
-        with kernels.for_cpu():
+        with cpu_kernels.for_cpu():
             run(values).sum().backward()
         gradients.append(layer[0].weight.grad.clone())
         layer.zero_grad()
@@ -92,13 +92,13 @@ def test_what_needs_no_random_number_draws_none(options):
 
 
 def test_it_holds_within_only():
-    with pytest.raises(ValueError, match="stop"), kernels.for_cpu():
+    with pytest.raises(ValueError, match="stop"), cpu_kernels.for_cpu():
         assert functional.dropout is not TORCHS
         assert functional.scaled_dot_product_attention is not TORCHS_ATTENTION
         raise ValueError("stop")
     assert functional.dropout is TORCHS
     assert functional.scaled_dot_product_attention is TORCHS_ATTENTION
-    assert sdpa_attention.create_position_bias_mask is kernels.THEIRS["create_position_bias_mask"]
+    assert sdpa_attention.create_position_bias_mask is cpu_kernels.THEIRS["create_position_bias_mask"]
 
 
 def attended(function, precision, **options):
@@ -113,7 +113,7 @@ def attended(function, precision, **options):
 
 @pytest.mark.parametrize("options", MASKS.values(), ids=MASKS)
 def test_attention_in_bf16_is_torch_s_in_fp32_but_for_rounding(options):
-    with kernels.for_cpu():
+    with cpu_kernels.for_cpu():
         found = attended(functional.scaled_dot_product_attention, torch.bfloat16, **options)
     for part, wanted in zip(found, attended(TORCHS_ATTENTION, torch.float32, **options), strict=True):
         torch.testing.assert_close(part, wanted, atol=0.05, rtol=0.05)
@@ -122,7 +122,7 @@ def test_attention_in_bf16_is_torch_s_in_fp32_but_for_rounding(options):
 @pytest.mark.parametrize("options", MASKS.values(), ids=MASKS)
 def test_attention_is_torch_s_where_hardly_a_weight_is_dropped(options):
     """A share below 1 / 131,072 rounds to nothing."""
-    with kernels.for_cpu():
+    with cpu_kernels.for_cpu():
         found = attended(functional.scaled_dot_product_attention, torch.float32, dropout_p=1e-6, **options)
     for part, wanted in zip(found, attended(TORCHS_ATTENTION, torch.float32, **options), strict=True):
         torch.testing.assert_close(part, wanted)
@@ -130,7 +130,7 @@ def test_attention_is_torch_s_where_hardly_a_weight_is_dropped(options):
 
 def test_attention_drops_a_share_of_its_weights():
     query, value = torch.zeros(1, 1, 300, 4), torch.eye(300)[None, None]
-    with kernels.for_cpu():
+    with cpu_kernels.for_cpu():
         weights = functional.scaled_dot_product_attention(query, query, value, dropout_p=0.2)
     assert weights.eq(0).float().mean() == pytest.approx(0.2, abs=0.005)
     assert weights.unique().tolist() == pytest.approx([0, 1 / 300 / 0.8], rel=1e-4)
@@ -138,7 +138,7 @@ def test_attention_drops_a_share_of_its_weights():
 
 def test_under_autocast_attention_is_in_its_precision():
     query = torch.randn(SHAPE, requires_grad=True)
-    with kernels.for_cpu(), torch.autocast("cpu", dtype=torch.bfloat16):
+    with cpu_kernels.for_cpu(), torch.autocast("cpu", dtype=torch.bfloat16):
         assert functional.scaled_dot_product_attention(query, query, query, dropout_p=0.1).dtype == torch.bfloat16
 
 
@@ -153,7 +153,7 @@ def test_under_autocast_attention_is_in_its_precision():
     ids=["bool", "fp32", "infinity", "bf16"],
 )
 def test_a_query_without_a_key_is_finite(nothing):
-    with kernels.for_cpu():
+    with cpu_kernels.for_cpu():
         found = attended(functional.scaled_dot_product_attention, torch.bfloat16, attn_mask=nothing)
     assert all(part.isfinite().all() for part in found)
 
@@ -162,7 +162,7 @@ def test_a_query_without_a_key_is_finite(nothing):
 def test_attention_without_gradients_is_torch_s_but_for_rounding(queries, keys):
     query, key, value = torch.randn(2, 3, queries, 4), torch.randn(2, 3, keys, 4), torch.randn(2, 3, keys, 4)
     wanted = TORCHS_ATTENTION(query, key, value)
-    with kernels.for_cpu(), torch.autocast("cpu", dtype=torch.bfloat16):
+    with cpu_kernels.for_cpu(), torch.autocast("cpu", dtype=torch.bfloat16):
         found = functional.scaled_dot_product_attention(query, key, value)
     torch.testing.assert_close(found.float(), wanted, atol=0.03, rtol=0.03)
     assert not torch.equal(found, TORCHS_ATTENTION(*(part.bfloat16() for part in (query, key, value))))
@@ -174,8 +174,8 @@ def test_attention_in_groups_of_rows_is_that_of_all(options, monkeypatch):
     query, key, value = (torch.randn(SHAPE, dtype=torch.bfloat16) for _ in range(3))
     found = []
     for at_once in (3 * 5 * 5, 2 * 3 * 5 * 5):
-        monkeypatch.setattr(kernels, "IN_CACHE", at_once)
-        with kernels.for_cpu():
+        monkeypatch.setattr(cpu_kernels, "IN_CACHE", at_once)
+        with cpu_kernels.for_cpu():
             found.append(functional.scaled_dot_product_attention(query, key, value, **options))
     torch.testing.assert_close(*found)
 
@@ -183,11 +183,11 @@ def test_attention_in_groups_of_rows_is_that_of_all(options, monkeypatch):
 @pytest.mark.parametrize("case", ["fp32", "evaluation", "long", "grouped"])
 def test_where_torch_s_attention_is_quick_it_is_torch_s(case):
     precision = torch.float32 if case == "fp32" else torch.bfloat16
-    length = {"long": kernels.LONGEST + 1, "evaluation": math.isqrt(kernels.MOST // 4) + 1}.get(case, 5)
+    length = {"long": cpu_kernels.LONGEST + 1, "evaluation": math.isqrt(cpu_kernels.MOST // 4) + 1}.get(case, 5)
     query = torch.randn(1, 4, length, 4, dtype=precision).requires_grad_(case != "evaluation")
     key = torch.randn(1, 2 if case == "grouped" else 4, length, 4, dtype=precision)
     wanted = TORCHS_ATTENTION(query, key, key, enable_gqa=case == "grouped")
-    with kernels.for_cpu():
+    with cpu_kernels.for_cpu():
         assert torch.equal(
             functional.scaled_dot_product_attention(query, key, key, enable_gqa=case == "grouped"), wanted
         )
@@ -209,14 +209,16 @@ def scored(model):
     return [loss, *gradients]
 
 
-@pytest.mark.parametrize("most, joined", [(kernels.MOST, 0), (0, 4)], ids=["plain products", "torch's attention"])
+@pytest.mark.parametrize("most, joined", [(cpu_kernels.MOST, 0), (0, 4)], ids=["plain products", "torch's attention"])
 def test_masks_and_position_biases_are_not_joined_for_plain_products(most, joined, t5, monkeypatch):
     """In two layers each of the encoder and of the decoder about the texts; the decoder's own mask is the same for all
     rows."""
-    made, make = [], kernels.THEIRS["create_position_bias_mask"]
-    monkeypatch.setitem(kernels.THEIRS, "create_position_bias_mask", lambda *rest: made.append(make(*rest)) or made[-1])
-    monkeypatch.setattr(kernels, "MOST", most)
-    with torch.no_grad(), kernels.for_cpu():
+    made, make = [], cpu_kernels.THEIRS["create_position_bias_mask"]
+    monkeypatch.setitem(
+        cpu_kernels.THEIRS, "create_position_bias_mask", lambda *rest: made.append(make(*rest)) or made[-1]
+    )
+    monkeypatch.setattr(cpu_kernels, "MOST", most)
+    with torch.no_grad(), cpu_kernels.for_cpu():
         (found,) = scored(t5)
     assert sum(len(mask) == 3 for mask in made) == joined
     with torch.no_grad():
@@ -225,7 +227,7 @@ def test_masks_and_position_biases_are_not_joined_for_plain_products(most, joine
 
 def test_position_biases_are_learned_from_every_layer(t5):
     wanted = scored(t5)
-    with kernels.for_cpu():
+    with cpu_kernels.for_cpu():
         torch.testing.assert_close(scored(t5), wanted)
 
 
@@ -233,7 +235,7 @@ def test_the_norm_s_numbers_and_gradients_are_torch_s():
     values, weight = torch.randn(2, 3, 8, requires_grad=True), torch.randn(8, requires_grad=True)
     wanted = functional.rms_norm(values, (8,), weight, 1e-6)
     gradients = torch.autograd.grad(wanted.square().sum(), (values, weight))
-    with kernels.for_cpu():
+    with cpu_kernels.for_cpu():
         found = functional.rms_norm(values, (8,), weight, 1e-6)
     torch.testing.assert_close(found, wanted)
     assert type(found.grad_fn).__name__ == "_RmsNormBackward"
@@ -245,7 +247,7 @@ def test_the_norm_s_numbers_and_gradients_are_torch_s():
 def test_a_norm_that_is_not_t5_s_stays_torch_s(options):
     shape = options["weight"].shape if "weight" in options else (8,)
     values = torch.randn(2, 3, 8, requires_grad=True)
-    with kernels.for_cpu():
+    with cpu_kernels.for_cpu():
         found = functional.rms_norm(values, shape, **options)
     torch.testing.assert_close(found, functional.rms_norm(values, shape, **options))
     assert type(found.grad_fn).__name__ != "_RmsNormBackward"

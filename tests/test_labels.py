@@ -5,9 +5,9 @@ from datetime import date
 
 import pytest
 
-from recipes.common import labels
-from recipes.common.errors import Refusal
-from recipes.common.labels import MULTI, REGRESSION, SINGLE, Seen
+from recipes.common.data import labels
+from recipes.common.data.labels import MULTI, REGRESSION, SINGLE, Seen
+from recipes.common.runtime.errors import Refusal
 
 
 def see(values):

@@ -27,10 +27,10 @@ from transformers import (
 from transformers.models.mbart50.tokenization_mbart50 import FAIRSEQ_LANGUAGE_CODES as MBART
 from transformers.models.nllb.tokenization_nllb import FAIRSEQ_LANGUAGE_CODES as NLLB
 
-from recipes.common import languages
-from recipes.common.errors import Refusal
+from recipes.common.model import languages
+from recipes.common.model.tokenizer_training import train_tokenizer
 from recipes.common.predict import open_folder
-from recipes.common.vocabularies import train_tokenizer
+from recipes.common.runtime.errors import Refusal
 
 WORDS = [("ok", "gut"), ("bad", "öde")]
 PAIRS = [(f"the soup {n} is {a}", f"die Suppe {n} ist {b}") for n in range(20) for a, b in WORDS]

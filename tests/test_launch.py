@@ -12,9 +12,9 @@ import pytest
 from conftest import ROOT
 
 from recipes.common import launch
-from recipes.common.errors import Refusal
-from recipes.common.files import content_hash
 from recipes.common.launch import LAUNCHERS
+from recipes.common.runtime.errors import Refusal
+from recipes.common.runtime.hashing import content_hash
 
 RECIPE = ROOT / "recipes/sentiment/run.py"
 TWO = ["--num_machines", "2", "--num_processes", "4"]

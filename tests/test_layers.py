@@ -20,7 +20,7 @@ from transformers import (
 )
 from transformers.models.gpt2 import modeling_gpt2
 
-from recipes.common import layers
+from recipes.common.model import fast_layers
 
 SIZES = {"d_model": 16, "d_kv": 8, "num_heads": 2, "d_ff": 32, "num_layers": 1, "vocab_size": 50}
 BERT = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 50}
@@ -38,11 +38,11 @@ def test_no_layer_is_left_out_at_random(capsys):
     sizes |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "vocab_size": 50}
     model = AutoModelForSeq2SeqLM.from_config(M2M100Config(**sizes, encoder_layerdrop=0.5))
     assert model.get_encoder().layerdrop == 0.5
-    layers.keep_all(model)
+    fast_layers.keep_all(model)
     assert model.get_encoder().layerdrop == 0
     assert model.config.encoder_layerdrop == 0.5
     assert "LayerDrop is off" in capsys.readouterr().err
-    layers.keep_all(model)
+    fast_layers.keep_all(model)
     assert not capsys.readouterr().err
 
 
@@ -51,7 +51,7 @@ def pair_of(name):
     torch.manual_seed(0)
     plain = kind.from_config(config).eval()
     replaced = copy.deepcopy(plain)
-    layers.replace(replaced)
+    fast_layers.replace(replaced)
     return plain, replaced
 
 
@@ -96,7 +96,7 @@ def test_a_layer_of_the_same_name_and_other_parts_stays():
     model = AutoModelForSeq2SeqLM.from_config(NllbMoeConfig(**sizes, **heads))
     before = kinds(model)
     assert "NllbMoeDenseActDense" in before
-    layers.replace(model)
+    fast_layers.replace(model)
     assert kinds(model) == before
 
 
@@ -124,7 +124,7 @@ def test_a_layer_that_transformers_keeps_in_fp32_stays_transformers_():
     model = AutoModelForSeq2SeqLM.from_config(config)
     dense = model.encoder.block[0].layer[-1].DenseReluDense
     dense.wi.to(torch.bfloat16)
-    layers.replace(model)
+    fast_layers.replace(model)
     assert type(model.encoder.block[0].layer[-1].DenseReluDense).__name__ == "T5DenseActDense"
     assert isinstance(dense.act, nn.ReLU)
 
@@ -152,8 +152,8 @@ IDS = torch.arange(30).reshape(2, 15)
 
 def test_a_compiled_model_without_padding_attends_without_a_mask(compiled):
     model, quick, masks = compiled
-    layers.leave_out_needless_masks(model)
-    layers.leave_out_needless_masks(model)  # twice is as good as once
+    fast_layers.leave_out_needless_masks(model)
+    fast_layers.leave_out_needless_masks(model)  # twice is as good as once
     with torch.no_grad():
         torch.testing.assert_close(quick(input_ids=IDS).logits, model(input_ids=IDS).logits)
     assert masks == [None]
@@ -179,7 +179,7 @@ def test_a_compiled_model_keeps_packed_texts_apart(compiled):
     positions = torch.cat([torch.arange(9), torch.arange(6)]).expand(2, -1)
     with torch.no_grad():
         expected = model(input_ids=IDS, position_ids=positions).logits
-        layers.leave_out_needless_masks(model)
+        fast_layers.leave_out_needless_masks(model)
         torch.testing.assert_close(quick(input_ids=IDS, position_ids=positions).logits, expected)
     assert [mask is None for mask in masks] == [False]
 
@@ -190,7 +190,7 @@ def test_padding_stays_masked_in_one_graph(compiled):
     mask[1, 9:] = 0
     with torch.no_grad():
         expected = model(input_ids=IDS, attention_mask=mask).logits[mask.bool()]
-        layers.leave_out_needless_masks(model)
+        fast_layers.leave_out_needless_masks(model)
         torch.testing.assert_close(quick(input_ids=IDS, attention_mask=mask).logits[mask.bool()], expected)
         quick(input_ids=IDS, attention_mask=torch.ones_like(IDS))
     assert [mask is None for mask in masks] == [False]

@@ -11,14 +11,16 @@ import numpy
 import pytest
 from conftest import ROOT
 
-from recipes.common import files, leftovers, store
-from recipes.common.errors import Refusal
+from recipes.common.data import readers
+from recipes.common.runtime import safe_folders
+from recipes.common.runtime.errors import Refusal
+from recipes.common.tokens import cache
 
 HOLD = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from recipes.common.leftovers import working_folder
+from recipes.common.runtime.safe_folders import working_folder
 with working_folder({prefix!r}, Path({parent!r})) as folder:
     (folder / "ids.bin").write_bytes(b"1234")
     print(folder, flush=True)
@@ -43,12 +45,12 @@ def make_old(path):
 
 
 def write(folder):
-    numpy.asarray([1, 2, 3], dtype=store.TYPE).tofile(folder / "ids.bin")
+    numpy.asarray([1, 2, 3], dtype=cache.TYPE).tofile(folder / "ids.bin")
     return {"tokens": 3}
 
 
 def prepare(directory):
-    arrays, _ = store.arrays(str(directory), {}, write)
+    arrays, _ = cache.arrays(str(directory), {}, write)
     assert arrays["ids"].tolist() == [1, 2, 3]
 
 
@@ -88,7 +90,7 @@ def test_of_temporary_folders_those_of_this_project_are_removed_and_no_others(tm
         (tmp_path / name).mkdir()
         make_old(tmp_path / name)
     (tmp_path / "trainer-recipes-tokens-link").symlink_to(tmp_path / "other")
-    store.arrays(None, {}, write)
+    cache.arrays(None, {}, write)
     assert {path.name for path in tmp_path.iterdir()} == {*kept, "trainer-recipes-tokens-link"}
 
 
@@ -96,7 +98,7 @@ def test_a_folder_of_another_user_stays(tmp_path, monkeypatch):
     (tmp_path / "trainer-recipes-tokens-abc").mkdir()
     make_old(tmp_path / "trainer-recipes-tokens-abc")
     monkeypatch.setattr(os, "getuid", lambda: 12345)
-    leftovers.sweep(tmp_path, "trainer-recipes-tokens-")
+    safe_folders.sweep(tmp_path, "trainer-recipes-tokens-")
     assert list(tmp_path.iterdir())
 
 
@@ -107,14 +109,14 @@ def test_where_nothing_can_be_locked_nothing_is_removed(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError("no locks available")
 
-    monkeypatch.setattr(leftovers.fcntl, "flock", refuse)
+    monkeypatch.setattr(safe_folders.fcntl, "flock", refuse)
     prepare(tmp_path)
     assert (tmp_path / ".preparing-abc").is_dir()
 
 
 def test_rows_of_a_process_that_was_killed_are_written_over(tmp_path):
     (tmp_path / "x.jsonl.part").write_text('{"text": "of the killed one"}\n')
-    with files.rows_to(tmp_path / "x.jsonl") as put:
+    with readers.rows_to(tmp_path / "x.jsonl") as put:
         put({"text": "a"})
     assert [path.name for path in tmp_path.iterdir()] == ["x.jsonl"]
     assert (tmp_path / "x.jsonl").read_text() == '{"text": "a"}\n'
@@ -122,10 +124,10 @@ def test_rows_of_a_process_that_was_killed_are_written_over(tmp_path):
 
 @pytest.mark.parametrize("rows", [0, 1])
 def test_two_processes_do_not_write_the_same_rows(rows, tmp_path):
-    with files.rows_to(tmp_path / "x.jsonl") as put:
+    with readers.rows_to(tmp_path / "x.jsonl") as put:
         for _ in range(rows):
             put({"text": "a"})
-        with pytest.raises(Refusal, match="another process writes"), files.rows_to(tmp_path / "x.jsonl"):
+        with pytest.raises(Refusal, match="another process writes"), readers.rows_to(tmp_path / "x.jsonl"):
             pass
         put({"text": "b"})
     assert (tmp_path / "x.jsonl").read_text() == '{"text": "a"}\n' * rows + '{"text": "b"}\n'

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from recipes.common import losses
-from recipes.common.errors import Refusal
-from recipes.common.labels import MULTI, REGRESSION, SINGLE, Labels
+from recipes.common.data.labels import MULTI, REGRESSION, SINGLE, Labels
+from recipes.common.runtime.errors import Refusal
+from recipes.common.train import losses
 
 LOGITS = torch.tensor([[2.0, 0.0], [0.0, 1.0], [1.0, 1.0], [0.5, -0.5]])
 LABELS = torch.tensor([0, 1, 0, 1])

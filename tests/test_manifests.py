@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from recipes.common import manifests
+from recipes.common.checkpoints import atomic_folder
 
 FILES = {"model.safetensors": bytes(range(256)) * 8, "optimizer.pt": b"state", "deep/er/rng.bin": b"\x00", "empty": b""}
 FILES |= {"process_0.safetensors": b"random"}
@@ -17,13 +17,13 @@ def save(folder, step, files=FILES):
     for name, content in files.items():
         (staged / name).parent.mkdir(parents=True, exist_ok=True)
         (staged / name).write_bytes(content)
-    manifests.publish(staged, final)
+    atomic_folder.publish(staged, final)
     return final
 
 
 def test_a_published_checkpoint_is_whole_and_nothing_is_left_beside_it(tmp_path):
     final = save(tmp_path, 5)
-    assert manifests.intact(final)
+    assert atomic_folder.intact(final)
     assert {name: (final / name).read_bytes() for name in FILES} == FILES
     assert not list((tmp_path / ".saving-5").iterdir())
 
@@ -38,7 +38,7 @@ def test_the_manifest_names_every_file_with_size_and_hash(tmp_path):
 def test_the_same_step_saved_again_replaces_the_first(tmp_path):
     save(tmp_path, 5, {**FILES, "old": b"old"})
     final = save(tmp_path, 5, {"model.safetensors": b"new"})
-    assert manifests.intact(final)
+    assert atomic_folder.intact(final)
     assert sorted(path.name for path in final.iterdir()) == ["manifest.json", "model.safetensors"]
 
 
@@ -46,7 +46,7 @@ def test_the_same_step_saved_again_replaces_the_first(tmp_path):
 def test_a_missing_file_is_found(name, tmp_path):
     final = save(tmp_path, 5)
     (final / name).unlink()
-    assert not manifests.intact(final)
+    assert not atomic_folder.intact(final)
 
 
 @pytest.mark.parametrize("position", [0, 1000, 2047])
@@ -56,21 +56,21 @@ def test_a_single_flipped_bit_is_found(position, bit, tmp_path):
     content = bytearray(FILES["model.safetensors"])
     content[position] ^= bit
     (final / "model.safetensors").write_bytes(content)
-    assert not manifests.intact(final)
+    assert not atomic_folder.intact(final)
 
 
 @pytest.mark.parametrize("content", [b"", FILES["model.safetensors"][:-1], FILES["model.safetensors"] + b"\0"])
 def test_a_shorter_or_longer_file_is_found(content, tmp_path):
     final = save(tmp_path, 5)
     (final / "model.safetensors").write_bytes(content)
-    assert not manifests.intact(final)
+    assert not atomic_folder.intact(final)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", "{}", '{"files": null}', '{"files": [1]}', '{"files": {}}'])
 def test_a_damaged_manifest_is_found(content, tmp_path):
     final = save(tmp_path, 5)
     (final / "manifest.json").write_text(content)
-    assert not manifests.intact(final)
+    assert not atomic_folder.intact(final)
 
 
 def test_a_manifest_with_a_line_twice_is_damaged(tmp_path):
@@ -78,22 +78,22 @@ def test_a_manifest_with_a_line_twice_is_damaged(tmp_path):
     lines = (final / "manifest.json").read_text().splitlines(keepends=True)
     doubled = next(number for number, line in enumerate(lines) if '"bytes"' in line)
     (final / "manifest.json").write_text("".join([*lines[:doubled], lines[doubled], *lines[doubled:]]))
-    assert manifests.damage(final) == "manifest.json is damaged"
+    assert atomic_folder.damage(final) == "manifest.json is damaged"
 
 
 def test_a_folder_without_a_manifest_is_not_whole(tmp_path):
     final = save(tmp_path, 5)
     (final / "manifest.json").unlink()
-    assert not manifests.intact(final)
-    assert not manifests.intact(tmp_path / "checkpoint-6")
+    assert not atomic_folder.intact(final)
+    assert not atomic_folder.intact(tmp_path / "checkpoint-6")
 
 
 def test_a_file_that_was_added_later_is_found(tmp_path):
     final = save(tmp_path, 5)
     (final / "notes.txt").write_text("mine")
-    assert manifests.damage(final) == "notes.txt is extra"
+    assert atomic_folder.damage(final) == "notes.txt is extra"
 
 
 def test_a_checkpoint_can_be_moved(tmp_path):
     final = save(tmp_path, 5)
-    assert manifests.intact(final.rename(tmp_path / "elsewhere"))
+    assert atomic_folder.intact(final.rename(tmp_path / "elsewhere"))

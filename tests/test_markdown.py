@@ -10,7 +10,7 @@ from conftest import SCRATCH, SHORT, load_recipe, merged
 from markdown_it import MarkdownIt
 from test_bad_text_inputs import STEP, TRAIN
 
-from recipes.common import markdown
+from recipes.common.report import markdown
 
 NASTY = [
     '<img src="https://x.org/track.png">',

@@ -9,9 +9,9 @@ from scipy.stats import pearsonr, spearmanr
 from sklearn import metrics as reference_metrics
 from transformers import EvalPrediction
 
-from recipes.common import metrics, scikit
-from recipes.common.errors import Refusal
-from recipes.common.labels import MULTI, REGRESSION, SINGLE, Labels
+from recipes.common.data.labels import MULTI, REGRESSION, SINGLE, Labels
+from recipes.common.metrics import classification, sklearn_metrics
+from recipes.common.runtime.errors import Refusal
 
 ANSWERS = ["yes", "no", "maybe"]
 
@@ -28,7 +28,7 @@ def one_hot(predictions, classes):
 
 
 def score(labels, logits, references, name=None):
-    return metrics.for_labels(labels, name)(EvalPrediction(numpy.asarray(logits), numpy.asarray(references)))
+    return classification.for_labels(labels, name)(EvalPrediction(numpy.asarray(logits), numpy.asarray(references)))
 
 
 # Eight rows of two classes: class 1 is hit 3 times, missed once, and given once too often.
@@ -162,7 +162,9 @@ def test_the_area_under_the_curve_of_two_classes_counts_the_pairs_in_right_order
 def test_the_area_under_the_curve_of_three_classes_is_scikit_learn_s():
     logits = one_hot(THREE_GIVEN, 3) + numpy.linspace(0, 1, 30).reshape(10, 3)
     found = score(labels_of(SINGLE, (4, 3, 3)), logits, THREE_TRUE)
-    expected = reference_metrics.roc_auc_score(THREE_TRUE, metrics.probabilities(logits, SINGLE), multi_class="ovr")
+    expected = reference_metrics.roc_auc_score(
+        THREE_TRUE, classification.probabilities(logits, SINGLE), multi_class="ovr"
+    )
     assert found["roc_auc"] == pytest.approx(expected)
 
 
@@ -190,31 +192,31 @@ def test_every_score_is_a_plain_number():
 
 
 def test_probabilities_are_those_of_the_scores():
-    assert metrics.probabilities([[0.0, 0.0], [math.log(3), 0.0]], SINGLE).tolist() == [
+    assert classification.probabilities([[0.0, 0.0], [math.log(3), 0.0]], SINGLE).tolist() == [
         pytest.approx([0.5, 0.5]),
         pytest.approx([0.75, 0.25]),
     ]
-    assert metrics.probabilities([0.0, math.log(3)], MULTI).tolist() == pytest.approx([0.5, 0.75])
-    assert metrics.probabilities([[2.5]], REGRESSION).tolist() == [[2.5]]
+    assert classification.probabilities([0.0, math.log(3)], MULTI).tolist() == pytest.approx([0.5, 0.75])
+    assert classification.probabilities([[2.5]], REGRESSION).tolist() == [[2.5]]
 
 
 def test_probabilities_of_huge_scores_are_finite():
-    assert metrics.probabilities([[1e4, -1e4]], SINGLE).tolist() == [[1, 0]]
-    assert metrics.probabilities([1e4, -1e4], MULTI).tolist() == [1, 0]
+    assert classification.probabilities([[1e4, -1e4]], SINGLE).tolist() == [[1, 0]]
+    assert classification.probabilities([1e4, -1e4], MULTI).tolist() == [1, 0]
 
 
 def test_decisions_are_the_highest_score_or_every_label_above_one_half():
-    assert metrics.decisions(numpy.array([[0, 2, 1], [3, 2, 1]]), SINGLE).tolist() == [1, 0]
-    assert metrics.decisions(numpy.array([[0.1, -0.1, 0.0]]), MULTI).tolist() == [[1, 0, 0]]
-    assert metrics.decisions(numpy.array([[1.5], [2.5]]), REGRESSION).tolist() == [1.5, 2.5]
+    assert classification.decisions(numpy.array([[0, 2, 1], [3, 2, 1]]), SINGLE).tolist() == [1, 0]
+    assert classification.decisions(numpy.array([[0.1, -0.1, 0.0]]), MULTI).tolist() == [[1, 0, 0]]
+    assert classification.decisions(numpy.array([[1.5], [2.5]]), REGRESSION).tolist() == [1.5, 2.5]
 
 
 def test_how_wrong_a_row_is_by_hand():
-    single = metrics.row_losses([[0.0, 0.0], [math.log(3), 0.0]], numpy.array([0, 1]), SINGLE)
+    single = classification.row_losses([[0.0, 0.0], [math.log(3), 0.0]], numpy.array([0, 1]), SINGLE)
     assert single.tolist() == pytest.approx([math.log(2), math.log(4)])
-    several = metrics.row_losses([[0.0, math.log(3)]], numpy.array([[1, 0]]), MULTI)
+    several = classification.row_losses([[0.0, math.log(3)]], numpy.array([[1, 0]]), MULTI)
     assert several.tolist() == pytest.approx([(math.log(2) + math.log(4)) / 2])
-    ratings = metrics.row_losses([[1.0], [4.0]], numpy.array([3.0, 4.0]), REGRESSION)
+    ratings = classification.row_losses([[1.0], [4.0]], numpy.array([3.0, 4.0]), REGRESSION)
     assert ratings.tolist() == [4, 0]
 
 
@@ -232,7 +234,7 @@ def share(rows):
 
 
 def test_accuracy_of_nine_tenths_of_1000_rows_is_known_to_two_percent():
-    low, high = metrics.bootstrap(right(1000, 900), share(1000))
+    low, high = classification.bootstrap(right(1000, 900), share(1000))
     expected = 1.96 * math.sqrt(0.9 * 0.1 / 1000)  # 0.0186
     assert 0.9 - low == pytest.approx(expected, rel=0.15)
     assert high - 0.9 == pytest.approx(expected, rel=0.15)
@@ -240,17 +242,17 @@ def test_accuracy_of_nine_tenths_of_1000_rows_is_known_to_two_percent():
 
 @pytest.mark.parametrize("hits", [0, 50])
 def test_rows_that_are_all_alike_have_an_interval_of_one_point(hits):
-    assert metrics.bootstrap(right(50, hits), share(50)) == (hits / 50, hits / 50)
+    assert classification.bootstrap(right(50, hits), share(50)) == (hits / 50, hits / 50)
 
 
 def test_the_seed_decides_the_interval():
-    first, second, third = (metrics.bootstrap(right(40, 30), share(40), seed=seed) for seed in (1, 1, 2))
+    first, second, third = (classification.bootstrap(right(40, 30), share(40), seed=seed) for seed in (1, 1, 2))
     assert first == second != third
 
 
 @pytest.mark.parametrize("rows", [10, 1000])
 def test_more_rows_make_a_narrower_interval(rows):
-    low, high = metrics.bootstrap(right(rows, rows // 2), share(rows))
+    low, high = classification.bootstrap(right(rows, rows // 2), share(rows))
     assert high - low == pytest.approx(2 * 1.96 * 0.5 / math.sqrt(rows), rel=0.2)
 
 
@@ -290,25 +292,27 @@ def test_classes_may_be_named_as_what_stands_behind_a_metric():
 def test_evaluate_s_interface_works_without_a_network(in_tmp_path):
     (in_tmp_path / "accuracy").mkdir()
     (in_tmp_path / "accuracy/accuracy.py").write_text("raise SystemExit('code of the current folder was run')")
-    metric = scikit.ScikitMetric("accuracy")
+    metric = sklearn_metrics.ScikitMetric("accuracy")
     metric.add_batch(predictions=[1, 0], references=[1, 1])
     metric.add(prediction=0, reference=0)
     assert metric.compute() == {"accuracy": pytest.approx(2 / 3)}
 
 
 def test_every_name_that_may_be_asked_for_has_its_function():
-    assert {*metrics.FOR_LABELS, *metrics.FOR_NUMBERS} == scikit.FUNCTIONS.keys()
-    numbers = {name for name, (compares, _) in scikit.FUNCTIONS.items() if compares == scikit.NUMBERS}
-    assert numbers == set(metrics.FOR_NUMBERS)
+    assert {*classification.FOR_LABELS, *classification.FOR_NUMBERS} == sklearn_metrics.FUNCTIONS.keys()
+    numbers = {name for name, (compares, _) in sklearn_metrics.FUNCTIONS.items() if compares == sklearn_metrics.NUMBERS}
+    assert numbers == set(classification.FOR_NUMBERS)
 
 
-@pytest.mark.parametrize("name", scikit.FUNCTIONS)
+@pytest.mark.parametrize("name", sklearn_metrics.FUNCTIONS)
 def test_every_metric_is_scikit_learn_s(name):
     predictions, references = [0.5, 0.1, 0.9, 0.4, 0.8, 0.7], [1, 0, 1, 0, 0, 1]
-    compares, function = scikit.FUNCTIONS[name]
-    if compares == scikit.CLASSES:
+    compares, function = sklearn_metrics.FUNCTIONS[name]
+    if compares == sklearn_metrics.CLASSES:
         predictions = [round(value) for value in predictions]
-    assert metrics.compute(name, predictions, references) == pytest.approx(float(function(references, predictions)))
+    assert classification.compute(name, predictions, references) == pytest.approx(
+        float(function(references, predictions))
+    )
 
 
 @pytest.mark.parametrize(
@@ -323,10 +327,10 @@ def test_every_metric_is_scikit_learn_s(name):
 )
 def test_a_metric_of_another_kind_is_refused_before_anything_runs(kind, name, close):
     with pytest.raises(Refusal, match="no metric") as caught:
-        metrics.for_labels(labels_of(kind, (2, 2)), name)
+        classification.for_labels(labels_of(kind, (2, 2)), name)
     assert f"did you mean {close}?" == caught.value.fix if close else "use one of" in caught.value.fix
 
 
 def test_the_scores_of_a_model_with_several_outputs_are_its_first():
     logits = one_hot(GIVEN, 2)
-    assert metrics.for_labels(TWO, None)(EvalPrediction((logits, "hidden states"), numpy.array(TRUE))) == two()
+    assert classification.for_labels(TWO, None)(EvalPrediction((logits, "hidden states"), numpy.array(TRUE))) == two()

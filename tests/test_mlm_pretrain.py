@@ -9,8 +9,8 @@ from conftest import SCRATCH, SHORT, as_if_killed, load_recipe, merged, predicti
 from safetensors.torch import load_file
 from transformers import pipeline
 
-from recipes.common.errors import Refusal
 from recipes.common.predict import open_folder
+from recipes.common.runtime.errors import Refusal
 
 RECIPE = "mlm_pretrain"
 FILES = ["--train_file", "text.txt", "--validation_file", "more.txt", "--output_dir", "out"]

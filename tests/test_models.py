@@ -18,12 +18,12 @@ from transformers import (
     BertConfig,
 )
 
-from recipes.common import adapters, models
-from recipes.common.args import Arguments
-from recipes.common.errors import Refusal
-from recipes.common.models import parameters
+from recipes.common.config.flags import Arguments
+from recipes.common.model import adapters, loading
+from recipes.common.model.loading import parameters
+from recipes.common.model.tokenizer_training import train_tokenizer
 from recipes.common.predict import open_folder
-from recipes.common.vocabularies import train_tokenizer
+from recipes.common.runtime.errors import Refusal
 
 TEXTS = ["the soup was warm and good", "the room was cold and the staff was rude", "我喜欢这部电影。"] * 10
 TWO = {"id2label": {0: "a", 1: "b"}, "label2id": {"a": 0, "b": 1}, "problem_type": "single_label_classification"}
@@ -36,7 +36,7 @@ def train(algorithm="wordpiece", vocab_size=400, model_type="bert"):
 def scratch(tokenizer, **flags):
     """A tiny model with random weights."""
     arguments = Arguments(**{"model_type": "bert", "config_overrides": TINY, **flags})
-    return models.load_model(AutoModelForSequenceClassification, arguments, tokenizer, **TWO)
+    return loading.load_model(AutoModelForSequenceClassification, arguments, tokenizer, **TWO)
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +52,12 @@ def checkpoint(tmp_path_factory):
 
 def load(checkpoint, changes=None, **flags):
     arguments = Arguments(model_name_or_path=str(checkpoint), **flags)
-    tokenizer = models.load_tokenizer(arguments, [])
-    return models.load_model(AutoModelForSequenceClassification, arguments, tokenizer, **(changes or TWO))
+    tokenizer = loading.load_tokenizer(arguments, [])
+    return loading.load_model(AutoModelForSequenceClassification, arguments, tokenizer, **(changes or TWO))
 
 
 def test_without_a_checkpoint_the_tokenizer_is_trained_on_the_texts():
-    tokenizer = models.load_tokenizer(Arguments(model_type="roberta", vocab_size=400), TEXTS)
+    tokenizer = loading.load_tokenizer(Arguments(model_type="roberta", vocab_size=400), TEXTS)
     assert tokenizer.cls_token == "<s>"
     assert "Ġsoup" in tokenizer.tokenize("the soup")
 
@@ -67,21 +67,21 @@ def test_with_a_checkpoint_the_texts_are_not_read(checkpoint):
         raise AssertionError("the texts were read")
         yield
 
-    tokenizer = models.load_tokenizer(Arguments(model_name_or_path=str(checkpoint)), unreadable())
+    tokenizer = loading.load_tokenizer(Arguments(model_name_or_path=str(checkpoint)), unreadable())
     assert tokenizer.get_vocab() == train().get_vocab()
 
 
 def test_another_tokenizer_than_the_checkpoint_s_can_be_named(checkpoint, tmp_path):
     train("bpe").save_pretrained(tmp_path)
     arguments = Arguments(model_name_or_path=str(checkpoint), tokenizer_name=str(tmp_path))
-    assert models.load_tokenizer(arguments, []).get_vocab() == train("bpe").get_vocab()
+    assert loading.load_tokenizer(arguments, []).get_vocab() == train("bpe").get_vocab()
 
 
 def test_a_tokenizer_without_padding_pads_with_its_last_token_and_says_so(tmp_path, capsys):
     tokenizer = train(model_type="gpt2")
     tokenizer.pad_token = None
     tokenizer.save_pretrained(tmp_path)
-    loaded = models.load_tokenizer(Arguments(tokenizer_name=str(tmp_path)), [])
+    loaded = loading.load_tokenizer(Arguments(tokenizer_name=str(tmp_path)), [])
     assert loaded.pad_token == "<|endoftext|>"
     assert "no padding token: using <|endoftext|>" in capsys.readouterr().err
 
@@ -104,7 +104,7 @@ def test_a_model_from_scratch_has_the_sizes_asked_for_and_the_tokenizer_s_tokens
 )
 def test_config_overrides_are_read_in_the_setting_s_own_type(overrides, name, value):
     arguments = Arguments(model_type="bert", config_overrides=overrides)
-    found = getattr(models.load_config(arguments, train()), name)
+    found = getattr(loading.load_config(arguments, train()), name)
     assert (found, type(found)) == (value, type(value))
 
 
@@ -166,7 +166,7 @@ def test_under_adapters_the_weights_are_held_in_four_bits_and_the_head_stays_who
 
 
 def test_without_bitsandbytes_four_bits_are_refused(checkpoint, monkeypatch):
-    monkeypatch.setattr(models, "is_bitsandbytes_available", lambda: False)
+    monkeypatch.setattr(loading, "is_bitsandbytes_available", lambda: False)
     with pytest.raises(Refusal, match="bitsandbytes is not installed"):
         load(checkpoint, lora_rank=2, load_in_4bit=True)
 
@@ -178,7 +178,7 @@ HEADS += [("t5", "Seq2SeqLM", "lm_head"), ("llama", "CausalLM", "lm_head"), ("be
 @pytest.mark.parametrize(("model_type", "task", "head"), HEADS)
 def test_heads_are_never_held_in_four_bits(model_type, task, head):
     config = AutoConfig.for_model(model_type)
-    skipped = models._in_4_bit(getattr(transformers, f"AutoModelFor{task}"), config).llm_int8_skip_modules
+    skipped = loading._in_4_bit(getattr(transformers, f"AutoModelFor{task}"), config).llm_int8_skip_modules
     assert head in skipped
     assert not {"bert", "roberta", "transformer", "model", "encoder", "decoder"} & set(skipped)
 
@@ -240,7 +240,7 @@ def test_the_longest_text_is_what_flag_tokenizer_and_model_allow(wanted, tokeniz
     tokenizer.model_max_length = tokenizer_limit
     model = torch.nn.Module()
     model.config = config
-    assert models.max_length(wanted, tokenizer, model) == expected
+    assert loading.max_length(wanted, tokenizer, model) == expected
     assert ("cut to" in capsys.readouterr().err) == (expected < wanted)
 
 
@@ -253,7 +253,7 @@ def test_a_text_of_the_longest_length_runs_through_the_model(model_type):
     }.get(model_type, tiny)
     tokenizer = train(model_type=model_type)
     model = scratch(tokenizer, model_type=model_type, config_overrides=overrides).eval()
-    length = models.max_length(1000, tokenizer, model)
+    length = loading.max_length(1000, tokenizer, model)
     ids = tokenizer("soup " * 100, truncation=True, max_length=length, return_tensors="pt")
     assert ids["input_ids"].shape == (1, length)
     assert 16 <= length <= 20
@@ -263,7 +263,7 @@ def test_a_text_of_the_longest_length_runs_through_the_model(model_type):
 def clm(**flags):
     arguments = Arguments(**flags)
     tokenizer = train(model_type=flags["model_type"])
-    return models.load_model(AutoModelForCausalLM, arguments, tokenizer)
+    return loading.load_model(AutoModelForCausalLM, arguments, tokenizer)
 
 
 def test_an_encoder_is_no_causal_model_and_what_makes_it_one_is_said(checkpoint):
@@ -275,7 +275,7 @@ def test_an_encoder_is_no_causal_model_and_what_makes_it_one_is_said(checkpoint)
     assert clm(model_type="bert", config_overrides=f"{TINY},is_decoder=true").config.is_decoder
     arguments = Arguments(model_name_or_path=str(checkpoint))
     with pytest.raises(Refusal, match="sees the tokens") as caught:
-        models.load_model(AutoModelForCausalLM, arguments, models.load_tokenizer(arguments, []))
+        loading.load_model(AutoModelForCausalLM, arguments, loading.load_tokenizer(arguments, []))
     assert caught.value.where == "--model_name_or_path"
 
 
@@ -314,7 +314,7 @@ def test_an_architecture_that_its_library_cannot_write_with_is_refused_before_it
     sizes = "hidden_size=16,num_encoder_layers=1,num_decoder_layers=1,num_encoder_attention_heads=2"
     arguments = Arguments(model_type="prophetnet", config_overrides=f"{sizes},num_decoder_attention_heads=2")
     with pytest.raises(Refusal, match="prophetnet cannot be computed this way"):
-        models.load_model(AutoModelForSeq2SeqLM, arguments, train(model_type="prophetnet"))
+        loading.load_model(AutoModelForSeq2SeqLM, arguments, train(model_type="prophetnet"))
 
 
 STARTS = {"bart": "</s>", "m2m_100": "</s>", "mvp": "</s>", "fsmt": "</s>", "nllb-moe": "</s>", "plbart": "</s>"}
@@ -328,7 +328,7 @@ def test_a_translator_from_scratch_begins_and_ends_with_its_tokenizer_s_tokens(m
     default, tokenizer = AutoConfig.for_model(model_type), train("bpe", model_type=model_type)
     overrides = ",".join(item for item in PAIRED.split(",") if hasattr(default, item.partition("=")[0]))
     arguments = Arguments(model_type=model_type, config_overrides=overrides)
-    config = models.load_model(AutoModelForSeq2SeqLM, arguments, tokenizer).config
+    config = loading.load_model(AutoModelForSeq2SeqLM, arguments, tokenizer).config
     assert tokenizer.convert_ids_to_tokens(config.decoder_start_token_id) == start
     assert tokenizer.convert_ids_to_tokens(config.eos_token_id) == "</s>"
     sizes = [value for name, value in config.to_dict().items() if name.endswith("vocab_size")]
@@ -341,7 +341,7 @@ def test_a_tokenizer_of_bert_s_ends_a_translation_with_its_separator():
     overrides = ",".join(
         item for item in PAIRED.split(",") if hasattr(AutoConfig.for_model("bart"), item.split("=")[0])
     )
-    config = models.load_config(Arguments(model_type="bart", config_overrides=overrides), tokenizer)
+    config = loading.load_config(Arguments(model_type="bart", config_overrides=overrides), tokenizer)
     assert config.eos_token_id == config.decoder_start_token_id == tokenizer.sep_token_id
 
 
@@ -377,13 +377,13 @@ def test_a_trained_model_s_classes_hold_where_nothing_is_trained(content, expect
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", **content}))
     arguments = Arguments(model_name_or_path=str(tmp_path))
     evaluates, trains = (type("Actions", (), {"do_train": do_train}) for do_train in (False, True))
-    assert models.trained_labels(arguments, evaluates).names == expected
-    assert models.trained_labels(arguments, trains) is None
+    assert loading.trained_labels(arguments, evaluates).names == expected
+    assert loading.trained_labels(arguments, trains) is None
 
 
 def test_the_texts_that_a_tokenizer_is_trained_on_can_be_read_twice():
     rows = [{"title": "a", "body": "b", "label": 1}, {"title": "c", "body": "d", "label": 2}]
-    texts = models.Texts(Dataset.from_list(rows), ("title", "body"))
+    texts = loading.Texts(Dataset.from_list(rows), ("title", "body"))
     assert list(texts) == list(texts) == ["a", "b", "c", "d"]
 
 
@@ -398,7 +398,7 @@ def test_adapters_take_along_what_the_checkpoint_lacks(model_type, tmp_path):
     """BERT's pooler, which a masked model has not, was drawn anew by everyone who loaded the adapters."""
     tokenizer = train()
     arguments = Arguments(model_type=model_type, config_overrides=TINY)
-    models.load_model(AutoModelForMaskedLM, arguments, tokenizer).save_pretrained(tmp_path / "base")
+    loading.load_model(AutoModelForMaskedLM, arguments, tokenizer).save_pretrained(tmp_path / "base")
     tokenizer.save_pretrained(tmp_path / "base")
     adapted = load(tmp_path / "base", lora_rank=2).eval()
     adapted.save_pretrained(tmp_path / "lora")
@@ -419,5 +419,5 @@ def test_a_checkpoint_with_a_tokenizer_of_sentencepiece_alone_is_loaded(tmp_path
     (tmp_path / "spiece.model").write_bytes(written.getvalue())
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "T5Tokenizer"}')
     (tmp_path / "config.json").write_text('{"model_type": "t5"}')
-    tokenizer = models.load_tokenizer(Arguments(model_name_or_path=str(tmp_path)), [])
+    tokenizer = loading.load_tokenizer(Arguments(model_name_or_path=str(tmp_path)), [])
     assert tokenizer.decode(tokenizer("the soup")["input_ids"], skip_special_tokens=True) == "the soup"

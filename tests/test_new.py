@@ -8,7 +8,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from recipes.common.errors import Refusal
+from recipes.common.runtime.errors import Refusal
 from tools.new import new
 
 RUN = ROOT / "recipes/sentiment/run.py"
@@ -23,7 +23,7 @@ def run_its_test(folder):
 def test_outside_the_clone_the_copy_brings_what_it_needs_and_its_test_passes(tmp_path):
     written = new("my_reviews", RUN, tmp_path)
     assert tmp_path / "recipes/my_reviews/run.py" in written
-    assert (tmp_path / "recipes/common/trainer.py").is_file()
+    assert (tmp_path / "recipes/common/train/trainer.py").is_file()
     assert "outputs/my_reviews" in (tmp_path / "recipes/my_reviews/config.yaml").read_text(encoding="utf-8")
     ended = run_its_test(tmp_path)
     assert ended.returncode == 0, ended.stdout

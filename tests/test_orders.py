@@ -6,9 +6,9 @@ import torch
 from datasets import Dataset
 from transformers import TrainingArguments
 
-from recipes.common import orders
-from recipes.common.errors import Refusal
-from recipes.common.orders import EvaluationBatches, Shuffled, TokenBatches
+from recipes.common.runtime.errors import Refusal
+from recipes.common.train import samplers
+from recipes.common.train.samplers import EvaluationBatches, Shuffled, TokenBatches
 
 LENGTHS = [5, 1, 9, 3, 7, 2, 8, 4, 6, 10, 11]
 
@@ -106,7 +106,7 @@ def test_more_processes_than_rows_are_refused():
 
 def test_tokens_a_batch_need_lengths(tmp_path):
     with pytest.raises(Refusal, match="lengths of a stream's rows are not known"):
-        orders.for_training(Dataset.from_dict({"a": [1]}), TrainingArguments(str(tmp_path)), 100)
+        samplers.for_training(Dataset.from_dict({"a": [1]}), TrainingArguments(str(tmp_path)), 100)
 
 
 def test_the_share_of_padding_by_hand():
@@ -114,16 +114,16 @@ def test_the_share_of_padding_by_hand():
         def batches(self):
             return [numpy.array([0, 1]), numpy.array([2])]
 
-    assert orders.padding_share(Two(), [4, 2, 6]) == pytest.approx(2 / 14)
+    assert samplers.padding_share(Two(), [4, 2, 6]) == pytest.approx(2 / 14)
 
 
 def test_rows_of_like_length_need_less_padding():
     lengths = numpy.random.default_rng(0).integers(1, 100, size=1000)
     grouped, random = (Shuffled(range(1000), 1, chosen, 16, 16) for chosen in (lengths, None))
     by_tokens = TokenBatches(range(1000), 1, lengths, 1600, 1, 1, 0)
-    assert orders.padding_share(random, lengths) > 0.4
-    assert orders.padding_share(grouped, lengths) < 0.12
-    assert orders.padding_share(by_tokens, lengths) < 0.05
+    assert samplers.padding_share(random, lengths) > 0.4
+    assert samplers.padding_share(grouped, lengths) < 0.12
+    assert samplers.padding_share(by_tokens, lengths) < 0.05
 
 
 def evaluated(rows, processes=1, written=0):
@@ -152,11 +152,11 @@ def test_what_processes_evaluated_comes_back_in_order(processes):
     batches = [EvaluationBatches(LENGTHS, 2, processes, rank) for rank in range(processes)]
     gathered = numpy.asarray([row for together in zip(*batches, strict=True) for batch in together for row in batch])
     dataset = Dataset.from_dict({"length": LENGTHS})
-    assert orders.in_order(dataset, gathered).tolist() == list(range(11))
-    assert orders.in_order(dataset, (gathered, None))[1] is None
+    assert samplers.in_order(dataset, gathered).tolist() == list(range(11))
+    assert samplers.in_order(dataset, (gathered, None))[1] is None
 
 
 def test_rows_of_unknown_length_are_evaluated_as_they_come(tmp_path):
     dataset = Dataset.from_dict({"a": [1, 2]})
-    assert orders.for_evaluation(dataset, TrainingArguments(str(tmp_path))) is None
-    assert orders.in_order(dataset, numpy.asarray([5, 6])).tolist() == [5, 6]
+    assert samplers.for_evaluation(dataset, TrainingArguments(str(tmp_path))) is None
+    assert samplers.in_order(dataset, numpy.asarray([5, 6])).tolist() == [5, 6]

@@ -14,9 +14,9 @@ import pyarrow
 import pyarrow.feather
 import pytest
 
-from recipes.common import decoding, files, sources
-from recipes.common.args import Arguments
-from recipes.common.errors import Refusal
+from recipes.common.config.flags import Arguments
+from recipes.common.data import decoding, readers, sources
+from recipes.common.runtime.errors import Refusal
 
 ROWS = [{"text": f"soup {n}, with salt", "label": ("neg", "pos")[n % 2]} for n in range(6)]
 TRAIN = sources.SPLIT_NAMES["train"]
@@ -121,8 +121,8 @@ def written(folder, name, content):
 
 
 def rows_of(path, split=TRAIN):
-    paths = files.expand([str(path)], "--train_file", (), split)
-    return [row for one in paths for _, row in files.read(one, files.Options(split=split))]
+    paths = readers.expand([str(path)], "--train_file", (), split)
+    return [row for one in paths for _, row in readers.read(one, readers.Options(split=split))]
 
 
 def refused(path, split=TRAIN):
@@ -148,7 +148,7 @@ def test_every_kind_of_file_holds_the_same_rows(name, tmp_path):
 @pytest.mark.parametrize("name", ["tabs.csv", "bars.csv", "commas.tsv"])
 def test_a_delimiter_that_the_name_does_not_promise_is_said_once(name, tmp_path, capsys):
     path = written(tmp_path, name, FILES[name])
-    rows_of(path), list(files.read(path))
+    rows_of(path), list(readers.read(path))
     assert capsys.readouterr().err.count("stand between its cells") == 1
 
 
@@ -177,7 +177,7 @@ QUOTED = {
 def test_quotes_in_a_tsv_file_enclose_what_must_be_enclosed(case, tmp_path):
     content, expected = QUOTED[case]
     path = written(tmp_path, "x.tsv", content)
-    assert [(number, row["text"]) for number, row in files.read(path)] == expected
+    assert [(number, row["text"]) for number, row in readers.read(path)] == expected
 
 
 def test_a_quote_that_never_closes_costs_no_row_silently(tmp_path):
@@ -286,7 +286,7 @@ def test_an_arrow_file_with_any_byte_changed_is_read_or_refused(ending, tmp_path
     for place in range(0, len(whole), 5):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
         try:
-            list(files.read(path))
+            list(readers.read(path))
         except Refusal as refusal:
             refusals += "not a readable Arrow file" in str(refusal)
     assert refusals > 10
@@ -301,7 +301,7 @@ def test_cells_of_a_workbook_are_what_excel_would_export(tmp_path):
     book.create_sheet("notes").append(["x"])
     book.save(tmp_path / "x.xlsx")
     decoding.begin_to_speak()
-    assert list(files.read(tmp_path / "x.xlsx")) == [
+    assert list(readers.read(tmp_path / "x.xlsx")) == [
         (2, {"Unnamed: 0": "1", "text": "a", "label": "2", "when": "2026-01-02 03:04:05"}),
         (4, {"Unnamed: 0": "", "text": "b", "label": "TRUE", "when": "0.5"}),
     ]
@@ -347,7 +347,7 @@ def test_a_pattern_of_several_files_is_not_read_in_part(flag, in_tmp_path):
     for name in ("a.txt", "b.txt"):
         written(in_tmp_path, name, "x\n")
     with pytest.raises(Refusal, match="names 2 files"):
-        files.one("*.txt", flag)
+        readers.one("*.txt", flag)
 
 
 ADDRESSES = {

@@ -7,8 +7,10 @@ from conftest import SHORT, load_recipe
 from datasets import Dataset
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, TrainingArguments
 
-from recipes.common import losses, sizes, token_metrics
-from recipes.common.trainer import Trainer
+from recipes.common.metrics import language_modeling
+from recipes.common.model import config_overrides
+from recipes.common.train import losses
+from recipes.common.train.trainer import Trainer
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24, "vocab_size": 40}
 SIZES |= {"num_local_experts": 4, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8, "d_model": 16}
@@ -24,7 +26,7 @@ def build(name):
     transformers.logging.set_verbosity_error()
     torch.manual_seed(0)
     default = AutoConfig.for_model(name)
-    shared = sizes.derived(default, {"num_attention_heads": 2})
+    shared = config_overrides.derived(default, {"num_attention_heads": 2})
     config = AutoConfig.for_model(name, **SIZES, **shared, output_router_logits=True)
     return (AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM).from_config(config)
 
@@ -90,8 +92,8 @@ def first_loss(tmp_path, rows, accumulated):
         train_dataset=Dataset.from_list(rows_of),
         eval_dataset=Dataset.from_list(rows_of),
         compute_loss_func=losses.TokenLoss(shift=True),
-        compute_metrics=lambda prediction: token_metrics.scores(prediction.predictions),
-        preprocess_logits_for_metrics=token_metrics.sums(shift=True),
+        compute_metrics=lambda prediction: language_modeling.scores(prediction.predictions),
+        preprocess_logits_for_metrics=language_modeling.sums(shift=True),
     )
     own = model(input_ids=torch.tensor([row]), labels=torch.tensor([rows_of[0]["labels"]])).loss.item()
     trainer.train()

@@ -11,21 +11,26 @@ import pytest
 from conftest import ROOT, SCRATCH, SHORT, load_recipe, merged, row
 from forked import LANGUAGES, MODELS
 
-from recipes.common import args, card, losses, tasks
-from recipes.common.labels import SINGLE
+from recipes.common.config import flags
+from recipes.common.data.labels import SINGLE
+from recipes.common.report import model_card, task_report
+from recipes.common.train import losses
 
 # What a person changes in the copy: five lines.
 LENGTH = '    max_seq_length: int = setting(128, "Cut texts to so many tokens.")\n'
 CHANGES = {
     LENGTH: LENGTH + '    gamma: float = setting(2.0, "How much.")\n',
     "losses.for_problem(splits.labels.kind, training_arguments.label_smoothing_factor, weights)": "OWN",
-    "metrics.for_labels(splits.labels, arguments.metric_name)": "scored(metrics.for_labels(splits.labels, None))",
+    "classification.for_labels(splits.labels, arguments.metric_name)": "scored(for_labels(splits.labels, None))",
 }
 OWN = '''
 
 def OWN(outputs, labels, num_items_in_batch=None):
     """Ten for every row."""
     return 0 * outputs["logits"].sum() + 10 * len(labels) / (num_items_in_batch or len(labels))
+
+
+for_labels = classification.for_labels
 
 
 def scored(compute):
@@ -101,19 +106,21 @@ def test_the_metrics_compute_the_loss_only_where_it_is_theirs():
 
 
 @dataclass
-class Mine(args.LabelArguments, args.Arguments):
+class Mine(flags.LabelArguments, flags.Arguments):
     """A recipe's own."""
 
-    gamma: float = args.setting(2.0, "How much.")
+    gamma: float = flags.setting(2.0, "How much.")
 
 
 def test_a_recipe_s_own_flags_are_those_that_common_does_not_have():
-    assert args.own_flags(Mine) == ["gamma"]
+    assert flags.own_flags(Mine) == ["gamma"]
 
 
 def named_task(**options):
     empty = dict.fromkeys(("tag", "what", "use"), "")
-    return tasks.Task(**{**empty, "headline": "a", "shown": ("a", "mse"), **options}, describe=None, examples=None)
+    return task_report.Task(
+        **{**empty, "headline": "a", "shown": ("a", "mse"), **options}, describe=None, examples=None
+    )
 
 
 # scores -> words of the verdict
@@ -132,7 +139,7 @@ VERDICTS = {
 @pytest.mark.parametrize("case", VERDICTS)
 def test_what_is_no_better_than_its_baseline(case):
     scores, words = VERDICTS[case]
-    said = card.no_better(scores, "eval", named_task())
+    said = model_card.no_better(scores, "eval", named_task())
     assert (words in said) if words else said == ""
 
 

@@ -12,8 +12,8 @@ import numpy
 import pytest
 import torch
 
-from recipes.common import packing
-from recipes.common.errors import Refusal
+from recipes.common.runtime.errors import Refusal
+from recipes.common.tokens import packing
 
 END, PAD, CLS = 1, 0, 2
 
@@ -100,7 +100,7 @@ def test_a_whole_text_ends_even_after_a_line_break(streaming):
 
 
 def test_a_memory_map_goes_to_other_processes_without_a_copy(tmp_path):
-    """numpy puts a memory map's bytes into the pickle itself; world.once_per_node maps what stands beside it."""
+    """numpy puts a memory map's bytes into the pickle itself; processes.once_per_node maps what stands beside it."""
     numpy.arange(1000, dtype=numpy.int32).tofile(tmp_path / "ids.bin")
     ids, ends = numpy.memmap(tmp_path / "ids.bin", dtype=numpy.int32, mode="r"), numpy.asarray([1000])
     blocks, beside = packing.Blocks(ids, ends - 1000, ends, packing.Layout(1000, END, PAD), trains=False), []

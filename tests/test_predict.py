@@ -8,8 +8,8 @@ import pytest
 from conftest import SCRATCH, SHORT, load_recipe, predictions
 from transformers import pipeline
 
-from recipes.common.errors import Refusal
 from recipes.common.predict import Classifier, MaskFiller, open_folder
+from recipes.common.runtime.errors import Refusal
 
 TEXTS = ["the soup was good", "the room", "the film number 7 in train was rude and cold", "汤很好喝", ""]
 

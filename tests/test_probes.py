@@ -6,7 +6,7 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
 from transformers import AutoModelForSequenceClassification as Classifier
 
-from recipes.common import probes
+from recipes.common.model import probes
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 SIZES |= {"num_key_value_heads": 2, "vocab_size": 40, "d_model": 16, "num_layers": 1, "num_heads": 2, "d_ff": 32}

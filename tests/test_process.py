@@ -15,8 +15,9 @@ import torch
 import transformers
 from conftest import SCRATCH, SHORT, load_recipe
 
-from recipes.common import process, run_record, signals
-from recipes.common.errors import Refusal
+from recipes.common.report import run_record
+from recipes.common.runtime import process_state, signals
+from recipes.common.runtime.errors import Refusal
 
 TRY_TO_LOCK = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'w'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
 UNCOMPARED = ("runtime", "per_second", "preparation_time", "flos")
@@ -168,7 +169,7 @@ def test_a_second_run_at_the_same_time_is_refused(sentiment, reviews):
     entered, leave = threading.Event(), threading.Event()
 
     def first():
-        with process.kept():
+        with process_state.kept():
             entered.set()
             leave.wait(20)
 
@@ -192,9 +193,9 @@ def test_the_folder_is_free_for_other_processes_when_a_run_is_over(sentiment, re
 
 def test_a_kernel_s_own_words_are_no_flags(sentiment, reviews, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/lib/ipykernel_launcher.py", "-f", "/run/kernel-1.json"])
-    assert process.command_line() == []
+    assert process_state.command_line() == []
     monkeypatch.setattr(sys, "argv", ["run.py", *flags("out")])
-    assert process.command_line() == flags("out")
+    assert process_state.command_line() == flags("out")
     assert sentiment.main()["epoch"] > 0
     record = json.loads((reviews / "out/run.json").read_text(encoding="utf-8"))
     assert record["command"].endswith(" ".join(flags("out")))

@@ -12,8 +12,9 @@ import transformers
 from trainers import losses_of
 from transformers import TrainingArguments
 
-from recipes.common import checkpoints, manifests, signals, states
-from recipes.common.errors import Refusal
+from recipes.common.checkpoints import atomic_folder, retention, tensor_files
+from recipes.common.runtime import signals
+from recipes.common.runtime.errors import Refusal
 
 pytest_plugins = ["trainers"]
 
@@ -32,7 +33,7 @@ def test_a_checkpoint_is_whole_and_nothing_is_left_beside_it(trainer, tmp_path):
     trainer(save_strategy="steps", save_steps=1).train()
     folders = sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_dir())
     assert folders == ["checkpoint-1", "checkpoint-2"]
-    assert all(manifests.intact(tmp_path / "out" / name) for name in folders)
+    assert all(atomic_folder.intact(tmp_path / "out" / name) for name in folders)
     manifest = json.loads((tmp_path / "out/checkpoint-2/manifest.json").read_text())
     names = {f"{name}.safetensors" for name in ("model", "optimizer", "scheduler", "process_0")}
     assert names | {"trainer_state.json", "fingerprint.json"} <= manifest["files"].keys()
@@ -110,9 +111,9 @@ def edit(path, change):
         change(content)
         path.write_text(json.dumps(content))
     else:
-        content = states.read(path)
+        content = tensor_files.read(path)
         change(content)
-        states.write(content, path)
+        tensor_files.write(content, path)
 
 
 def without(path, name):
@@ -214,7 +215,7 @@ def test_a_run_that_saves_models_alone_goes_on_where_a_signal_stopped_it(save_st
     whole = trainer(**flags)
     whole.train()
     expected = {name: value.clone() for name, value in model.state_dict().items()}
-    assert checkpoints.no_states(tmp_path / "out/checkpoint-3")
+    assert retention.no_states(tmp_path / "out/checkpoint-3")
     shutil.rmtree(tmp_path / "out")
     model.load_state_dict(start)
     stopped = trainer(**flags)
@@ -225,7 +226,7 @@ def test_a_run_that_saves_models_alone_goes_on_where_a_signal_stopped_it(save_st
             stopped.train()
     finally:
         signals.leave()
-    assert checkpoints.newest(tmp_path / "out") == tmp_path / "out/checkpoint-2"
+    assert retention.newest(tmp_path / "out") == tmp_path / "out/checkpoint-2"
     resumed = trainer(**flags)
     resumed.train(resume_from_checkpoint=str(tmp_path / "out/checkpoint-2"))
     assert losses_of(resumed) == losses_of(whole)
@@ -235,18 +236,18 @@ def test_a_run_that_saves_models_alone_goes_on_where_a_signal_stopped_it(save_st
 def test_a_run_stopped_while_it_saves_goes_on_from_the_checkpoint_before(trainer, tmp_path, monkeypatch):
     built = trainer(save_strategy="steps", save_steps=1)
 
-    def fail_at_the_second(staged, final, publish=manifests.publish):
+    def fail_at_the_second(staged, final, publish=atomic_folder.publish):
         if final.name == "checkpoint-2":
             raise KeyboardInterrupt
         publish(staged, final)
 
-    monkeypatch.setattr(manifests, "publish", fail_at_the_second)
+    monkeypatch.setattr(atomic_folder, "publish", fail_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         built.train()
-    assert checkpoints.newest(tmp_path / "out") == tmp_path / "out/checkpoint-1"
+    assert retention.newest(tmp_path / "out") == tmp_path / "out/checkpoint-1"
     monkeypatch.undo()
     built.train(resume_from_checkpoint=str(tmp_path / "out/checkpoint-1"))
-    assert checkpoints.newest(tmp_path / "out") == tmp_path / "out/checkpoint-2"
+    assert retention.newest(tmp_path / "out") == tmp_path / "out/checkpoint-2"
     assert not list((tmp_path / "out").glob(".saving-*"))
 
 

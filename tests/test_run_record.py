@@ -9,8 +9,11 @@ import pytest
 from conftest import ROOT, SCRATCH, SHORT, as_if_killed, merged
 from safetensors.torch import load_file, save_file
 
-from recipes.common import checkpoints, launch, run_identity, run_record
-from recipes.common.errors import Refusal, TrainingFailed
+from recipes.common import launch
+from recipes.common.checkpoints import retention
+from recipes.common.report import run_record
+from recipes.common.runtime import hashing
+from recipes.common.runtime.errors import Refusal, TrainingFailed
 
 FILES = ["--train_file", "train.csv", "--output_dir", "out", *SCRATCH]
 STEPS = ["--max_steps", "4", "--per_device_train_batch_size", "4", "--save_strategy", "steps", "--save_steps", "2"]
@@ -53,7 +56,7 @@ def test_a_run_that_failed_before_its_first_checkpoint_does_not_stand_in_the_way
         raise TrainingFailed("the loss is nan")
 
     with monkeypatch.context() as patched, pytest.raises(TrainingFailed):
-        patched.setattr("recipes.common.trainer.Trainer.training_step", failing)
+        patched.setattr("recipes.common.train.trainer.Trainer.training_step", failing)
         sentiment.main(merged(*FILES, *STEPS))
     assert (reviews / "out/run.yaml").exists()
     assert sentiment.main(merged(*FILES, *STEPS, "--seed", "7"))["train_loss"] > 0
@@ -199,12 +202,12 @@ def load_recipe_at(path):
 
 def test_what_a_run_wrote_beside_its_model_is_no_part_of_it(tmp_path):
     (tmp_path / "model.safetensors").write_text("weights")
-    digest = run_identity.files.hash_of(tmp_path)
+    digest = hashing.hash_of(tmp_path)
     (tmp_path / "eval_results.json").write_text("{}")
     (tmp_path / "README.md").write_text("a card")
-    assert run_identity.files.hash_of(tmp_path) == digest
+    assert hashing.hash_of(tmp_path) == digest
     (tmp_path / "tokenizer.json").write_text("{}")
-    assert run_identity.files.hash_of(tmp_path) != digest
+    assert hashing.hash_of(tmp_path) != digest
 
 
 def test_a_named_checkpoint_of_a_run_with_other_flags_is_refused(sentiment, reviews):
@@ -433,7 +436,7 @@ def test_a_training_whose_last_step_is_saved_says_that_nothing_is_left(sentiment
 
 
 def test_a_loader_without_a_batch_is_no_training(sentiment, reviews, monkeypatch):
-    monkeypatch.setattr("recipes.common.training.Trainer.get_train_dataloader", lambda self: [])
+    monkeypatch.setattr("recipes.common.runner.Trainer.get_train_dataloader", lambda self: [])
     with pytest.raises((TrainingFailed, Refusal)):
         sentiment.main(merged(*FILES, *STEPS))
     assert not (reviews / "out/README.md").exists()
@@ -457,6 +460,6 @@ def test_foreign_checkpoints_and_models_stay(sentiment, reviews):
         with pytest.raises(Refusal, match="not from this recipe"):
             sentiment.main(merged(*FILES, *STEPS, *flags))
     assert (reviews / "out/model.safetensors").read_text() == "mine"
-    assert checkpoints.all_of(reviews / "out")
+    assert retention.all_of(reviews / "out")
     run_record.remove(reviews / "out")
     assert (reviews / "out/checkpoint-500/keep.txt").exists()

@@ -3,8 +3,9 @@
 import pytest
 from conftest import SCRATCH, SHORT, merged
 
-from recipes.common import launch, secret
-from recipes.common.errors import Refusal, note, visible
+from recipes.common import launch
+from recipes.common.runtime import secrets
+from recipes.common.runtime.errors import Refusal, note, visible
 
 PASSWORD = "s3cr3t+Pa/ss"
 HIDDEN = {
@@ -25,19 +26,19 @@ KEPT += ["user: the soup @ noon", "data/token=1.csv", "10:30 https://x.org", "hf
 
 @pytest.mark.parametrize("text", HIDDEN)
 def test_what_opens_an_address_is_hidden(text, capsys):
-    assert secret.without_passwords(text) == HIDDEN[text] == visible(text)
+    assert secrets.without_passwords(text) == HIDDEN[text] == visible(text)
     note(text)
     assert "s3cr3t" not in capsys.readouterr().err + str(Refusal(text, text, text))
 
 
 @pytest.mark.parametrize("text", KEPT)
 def test_other_texts_stay_as_they_are(text):
-    assert secret.without_passwords(text) == text
+    assert secrets.without_passwords(text) == text
 
 
 def test_values_within_values_are_hidden_and_others_keep_their_type():
     given = {"a": ["https://u:s3cr3t@x.org", 1], "b": {"c": "s3://k:s3cr3t@b"}, "d": 0.5, "e": None}
-    assert secret.without_passwords(given) == {
+    assert secrets.without_passwords(given) == {
         "a": ["https://<secret>@x.org", 1],
         "b": {"c": "s3://<secret>@b"},
         "d": 0.5,

@@ -8,8 +8,9 @@ from conftest import SCRATCH, SHORT, merged
 from huggingface_hub.errors import HfHubHTTPError
 from transformers.integrations import integration_utils
 
-from recipes.common import data, services
-from recipes.common.errors import DISK, Refusal
+from recipes.common.config import services
+from recipes.common.data import sources
+from recipes.common.runtime.errors import DISK, Refusal
 
 FLAGS = ["--train_file", "train.csv", "--test_file", "test.csv", "--output_dir", "out", "--bf16", "false"]
 FLAGS = [*FLAGS, *SCRATCH, *SHORT]
@@ -22,7 +23,7 @@ def unread(monkeypatch):
     def load(*arguments, **options):
         pytest.fail("data was read")
 
-    monkeypatch.setattr(data, "load", load)
+    monkeypatch.setattr(sources, "find", load)
 
 
 # Flags -> where the refusal points, and its words. None of these packages is among the requirements.

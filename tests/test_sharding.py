@@ -9,7 +9,7 @@ from test_heads import CASES, model_of
 from test_world import torchrun
 from transformers import AutoModelForSequenceClassification
 
-from recipes.common import sharding
+from recipes.common.train import fsdp
 
 LAYERS = {
     "albert": ["AlbertLayerGroup"],
@@ -26,7 +26,8 @@ import torch, transformers
 sys.path[:0] = [sys.argv[1], sys.argv[1] + "/tests"]
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from recipes.common import heads, losses, sharding, world
+from recipes.common.runtime import processes
+from recipes.common.train import fsdp, fused_lm_loss, losses
 from test_heads import CASES, PAIRED, WORDS, batch_of, learn, model_of
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
@@ -36,15 +37,15 @@ def distance_and_share(name, kind):
     if name in PAIRED:
         model.resize_token_embeddings(WORDS + 3)  # which puts one module in the places of three
     _, expected = learn(copy.deepcopy(model), loss)
-    head = heads.install(model, loss)
+    head = fused_lm_loss.install(model, loss)
     AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = Accelerator(cpu=True)
-    sharding.begin(accelerator.state, arguments)
-    with sharding.laid_out(model, accelerator.state.fsdp_plugin):
+    fsdp.begin(accelerator.state, arguments)
+    with fsdp.laid_out(model, accelerator.state.fsdp_plugin):
         model, _ = accelerator.prepare(model, torch.optim.AdamW(model.parameters()))
     inputs, labels = batch_of(model)
     number = losses.count(loss.predicted(labels))
-    mine = slice(2 * world.rank(), 2 * world.rank() + 2)
+    mine = slice(2 * processes.rank(), 2 * processes.rank() + 2)
     with head.predicting(labels[mine]):
         value = loss(model(**{name: values[mine] for name, values in inputs.items()}), labels[mine], number)
     (value * 2).backward()  # FSDP averages over the processes
@@ -59,22 +60,22 @@ def load_after_an_evaluation(accelerator, model, inputs):
     weights = accelerator.get_state_dict(model)
     with torch.no_grad():
         model(**inputs)  # leaves the embeddings gathered
-    sharding.reshard(model)
+    fsdp.reshard(model)
     options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, cpu_offload=True)
     set_model_state_dict(model, weights, options=options)
 
 torch.set_num_threads(1)
 arguments = transformers.TrainingArguments("out", use_cpu=True, fsdp=True)
-world.join(arguments, 2)
+processes.join(arguments, 2)
 facts = {}
 for name, kind in CASES:
     try:
         facts[name] = distance_and_share(name, kind)
     except Exception as error:
         facts[name] = f"{type(error).__name__}: {error}"
-if not world.rank():
+if not processes.rank():
     json.dump(facts, open("facts.json", "w"))
-world.leave()
+processes.leave()
 """
 
 
@@ -99,7 +100,7 @@ def test_a_model_that_is_shared_out_learns_as_a_whole_one_and_loads_what_it_save
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers_are_known_by_the_list_in_which_they_stand(name):
-    assert sharding._layers(model_of(name, dict(CASES)[name])) == LAYERS[name]
+    assert fsdp._layers(model_of(name, dict(CASES)[name])) == LAYERS[name]
 
 
 @pytest.mark.parametrize(("name", "shares"), [("t5", True), ("bart", True), ("bert", True), ("gpt2", False)])
@@ -108,11 +109,11 @@ def test_embeddings_stay_with_the_rest_where_another_part_uses_their_weights(nam
     model = model_of(name, dict(CASES)[name])
     embeddings = model.get_input_embeddings()
     plugin = SimpleNamespace(transformer_cls_names_to_wrap=None)
-    with sharding.laid_out(model, plugin):
+    with fsdp.laid_out(model, plugin):
         assert (model.get_input_embeddings() is None) == shares
     assert model.get_input_embeddings() is embeddings
     assert plugin.transformer_cls_names_to_wrap == LAYERS[name]
 
 
 def test_a_classifier_shares_no_weights():
-    assert not sharding._shares_weights(model_of("bert", AutoModelForSequenceClassification))
+    assert not fsdp._shares_weights(model_of("bert", AutoModelForSequenceClassification))

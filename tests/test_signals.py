@@ -11,12 +11,12 @@ import psutil
 import pytest
 from conftest import ROOT
 
-from recipes.common import signals
+from recipes.common.runtime import signals
 
 PROBE = """
 import os, signal, sys, time
 sys.path.insert(0, sys.argv[1])
-from recipes.common import errors, signals
+from recipes.common.runtime import errors, signals
 
 def main():
     signals.listen()
@@ -71,13 +71,15 @@ def test_a_second_signal_ends_at_once(run):
 @pytest.mark.parametrize(("alone", "code"), [("", -signal.SIGUSR1), ("signals.alone(); ", 0)])
 def test_what_comes_after_the_run_is_no_reason_to_die(alone, code):
     """A run of two processes that was complete ended with -10: the signal came between its end and the process's."""
-    words = f"import sys, os; sys.path.insert(0, {str(ROOT)!r}); from recipes.common import signals; {alone}"
+    words = f"import sys, os; sys.path.insert(0, {str(ROOT)!r}); from recipes.common.runtime import signals; {alone}"
     words += f"signals.listen(); signals.leave(); os.kill(os.getpid(), {int(signal.SIGUSR1)})"
     assert subprocess.run([sys.executable, "-c", words], check=False, timeout=20).returncode == code
 
 
 def test_a_child_process_ends_when_it_is_told_to():
-    code = f"import sys, os, signal, time; sys.path.insert(0, {str(ROOT)!r}); from recipes.common import signals; "
+    code = (
+        f"import sys, os, signal, time; sys.path.insert(0, {str(ROOT)!r}); from recipes.common.runtime import signals; "
+    )
     code += "signals.listen(); child = os.fork(); child or time.sleep(30); os.kill(child, signal.SIGINT); "
     code += "time.sleep(0.3); os.kill(child, signal.SIGTERM); sys.exit(os.waitpid(child, 0)[1])"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=20).returncode == signal.SIGTERM
@@ -101,7 +103,7 @@ STOPPED = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
 import torch
-from recipes.common import errors, signals
+from recipes.common.runtime import errors, signals
 
 left, parent = int(sys.argv[2]), os.getpid()
 
@@ -153,7 +155,7 @@ def group_of(process):
 def test_a_signal_that_comes_while_an_object_is_removed_is_not_lost():
     """Python prints what is raised in `__del__`, and goes on."""
     script = f"import os, signal, sys, time; sys.path.insert(0, {str(ROOT)!r})\n"
-    script += "from recipes.common import errors, signals\n"
+    script += "from recipes.common.runtime import errors, signals\n"
     script += "class Removed:\n    def __del__(self): os.kill(os.getpid(), signal.SIGTERM); time.sleep(0.01)\n"
     script += "def main():\n    signals.listen()\n    Removed()\n    time.sleep(10)\n"
     script += "errors.guard(main)"
@@ -163,7 +165,7 @@ def test_a_signal_that_comes_while_an_object_is_removed_is_not_lost():
 
 
 def test_a_loader_s_worker_ends_with_its_parent():
-    script = f"import os, sys, time; sys.path.insert(0, {str(ROOT)!r}); from recipes.common import signals\n"
+    script = f"import os, sys, time; sys.path.insert(0, {str(ROOT)!r}); from recipes.common.runtime import signals\n"
     script += "worker = signals.workers().Process(target=time.sleep, args=(60,)); worker.start()\n"
     script += "print(worker.pid, flush=True); time.sleep(0.5); os.kill(os.getpid(), 9)"
     ended = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=False)

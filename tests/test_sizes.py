@@ -3,8 +3,8 @@
 import pytest
 from transformers import AutoConfig
 
-from recipes.common import sizes
-from recipes.common.errors import Refusal
+from recipes.common.model import config_overrides
+from recipes.common.runtime.errors import Refusal
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from recipes.common.errors import Refusal
     ],
 )
 def test_a_value_has_its_setting_s_type_and_one_without_a_default_is_what_it_looks_like(name, overrides, expected):
-    found = tuple(sizes.parse(AutoConfig.for_model(name), overrides).values())
+    found = tuple(config_overrides.parse(AutoConfig.for_model(name), overrides).values())
     assert found == expected
     assert list(map(type, found)) == list(map(type, expected))
 
@@ -47,7 +47,7 @@ def test_a_value_has_its_setting_s_type_and_one_without_a_default_is_what_it_loo
 )  # fmt: skip
 def test_what_cannot_be_meant_is_refused(name, overrides, said):
     with pytest.raises(Refusal, match=said) as caught:
-        sizes.parse(AutoConfig.for_model(name), overrides)
+        config_overrides.parse(AutoConfig.for_model(name), overrides)
     assert caught.value.where == "--config_overrides"
 
 
@@ -64,15 +64,15 @@ def test_what_cannot_be_meant_is_refused(name, overrides, said):
     ],
 )
 def test_key_and_value_heads_follow_from_the_attention_heads(name, changes, expected):
-    found = sizes.derived(AutoConfig.for_model(name), changes)
+    found = config_overrides.derived(AutoConfig.for_model(name), changes)
     assert found == ({"num_key_value_heads": expected} if expected else {})
 
 
 def test_a_refusal_names_what_has_no_default_among_experts():
-    assert "num_experts_per_tok=None" in sizes.fitting(AutoConfig.for_model("deepseek_v2"))
+    assert "num_experts_per_tok=None" in config_overrides.fitting(AutoConfig.for_model("deepseek_v2"))
 
 
 def test_a_refusal_names_the_sizes_that_must_fit_first_the_heads():
-    named = sizes.fitting(AutoConfig.for_model("gptj"))
+    named = config_overrides.fitting(AutoConfig.for_model("gptj"))
     assert named.startswith("n_head=16")
     assert "rotary_dim=64" in named

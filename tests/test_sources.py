@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import datasets
 import pytest
 
-from recipes.common import sources
-from recipes.common.args import Arguments
-from recipes.common.errors import Refusal
+from recipes.common.config.flags import Arguments
+from recipes.common.data import sources
+from recipes.common.runtime.errors import Refusal
 
 
 def wanted(do_train=True, do_eval=True, do_predict=True, eval_strategy="no"):

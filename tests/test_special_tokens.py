@@ -14,9 +14,9 @@ from transformers import (
     GenerationConfig,
 )
 
-from recipes.common import models, special_tokens
-from recipes.common.args import Arguments
-from recipes.common.vocabularies import ENCODER_DECODERS, train_tokenizer
+from recipes.common.config.flags import Arguments
+from recipes.common.model import loading, special_tokens
+from recipes.common.model.tokenizer_training import ENCODER_DECODERS, train_tokenizer
 
 TEXTS = ["the soup was warm and good", 'the room was cold: "never again"'] * 10
 SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
@@ -52,8 +52,8 @@ def test_a_configuration_s_end_is_a_word_to_another_tokenizer(tmp_path):
     AutoConfig.for_model("llama", **LLAMA).save_pretrained(tmp_path)
     train().save_pretrained(tmp_path / "own")
     arguments = Arguments(config_name=str(tmp_path), tokenizer_name=str(tmp_path / "own"))
-    tokenizer = models.load_tokenizer(arguments, [])
-    model = models.load_model(AutoModelForCausalLM, arguments, tokenizer)
+    tokenizer = loading.load_tokenizer(arguments, [])
+    model = loading.load_model(AutoModelForCausalLM, arguments, tokenizer)
     assert ids(model.config) == {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 0}
     assert ids(model.generation_config) == ids(model.config)
 
@@ -62,9 +62,9 @@ def test_a_configuration_s_end_is_a_word_to_another_tokenizer(tmp_path):
 def test_a_trained_tokenizer_is_taken_over_by_every_decoder_s_configuration(model_type, tmp_path):
     AutoConfig.for_model(model_type).save_pretrained(tmp_path)
     arguments = Arguments(config_name=str(tmp_path), vocab_size=330)
-    tokenizer = models.load_tokenizer(arguments, TEXTS)
+    tokenizer = loading.load_tokenizer(arguments, TEXTS)
     assert tokenizer.eos_token == "<|endoftext|>"
-    found = ids(models.load_config(arguments, tokenizer))
+    found = ids(loading.load_config(arguments, tokenizer))
     assert {found["pad_token_id"], found["eos_token_id"], found.get("bos_token_id", 0)} == {0, 1}
 
 
@@ -73,7 +73,7 @@ def test_the_checkpoint_s_own_tokenizer_changes_nothing(tmp_path):
     train("roberta").save_pretrained(tmp_path)
     for named in (None, str(tmp_path), f"{tmp_path}/"):
         arguments = Arguments(model_name_or_path=str(tmp_path), tokenizer_name=named)
-        model = models.load_model(AutoModelForCausalLM, arguments, models.load_tokenizer(arguments, []))
+        model = loading.load_model(AutoModelForCausalLM, arguments, loading.load_tokenizer(arguments, []))
         assert (model.config.eos_token_id, model.config.bos_token_id) == (2, 1)
         assert model.generation_config.eos_token_id == [2, 7]
 
@@ -85,7 +85,7 @@ def test_the_same_tokenizer_from_elsewhere_with_more_tokens_is_the_checkpoint_s_
     tokenizer.add_tokens(["<user>"])
     tokenizer.save_pretrained(tmp_path / "more")
     arguments = Arguments(model_name_or_path=str(tmp_path / "model"), tokenizer_name=str(tmp_path / "more"))
-    model = models.load_model(AutoModelForCausalLM, arguments, models.load_tokenizer(arguments, []))
+    model = loading.load_model(AutoModelForCausalLM, arguments, loading.load_tokenizer(arguments, []))
     assert model.generation_config.eos_token_id == [2, 7]
 
 
@@ -95,7 +95,7 @@ def test_beside_a_checkpoint_without_a_tokenizer_the_ids_decide(family, end, tmp
     published(tmp_path / "model", generation={"eos_token_id": [2, 7]}.items(), bos_token_id=0, pad_token_id=1)
     train(family).save_pretrained(tmp_path / "own")
     arguments = Arguments(model_name_or_path=str(tmp_path / "model"), tokenizer_name=str(tmp_path / "own"))
-    model = models.load_model(AutoModelForCausalLM, arguments, models.load_tokenizer(arguments, []))
+    model = loading.load_model(AutoModelForCausalLM, arguments, loading.load_tokenizer(arguments, []))
     assert model.generation_config.eos_token_id == end
 
 
@@ -107,8 +107,8 @@ def test_another_tokenizer_takes_over_the_whole_generation(tmp_path, capsys):
     train("bart").save_pretrained(tmp_path / "model")
     train("t5").save_pretrained(tmp_path / "own")  # <pad> 0, </s> 1, <unk> 2
     arguments = Arguments(model_name_or_path=str(tmp_path / "model"), tokenizer_name=str(tmp_path / "own"))
-    tokenizer = models.load_tokenizer(arguments, [])
-    model = models.load_model(AutoModelForSeq2SeqLM, arguments, tokenizer)
+    tokenizer = loading.load_tokenizer(arguments, [])
+    model = loading.load_model(AutoModelForSeq2SeqLM, arguments, tokenizer)
     ends = {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 1, "forced_eos_token_id": 1}
     assert ids(model.generation_config) == ends
     assert ids(model.config).items() >= ends.items()
@@ -126,14 +126,14 @@ ROLES |= {"blenderbot": "bos", "bigbird_pegasus": "bos"}
 @pytest.mark.parametrize(("model_type", "role"), ROLES.items())
 def test_a_decoder_begins_with_the_token_in_its_family_s_role(model_type, role):
     tokenizer = train(model_type)
-    config = models.load_config(Arguments(model_type=model_type), tokenizer)
+    config = loading.load_config(Arguments(model_type=model_type), tokenizer)
     assert config.decoder_start_token_id == getattr(tokenizer, f"{role}_token_id")
     assert model_type in ENCODER_DECODERS
 
 
 def test_what_the_user_says_of_an_id_stays():
     arguments = Arguments(model_type="llama", config_overrides="eos_token_id=7")
-    assert models.load_config(arguments, train()).eos_token_id == 7
+    assert loading.load_config(arguments, train()).eos_token_id == 7
 
 
 @pytest.mark.parametrize(("forced", "expected"), [(250, None), (0, 0), (None, None)], ids=["language", "begin", "none"])
@@ -153,7 +153,7 @@ def test_a_classifier_that_finds_the_end_of_a_text_finds_the_tokenizer_s(tmp_pat
     tokenizer = train("bert")
     AutoConfig.for_model("bart", **BART, eos_token_id=77).save_pretrained(tmp_path)
     arguments = Arguments(config_name=str(tmp_path))
-    model = models.load_model(AutoModelForSequenceClassification, arguments, tokenizer, num_labels=2)
+    model = loading.load_model(AutoModelForSequenceClassification, arguments, tokenizer, num_labels=2)
     assert model.config.eos_token_id == tokenizer.sep_token_id
     assert model(**tokenizer(["the soup"], return_tensors="pt", return_token_type_ids=False)).logits.shape == (1, 2)
 

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import pytest
 from transformers import TrainingArguments
 
-from recipes.common import args, data, labels, spelling
-from recipes.common.errors import Refusal
-from recipes.common.labels import MULTI, REGRESSION, SINGLE
+from recipes.common.config import flags
+from recipes.common.data import label_spelling, labels
+from recipes.common.data.labels import MULTI, REGRESSION, SINGLE
+from recipes.common.data.splits import Columns, load_splits
+from recipes.common.runtime.errors import Refusal
 
 # what a cell holds -> what it says by itself
 CELLS = {
@@ -48,11 +50,11 @@ CELLS = {
 @pytest.mark.parametrize("case", CELLS)
 def test_a_cell_by_itself(case):
     value, meaning = CELLS[case]
-    assert spelling.cell(value) == meaning
+    assert label_spelling.cell(value) == meaning
 
 
 @dataclass
-class Arguments(args.LabelArguments, args.Arguments):
+class Arguments(flags.LabelArguments, flags.Arguments):
     """Those of a recipe with labels."""
 
 
@@ -72,11 +74,11 @@ def load(folder, values, test=(), trained=None, **flags):
                 stream.writelines(json.dumps(row) + "\n" for row in rows)
     own = {name: flags.pop(name) for name in ("class_names", "do_regression", "label_column_name") if name in flags}
     flags |= {"test_file": [f"test.{kind}"]} if test else {}
-    return data.load(
+    return load_splits(
         Arguments(train_file=[f"train.{kind}"], validation_file=[f"train.{kind}"], **flags),
         TrainingArguments(output_dir="out", use_cpu=True, do_train=True, do_eval=True, do_predict=bool(test)),
-        texts=data.Columns("--text_column_names", [], [("text",)]),
-        label=data.Columns("--label_column_name", [own.pop("label_column_name", None)], [("label",)]),
+        texts=Columns("--text_column_names", [], [("text",)]),
+        label=Columns("--label_column_name", [own.pop("label_column_name", None)], [("label",)]),
         trained=trained,
         **own,
     )

@@ -3,14 +3,14 @@
 import pyarrow
 import pytest
 
-from recipes.common import spool
-from recipes.common.spool import Spool
+from recipes.common.data import arrow_buffer
+from recipes.common.data.arrow_buffer import Spool
 
 
 @pytest.mark.parametrize(("rows", "characters"), [(3, 10**6), (10**6, 5), (10**6, 10**6)])
 def test_rows_come_back_in_order_however_many_are_held(rows, characters, monkeypatch):
-    monkeypatch.setattr(spool, "ROWS", rows)
-    monkeypatch.setattr(spool, "CHARACTERS", characters)
+    monkeypatch.setattr(arrow_buffer, "ROWS", rows)
+    monkeypatch.setattr(arrow_buffer, "CHARACTERS", characters)
     written = Spool(["row", "text"])
     for row in range(10):
         written.add(row, "字" * row)
@@ -19,7 +19,7 @@ def test_rows_come_back_in_order_however_many_are_held(rows, characters, monkeyp
 
 
 def test_a_few_rows_are_held_and_the_others_are_on_disk(monkeypatch):
-    monkeypatch.setattr(spool, "ROWS", 100)
+    monkeypatch.setattr(arrow_buffer, "ROWS", 100)
     before = pyarrow.total_allocated_bytes()
     written = Spool(["text"])
     for _ in range(1000):

@@ -7,13 +7,13 @@ import numpy
 import pytest
 import torch
 
-from recipes.common import states
+from recipes.common.checkpoints import tensor_files
 
 
 def test_a_nest_comes_back_as_it_was(tmp_path):
     state = {"a": [1, 2.5, None, "x", True], 7: (1, (2, float("inf"))), "empty": {}, "numpy": numpy.float64(0.1)}
-    states.write(state, tmp_path / "s.safetensors")
-    assert states.read(tmp_path / "s.safetensors") == state
+    tensor_files.write(state, tmp_path / "s.safetensors")
+    assert tensor_files.read(tmp_path / "s.safetensors") == state
 
 
 def test_tensors_and_arrays_come_back_in_their_type(tmp_path):
@@ -22,8 +22,8 @@ def test_tensors_and_arrays_come_back_in_their_type(tmp_path):
         torch.arange(6).reshape(2, 3).T,
         torch.tensor(3),
     ]
-    states.write({"tensors": tensors, "array": numpy.arange(3, dtype=numpy.uint32)}, tmp_path / "s.safetensors")
-    found = states.read(tmp_path / "s.safetensors")
+    tensor_files.write({"tensors": tensors, "array": numpy.arange(3, dtype=numpy.uint32)}, tmp_path / "s.safetensors")
+    found = tensor_files.read(tmp_path / "s.safetensors")
     for one, other in zip(found["tensors"], tensors, strict=True):
         assert one.dtype == other.dtype
         assert torch.equal(one.nan_to_num(9), other.nan_to_num(9))
@@ -33,7 +33,7 @@ def test_tensors_and_arrays_come_back_in_their_type(tmp_path):
 
 def test_an_object_is_refused(tmp_path):
     with pytest.raises(TypeError, match="a state holds a object"):
-        states.write({"a": object()}, tmp_path / "s.safetensors")
+        tensor_files.write({"a": object()}, tmp_path / "s.safetensors")
 
 
 def test_an_optimizer_goes_on_as_if_it_had_never_stopped(tmp_path):
@@ -43,7 +43,7 @@ def test_an_optimizer_goes_on_as_if_it_had_never_stopped(tmp_path):
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
         if start:
             model.load_state_dict(start[0])
-            optimizer.load_state_dict(states.read(start[1]))
+            optimizer.load_state_dict(tensor_files.read(start[1]))
         for step in steps:
             model(torch.full((1, 3), float(step))).sum().backward()
             optimizer.step()
@@ -51,7 +51,7 @@ def test_an_optimizer_goes_on_as_if_it_had_never_stopped(tmp_path):
         return model, optimizer
 
     model, optimizer = trained(range(5))
-    states.write(optimizer.state_dict(), tmp_path / "optimizer.safetensors")
+    tensor_files.write(optimizer.state_dict(), tmp_path / "optimizer.safetensors")
     resumed, _ = trained(range(5, 9), (model.state_dict(), tmp_path / "optimizer.safetensors"))
     whole, _ = trained(range(9))
     assert torch.equal(resumed.weight, whole.weight)
@@ -74,28 +74,28 @@ def test_the_state_of_another_optimizer_is_found(damage, words):
     model(torch.ones(1, 3)).sum().backward()
     optimizer.step()
     state = copy.deepcopy(optimizer.state_dict())
-    states.check_optimizer(state, torch.optim.AdamW(model.parameters(), lr=7))
+    tensor_files.check_optimizer(state, torch.optim.AdamW(model.parameters(), lr=7))
     damage(state)
     with pytest.raises((LookupError, TypeError, ValueError), match=words):
-        states.check_optimizer(state, optimizer)
+        tensor_files.check_optimizer(state, optimizer)
 
 
 def test_random_states_of_another_shape_are_found():
-    state = states.randomness()
+    state = tensor_files.randomness()
     with pytest.raises(ValueError, match="torch has the shape"):
-        states.set_randomness(state | {"torch": state["torch"][:-1]})
+        tensor_files.set_randomness(state | {"torch": state["torch"][:-1]})
     with pytest.raises(TypeError, match="numpy is a list"):
-        states.set_randomness(state | {"numpy": list(state["numpy"])})
+        tensor_files.set_randomness(state | {"numpy": list(state["numpy"])})
 
 
 def test_random_generators_go_on_where_they_were(tmp_path):
     def draw():
         return random.random(), numpy.random.random(), torch.rand(1).item()
 
-    states.write(states.randomness(), tmp_path / "s.safetensors")
+    tensor_files.write(tensor_files.randomness(), tmp_path / "s.safetensors")
     first = draw()
     assert draw() != first
-    states.set_randomness(states.read(tmp_path / "s.safetensors"))
+    tensor_files.set_randomness(tensor_files.read(tmp_path / "s.safetensors"))
     assert draw() == first
 
 
@@ -107,10 +107,10 @@ def test_of_several_gpus_only_the_generator_of_the_process_s_own_is_kept(monkeyp
     monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
     monkeypatch.setattr("torch.cuda.get_rng_state", lambda device=1: torch.tensor([device], dtype=torch.uint8))
     monkeypatch.setattr("torch.cuda.set_rng_state", lambda state, device=1: seen.append((state.tolist(), device)))
-    found = states.randomness()
+    found = tensor_files.randomness()
     assert [state.tolist() for state in found["devices"]] == [[1]]
-    states.set_randomness(found | {"devices": [*found["devices"], torch.tensor([7], dtype=torch.uint8)]})
-    with states.randomness_kept():
+    tensor_files.set_randomness(found | {"devices": [*found["devices"], torch.tensor([7], dtype=torch.uint8)]})
+    with tensor_files.randomness_kept():
         pass
     assert seen == [([1], 1), ([1], 1)]
     assert not [one for one in recwarn if "devices" in str(one.message)]

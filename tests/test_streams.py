@@ -8,8 +8,9 @@ import pytest
 from conftest import as_if_killed, load_recipe, merged, row
 from trainers import rows
 
-from recipes.common import checkpoints, tokens
-from recipes.common.callbacks import EpochsOfStream
+from recipes.common.checkpoints import retention
+from recipes.common.tokens import encoding
+from recipes.common.train.callbacks import EpochsOfStream
 from tools import equivalence
 
 pytest_plugins = ["trainers"]
@@ -35,7 +36,7 @@ def steps(folder="out"):
     with open(f"{folder}/trainer_state.json", encoding="utf-8") as stream:
         log = json.load(stream)["log_history"]
     evaluated = [entry["step"] for entry in log if "eval_loss" in entry]
-    return evaluated, sorted(map(checkpoints.step, checkpoints.all_of(Path(folder))))
+    return evaluated, sorted(map(retention.step, retention.all_of(Path(folder))))
 
 
 @pytest.mark.parametrize("name", ["sentiment", "translation", "summarization"])
@@ -81,7 +82,7 @@ def test_given_steps_end_passes_too(sentiment, in_tmp_path):
 
 
 def test_whose_passes_nobody_knows_waits_for_the_last_step_and_says_so(trainer, tokenizer, capsys):
-    stream = tokens.Endless(rows(tokenizer).to_iterable_dataset(), dict, ())
+    stream = encoding.Endless(rows(tokenizer).to_iterable_dataset(), dict, ())
     built = trainer(stream, validation=rows(tokenizer), eval_strategy="epoch", max_steps=5)
     assert "nobody knows where a pass over this stream ends: --eval_strategy epoch waits" in capsys.readouterr().err
     built.train()

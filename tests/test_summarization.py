@@ -5,7 +5,7 @@ import json
 import pytest
 from conftest import SHORT, load_recipe, merged, predictions
 
-from recipes.common import text_metrics
+from recipes.common.metrics import generated_text
 from recipes.common.predict import open_folder
 
 RECIPE = "summarization"
@@ -44,7 +44,7 @@ def test_a_run_leaves_the_whole_contract(recipe, documents):
     assert {path.name for path in (documents / "out").iterdir()} >= LEFT
     rows = predictions()
     assert [(row["source"], row["reference"]) for row in rows] == ROWS[36:]
-    scores = text_metrics.rouge_scores([row["prediction"] for row in rows], [row["reference"] for row in rows])
+    scores = generated_text.rouge_scores([row["prediction"] for row in rows], [row["reference"] for row in rows])
     assert metrics["predict_rougeL"] == pytest.approx(scores["rougeL"])
     # the lead of three sentences holds the summary: 4 of 10 words or so; the first sentence shares none
     assert metrics["predict_lead3_rougeL"] > metrics["predict_lead1_rougeL"] == 0

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from recipes.common.errors import Refusal
+from recipes.common.runtime.errors import Refusal
 from tools import tokenizer
 
 

@@ -11,10 +11,10 @@ import pytest
 from conftest import ROOT
 from transformers import PreTrainedTokenizerFast
 
-from recipes.common import tokens
-from recipes.common.args import Arguments
-from recipes.common.data import Splits
-from recipes.common.vocabularies import train_tokenizer
+from recipes.common.config.flags import Arguments
+from recipes.common.data.splits import Splits
+from recipes.common.model.tokenizer_training import train_tokenizer
+from recipes.common.tokens import encoding
 
 WORDS = "one two three four five six seven eight nine ten"
 
@@ -47,7 +47,7 @@ def encode(tokenizer, given, max_length=6, padding=False, **flags):
     def encode_rows(rows):
         return tokenizer(rows["text"], truncation=True, max_length=max_length, padding=padding)
 
-    return tokens.encode(given, encode_rows, Arguments(**flags))
+    return encoding.encode(given, encode_rows, Arguments(**flags))
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_split_without_labels_gets_none(tokenizer):
 
 
 def test_more_rows_than_one_batch_stay_in_order(tokenizer, monkeypatch):
-    monkeypatch.setattr(tokens, "BATCH", 3)
+    monkeypatch.setattr(encoding, "BATCH", 3)
     encoded = encode(tokenizer, splits(split(*range(1, 11))), max_length=20)
     assert list(encoded.train["length"]) == list(range(3, 13))
 
@@ -120,7 +120,7 @@ def test_tokens_are_on_disk_not_in_memory():
         return {"input_ids": [[7] * 200 for _ in batch["text"]], "attention_mask": [[1] * 200 for _ in batch["text"]]}
 
     before = pyarrow.total_allocated_bytes()
-    encoded = tokens.encode(splits(rows), encode_rows, Arguments()).train
+    encoded = encoding.encode(splits(rows), encode_rows, Arguments()).train
     assert encoded.data.nbytes > 16e6
     assert pyarrow.total_allocated_bytes() - before < 2e6
     assert encoded[19_999]["input_ids"] == [7] * 200
@@ -141,7 +141,7 @@ def test_the_width_of_a_row_is_that_of_its_longer_side():
         ids, labels = ([list(range(len(text.split()))) for text in rows[name]] for name in ("source", "target"))
         return {"input_ids": ids, "attention_mask": [[1] * len(row) for row in ids], "labels": labels}
 
-    assert tokens._batch(words, rows)["width"] == [3, 4]
+    assert encoding._batch(words, rows)["width"] == [3, 4]
 
 
 def test_tables_are_not_hashed_for_their_tokens(tokenizer, monkeypatch):
@@ -166,7 +166,7 @@ def test_a_stream_is_tokenised_while_it_is_read(tokenizer):
 def numbers():
     """An endless stream of the numbers 0 to 19."""
     rows = datasets.Dataset.from_dict({"number": range(20)}).to_iterable_dataset().shuffle(seed=1, buffer_size=20)
-    return tokens.Endless(rows, lambda columns: {"number": columns["number"]}, ())
+    return encoding.Endless(rows, lambda columns: {"number": columns["number"]}, ())
 
 
 def test_a_stream_gives_every_row_once_an_epoch_without_end():
@@ -187,12 +187,12 @@ GOES_ON = """
 import itertools, sys
 import datasets, torch
 sys.path.insert(0, sys.argv[1])
-from recipes.common import tokens
+from recipes.common.tokens import encoding
 
 
 def batches(workers, first, number):
     rows = datasets.Dataset.from_dict({"number": range(20)}).to_iterable_dataset().shuffle(seed=1, buffer_size=20)
-    stream = tokens.Endless(rows, lambda columns: {"number": columns["number"]}, ())
+    stream = encoding.Endless(rows, lambda columns: {"number": columns["number"]}, ())
     stream.go_to(first)
     loader = torch.utils.data.DataLoader(stream, batch_size=3, num_workers=workers, collate_fn=list)
     return list(itertools.islice(loader, number))

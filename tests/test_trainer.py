@@ -16,9 +16,11 @@ from trainers import LENGTHS, losses_of, rows
 from transformers import EarlyStoppingCallback, GPT2Config, GPT2LMHeadModel, TrainingArguments
 from transformers.trainer_callback import ProgressCallback
 
-from recipes.common import losses, manifests, signals
-from recipes.common.errors import Refusal
-from recipes.common.trainer import Trainer
+from recipes.common.checkpoints import atomic_folder
+from recipes.common.runtime import signals
+from recipes.common.runtime.errors import Refusal
+from recipes.common.train import losses
+from recipes.common.train.trainer import Trainer
 
 pytest_plugins = ["trainers"]
 
@@ -480,4 +482,4 @@ def test_the_trials_of_a_search_have_their_checkpoints_apart(tmp_path, monkeypat
         built.train(trial=SimpleNamespace(number=number, params={}))
     assert built.args.learning_rate == 0.2
     assert {path.name for path in (tmp_path / "line").iterdir()} == {"run-1", "run-2"}
-    assert all(manifests.intact(folder) for folder in (tmp_path / "line").glob("run-*/checkpoint-4"))
+    assert all(atomic_folder.intact(folder) for folder in (tmp_path / "line").glob("run-*/checkpoint-4"))

@@ -13,10 +13,12 @@ from types import SimpleNamespace
 import pytest
 from conftest import ROOT, SCRATCH, SHORT, as_if_killed, merged
 
-from recipes.common import card, checkpoints, run_identity, run_record, signals
-from recipes.common.errors import FREE_SPACE, DiskFull, Refusal
-from recipes.common.files import content_hash
-from recipes.common.run_identity import Run
+from recipes.common.checkpoints import retention
+from recipes.common.report import model_card, run_identity, run_record
+from recipes.common.report.run_identity import Run
+from recipes.common.runtime import signals
+from recipes.common.runtime.errors import FREE_SPACE, DiskFull, Refusal
+from recipes.common.runtime.hashing import content_hash
 
 FLAGS = ["--train_file", "train.csv", "--test_file", "test.csv", "--output_dir", "out", *SCRATCH]
 
@@ -215,7 +217,7 @@ def test_a_folder_that_another_process_trains_in_is_refused(sentiment, reviews):
 
 
 def test_a_disk_that_two_checkpoints_do_not_fit_on_is_refused(sentiment, reviews, monkeypatch):
-    monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda path: SimpleNamespace(free=5000))
+    monkeypatch.setattr(retention.shutil, "disk_usage", lambda path: SimpleNamespace(free=5000))
     with pytest.raises(DiskFull, match="two checkpoints need .* KB, 5 KB are free"):
         sentiment.main([*FLAGS, *STEPS])
 
@@ -336,6 +338,6 @@ def test_the_card_of_a_run_on_two_processes_repeats_it_on_two():
         "git_commit": "",
         "versions": {},
     }
-    assert "torchrun --nproc_per_node 2 run.py --config out/run.yaml" in card._repeat_section(
+    assert "torchrun --nproc_per_node 2 run.py --config out/run.yaml" in model_card._repeat_section(
         facts, {"output_dir": "out"}
     )

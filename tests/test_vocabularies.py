@@ -5,8 +5,8 @@ import json
 import pytest
 from transformers import AutoTokenizer
 
-from recipes.common import vocabularies
-from recipes.common.errors import Refusal
+from recipes.common.model import tokenizer_training
+from recipes.common.runtime.errors import Refusal
 
 ENGLISH = ["the soup was warm and good", "the room was cold and the staff was rude", "a film that I liked"] * 10
 CHINESE = ["这家餐厅的汤很好喝", "房间太冷,服务员态度很差", "我喜欢这部电影。"] * 10
@@ -15,7 +15,7 @@ ALGORITHMS = ["wordpiece", "bpe", "unigram"]
 
 
 def train(algorithm="wordpiece", vocab_size=400, model_type="bert", texts=TEXTS, **options):
-    return vocabularies.train_tokenizer(texts, algorithm, vocab_size, model_type, **options)
+    return tokenizer_training.train_tokenizer(texts, algorithm, vocab_size, model_type, **options)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -53,13 +53,15 @@ FAMILIES += [(name, "bpe") for name in ("t5", "bart", "pegasus", "marian", "m2m_
 
 @pytest.mark.parametrize(("model_type", "algorithm"), FAMILIES)
 def test_the_default_algorithm_follows_the_family_and_gives_code_back(model_type, algorithm):
-    assert vocabularies.default_algorithm(model_type) == algorithm
+    assert tokenizer_training.default_algorithm(model_type) == algorithm
     tokenizer = train(None, model_type=model_type, texts=CODE)
-    assert vocabularies.round_trip(tokenizer, CODE) == vocabularies.writes(model_type) == (algorithm == "bpe")
-    assert vocabularies.round_trip(tokenizer, CODE, spaces=False) == 1
+    assert (
+        tokenizer_training.round_trip(tokenizer, CODE) == tokenizer_training.writes(model_type) == (algorithm == "bpe")
+    )
+    assert tokenizer_training.round_trip(tokenizer, CODE, spaces=False) == 1
 
 
-SEQUENCES = sorted(vocabularies.ENCODER_DECODERS)
+SEQUENCES = sorted(tokenizer_training.ENCODER_DECODERS)
 
 
 @pytest.mark.parametrize("model_type", SEQUENCES)
@@ -73,9 +75,9 @@ def test_the_share_that_comes_back_is_of_pieces_of_500_characters():
     """Three of four: the third piece has a line break, which WordPiece forgets."""
     text = "good " * 200 + "go\nd " * 100 + "good " * 100
     texts = [text[:500].strip(), text[500:1000].strip(), text[1000:1500], text[1500:].strip()]
-    assert vocabularies.round_trip(train(texts=texts), texts) == 0.75
-    assert vocabularies.round_trip(train(texts=texts), texts, spaces=False) == 1
-    assert vocabularies.round_trip(train(), []) == 0
+    assert tokenizer_training.round_trip(train(texts=texts), texts) == 0.75
+    assert tokenizer_training.round_trip(train(texts=texts), texts, spaces=False) == 1
+    assert tokenizer_training.round_trip(train(), []) == 0
 
 
 @pytest.mark.parametrize(("text", "share"), [("今天的湯很好，明天再來。", 1), ("good, soup!", 1), ("good 湯 soup", 0)])
@@ -83,7 +85,7 @@ def test_spaces_do_not_count_where_words_are_no_tokens_and_letters_do(text, shar
     """BERT's tokenizer puts spaces around every Chinese character; one that it has never seen is lost."""
     texts = ["今天的湯很好，明天再來。", "good, soup!"] if share else ["good soup"]
     tokenizer = train("wordpiece", model_type="bert", texts=texts * 5)
-    assert vocabularies.round_trip(tokenizer, [text], spaces=False) == share
+    assert tokenizer_training.round_trip(tokenizer, [text], spaces=False) == share
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

@@ -25,10 +25,10 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from recipes.common import weights
-from recipes.common.errors import Refusal
+from recipes.common.model import weights
+from recipes.common.model.tokenizer_training import train_tokenizer
 from recipes.common.predict import Classifier, Continuer, MaskFiller, Writer
-from recipes.common.vocabularies import train_tokenizer
+from recipes.common.runtime.errors import Refusal
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 MOE = {"num_key_value_heads": 2, "num_local_experts": 2, "pad_token_id": 0}

@@ -8,15 +8,15 @@ import sys
 import pytest
 from conftest import ROOT, SCRATCH, SHORT
 
-from recipes.common import world
-from recipes.common.errors import Refusal
+from recipes.common.runtime import processes
+from recipes.common.runtime.errors import Refusal
 
 PROBE = """
 import atexit, json, os, sys
 sys.path.insert(0, sys.argv[1])
 import datasets, numpy, torch, transformers
-from recipes.common import world
-from recipes.common.errors import Refusal
+from recipes.common.runtime import processes
+from recipes.common.runtime.errors import Refusal
 
 def refusal(function, *arguments):
     try:
@@ -24,7 +24,7 @@ def refusal(function, *arguments):
     except Refusal as refusal:
         return str(refusal)
 
-@world.once_per_node
+@processes.once_per_node
 def prepare(size):
     with open("calls", "a") as stream:
         stream.write(os.environ["RANK"])
@@ -35,19 +35,19 @@ def note_whether_left():
     open("left" + os.environ["RANK"], "w").write(str(not torch.distributed.is_initialized()))
 
 training_arguments = transformers.TrainingArguments("out", use_cpu=True)
-facts = {"asked 3": refusal(world.join, training_arguments, 3)}
-world.join(training_arguments, 2)
+facts = {"asked 3": refusal(processes.join, training_arguments, 3)}
+processes.join(training_arguments, 2)
 prepared = prepare(1000)
 facts["sum"] = int(prepared["ids"].sum())
 facts["rows"] = prepared["rows"]["a"][:]
-facts["ranks"] = world.exchange(world.rank())
+facts["ranks"] = processes.exchange(processes.rank())
 torch.manual_seed(0)
 model = torch.nn.Linear(3, 2)
-facts["equal"] = refusal(world.check_equal, model)
+facts["equal"] = refusal(processes.check_equal, model)
 with torch.no_grad():
-    model.bias += world.rank()
-facts["different"] = refusal(world.check_equal, model)
-json.dump(facts, open(f"facts{world.rank()}.json", "w"))
+    model.bias += processes.rank()
+facts["different"] = refusal(processes.check_equal, model)
+json.dump(facts, open(f"facts{processes.rank()}.json", "w"))
 """
 
 
@@ -93,16 +93,16 @@ def test_processes_leave_each_other_before_the_interpreter_ends(facts):
 
 
 def test_one_process_needs_nobody():
-    assert world.exchange("a") == ["a"]
-    assert world.rank() == 0
+    assert processes.exchange("a") == ["a"]
+    assert processes.rank() == 0
 
 
-@pytest.mark.parametrize("variable", world.MPI_SIZES)
+@pytest.mark.parametrize("variable", processes.MPI_SIZES)
 def test_a_lone_process_of_several_is_refused(variable, monkeypatch):
     monkeypatch.setenv(variable, "2")
     arguments = type("Arguments", (), {"n_gpu": 0, "world_size": 1, "deepspeed": None})
     with pytest.raises(Refusal, match="asked for 2 processes, got 1"):
-        world.join(arguments, None)
+        processes.join(arguments, None)
 
 
 def test_accelerate_on_a_cpu_that_starts_one_process_instead_of_two_is_refused(reviews):
@@ -156,10 +156,10 @@ def test_two_processes_print_and_write_once(reviews):
 
 @pytest.mark.parametrize("words", ["Application timeout caused pair closure", "[gloo/transport/tcp] closed", "other"])
 def test_an_error_of_a_collective_is_known_from_others(words):
-    assert world.lost_another(RuntimeError(words)) == (words != "other")
+    assert processes.lost_another(RuntimeError(words)) == (words != "other")
 
 
 @pytest.mark.parametrize("words", ["--num_processes 4", "--num-processes 4", "--num_processes=4", "--num-processes=4"])
 def test_a_flag_is_read_however_it_is_written(words):
-    assert world._flag(["accelerate", "launch", "--cpu", *words.split()], "num_processes") == "4"
-    assert world._flag(["accelerate", "launch"], "num_processes") == ""
+    assert processes._flag(["accelerate", "launch", "--cpu", *words.split()], "num_processes") == "4"
+    assert processes._flag(["accelerate", "launch"], "num_processes") == ""

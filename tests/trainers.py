@@ -6,10 +6,10 @@ from datasets import Dataset
 from transformers import BertConfig, BertForSequenceClassification, DataCollatorWithPadding, TrainingArguments
 from transformers.utils import logging
 
-from recipes.common import losses
-from recipes.common.labels import SINGLE
-from recipes.common.trainer import Trainer
-from recipes.common.vocabularies import train_tokenizer
+from recipes.common.data.labels import SINGLE
+from recipes.common.model.tokenizer_training import train_tokenizer
+from recipes.common.train import losses
+from recipes.common.train.trainer import Trainer
 
 WORDS = "one two three four five six seven eight nine ten"
 LENGTHS = [3, 10, 1, 7, 7, 2, 9, 4, 8, 5, 6, 1]

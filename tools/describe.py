@@ -37,7 +37,7 @@ def presets(run: Path) -> dict[str, str]:
 
 def flags(run: Path) -> dict[str, list[Flag]]:
     """The recipe's flags by group: the task's own, those shared by all recipes, the usual TrainingArguments."""
-    shared = ROOT / "recipes/common/args.py"
+    shared = ROOT / "recipes/common/config/flags.py"
     inherited = _inherited(_bases(run).get("Arguments", []), _bases(shared))
     groups = {"This task": _classes(run).get("Arguments", [])}
     groups |= {

@@ -19,7 +19,8 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from recipes.common import errors, launch
+from recipes.common import launch
+from recipes.common.runtime import errors
 
 TOLERANCE = 1e-4
 CLIPPED_AT = 0.05

@@ -12,7 +12,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from recipes.common import errors, files
+from recipes.common.data import readers
+from recipes.common.runtime import errors
 
 # A Chinese character is a word of its own; elsewhere letters and digits that stand together are one.
 WORDS = r"[\u4e00-\u9fff]|[^\W\u4e00-\u9fff]+"
@@ -35,14 +36,14 @@ def floor(train: Path, test: Path) -> float:
 
 def _columns(path: Path) -> tuple[list[str], list[str]]:
     texts, labels = [], []
-    for number, row in files.read(path):
+    for number, row in readers.read(path):
         if not {"text", "label"} <= row.keys():
             what = f"no columns text and label; columns: {', '.join(row)}"
-            raise errors.Refusal(what, files.place(path, number), "name them so")
+            raise errors.Refusal(what, readers.place(path, number), "name them so")
         for column in ("text", "label"):
             if row[column] in (None, "") or (column == "text" and not isinstance(row[column], str)):
                 what = f"the {column} is {row[column]!r}"
-                raise errors.Refusal(what, files.place(path, number), "write one, or take the row out")
+                raise errors.Refusal(what, readers.place(path, number), "write one, or take the row out")
         texts.append(row["text"])
         labels.append(str(row["label"]))
     if not texts:
@@ -54,7 +55,7 @@ def main() -> None:
     """Prints the floor of the two files named on the command line."""
     if len(sys.argv) != 3:
         raise errors.Refusal("two files are needed", "the command line", "python tools/floor.py TRAIN TEST")
-    train, test = (files.one(Path(name), "the command line") for name in sys.argv[1:])
+    train, test = (readers.one(Path(name), "the command line") for name in sys.argv[1:])
     print(f"TF-IDF + logistic regression: accuracy {floor(train, test):.4f} on {test}")
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from recipes.common import files
-from recipes.common.errors import Refusal, visible_lines, warn
+from recipes.common.data import readers
+from recipes.common.runtime.errors import Refusal, visible_lines, warn
 
 ZERO_IS_UNSET = ("min_new_tokens", "no_repeat_ngram_size")
 
@@ -35,7 +35,7 @@ def run(settings: Settings) -> None:
     """Writes every prompt's texts: to the screen token by token where there is one text, or to a jsonl file."""
     _check_number(settings.model)
     prompts, words = list(_prompts(settings)), _words(settings)
-    with files.rows_to(settings.output, settings.file) as write:
+    with readers.rows_to(settings.output, settings.file) as write:
         from transformers import set_seed
 
         from recipes.common.predict import Continuer
@@ -63,17 +63,17 @@ def _words(settings: Settings) -> list[str]:
     """The forbidden words, one a line."""
     if not settings.forbidden_words:
         return []
-    path = files.one(settings.forbidden_words, "--forbidden_words", settings.encoding)
-    rows = [(number, row.get("text")) for number, row in files.read(path, files.Options(settings.encoding))]
+    path = readers.one(settings.forbidden_words, "--forbidden_words", settings.encoding)
+    rows = [(number, row.get("text")) for number, row in readers.read(path, readers.Options(settings.encoding))]
     missing = next((number for number, word in rows if not isinstance(word, str)), None)
     if missing is not None:
-        raise Refusal("no column text", files.place(path, missing), "write one word a line into a .txt file")
+        raise Refusal("no column text", readers.place(path, missing), "write one word a line into a .txt file")
     return [word.strip() for _, word in rows if word.strip()]
 
 
 def _held(words: list[str], text: str) -> list[str]:
     """The words that a text holds, in whatever casing; where a script has no spaces, also within others."""
-    from recipes.common.languages import UNSPACED
+    from recipes.common.model.languages import UNSPACED
 
     borders = {word: ("", "") if UNSPACED.search(word) else (r"(?<!\w)", r"(?!\w)") for word in words}
     return [word for word, (left, right) in borders.items() if re.search(f"{left}{re.escape(word)}{right}", text, re.I)]
@@ -109,12 +109,12 @@ def _streamer(tokenizer: Any) -> Any:
 def _prompts(settings: Settings) -> Iterator[str]:
     yield from settings.prompts
     if settings.file:
-        path = files.one(settings.file, "--file", settings.encoding)
-        for number, row in files.read(path, files.Options(settings.encoding)):
+        path = readers.one(settings.file, "--file", settings.encoding)
+        for number, row in readers.read(path, readers.Options(settings.encoding)):
             text = row.get("prompt", row.get("text"))
             if not isinstance(text, str):
                 what = f"no column prompt or text; columns: {', '.join(row)}"
-                raise Refusal(what, files.place(path, number), "name the column prompt")
+                raise Refusal(what, readers.place(path, number), "name the column prompt")
             yield text
     elif not settings.prompts:
         yield from (line.rstrip("\r\n") for line in sys.stdin)

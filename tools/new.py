@@ -4,8 +4,8 @@ import re
 import shutil
 from pathlib import Path
 
-from recipes.common.errors import Refusal
 from recipes.common.launch import ROOT
+from recipes.common.runtime.errors import Refusal
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 # What a copy needs to run where there is no clone.

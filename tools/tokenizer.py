@@ -8,9 +8,9 @@ from typing import Any
 
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from recipes.common import decoding, files
-from recipes.common.errors import Refusal, did_you_mean, visible
-from recipes.common.vocabularies import ALGORITHMS, default_algorithm, round_trip, train_tokenizer, writes
+from recipes.common.data import decoding, readers
+from recipes.common.model.tokenizer_training import ALGORITHMS, default_algorithm, round_trip, train_tokenizer, writes
+from recipes.common.runtime.errors import Refusal, did_you_mean, visible
 
 SAMPLES = 5
 
@@ -19,14 +19,14 @@ class FileTexts:
     """The texts of files, as often as they are asked for."""
 
     def __init__(self, paths: list[Path], column: str, encoding: str = ""):
-        self.paths, self.column, self.options = paths, column, files.Options(encoding)
+        self.paths, self.column, self.options = paths, column, readers.Options(encoding)
 
     def __iter__(self) -> Iterator[str]:
         for path in self.paths:
-            for number, row in files.read(path, self.options):
+            for number, row in readers.read(path, self.options):
                 if not isinstance(row.get(self.column), str):
                     what = f"no text in column {self.column!r}; columns: {', '.join(row)}"
-                    raise Refusal(what, files.place(path, number), "say which it is: --text_column_name NAME")
+                    raise Refusal(what, readers.place(path, number), "say which it is: --text_column_name NAME")
                 yield row[self.column]
 
 
@@ -53,7 +53,7 @@ def train(patterns: list[str], column: str, output_dir: Path, settings: Settings
     """Trains and saves a tokenizer; its report: vocabulary, bytes a token, share of unknown tokens, samples."""
     settings.check()
     decoding.check(encoding)
-    texts = FileTexts(files.expand(patterns, "FILES"), column, encoding)
+    texts = FileTexts(readers.expand(patterns, "FILES"), column, encoding)
     tokenizer = train_tokenizer(texts, **asdict(settings))
     tokenizer.save_pretrained(output_dir)
     found = report(tokenizer, texts, settings)

@@ -16,15 +16,23 @@ sys.path.insert(0, next(str(path) for path in Path(__file__).resolve().parents i
 
 from transformers import AutoModelForCausalLM
 
-from recipes.common import args, data, errors, losses, models, packing, tasks, token_metrics, training
-from recipes.common.args import setting
-from recipes.common.collators import CausalBlocks
-from recipes.common.sources import Reading
-from recipes.common.trainer import Trainer
+from recipes.common import runner
+from recipes.common.config import flags
+from recipes.common.config.flags import setting
+from recipes.common.data.sources import Reading
+from recipes.common.data.splits import Columns, load_splits
+from recipes.common.metrics import language_modeling
+from recipes.common.model import loading
+from recipes.common.report import task_report
+from recipes.common.runtime import errors
+from recipes.common.tokens import packing
+from recipes.common.tokens.collators import CausalBlocks
+from recipes.common.train import losses
+from recipes.common.train.trainer import Trainer
 
 
 @dataclass
-class Arguments(args.PackingArguments, args.Arguments):
+class Arguments(flags.PackingArguments, flags.Arguments):
     """What this task adds."""
 
     text_column_name: str | None = setting(None, "Column of the text (default: text).")
@@ -34,30 +42,30 @@ class Arguments(args.PackingArguments, args.Arguments):
     eval_stride: int = setting(0, "Evaluate in overlapping blocks, each moved by so many tokens (0: no overlap).")
 
 
-@training.recipe
+@runner.recipe
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Trains as the flags say; the metrics."""
-    arguments, training_arguments = training.start(Arguments, __file__, argv)
+    arguments, training_arguments = runner.start(Arguments, __file__, argv)
 
     # 1. Data
-    texts = data.Columns("--text_column_name", [arguments.text_column_name], [("text",)])
-    splits = data.load(arguments, training_arguments, texts, reading=Reading(line_breaks=arguments.keep_linebreaks))
+    texts = Columns("--text_column_name", [arguments.text_column_name], [("text",)])
+    splits = load_splits(arguments, training_arguments, texts, reading=Reading(line_breaks=arguments.keep_linebreaks))
 
     # 2. Model
-    tokenizer = models.load_tokenizer(arguments, models.Texts(splits.train, splits.texts))
-    model = models.load_model(AutoModelForCausalLM, arguments, tokenizer)
+    tokenizer = loading.load_tokenizer(arguments, loading.Texts(splits.train, splits.texts))
+    model = loading.load_model(AutoModelForCausalLM, arguments, tokenizer)
 
     # 3. Tokens
     layout = packing.Layout(
-        size=models.max_length(arguments.block_size, tokenizer, model),
-        start=models.start_of_text(tokenizer),
-        end=models.end_of_text(tokenizer),
+        size=loading.max_length(arguments.block_size, tokenizer, model),
+        start=loading.start_of_text(tokenizer),
+        end=loading.end_of_text(tokenizer),
         pad=tokenizer.pad_token_id,
         stride=arguments.eval_stride,
     )
     blocks = packing.pack(splits, tokenizer, layout, arguments, training_arguments)
     if arguments.packing_isolation:
-        models.check_isolation(model, layout.end)
+        loading.check_isolation(model, layout.end)
 
     # 4. Train
     trainer = Trainer(
@@ -68,10 +76,10 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         processing_class=tokenizer,
         data_collator=CausalBlocks(layout.pad, layout.end, arguments.packing_isolation, start=layout.start),
         compute_loss_func=losses.TokenLoss(training_arguments.label_smoothing_factor, shift=True),
-        compute_metrics=token_metrics.for_tokens(blocks.train, len(tokenizer), shift=True),
-        preprocess_logits_for_metrics=token_metrics.sums(shift=True),
+        compute_metrics=language_modeling.for_tokens(blocks.train, len(tokenizer), shift=True),
+        preprocess_logits_for_metrics=language_modeling.sums(shift=True),
     )
-    return training.run(trainer, arguments, splits, blocks, tasks.for_continuations(blocks, tokenizer, model))
+    return runner.run(trainer, arguments, splits, blocks, task_report.for_continuations(blocks, tokenizer, model))
 
 
 if __name__ == "__main__":

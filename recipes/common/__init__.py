@@ -1,4 +1,18 @@
-"""What every recipe shares, one module per concern, in the order in which data meets them."""
+"""What every recipe shares, in the words that a recipe uses itself: data, model, tokens, train.
+
+A package imports only from the packages above it in this list:
+
+    runtime                the process: errors, signals, folders, other processes
+    config, checkpoints    what may be set; what is saved while a run trains
+    data                   files or the Hub -> checked splits
+    model                  tokenizer and model, from a checkpoint or from scratch
+    tokens                 splits -> batches
+    train, metrics         the Trainer and its loss; how good the model is
+    report, predict        what a run leaves; a trained folder answers
+    runner                 start() and run(): a run from its first line to its last
+
+`launch` builds command lines. It imports `runtime` only, and answers without torch.
+"""
 
 import logging
 import os

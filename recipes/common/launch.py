@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from recipes.common import secret
-from recipes.common.errors import Refusal, did_you_mean, note, visible, visible_lines
-from recipes.common.files import hash_of
+from recipes.common.runtime import secrets
+from recipes.common.runtime.errors import Refusal, did_you_mean, note, visible, visible_lines
+from recipes.common.runtime.hashing import hash_of
 
 ROOT = Path(__file__).resolve().parents[2]
 TORCHRUN = ROOT / "tools/torchrun.py"
@@ -150,10 +150,10 @@ def _is_free(port: int) -> bool:
 def write_slurm(recipe: Path, flags: list[str], world: World, dry_run: bool = False) -> None:
     """Writes a SLURM script: ds_configs/slurm.sh with the command and the sizes filled in; a dry run prints it."""
     check(world)
-    flags, token = secret.taken_out(flags)
-    flags = secret.masked(flags)
+    flags, token = secrets.taken_out(flags)
+    flags = secrets.masked(flags)
     if token:
-        note(f"the token is not written there: export {secret.VARIABLE} before you call sbatch")
+        note(f"the token is not written there: export {secrets.VARIABLE} before you call sbatch")
     where = ["--nnodes", str(world.num_machines), "--node_rank", "$SLURM_NODEID"]
     where += ["--master_addr", "$MASTER_ADDR", "--master_port", "$MASTER_PORT"]
     words = _torchrun(recipe, flags, world, where, Path.cwd())
@@ -173,8 +173,8 @@ def write_slurm(recipe: Path, flags: list[str], world: World, dry_run: bool = Fa
 def run(words: list[str], dry_run: bool = False) -> int:
     """Prints the command and becomes it, so that signals and the exit code are its own; a dry run only prints."""
     threads = _threads(words)
-    words, token = secret.taken_out(words)
-    shown = shlex.join([*(f"{name}={value}" for name, value in threads.items()), *secret.masked(words)])
+    words, token = secrets.taken_out(words)
+    shown = shlex.join([*(f"{name}={value}" for name, value in threads.items()), *secrets.masked(words)])
     print("$", visible(shown, len(shown) * 10), flush=True)
     if dry_run:
         return 0
@@ -183,7 +183,7 @@ def run(words: list[str], dry_run: bool = False) -> int:
         return 0
     words, environment = [sys.executable, *words[1:]], HUGE_PAGES | os.environ | threads
     if token:  # in a command line everyone on the machine could read it
-        environment[secret.VARIABLE] = token
+        environment[secrets.VARIABLE] = token
     if os.name == "posix":
         os.execve(words[0], words, environment)
     return subprocess.call(words, env=environment)
@@ -196,7 +196,7 @@ def _already_complete(words: list[str]) -> str | None:
     configured = Path(words[script]).with_name("config.yaml")
     text = configured.read_text(encoding="utf-8") if configured.is_file() else ""
     found = re.search(r"--output_dir[= ](\S+)", " ".join(words)) or re.search(r"^output_dir: *(\S+)", text, re.M)
-    command = shlex.join(secret.masked(["python", *words[script:]]))
+    command = shlex.join(secrets.masked(["python", *words[script:]]))
     if any(word.startswith("--overwrite_output_dir") for word in words):
         return None
     try:

@@ -13,12 +13,15 @@ import yaml
 from transformers import AutoConfig, DataCollatorWithPadding
 from transformers.utils.logging import disable_progress_bar
 
-from recipes.common import adapters, data, files, folders, metrics, probes, tokenizer_loading, weights
-from recipes.common.collators import never_empty
-from recipes.common.configuration import PlainLoader
-from recipes.common.errors import Refusal, reason, visible, warn
-from recipes.common.labels import MULTI, REGRESSION, SINGLE
-from recipes.common.models import end_of_text, give_padding, max_length, start_of_text
+from recipes.common.config.yaml_files import PlainLoader
+from recipes.common.data import readers
+from recipes.common.data.labels import MULTI, REGRESSION, SINGLE
+from recipes.common.data.splits import join
+from recipes.common.metrics import classification
+from recipes.common.model import adapters, model_folders, probes, tokenizer_loading, weights
+from recipes.common.model.loading import end_of_text, give_padding, max_length, start_of_text
+from recipes.common.runtime.errors import Refusal, reason, visible, warn
+from recipes.common.tokens.collators import never_empty
 
 CONTINUES = ("ForCausalLM", "LMHeadModel")  # how the names of causal language models end
 CHUNK = 4096  # rows that are sorted by length together
@@ -99,20 +102,20 @@ class Folder:
     def texts(self, path: Path, encoding: str = "") -> Iterator[Text]:
         """The texts of a file, from the columns that the model was trained on; a .txt file has one text a
         line, or a pair with a tab between."""
-        if files.is_plain_text(path):
-            rows = files.read(path, files.Options(encoding))
+        if readers.is_plain_text(path):
+            rows = readers.read(path, readers.Options(encoding))
             yield from self.asked((row["text"] for _, row in rows), by_lines=True)
             return
         columns = self.record.get("text_columns", ["text"])
-        for number, row in files.read(path, files.Options(encoding)):
+        for number, row in readers.read(path, readers.Options(encoding)):
             row |= row["translation"] if isinstance(row.get("translation"), dict) else {}
             missing = next((name for name in columns if name not in row), None)
             if missing:
                 what = f"no column {missing!r}; columns: {', '.join(row)}"
-                raise Refusal(what, files.place(path, number), "name the columns as in the training data")
+                raise Refusal(what, readers.place(path, number), "name the columns as in the training data")
             one = {name: [str(row[name] or "")] for name in columns}
             delimiter, is_pair = self.flags.get("text_column_delimiter", " "), self.record.get("is_pair", False)
-            first, second = data.join(one, columns, delimiter, is_pair)
+            first, second = join(one, columns, delimiter, is_pair)
             yield (first[0], second[0]) if second else first[0]
 
 
@@ -137,7 +140,7 @@ class Classifier(Folder):
         if self.kind == REGRESSION:
             numbers = dict(zip(self.names, logits.tolist(), strict=True))
             return {"prediction": numbers if len(numbers) > 1 else float(logits[0])}
-        scores = dict(zip(self.names, metrics.probabilities(logits, self.kind).tolist(), strict=True))
+        scores = dict(zip(self.names, classification.probabilities(logits, self.kind).tolist(), strict=True))
         if self.kind == MULTI:
             return {"prediction": [name for name, score in scores.items() if score > 0.5], "scores": scores}
         best = max(scores, key=scores.get)
@@ -265,14 +268,14 @@ def open_folder(folder: str, trust_remote_code: bool = False) -> Folder:
 
 def config_of(path: Path, trust_remote_code: bool = False) -> Any:
     """The configuration of a trained folder; of adapters that of the model under them."""
-    path = Path(folders.named(str(path), "the folder"))
+    path = Path(model_folders.named(str(path), "the folder"))
     if folder := adapters.folder_of(str(path)):
         return adapters.config_of(folder, "the folder", trust_remote_code)
     if not path.exists():
-        raise Refusal(f"no folder {path}", "the folder", folders.near(path) or "name a run's --output_dir")
+        raise Refusal(f"no folder {path}", "the folder", model_folders.near(path) or "name a run's --output_dir")
     if not (path / "config.json").is_file():
         raise Refusal(f"{path} holds no trained model", "the folder", "name a run's --output_dir")
-    return folders.load(AutoConfig, str(path), "the folder", trust_remote_code)
+    return model_folders.load(AutoConfig, str(path), "the folder", trust_remote_code)
 
 
 def _read(path: Path) -> dict[str, Any]:

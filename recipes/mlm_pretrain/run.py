@@ -16,14 +16,22 @@ sys.path.insert(0, next(str(path) for path in Path(__file__).resolve().parents i
 
 from transformers import AutoModelForMaskedLM
 
-from recipes.common import args, data, errors, losses, models, packing, tasks, token_metrics, training
-from recipes.common.args import setting
-from recipes.common.collators import MaskedBlocks
-from recipes.common.trainer import Trainer
+from recipes.common import runner
+from recipes.common.config import flags
+from recipes.common.config.flags import setting
+from recipes.common.data.splits import Columns, load_splits
+from recipes.common.metrics import language_modeling
+from recipes.common.model import loading
+from recipes.common.report import task_report
+from recipes.common.runtime import errors
+from recipes.common.tokens import packing
+from recipes.common.tokens.collators import MaskedBlocks
+from recipes.common.train import losses
+from recipes.common.train.trainer import Trainer
 
 
 @dataclass
-class Arguments(args.PackingArguments, args.Arguments):
+class Arguments(flags.PackingArguments, flags.Arguments):
     """What this task adds."""
 
     text_column_name: str | None = setting(None, "Column of the text (default: text).")
@@ -35,25 +43,25 @@ class Arguments(args.PackingArguments, args.Arguments):
     whole_word_mask: bool = setting(False, "Mask all pieces of a word together.")
 
 
-@training.recipe
+@runner.recipe
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Trains as the flags say; the metrics."""
-    arguments, training_arguments = training.start(Arguments, __file__, argv)
+    arguments, training_arguments = runner.start(Arguments, __file__, argv)
 
     # 1. Data
-    texts = data.Columns("--text_column_name", [arguments.text_column_name], [("text",)])
-    splits = data.load(arguments, training_arguments, texts)
+    texts = Columns("--text_column_name", [arguments.text_column_name], [("text",)])
+    splits = load_splits(arguments, training_arguments, texts)
 
     # 2. Model
-    tokenizer = models.load_tokenizer(arguments, models.Texts(splits.train, splits.texts))
-    model = models.load_model(AutoModelForMaskedLM, arguments, tokenizer)
+    tokenizer = loading.load_tokenizer(arguments, loading.Texts(splits.train, splits.texts))
+    model = loading.load_model(AutoModelForMaskedLM, arguments, tokenizer)
 
     # 3. Tokens
     layout = packing.Layout(
-        size=models.max_length(arguments.max_seq_length, tokenizer, model),
-        end=models.end_of_text(tokenizer),
+        size=loading.max_length(arguments.max_seq_length, tokenizer, model),
+        end=loading.end_of_text(tokenizer),
         pad=tokenizer.pad_token_id,
-        prefix=next(iter(models.start_of_text(tokenizer)), None),
+        prefix=next(iter(loading.start_of_text(tokenizer)), None),
     )
     collator = MaskedBlocks(
         tokenizer,
@@ -76,10 +84,10 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         processing_class=tokenizer,
         data_collator=collator,
         compute_loss_func=losses.TokenLoss(training_arguments.label_smoothing_factor),
-        compute_metrics=token_metrics.for_tokens(blocks.train, len(tokenizer), shift=False),
-        preprocess_logits_for_metrics=token_metrics.sums(shift=False),
+        compute_metrics=language_modeling.for_tokens(blocks.train, len(tokenizer), shift=False),
+        preprocess_logits_for_metrics=language_modeling.sums(shift=False),
     )
-    return training.run(trainer, arguments, splits, blocks, tasks.for_masks(blocks, tokenizer))
+    return runner.run(trainer, arguments, splits, blocks, task_report.for_masks(blocks, tokenizer))
 
 
 if __name__ == "__main__":

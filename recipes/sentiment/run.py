@@ -16,9 +16,17 @@ sys.path.insert(0, next(str(path) for path in Path(__file__).resolve().parents i
 
 from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding
 
-from recipes.common import args, data, errors, losses, metrics, models, tasks, tokens, training
-from recipes.common.args import OPTIONAL, setting
-from recipes.common.trainer import Trainer
+from recipes.common import runner
+from recipes.common.config import flags
+from recipes.common.config.flags import OPTIONAL, setting
+from recipes.common.data.splits import Columns, join, load_splits
+from recipes.common.metrics import classification
+from recipes.common.model import loading
+from recipes.common.report import task_report
+from recipes.common.runtime import errors
+from recipes.common.tokens import encoding
+from recipes.common.train import losses
+from recipes.common.train.trainer import Trainer
 
 # The text columns of well-known data sets: one text, or a pair of texts.
 TEXTS = [("text",), ("sentence1", "sentence2"), ("premise", "hypothesis"), ("question", "sentence")]
@@ -26,7 +34,7 @@ TEXTS += [("question1", "question2"), ("sentence",)]
 
 
 @dataclass
-class Arguments(args.LabelArguments, args.PaddingArguments, args.Arguments):
+class Arguments(flags.LabelArguments, flags.PaddingArguments, flags.Arguments):
     """What this task adds."""
 
     task_name: str | None = setting(None, "A task of the GLUE benchmark: sst2, cola, mrpc, stsb, qqp, mnli, qnli, rte.")
@@ -47,36 +55,36 @@ class Arguments(args.LabelArguments, args.PaddingArguments, args.Arguments):
             self.dataset_name, self.dataset_config_name = "nyu-mll/glue", self.task_name.lower()
 
 
-@training.recipe
+@runner.recipe
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Trains as the flags say; the metrics."""
-    arguments, training_arguments = training.start(Arguments, __file__, argv)
+    arguments, training_arguments = runner.start(Arguments, __file__, argv)
 
     # 1. Data
-    joined = args.words(arguments.text_column_names)
-    splits = data.load(
+    joined = flags.words(arguments.text_column_names)
+    splits = load_splits(
         arguments,
         training_arguments,
-        texts=data.Columns("--text_column_names", joined, TEXTS, second=arguments.text_pair_column_name),
-        label=data.Columns("--label_column_name", [arguments.label_column_name], [("label",)]),
+        texts=Columns("--text_column_names", joined, TEXTS, second=arguments.text_pair_column_name),
+        label=Columns("--label_column_name", [arguments.label_column_name], [("label",)]),
         class_names=arguments.class_names,
         do_regression=arguments.do_regression,
-        trained=models.trained_labels(arguments, training_arguments),
+        trained=loading.trained_labels(arguments, training_arguments),
     )
 
     # 2. Model
-    tokenizer = models.load_tokenizer(arguments, models.Texts(splits.train, splits.texts))
-    model = models.load_model(AutoModelForSequenceClassification, arguments, tokenizer, **splits.labels.config)
+    tokenizer = loading.load_tokenizer(arguments, loading.Texts(splits.train, splits.texts))
+    model = loading.load_model(AutoModelForSequenceClassification, arguments, tokenizer, **splits.labels.config)
 
     # 3. Tokens
-    max_length = models.max_length(arguments.max_seq_length, tokenizer, model)
+    max_length = loading.max_length(arguments.max_seq_length, tokenizer, model)
     padding = "max_length" if arguments.pad_to_max_length else False
 
     def encode(rows: dict) -> dict:
-        first, second = data.join(rows, splits.texts, arguments.text_column_delimiter, splits.is_pair)
+        first, second = join(rows, splits.texts, arguments.text_column_delimiter, splits.is_pair)
         return tokenizer(first, second, truncation=True, max_length=max_length, padding=padding)
 
-    encoded = tokens.encode(splits, encode, arguments)
+    encoded = encoding.encode(splits, encode, arguments)
 
     # 4. Train
     weights = losses.class_weights(arguments.class_weights, splits.labels)
@@ -89,9 +97,9 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         processing_class=tokenizer,
         data_collator=DataCollatorWithPadding(tokenizer),
         compute_loss_func=losses.for_problem(splits.labels.kind, training_arguments.label_smoothing_factor, weights),
-        compute_metrics=metrics.for_labels(splits.labels, arguments.metric_name),
+        compute_metrics=classification.for_labels(splits.labels, arguments.metric_name),
     )
-    return training.run(trainer, arguments, splits, encoded, tasks.for_labels(splits, arguments.metric_name))
+    return runner.run(trainer, arguments, splits, encoded, task_report.for_labels(splits, arguments.metric_name))
 
 
 if __name__ == "__main__":

@@ -17,30 +17,25 @@ sys.path.insert(0, next(str(path) for path in Path(__file__).resolve().parents i
 
 from transformers import AutoModelForSeq2SeqLM
 
-from recipes.common import (
-    args,
-    data,
-    errors,
-    generation,
-    languages,
-    losses,
-    models,
-    tasks,
-    text_metrics,
-    token_metrics,
-    tokens,
-    training,
-)
-from recipes.common.args import OPTIONAL, setting
-from recipes.common.collators import Pairs
-from recipes.common.trainer import Trainer
+from recipes.common import runner
+from recipes.common.config import flags
+from recipes.common.config.flags import OPTIONAL, setting
+from recipes.common.data.splits import Columns, load_splits
+from recipes.common.metrics import generated_text, language_modeling
+from recipes.common.model import languages, loading
+from recipes.common.report import task_report
+from recipes.common.runtime import errors
+from recipes.common.tokens import encoding
+from recipes.common.tokens.collators import Pairs
+from recipes.common.train import generation, losses
+from recipes.common.train.trainer import Trainer
 
 TEXTS = ["document", "article", "text", "dialogue", "content", "source", "Articles"]  # of well-known data sets
 SUMMARIES = ["summary", "highlights", "target", "title", "abstract", "Summaries"]
 
 
 @dataclass
-class Arguments(args.GenerationArguments, args.Arguments):
+class Arguments(flags.GenerationArguments, flags.Arguments):
     """What this task adds."""
 
     text_column: str | None = setting(None, "Column of the full texts (default: document, article, text, …).")
@@ -49,35 +44,35 @@ class Arguments(args.GenerationArguments, args.Arguments):
     resize_position_embeddings: bool | None = setting(None, "Give the model positions it lacks.", **OPTIONAL)
 
 
-@training.recipe
+@runner.recipe
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Trains as the flags say; the metrics."""
-    arguments, training_arguments = training.start(Arguments, __file__, argv)
+    arguments, training_arguments = runner.start(Arguments, __file__, argv)
 
     # 1. Data
-    splits = data.load(
+    splits = load_splits(
         arguments,
         training_arguments,
-        texts=data.Columns("--text_column", [arguments.text_column], [(name,) for name in TEXTS]),
-        target=data.Columns("--summary_column", [arguments.summary_column], [(name,) for name in SUMMARIES]),
+        texts=Columns("--text_column", [arguments.text_column], [(name,) for name in TEXTS]),
+        target=Columns("--summary_column", [arguments.summary_column], [(name,) for name in SUMMARIES]),
     )
 
     # 2. Model
-    tokenizer = models.load_tokenizer(arguments, models.Texts(splits.train, [*splits.texts, splits.target]))
-    model = models.load_model(AutoModelForSeq2SeqLM, arguments, tokenizer)
-    models.resize_positions(model, arguments.max_source_length, arguments.resize_position_embeddings)
+    tokenizer = loading.load_tokenizer(arguments, loading.Texts(splits.train, [*splits.texts, splits.target]))
+    model = loading.load_model(AutoModelForSeq2SeqLM, arguments, tokenizer)
+    loading.resize_positions(model, arguments.max_source_length, arguments.resize_position_embeddings)
     prefix = languages.prepare(tokenizer, model, arguments, (arguments.lang, arguments.lang), "summarize: ")
 
     # 3. Tokens
-    encode_pairs = tokens.pairs(tokenizer, model, arguments)
+    encode_pairs = encoding.pairs(tokenizer, model, arguments)
 
     def encode(rows: dict) -> dict:
         return encode_pairs([prefix + text for text in rows[splits.texts[0]]], rows[splits.target])
 
-    encoded = tokens.encode(splits, encode, arguments)
+    encoded = encoding.encode(splits, encode, arguments)
 
     # 4. Train
-    decode = text_metrics.Decoder(tokenizer)
+    decode = generated_text.Decoder(tokenizer)
     trainer = Trainer(
         model=model,
         args=training_arguments,
@@ -88,12 +83,12 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         processing_class=tokenizer,
         data_collator=Pairs(tokenizer, model, arguments.ignore_pad_token_for_loss),
         compute_loss_func=losses.TokenLoss(training_arguments.label_smoothing_factor),
-        compute_metrics=text_metrics.for_summaries(splits.texts[0], splits.target, decode),
-        preprocess_logits_for_metrics=token_metrics.sums(shift=False),
+        compute_metrics=generated_text.for_summaries(splits.texts[0], splits.target, decode),
+        preprocess_logits_for_metrics=language_modeling.sums(shift=False),
     )
-    shown = (*text_metrics.ROUGE, "gen_len", "ref_len")
-    task = tasks.for_texts(splits, decode, "summarization", "rougeL", shown)
-    return training.run(trainer, arguments, splits, encoded, task)
+    shown = (*generated_text.ROUGE, "gen_len", "ref_len")
+    task = task_report.for_texts(splits, decode, "summarization", "rougeL", shown)
+    return runner.run(trainer, arguments, splits, encoded, task)
 
 
 if __name__ == "__main__":

@@ -17,63 +17,58 @@ sys.path.insert(0, next(str(path) for path in Path(__file__).resolve().parents i
 
 from transformers import AutoModelForSeq2SeqLM
 
-from recipes.common import (
-    args,
-    data,
-    errors,
-    generation,
-    languages,
-    losses,
-    models,
-    tasks,
-    text_metrics,
-    token_metrics,
-    tokens,
-    training,
-)
-from recipes.common.args import setting
-from recipes.common.collators import Pairs
-from recipes.common.trainer import Trainer
+from recipes.common import runner
+from recipes.common.config import flags
+from recipes.common.config.flags import setting
+from recipes.common.data.splits import Columns, load_splits
+from recipes.common.metrics import generated_text, language_modeling
+from recipes.common.model import languages, loading
+from recipes.common.report import task_report
+from recipes.common.runtime import errors
+from recipes.common.tokens import encoding
+from recipes.common.tokens.collators import Pairs
+from recipes.common.train import generation, losses
+from recipes.common.train.trainer import Trainer
 
 
 @dataclass
-class Arguments(args.GenerationArguments, args.Arguments):
+class Arguments(flags.GenerationArguments, flags.Arguments):
     """What this task adds."""
 
     source_lang: str | None = setting(None, "Language of the source texts: en, or the model's own en_XX, eng_Latn.")
     target_lang: str | None = setting(None, "Language to translate into.")
 
 
-@training.recipe
+@runner.recipe
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Trains as the flags say; the metrics."""
-    arguments, training_arguments = training.start(Arguments, __file__, argv)
+    arguments, training_arguments = runner.start(Arguments, __file__, argv)
 
     # 1. Data
     source, target = languages.pair(arguments)
-    splits = data.load(
+    splits = load_splits(
         arguments,
         training_arguments,
-        texts=data.Columns("--source_lang", [source], [], like=languages.column),
-        target=data.Columns("--target_lang", [target], [], like=languages.column),
+        texts=Columns("--source_lang", [source], [], like=languages.column),
+        target=Columns("--target_lang", [target], [], like=languages.column),
         reading=languages.reading(source, target),
     )
 
     # 2. Model
-    tokenizer = models.load_tokenizer(arguments, models.Texts(splits.train, [*splits.texts, splits.target]))
-    model = models.load_model(AutoModelForSeq2SeqLM, arguments, tokenizer)
+    tokenizer = loading.load_tokenizer(arguments, loading.Texts(splits.train, [*splits.texts, splits.target]))
+    model = loading.load_model(AutoModelForSeq2SeqLM, arguments, tokenizer)
     prefix = languages.prepare(tokenizer, model, arguments, (source, target), "translate {} to {}: ")
 
     # 3. Tokens
-    encode_pairs = tokens.pairs(tokenizer, model, arguments)
+    encode_pairs = encoding.pairs(tokenizer, model, arguments)
 
     def encode(rows: dict) -> dict:
         return encode_pairs([prefix + text for text in rows[splits.texts[0]]], rows[splits.target])
 
-    encoded = tokens.encode(splits, encode, arguments)
+    encoded = encoding.encode(splits, encode, arguments)
 
     # 4. Train
-    decode = text_metrics.Decoder(tokenizer)
+    decode = generated_text.Decoder(tokenizer)
     trainer = Trainer(
         model=model,
         args=training_arguments,
@@ -84,12 +79,12 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         processing_class=tokenizer,
         data_collator=Pairs(tokenizer, model, arguments.ignore_pad_token_for_loss),
         compute_loss_func=losses.TokenLoss(training_arguments.label_smoothing_factor),
-        compute_metrics=text_metrics.for_translation(splits.texts[0], splits.target, target, decode),
-        preprocess_logits_for_metrics=token_metrics.sums(shift=False),
+        compute_metrics=generated_text.for_translation(splits.texts[0], splits.target, target, decode),
+        preprocess_logits_for_metrics=language_modeling.sums(shift=False),
     )
-    shown, signature = ("bleu", "chrf", "ter", "gen_len", "ref_len"), text_metrics.signature(target)
-    task = tasks.for_texts(splits, decode, "translation", "bleu", shown, f"BLEU is `{signature}`.")
-    return training.run(trainer, arguments, splits, encoded, task)
+    shown, signature = ("bleu", "chrf", "ter", "gen_len", "ref_len"), generated_text.signature(target)
+    task = task_report.for_texts(splits, decode, "translation", "bleu", shown, f"BLEU is `{signature}`.")
+    return runner.run(trainer, arguments, splits, encoded, task)
 
 
 if __name__ == "__main__":

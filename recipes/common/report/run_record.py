@@ -1,0 +1,169 @@
+"""A run's record in its folder: run.yaml and run.json, written when the run begins; and what an earlier one left."""
+
+import errno
+import itertools
+import json
+import os
+import platform
+import shlex
+import subprocess
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+import yaml
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+from recipes.common.checkpoints import atomic_folder, retention
+from recipes.common.config.flags import ROOT
+from recipes.common.config.yaml_files import PlainLoader
+from recipes.common.model.model_folders import ADAPTED
+from recipes.common.report.run_identity import LENGTH, Run
+from recipes.common.runtime.errors import Refusal
+from recipes.common.runtime.hashing import content_hash
+from recipes.common.runtime.secrets import masked
+
+PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "accelerate", "peft", "evaluate", "scikit-learn")
+RESULTS = ("all_results.json", "train_results.json", "eval_results.json", "predict_results.json")
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors")
+MODEL = ("config.json", "generation_config.json", "adapter_config.json", *WEIGHTS)
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json")
+TOKENIZER += ("merges.txt", "source.spm", "target.spm", "sentencepiece.bpe.model", "spiece.model")
+OTHERS = ("README.md", "run.yaml", "run.json", "predictions.jsonl", "trainer_state.json", "not_finite.json")
+LOCK = ".lock"
+_locks: list[IO] = []
+
+
+def lock(folder: Path) -> None:
+    """Keeps other processes out of the folder as long as this one lives; its children do not inherit the lock."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = (folder / LOCK).open("w")
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        fix = "name a folder that you may write"
+        raise Refusal(f"cannot write: {error.strerror}", f"--output_dir {folder}", fix) from None
+    if fcntl is None:
+        return
+    _locks.append(stream)  # closing it would unlock
+    try:
+        fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EAGAIN):  # a file system without locks
+            return
+        fix = "wait for it, stop it, or choose another --output_dir"
+        raise Refusal(f"another process trains in {folder}", "--output_dir", fix) from None
+
+
+def begin(run: Run, overwrite: bool) -> None:
+    """The run begins: run.yaml with every resolved flag, run.json with the command and the machine; what an earlier one
+    left goes only now, when nothing can be refused any more."""
+    folder = run.output_dir
+    if overwrite or not (holds_model(folder) or retention.all_of(folder)):
+        remove(folder)
+    _replace(folder / "run.yaml", yaml.safe_dump(run.flags, allow_unicode=True, sort_keys=True))
+    facts = {
+        "status": "unfinished",
+        "command": shlex.join(masked(shlex.split(run.command))),
+        "configurations": _configurations(shlex.split(run.command)),
+        "inputs": run.inputs,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "git_commit": _git_commit(),
+        "python": platform.python_version(),
+        "versions": {name: metadata.version(name) for name in PACKAGES},
+        "hardware": hardware(),
+        "world_size": int(os.environ.get("WORLD_SIZE", "1")),
+        "seed": run.flags.get("seed"),
+        "data_seed": run.flags.get("data_seed", run.flags.get("seed")),
+    }
+    write_json(folder / "run.json", facts)
+
+
+def unlock() -> None:
+    """Lets other processes into the folders of this one's runs, which are over."""
+    while _locks:
+        _locks.pop().close()
+
+
+def scores(folder: Path) -> dict[str, float]:
+    """The metrics of the run in this folder; none where nobody wrote them."""
+    path = folder / "all_results.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def earlier(output_dir: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """The flags (run.yaml) and facts (run.json) of the run that began in this folder; None where there was none."""
+    try:
+        flags = yaml.load((output_dir / "run.yaml").read_text(encoding="utf-8"), PlainLoader)
+        facts = json.loads((output_dir / "run.json").read_text(encoding="utf-8"))
+        numbers = [flags["per_device_train_batch_size"], flags["gradient_accumulation_steps"], facts["world_size"]]
+        numbers += [flags.get(name, 1) // 1 for name in LENGTH]
+        inputs = [one["sha256"] for one in facts.get("inputs", {}).values()]
+        read = [facts.get("data_sha256", {}), facts.get("data", {})]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, yaml.YAMLError):
+        return None
+    whole = all(isinstance(number, (int, float)) for number in numbers) and all(isinstance(one, dict) for one in read)
+    return (flags, facts) if whole and all(isinstance(digest, str) for digest in inputs) else None
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether a run of these recipes left what the folder holds."""
+    return bool(earlier(folder)) or any(map(retention.fingerprint, retention.all_of(folder)))
+
+
+def holds_model(output_dir: Path) -> bool:
+    """Whether a training has left its weights in the folder."""
+    return any((output_dir / name).exists() for name in ("config.json", *WEIGHTS))
+
+
+def remove(output_dir: Path) -> None:
+    """Deletes what a run left in the folder, and nothing else."""
+    if not is_ours(output_dir):
+        return
+    for name in (*RESULTS, *MODEL, *TOKENIZER, *OTHERS):
+        (output_dir / name).unlink(missing_ok=True)
+    folders = (path for pattern in ("checkpoint-*", ".saving-*", ".removing-*") for path in output_dir.glob(pattern))
+    for folder in [*folders, output_dir / "plots", output_dir / ADAPTED]:
+        atomic_folder.delete(folder)
+
+
+def hardware() -> str:
+    """The device that trains, in words."""
+    if torch.cuda.is_available():
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    if torch.accelerator.is_available():
+        return str(torch.accelerator.current_accelerator())
+    return f"CPU {platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def _configurations(words: list[str]) -> dict[str, str]:
+    """The files of flags that a command reads, with their hashes."""
+    named = [after for word, after in itertools.pairwise(words) if word == "--config"]
+    named += [word.partition("=")[2] for word in words if word.startswith("--config=")]
+    paths = [Path(words[1]).with_name("config.yaml"), *map(Path, named)]
+    return {str(path): content_hash(path) for path in paths if path.is_file()}
+
+
+def _git_commit() -> str | None:
+    command = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes a file of JSON, of which a reader never finds half."""
+    _replace(path, json.dumps(content, indent=2, ensure_ascii=False))
+
+
+def _replace(path: Path, text: str) -> None:
+    """Written aside and renamed; names of files that the locale cannot decode stay as they are."""
+    aside = path.with_name(f"{path.name}.new")
+    aside.write_text(text, encoding="utf-8", errors="surrogateescape")
+    aside.replace(path)
