@@ -207,9 +207,9 @@ def test_a_resumed_stream_goes_on_with_no_block_lost_or_seen_twice(blocks, tmp_p
     whole = take(stream(), 6000)
     first = stream()
     assert take(first, blocks + 30) == whole[: blocks + 30]  # read ahead, as data loaders do
-    first.save(tmp_path, blocks)
+    first.save_position(tmp_path, blocks)
     again = stream()
-    again.load(tmp_path, 300)
+    again.load_position(tmp_path, 0, 300)
     assert take(again, 500) == whole[blocks : blocks + 500]
 
 
@@ -218,7 +218,7 @@ def test_the_position_in_a_long_document_is_small(tmp_path):
     texts = ["abc", "abcdefgh" * 1500]  # 12,000 tokens in 3,000 blocks
     whole, first = take(stream(texts), 4000), stream(texts)
     take(first, 2530)
-    first.save(tmp_path, 2500)
+    first.save_position(tmp_path, 2500)
     mark = json.loads((tmp_path / packing.POSITION).read_text())["mark"]
     assert mark == {
         "epoch": 0,
@@ -228,7 +228,7 @@ def test_the_position_in_a_long_document_is_small(tmp_path):
         "blocks": 1999,
     }  # the first block is "abc" and its end
     again = stream(texts)
-    again.load(tmp_path, 300)
+    again.load_position(tmp_path, 0, 300)
     assert take(again, 1000) == whole[2500:3500]
 
 
@@ -247,7 +247,7 @@ def test_a_position_that_no_stream_has_is_not_gone_to(damage, tmp_path):
     position = {"blocks": 7, "mark": {"epoch": 0, "row": 0, "carried": []}}
     (tmp_path / packing.POSITION).write_text(json.dumps(position | damage))
     with pytest.raises((LookupError, TypeError, ValueError)):
-        stream().load(tmp_path, 300)
+        stream().load_position(tmp_path, 0, 300)
 
 
 def test_the_steps_of_a_stream_follow_from_its_tokens():

@@ -129,7 +129,6 @@ PLACE = {"loss": 0.0, "total_loss": 0.0, "logged_step": 0, "seconds": 1.0, "pend
 UNREADABLE = {  # the file of a checkpoint, what is done to it, words of the refusal
     "weights of no kind": ("model.safetensors", lambda path: path.write_bytes(b"x" * 99), "SafetensorError"),
     "a weight less": ("model.safetensors", lambda path: without(path, "classifier.weight"), "classifier.weight"),
-    "another configuration": ("config.json", lambda path: path.write_text("{"), "JSONDecodeError"),
     "no state": ("trainer_state.json", lambda path: path.write_text("[]"), "TypeError"),
     "a state of another step": ("trainer_state.json", {"global_step": 1}, "global_step is 1"),
     "a step in words": ("trainer_state.json", {"max_steps": "4"}, "max_steps is a str"),

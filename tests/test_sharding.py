@@ -40,9 +40,8 @@ def distance_and_share(name, kind):
     head = fused_lm_loss.install(model, loss)
     AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = Accelerator(cpu=True)
-    fsdp.begin(accelerator.state, arguments)
-    with fsdp.laid_out(model, accelerator.state.fsdp_plugin):
-        model, _ = accelerator.prepare(model, torch.optim.AdamW(model.parameters()))
+    fsdp.begin(accelerator, arguments)
+    model, _ = accelerator.prepare(model, torch.optim.AdamW(model.parameters()))
     inputs, labels = batch_of(model)
     number = losses.count(loss.predicted(labels))
     mine = slice(2 * processes.rank(), 2 * processes.rank() + 2)

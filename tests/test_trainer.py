@@ -300,9 +300,9 @@ def test_the_head_is_that_of_the_model_that_model_init_makes(tmp_path):
     built = line_trainer(tmp_path, dataset, model_init=build, compute_loss_func=loss, max_steps=1)
     asked = []
     built.train()
-    score, built._head.score = built._head.score, lambda *values: asked.append(1) or score(*values)
+    score, built.head.score = built.head.score, lambda *values: asked.append(1) or score(*values)
     built.evaluate()
-    assert built._head.model is built.model and asked
+    assert built.head.model is built.model and asked
 
 
 def test_another_loader_s_batches_keep_all_their_labels(tmp_path):
@@ -314,7 +314,7 @@ def test_another_loader_s_batches_keep_all_their_labels(tmp_path):
     built = line_trainer(tmp_path, cls=Own, max_steps=1, per_device_train_batch_size=3, compute_loss_func=first_error)
     built.train()
     assert losses_of(built) == [pytest.approx(sum((1 - 2 * x) ** 2 for x in range(8)) / 8)]
-    assert built._rows_of_step(0) == []  # nobody knows them
+    assert built.rows_of_step(0) == []  # nobody knows them
 
 
 def first_error(outputs, labels, num_items_in_batch=None):
@@ -366,7 +366,7 @@ def test_another_training_set_is_trained_on_in_its_own_order(tmp_path):
     built.train_dataset = line_rows(4)
     built.train()
     assert built.state.num_train_epochs == 4
-    assert sorted(built._rows_of_step(3)) == [0, 1, 2, 3]
+    assert sorted(built.rows_of_step(3)) == [0, 1, 2, 3]
 
 
 def test_a_second_training_saves_before_it_stops_as_the_first_did(tmp_path):
@@ -423,7 +423,7 @@ def test_metrics_may_be_computed_batch_by_batch(trainer, tokenizer):
 
     dataset = rows(tokenizer)
     built = trainer(dataset, batch_eval_metrics=True)
-    built.compute_metrics = partial(built._score, metrics)
+    built.compute_metrics = partial(built.evaluation.score, metrics)
     assert built.evaluate()["eval_rows"] == 12 and len(seen) == 3
 
 
@@ -431,7 +431,7 @@ def test_metrics_get_what_they_ask_for_in_the_order_of_the_rows(trainer, tokeniz
     dataset = rows(tokenizer, LENGTHS)
     asked = {}
     built = trainer(dataset, include_for_metrics=["inputs", "loss"])
-    built.compute_metrics = partial(built._score, lambda pair: asked.update(vars(pair)) or {})
+    built.compute_metrics = partial(built.evaluation.score, lambda pair: asked.update(vars(pair)) or {})
     built.evaluate()
     assert [[int(i) for i in row if i > 0] for row in asked["inputs"]] == dataset["input_ids"][:]
     assert len(asked["losses"])

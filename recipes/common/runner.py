@@ -159,21 +159,21 @@ def _quiet(training_arguments: Any) -> None:
 
 def _check_steps(trainer: Trainer, checkpoint: Path | None) -> None:
     """Refuses a training that would take no step; says so where there is nothing left to do."""
-    if trainer.batches == 0:
+    if trainer.plan.batches == 0:
         rows = f"{len(trainer.train_dataset):,} rows are less than one batch of all processes"
         fix = "leave it out, or lower --per_device_train_batch_size"
         raise Refusal(f"{rows}, and --dataloader_drop_last drops them", "--dataloader_drop_last", fix)
     done = retention.step(checkpoint) if checkpoint else 0
-    if done > trainer.steps:
+    if done > trainer.plan.steps:
         fix = f"train longer, or begin anew with another --output_dir; the model in {checkpoint} can be used as it is"
-        raise Refusal(f"the training ends after step {trainer.steps:,}, before {checkpoint}", "--max_steps", fix)
-    if done == trainer.steps:
+        raise Refusal(f"the training ends after step {trainer.plan.steps:,}, before {checkpoint}", "--max_steps", fix)
+    if done == trainer.plan.steps:
         note(f"nothing is left to train: {checkpoint} is of the last step")
 
 
 def _train(trainer: Trainer, tokens: Tokens, checkpoint: Path | None) -> dict[str, float]:
     if trainer.args.save_strategy != "no" and trainer.is_world_process_zero():
-        retention.check_space(Path(trainer.args.output_dir), 2 * trainer.checkpoint_bytes)
+        retention.check_space(Path(trainer.args.output_dir), 2 * trainer.checkpoints.bytes_needed)
     if trainer.args.save_only_model:
         note("--save_only_model: a run that is killed starts over; one that is stopped by Ctrl-C or SIGTERM goes on")
     result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

@@ -40,7 +40,7 @@ def check(arguments: Any, training_arguments: Any) -> None:
     _check_reports(training_arguments)
     if training_arguments.do_train:
         _check_optimizer(training_arguments)
-        _check_schedule(training_arguments)
+        check_schedule(training_arguments)
     if getattr(training_arguments, "generation_config", None):
         generation_settings(training_arguments.generation_config)
     if training_arguments.use_liger_kernel:
@@ -120,12 +120,12 @@ def _optimizer(training_arguments: Any, settings: list[str]) -> dict[str, Any] |
     return options
 
 
-def _check_schedule(training_arguments: Any) -> None:
-    """Takes some steps with the learning rate's schedule."""
+def check_schedule(training_arguments: Any, warmup_steps: int = 2, steps: int = STEPS) -> None:
+    """Takes some steps with the learning rate's schedule, which may not fit the steps of the training."""
     kind, settings = training_arguments.lr_scheduler_type, training_arguments.lr_scheduler_kwargs
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=training_arguments.learning_rate)
     with refused("--lr_scheduler_kwargs", f"give what the schedule {kind.value} takes, as JSON"):
-        schedule = transformers.get_scheduler(kind, optimizer, 2, STEPS, settings)
+        schedule = transformers.get_scheduler(kind, optimizer, warmup_steps, steps, settings)
         by_metric = kind.value in ("reduce_lr_on_plateau", "greedy")
         for _ in range(STEPS):
             optimizer.step()

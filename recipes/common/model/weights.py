@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
@@ -113,6 +114,19 @@ def check_loaded(model: torch.nn.Module, missing: Iterable[str]) -> None:
     """Refuses to go on with a weight that a checkpoint did not bring."""
     if lost := lost_weight(model, missing):
         raise LostWeight(f"it lacks the weight {lost}")
+
+
+def load_files(model: torch.nn.Module, checkpoint: Path) -> None:
+    """Loads the safetensors files of a checkpoint, whose names are those of the model; raises LostWeight."""
+    files = sorted(checkpoint.glob("model*.safetensors"))
+    if not files:
+        raise LookupError("model.safetensors is missing")
+    missing = {*model.state_dict()}
+    for path in files:
+        found = load_file(path)
+        model.load_state_dict(found, strict=False)
+        missing -= found.keys()
+    check_loaded(model, missing)
 
 
 def reload(model: PreTrainedModel, checkpoint: str | Path) -> None:

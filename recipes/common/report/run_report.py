@@ -60,7 +60,7 @@ class Record:
             "tokenizer": hashlib.sha256(as_text(self.trainer.processing_class).encode()).hexdigest(),
             "model": hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest(),
             "versions": {name: metadata.version(name) for name in run_record.PACKAGES},
-            "rows_a_step": self.trainer.rows_a_step,
+            "rows_a_step": self.trainer.plan.rows_per_step,
         }
         if arguments.deepspeed or self.trainer.is_fsdp_enabled:  # the optimizer is shared out between so many processes
             facts["num_processes"] = arguments.world_size
@@ -97,7 +97,7 @@ class Record:
         return {"tokenizer": f"{facts}{hint}"}
 
     def _steps(self) -> str:
-        number = self.trainer.rows_a_step
+        number = self.trainer.plan.rows_per_step
         budget = getattr(self.arguments, "tokens_per_batch", None)
         size = f"{number} x {budget:,} tokens" if budget else f"{number} {self.task.unit}"
         return f"{self.trainer.steps:,} steps of {size}"

@@ -20,6 +20,7 @@ from recipes.common.model.loading import max_length
 from recipes.common.runtime import processes
 from recipes.common.runtime.errors import is_main_process
 from recipes.common.runtime.safe_folders import working_folder
+from recipes.common.tokens.positions import PositionedStream
 
 BATCH = 1000
 MANY_ROWS = 50_000  # take more than two seconds, and so get a bar
@@ -35,7 +36,7 @@ class Tokens:
     counts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-class Endless(torch.utils.data.IterableDataset):
+class Endless(PositionedStream):
     """The rows of a stream as tokens, epoch after epoch, each in an order of its own.
 
     Without an end no process gets fewer rows than another, and a run goes on after its first epoch where it stopped:
@@ -60,6 +61,10 @@ class Endless(torch.utils.data.IterableDataset):
     def go_to(self, first: int) -> None:
         """Begins the next pass after so many rows."""
         self.first = first
+
+    def load_position(self, folder: Path, rows: int, vocabulary: int) -> None:
+        """Begins the next pass after so many rows: a stream of rows needs no more than their number."""
+        self.go_to(rows)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         passed_over = self.first

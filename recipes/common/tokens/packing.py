@@ -24,6 +24,7 @@ from recipes.common.runtime import processes
 from recipes.common.runtime.errors import COMPLETE, Refusal, is_main_process, note, visible
 from recipes.common.tokens import cache
 from recipes.common.tokens.encoding import Tokens
+from recipes.common.tokens.positions import PositionedStream
 
 BATCH = 1000  # rows that are read at once
 CHARACTERS = 2**20  # that are tokenised together: the cores wait for each other after every batch
@@ -320,7 +321,7 @@ def _framed(ids: Array, layout: Layout) -> Array:
     return ids if layout.prefix is None else numpy.concatenate([[layout.prefix], ids])
 
 
-class Stream(torch.utils.data.IterableDataset):
+class Stream(PositionedStream):
     """Blocks of a data set that is read while it is trained on, without end: epoch after epoch, in one order.
 
     The blocks of each window of 1,000 are shuffled by (seed, window). What is left of the last document when a pass
@@ -406,12 +407,13 @@ class Stream(torch.utils.data.IterableDataset):
         self.first = position["blocks"]
         self.marks[self.first // WINDOW] = position["mark"]
 
-    def save(self, folder: Path, blocks: int) -> None:
-        """Writes the position into a checkpoint."""
+    def save_position(self, folder: Path, blocks: int) -> None:
+        """Writes the position after so many blocks into a checkpoint."""
         (folder / POSITION).write_text(json.dumps(self.position(blocks)), encoding="utf-8")
 
-    def load(self, folder: Path, vocabulary: int) -> None:
-        """Goes to the position that a checkpoint holds; raises where that is none, or has ids beyond the vocabulary."""
+    def load_position(self, folder: Path, blocks: int, vocabulary: int) -> None:
+        """Continues at the position that a checkpoint holds; raises where that is none, or has ids beyond the
+        vocabulary."""
         position = json.loads((folder / POSITION).read_text(encoding="utf-8"))
         mark = position["mark"]
         numbers = [position["blocks"], mark["epoch"], mark["row"], mark.get("blocks", 0), *mark["carried"]]

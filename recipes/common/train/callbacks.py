@@ -12,6 +12,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.trainer_callback import ExportableState, ProgressCallback, TrainerCallback
 
 from recipes.common.runtime.errors import reason, warn
+from recipes.common.tokens.positions import PositionedStream
 
 LEAP = 3.0  # a loss so many times the last ones' median is worth a warning
 
@@ -79,6 +80,45 @@ class SaveLast(TrainerCallback):
             self.due, control.should_save = False, True
 
 
+class BestOfSaved(TrainerCallback):
+    """Lets only a checkpoint that is saved be the best one, where evaluations are more frequent than checkpoints:
+    Trainer would name a step that nobody can load."""
+
+    def __init__(self):
+        self._best: tuple[float | None, int | None] = (None, 0)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **options: Any) -> None:
+        """Begins with the best checkpoint so far."""
+        self._best = (state.best_metric, state.best_global_step)
+
+    def on_save(self, args: Any, state: Any, control: Any, **options: Any) -> None:
+        """The best one now has a checkpoint."""
+        self._best = (state.best_metric, state.best_global_step)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **options: Any) -> None:
+        """Takes back what was better and was not saved."""
+        self._take_back(args, state)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **options: Any) -> None:
+        """Takes back what was better and was not saved."""
+        self._take_back(args, state)
+
+    def _take_back(self, args: Any, state: Any) -> None:
+        if args.save_strategy in ("steps", "epoch"):
+            state.best_metric, state.best_global_step = self._best
+
+
+class TakeUp(TrainerCallback):
+    """Lets a training that continues take up what its checkpoint knows, before the first step."""
+
+    def __init__(self, trainer: Any):
+        self.trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **options: Any) -> None:
+        """Called once Trainer has loaded its own part of the checkpoint."""
+        self.trainer.checkpoints.take_up()
+
+
 class LossLeaps(TrainerCallback):
     """Warns where the logged loss is three times what it was lately."""
 
@@ -122,6 +162,17 @@ class EpochsOfStream(TrainerCallback):
         """Nothing twice, where an evaluation ended the training early."""
         if self._done_at == state.global_step:
             control.should_log = control.should_evaluate = control.should_save = False
+
+
+def epochs_of_stream(stream: PositionedStream, arguments: Any) -> EpochsOfStream:
+    """The callback that counts the epochs of a stream; warns where something waits for an end that nobody knows."""
+    steps = stream.steps(arguments.train_batch_size * arguments.world_size, arguments.gradient_accumulation_steps)
+    strategies = ("eval_strategy", "save_strategy")
+    waiting = [f"--{name} epoch" for name in strategies if getattr(arguments, name) == "epoch"]
+    if steps is None and waiting:
+        unknown = f"nobody knows where a pass over this stream ends: {', '.join(waiting)} waits for the last step"
+        warn(f"{unknown}; --eval_strategy steps --save_strategy steps do it on the way")
+    return EpochsOfStream(steps)
 
 
 def restore(callbacks: Iterable[Any], stored: dict[str, Any]) -> None:

@@ -21,14 +21,15 @@ MOST = 2**22  # weights of a row: beyond, torch's is as fast without gradients
 
 @contextmanager
 def for_cpu() -> Iterator[None]:
-    """Within it the functions of OURS stand where modules look torch's and transformers' up."""
+    """Within it the functions of OURS stand where modules look torch's and transformers' up; it may be nested."""
+    before = {name: getattr(module, name) for name, (module, _) in OURS.items()}
     for name, (module, ours) in OURS.items():
         setattr(module, name, ours)
     try:
         yield
     finally:
         for name, (module, _) in OURS.items():
-            setattr(module, name, THEIRS[name])
+            setattr(module, name, before[name])
 
 
 def dropout(values: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:

@@ -1,15 +1,13 @@
-"""A run whose loss, gradient norm or weights are not finite ends before they are saved, and says which rows the step
-had taken."""
+"""Ends a run whose loss, gradient norm or weights are not finite, before they are saved, and names the step's rows."""
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
-from accelerate.utils import DistributedType
-from torch.distributed.tensor import DTensor
+from transformers import TrainerCallback
 
 from recipes.common.model.weights import is_finite
 from recipes.common.runtime.errors import TrainingFailed
@@ -19,20 +17,19 @@ LOGGED = ("loss", "grad_norm", "eval_loss", "train_loss")
 FIX = "lower --learning_rate, set --max_grad_norm, or turn bf16 off; the last checkpoint is intact"
 
 
-def first_not_finite(logs: dict[str, float]) -> str | None:
-    """The name of the first logged number that is not finite."""
-    return next((name for name in LOGGED if not math.isfinite(logs.get(name, 0.0))), None)
-
-
 class Norm:
-    """The gradient norm of a step. A GPU has still to compute it: who asks at once lets it stand idle afterwards, until
-    the next operations arrive."""
+    """The gradient norm of one step.
+
+    A GPU computes it later than Python asks for it. To read it at once would leave the GPU idle until it has received
+    its next operations, so the number is copied aside and read one step later.
+    """
 
     def __init__(self, value: Any, step: int):
         self.value, self.step = value, step
         self.late = type(value) is torch.Tensor and value.is_cuda
         if self.late:
-            self.value = torch.empty_like(value, device="cpu", pin_memory=True).copy_(value, non_blocking=True)
+            self.value = torch.empty_like(value, device="cpu", pin_memory=True)
+            self.value.copy_(value, non_blocking=True)
             self.arrived = torch.cuda.Event()
             self.arrived.record()
 
@@ -42,78 +39,64 @@ class Norm:
         return float(self.value)
 
 
-def weights(model: torch.nn.Module, device: torch.device) -> torch.Tensor:
-    """Whether every weight that this process holds is finite, as a bool on the device."""
-    return torch.stack([is_finite(weight).to(device) for weight in model.parameters()]).all()
+class FiniteGuard(TrainerCallback):
+    """Raises TrainingFailed at the first number of a training that is not finite.
 
+    `rows_of_step` names the rows of a step; they are written into `folder`, which only one process has.
+    """
 
-def failure(name: str, value: float | str, step: int, rows: list[int], folder: Path | None) -> TrainingFailed:
-    """The error that ends the run; the rows of the step are written into the folder, by the process that has one."""
-    path = folder / FILE if folder and rows else None
-    if path:
-        facts = {"what": name, "value": str(value), "after_step": step, "rows": rows}
-        path.write_text(json.dumps(facts, indent=2), encoding="utf-8")
-    return TrainingFailed(f"{name} is {value}", f"after step {step}" + (f", rows in {path}" if path else ""), FIX)
+    def __init__(self, rows_of_step: Callable[[int], list[int]], folder: Path | None):
+        self.rows_of_step, self.folder = rows_of_step, folder
+        self.norm: Norm | None = None
 
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **options: Any) -> None:
+        """Checks the logged losses and the gradient norm; the scaler of fp16 skips a step whose norm is infinite."""
+        self.check_norm()
+        for name in LOGGED:
+            skipped = name == "grad_norm" and args.fp16
+            if not skipped and not math.isfinite(logs.get(name, 0.0)):
+                raise self.failure(name, logs[name], state.global_step)
 
-class FiniteTrainer(transformers.Trainer):
-    """transformers.Trainer that ends such a run."""
+    def watch_norm(self, norm: torch.Tensor | float, step: int) -> None:
+        """Checks the gradient norm of a step: before the optimizer uses it, or on a GPU one step later."""
+        self.norm = Norm(norm, step)
+        if not self.norm.late:
+            self.check_norm()
 
-    order: Any = None  # in which rows are trained on; None: as they come
-    _norm: Norm | None = None  # of the gradients, not looked at yet
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Stops the run at the first logged loss or gradient norm that is not finite."""
-        self._look_at_norm()
-        skipped = {"grad_norm"} if self.args.fp16 else set()  # the scaler skips such a step
-        if name := first_not_finite({key: logs[key] for key in logs.keys() - skipped}):
-            raise self._not_finite(name, logs[name])
-        super().log(logs, start_time)
-
-    def compute_loss(self, *args: Any, **options: Any) -> Any:
-        """The loss; DeepSpeed takes its optimizer step with the backward pass, so that the loss is looked at before."""
-        output = super().compute_loss(*args, **options)
-        loss = output[0] if isinstance(output, tuple) else output
-        by_deepspeed = self.accelerator.distributed_type == DistributedType.DEEPSPEED
-        if by_deepspeed and self.model.training and not loss.isfinite():
-            raise self._not_finite("the loss", float(loss))
-        return output
-
-    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
-        """The gradient norm, which the optimizer's step follows: one that is not finite ends the run before; on a GPU
-        in the next step, or before anything is saved."""
-        self._look_at_norm()
-        grad_norm = super()._get_grad_norm(model, grad_norm)
-        if isinstance(grad_norm, DTensor):  # FSDP2's: each process holds a part
-            grad_norm = grad_norm.full_tensor()
-        if grad_norm is not None and not self.args.fp16:  # fp16's scaler skips steps
-            self._norm = Norm(grad_norm, self.state.global_step)
-            if not self._norm.late:
-                self._look_at_norm()
-        return grad_norm
-
-    def _look_at_norm(self) -> None:
-        norm, self._norm = self._norm, None
+    def check_norm(self) -> None:
+        """Checks a norm that has not been read yet."""
+        norm, self.norm = self.norm, None
         if norm is not None and not math.isfinite(norm):
-            raise self._not_finite("the gradient norm", float(norm), norm.step)
+            raise self.failure("the gradient norm", float(norm), norm.step)
 
-    def _not_finite(self, name: str, value: float | str, step: int | None = None) -> TrainingFailed:
-        step = self.state.global_step if step is None else step
-        folder = Path(self.args.output_dir) if self.is_world_process_zero() else None
-        return failure(name, value, step, self._rows_of_step(step), folder)
+    def check_loss(self, loss: torch.Tensor, step: int) -> None:
+        """Checks the loss of a batch."""
+        if not loss.isfinite():
+            raise self.failure("the loss", float(loss), step)
 
-    def _rows_of_step(self, step: int) -> list[int]:
-        """The row ids (of packed texts the blocks) of a step."""
-        rows = self.order.rows_of_step(step) if self.order is not None else []
-        named = "row_id" in (getattr(self.train_dataset, "column_names", None) or [])
-        return [int(self.train_dataset[row]["row_id"]) if named else row for row in rows]
+    def check_model(self, loss: torch.Tensor, model: torch.nn.Module, accelerator: Any, step: int) -> None:
+        """Checks the summed loss and all weights, on every process; to be called by all of them."""
+        self.check_norm()
+        own = torch.stack([loss.isfinite().all(), _are_finite(model, loss.device)])
+        loss_is_finite, weights_are = accelerator.gather(own).reshape(-1, 2).all(dim=0).tolist()
+        if not loss_is_finite:
+            raise self.failure("the training loss", loss.item(), step)
+        if not weights_are:
+            raise self.failure("a weight", "not finite", step)
 
-    def _check_finite(self) -> None:
-        """Refuses to publish a model whose loss or weights, on any process, are not finite."""
-        self._look_at_norm()
-        found = torch.stack([self._tr_loss.isfinite().all(), weights(self.model, self.args.device)])
-        loss, weight = self.accelerator.gather(found).reshape(-1, 2).all(dim=0).tolist()
-        if not loss:
-            raise self._not_finite("the training loss", self._tr_loss.item())
-        if not weight:
-            raise self._not_finite("a weight", "not finite")
+    def failure(self, name: str, value: float | str, step: int) -> TrainingFailed:
+        """The error that ends the run; writes the rows of the step."""
+        rows = self.rows_of_step(step)
+        where = f"after step {step}"
+        if self.folder and rows:
+            path = self.folder / FILE
+            facts = {"what": name, "value": str(value), "after_step": step, "rows": rows}
+            path.write_text(json.dumps(facts, indent=2), encoding="utf-8")
+            where += f", rows in {path}"
+        return TrainingFailed(f"{name} is {value}", where, FIX)
+
+
+def _are_finite(model: torch.nn.Module, device: torch.device) -> torch.Tensor:
+    """Whether every weight that this process holds is finite, as a bool on the device."""
+    finite = [is_finite(weight).to(device) for weight in model.parameters()]
+    return torch.stack(finite).all()

@@ -3,13 +3,15 @@ weights that several parts of a model use, and with sums in fp32."""
 
 import copy
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
-from accelerate.state import AcceleratorState, PartialState
+from accelerate import Accelerator
+from accelerate.state import PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
@@ -19,8 +21,12 @@ from recipes.common.config import engines
 EMBEDDINGS = ("get_input_embeddings", "get_output_embeddings")
 
 
-def begin(state: AcceleratorState, training_arguments: Any) -> bool:
-    """Whether FSDP shares the model out. By itself accelerate trains whole copies on CPU processes, as DDP does."""
+def begin(accelerator: Accelerator, training_arguments: Any) -> bool:
+    """Whether FSDP shares the model out, which the accelerator then does layer by layer.
+
+    By itself accelerate trains whole copies on CPU processes, as DDP does.
+    """
+    state = accelerator.state
     if engines.uses_fsdp(training_arguments) and state.distributed_type == DistributedType.MULTI_CPU:
         state.fsdp_plugin = FullyShardedDataParallelPlugin(**training_arguments.fsdp_plugin_args or {})
         state.distributed_type = PartialState._shared_state["distributed_type"] = DistributedType.FSDP
@@ -31,11 +37,20 @@ def begin(state: AcceleratorState, training_arguments: Any) -> bool:
         # accelerate's adds the gradients of all processes in 16 bits, and hands losses on in them.
         policy = replace(plugin.mixed_precision_policy, reduce_dtype=torch.float32, output_dtype=None)
         plugin.mixed_precision_policy = policy
+    if plugin is not None:
+        accelerator.prepare = partial(_prepare, accelerator.prepare, plugin)
     return plugin is not None
 
 
+def _prepare(prepare: Callable[..., Any], plugin: FullyShardedDataParallelPlugin, *objects: Any) -> Any:
+    """What the accelerator makes of these objects, a model among them or none."""
+    model = next((one for one in objects if isinstance(one, nn.Module)), None)
+    with nullcontext() if model is None else _laid_out(model, plugin):
+        return prepare(*objects)
+
+
 @contextmanager
-def laid_out(model: nn.Module, plugin: FullyShardedDataParallelPlugin) -> Iterator[None]:
+def _laid_out(model: nn.Module, plugin: FullyShardedDataParallelPlugin) -> Iterator[None]:
     """Within it accelerate gathers each layer by itself, and the embeddings apart from the rest only where no other
     part uses their weights: torch refuses a weight in two groups."""
     _one_module_a_place(model)

@@ -1,75 +1,105 @@
-"""The one Trainer subclass: batches and their order, the loss that counts, predictions in the order of the rows."""
+"""The Trainer: exact losses, an order that the seed decides, whole checkpoints, and stop signals.
 
-import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+Each part is an object of its own: `checkpoints`, `guard`, `stops`, `evaluation`, `order`. This class connects them to
+the methods that transformers calls, and overrides no other.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
+from accelerate.utils import DistributedType
+from peft import PeftModel
+from safetensors.torch import save_model
+from torch.distributed.tensor import DTensor
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer_callback import ProgressCallback
-from transformers.trainer_pt_utils import BatchRebalanceSampler, nested_detach
-from transformers.trainer_utils import EvalPrediction, PredictionOutput
+from transformers.trainer_pt_utils import nested_detach
+from transformers.trainer_utils import PredictionOutput, number_of_arguments
+from transformers.utils import SAFE_WEIGHTS_NAME
 
-from recipes.common.checkpoints import tensor_files
+from recipes.common.checkpoints import atomic_folder, retention, tensor_files
 from recipes.common.config import services
-from recipes.common.model import fast_layers
-from recipes.common.runtime import signals
-from recipes.common.runtime.errors import Refusal
+from recipes.common.model import adapters, fast_layers
+from recipes.common.model.model_folders import ADAPTED
+from recipes.common.runtime import processes, signals, upstream
+from recipes.common.runtime.errors import Refusal, TrainingFailed, did_you_mean
 from recipes.common.tokens.collators import never_empty, never_unanswered
 from recipes.common.tokens.encoding import Endless
-from recipes.common.train import cpu_kernels, fsdp, fused_lm_loss, losses
-from recipes.common.train.callbacks import LossLeaps, Progress, outlive_reports
-from recipes.common.train.checkpointing import ResumableTrainer
+from recipes.common.tokens.positions import PositionedStream
+from recipes.common.train import callbacks, cpu_kernels, fsdp, fused_lm_loss, losses, resuming
+from recipes.common.train.checkpointing import Checkpoints
+from recipes.common.train.evaluation import Evaluation, outputs_of
+from recipes.common.train.finite_guard import FiniteGuard
 from recipes.common.train.generation import Answers
-from recipes.common.train.samplers import TokenBatches, for_evaluation, for_training, in_order, unlabel_repeats
+from recipes.common.train.loaders import Loaders
+from recipes.common.train.plan import Plan
+from recipes.common.train.samplers import TokenBatches, unlabel_repeats
+from recipes.common.train.stop_signals import StopSignals
 
 KEYS = ["row", "epoch", "context"]  # what collators read beside the model's own inputs
+UNJUDGED = ("_low", "_high", "runtime", "_per_second", "_time", "epoch")  # endings of what is no score
 
 
-class Trainer(ResumableTrainer):
-    """transformers.Trainer with the defaults a run should be able to rely on."""
+class Trainer(transformers.Trainer):
+    """transformers.Trainer with the defaults that a run should be able to rely on."""
 
-    _built = False  # whether __init__ has come to its end
-    _made_for: tuple | None = None  # what `order` was made for: data set, rows of a batch, batches of a step, seeds
-    _as_ordered = True  # whether the training's batches come from a loader that was made here, not by a subclass
-    _evaluated: Any = None
-    _kept_for: Any = None  # the data set for which workers are kept
-    _measured: torch.Tensor | None = None  # of an evaluation so far: the loss times the labels, and the labels
+    fingerprint: dict[str, Any] | None = None  # what a checkpoint belongs to: flags, data, tokenizer, model, versions
+    changed: dict[str, Any] | None = None  # flags that differ from those of the checkpoint, with their old values
+    order: Any = None  # of the training's rows; None: as they come
+    head: fused_lm_loss.Head | None = None
+    is_built = False
 
     def __init__(
-        self, *arguments: Any, tokens_per_batch: int | None = None, answers: Answers | None = None, **options: Any
+        self,
+        *arguments: Any,
+        tokens_per_batch: int | None = None,
+        answers: Answers | None = None,
+        model_init: Callable[..., torch.nn.Module] | None = None,
+        **options: Any,
     ):
-        """Trainer's own arguments; `tokens_per_batch` makes batches by tokens instead of rows (orders.TokenBatches),
-        and `answers` write a text for every row that is evaluated."""
+        """Takes the arguments of transformers.Trainer. `tokens_per_batch` fills batches by tokens instead of rows,
+        `answers` generates a text for every row that is evaluated."""
         if isinstance(options.get("train_dataset"), Endless):  # accelerate would join batches of different lengths
             options["args"].accelerator_config.dispatch_batches = False
-        super().__init__(*arguments, **options)
-        self._loss, self._tokens_per_batch = self.compute_loss_func, tokens_per_batch
+        super().__init__(*arguments, model_init=self._ready(model_init), **options)
+        self.loss, self.tokens_per_batch = self.compute_loss_func, tokens_per_batch
+        self.is_fsdp_enabled = fsdp.begin(self.accelerator, self.args)
+        self.stops = StopSignals(self.accelerator, self.args.device)
+        self.evaluation = Evaluation(self)
+        self.checkpoints = Checkpoints(self)
+        self.loaders = Loaders(self)
+        folder = Path(self.args.output_dir) if self.is_world_process_zero() else None
+        self.guard = FiniteGuard(self.rows_of_step, folder)
         self._make_ready(self.model)
         if self.train_dataset is not None:
-            self._order_rows(self.train_dataset)
-        self.answers = answers if getattr(self.args, "predict_with_generate", False) else None
-        self.data_collator = never_empty(self.data_collator, self.processing_class)
-        if self.args.label_names is None and "labels" in self.label_names:
-            self.label_names = ["labels"]  # LUKE has entity_labels as well, which no recipe has
-        if self.answers is not None and self._head is None:
-            self.answers.together = 1  # the logits of one batch are enough
-        if self.preprocess_logits_for_metrics is not None:
-            self.args.prediction_loss_only = False  # sums of tokens are as small as the loss, and they are right
-        if self.compute_metrics is not None:
-            self.compute_metrics = partial(self._score, self.compute_metrics)
-        callbacks = self.callback_handler.callbacks
-        if bar := next((one for one in callbacks if type(one) is ProgressCallback), None):  # a user's own one stays
-            self.remove_callback(bar)
-            self.add_callback(Progress)
-        self.add_callback(LossLeaps)
-        outlive_reports(self.callback_handler.callbacks)
-        self._built = True
+            self.loaders.order_rows(self.train_dataset)
+        self._evaluate_as_asked(answers)
+        self._add_callbacks()
+        self.is_built = True
+
+    # --- Setting up ---
+
+    def _ready(self, model_init: Callable[..., torch.nn.Module] | None) -> Callable[..., torch.nn.Module] | None:
+        """`model_init`, whose models are made ready as the first one was."""
+        if model_init is None:
+            return None
+
+        def build(trial: Any = None) -> torch.nn.Module:
+            model = model_init(trial) if number_of_arguments(model_init) else model_init()
+            if self.is_built:
+                self._make_ready(model)
+            return model
+
+        return build
 
     def _make_ready(self, model: torch.nn.Module) -> None:
-        """What a model needs before it is trained: the head that computes what counts, and layers that fit the run."""
+        """Gives the model the head that computes only what counts, and layers that fit the run."""
         able = getattr(model, "supports_gradient_checkpointing", hasattr(model, "gradient_checkpointing_enable"))
         if self.args.gradient_checkpointing and not able:
             what = f"{type(model).__name__} cannot compute its activations again"
@@ -80,260 +110,347 @@ class Trainer(ResumableTrainer):
         if self.args.torch_compile:
             backend = self.args.torch_compile_backend
             fast_layers.leave_out_needless_masks(model)
-        scored = isinstance(self._loss, losses.TokenLoss)
-        self._head = fused_lm_loss.install(model, self._loss, backend) if scored else None
-        if self._loss is not None and losses.has_routers(model):
-            self.compute_loss_func = losses.WithRouters(self._loss, model)
+        self.head = None
+        if isinstance(self.loss, losses.TokenLoss):
+            self.head = fused_lm_loss.install(model, self.loss, backend)
+        if self.loss is not None and losses.has_routers(model):
+            self.compute_loss_func = losses.WithRouters(self.loss, model)
 
-    def call_model_init(self, trial: Any = None) -> torch.nn.Module:
-        """The model that `model_init` makes for a training; each is made ready as the first was."""
-        model = super().call_model_init(trial)
-        if self._built:
-            self._make_ready(model)
-        return model
+    def _evaluate_as_asked(self, answers: Answers | None) -> None:
+        """Sets what an evaluation computes: logits, sums over tokens, or texts."""
+        self.answers = answers if getattr(self.args, "predict_with_generate", False) else None
+        if self.answers is not None and self.head is None:
+            self.answers.together = 1  # the logits of one batch are enough
+        self.data_collator = never_empty(self.data_collator, self.processing_class)
+        if self.args.label_names is None and "labels" in self.label_names:
+            self.label_names = ["labels"]  # LUKE has entity_labels as well, which no recipe has
+        upstream.keep_columns(self, KEYS)
+        if self.preprocess_logits_for_metrics is not None:
+            self.args.prediction_loss_only = False  # sums over tokens are as small as the loss
+        if self.compute_metrics is not None:
+            self.compute_metrics = partial(self.evaluation.score, self.compute_metrics)
 
-    def _order_rows(self, dataset: Any) -> None:
-        """Sets the order in which rows are trained on, anew where data set, batch or seed are others than before."""
-        batch = (self._train_batch_size, self.args.gradient_accumulation_steps)
-        made_for = (id(dataset), *batch, self.args.seed, self.args.data_seed)
-        if self._made_for != made_for:
-            self.order = for_training(dataset, self.args, self._tokens_per_batch, self._train_batch_size)
-            self._made_for = made_for
+    def _add_callbacks(self) -> None:
+        bar = next((one for one in self.callback_handler.callbacks if type(one) is ProgressCallback), None)
+        if bar is not None:  # a user's own one stays
+            self.remove_callback(bar)
+            self.add_callback(callbacks.Progress)
+        for callback in (self.guard, callbacks.TakeUp(self), callbacks.SaveLast(), callbacks.BestOfSaved()):
+            self.add_callback(callback)
+        if isinstance(self.train_dataset, PositionedStream):
+            self.add_callback(callbacks.epochs_of_stream(self.train_dataset, self.args))
+        self.add_callback(callbacks.LossLeaps)
+        callbacks.outlive_reports(self.callback_handler.callbacks)
 
-    def create_accelerator_and_postprocess(self) -> None:
-        """Trainer's accelerator, and with it whether FSDP shares the model out."""
-        super().create_accelerator_and_postprocess()
-        self.is_fsdp_enabled = fsdp.begin(self.accelerator.state, self.args)
+    @property
+    def plan(self) -> Plan:
+        """How many batches and steps the training takes."""
+        batches = len(self.order) if isinstance(self.order, TokenBatches) else None
+        return Plan(self.args, self.train_dataset, upstream.batch_size(self), batches)
 
-    def _run_epoch(self, **options: Any) -> None:
-        """An epoch, in its own order: on several processes, after a resume, nobody else tells it."""
-        self._look_at_norm()  # of the last epoch, whose rows stand in its order
-        if self.order is not None:
-            self.order.set_epoch(options["epoch"])
-        super()._run_epoch(**options)
+    @property
+    def has_own_compute_loss(self) -> bool:
+        """Whether a subclass computes its loss in a method of its own."""
+        return type(self).compute_loss is not Trainer.compute_loss
 
-    def _prepare_for_training(self, max_steps: int, train_dataloader: Any, *args: Any) -> Any:
-        self._as_ordered = hasattr(train_dataloader, "order")
-        if not self.is_fsdp_enabled:
-            return super()._prepare_for_training(max_steps, train_dataloader, *args)
-        with fsdp.laid_out(self.model, self.accelerator.state.fsdp_plugin):
-            return super()._prepare_for_training(max_steps, train_dataloader, *args)
+    def rows_of_step(self, step: int) -> list[int]:
+        """The row ids (for packed texts the blocks) of a step; none where another loader chooses the rows."""
+        if self.order is None or not self.loaders.is_ours():
+            return []
+        rows = self.order.rows_of_step(step)
+        if "row_id" not in (getattr(self.train_dataset, "column_names", None) or []):
+            return rows
+        return [int(self.train_dataset[row]["row_id"]) for row in rows]
 
-    def _rows_of_step(self, step: int) -> list[int]:
-        return super()._rows_of_step(step) if self._as_ordered else []
+    # --- Training ---
 
-    def create_optimizer(self, *args: Any, **options: Any) -> Any:
-        """The optimizer, which may look for modules that the model does not have."""
-        with services.refused("--optim and --optim_target_modules", services.OTHERS):
-            return super().create_optimizer(*args, **options)
+    def train(
+        self, resume_from_checkpoint: str | bool | None = None, trial: Any = None, *args: Any, **options: Any
+    ) -> Any:
+        """Trains; True continues from the newest whole checkpoint in the output folder, a path from that one."""
+        found = resuming.find(resume_from_checkpoint, self)
+        self.checkpoints = Checkpoints(self, trial, found, self.changed)
+        self.checkpoints.prepare()
+        self._check_optimizer_and_schedule()
+        if self.args.process_index:  # or all processes would drop out the same activations
+            torch.manual_seed(self.args.seed + self.args.process_index)
+        try:
+            with signals.kept(), self._kernels():
+                return super().train(str(found) if found else None, trial, *args, **options)
+        except RuntimeError as error:
+            if not processes.lost_another(error):
+                raise
+            raise self._lost_another() from None
+        finally:
+            self.is_in_train = False  # where Trainer did not come to its end
 
-    def create_scheduler(self, *args: Any, **options: Any) -> Any:
-        """The learning rate's schedule, which may not fit the number of steps."""
-        with services.refused("--lr_scheduler_kwargs", f"give what {self.args.lr_scheduler_type.value} takes, as JSON"):
-            return super().create_scheduler(*args, **options)
+    def _check_optimizer_and_schedule(self) -> None:
+        """Refuses modules that the model does not have, and a schedule that does not fit the number of steps."""
+        if self.optimizer is None and self.optimizer_cls_and_kwargs is None:
+            with services.refused("--optim and --optim_target_modules", services.OTHERS):
+                self.get_optimizer_cls_and_kwargs(self.args, self.model)
+        if self.lr_scheduler is None:
+            steps = self.plan.steps
+            services.check_schedule(self.args, self.args.get_warmup_steps(steps), steps)
 
-    def get_batch_samples(self, batches: Iterator[dict[str, Any]], *args: Any) -> Any:
-        """The batches of a step, in which no row counts twice."""
-        return super().get_batch_samples(map(self._each_row_once, batches), *args)
-
-    def _each_row_once(self, batch: dict[str, Any]) -> dict[str, Any]:
-        processes, rank = self.args.world_size, self.args.process_index
-        filled = processes > 1 and hasattr(self.train_dataset, "__len__") and not self.args.dataloader_drop_last
-        if filled and self._in_rows() and self.accelerator.gradient_state.end_of_dataloader:
-            rows = self._train_batch_size
-            unlabel_repeats(batch, len(self.train_dataset) % (rows * processes), rows * rank)
-        return batch
-
-    def _in_rows(self) -> bool:
-        """Whether each batch but the last has as many rows as was asked for: not those of another loader."""
-        return self._as_ordered and not isinstance(self.order, TokenBatches)
-
-    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | None:
-        """The labels that count in the whole step, over all processes; Trainer counts ratings that are missing, too."""
-        labelled = bool(batch_samples) and "labels" in batch_samples[0]
-        if self.compute_loss_func is None or not labelled or not self.args.average_tokens_across_devices:
-            self._stop_here()
-            return super()._get_num_items_in_batch(batch_samples, device)
-        number = torch.stack([losses.count(batch["labels"]) for batch in batch_samples]).sum()
-        if self.args.world_size == 1:
-            self._stop_here()
-            return number.to(device)
-        numbers = torch.stack([number.to(device), torch.as_tensor(signals.received(), device=device)])
-        found = self.accelerator.gather(numbers).reshape(-1, 2)  # one exchange for both
-        self._stop_here(int(found[:, 1].max()))
-        return found[:, 0].sum()
-
-    def training_step(self, *args: Any, **options: Any) -> torch.Tensor:
-        """The loss of a batch, its gradients added to the model's."""
-        with self._kernels():
-            return super().training_step(*args, **options)
+    def _lost_another(self) -> TrainingFailed:
+        where = f"process {self.args.process_index}, after step {self.state.global_step}"
+        then = "the same command goes on from the last checkpoint"
+        if self.args.save_only_model:
+            then = retention.STARTS_OVER
+        return TrainingFailed("another process ended or does not answer", where, f"see what that process said; {then}")
 
     def _kernels(self) -> AbstractContextManager[None]:
-        eager_on_cpu = self.args.device.type == "cpu" and not self.args.torch_compile
-        return cpu_kernels.for_cpu() if eager_on_cpu else nullcontext()
+        is_eager_on_cpu = self.args.device.type == "cpu" and not self.args.torch_compile
+        return cpu_kernels.for_cpu() if is_eager_on_cpu else nullcontext()
 
-    def compute_loss(self, model: Any, inputs: dict, *args: Any, **options: Any) -> Any:
-        """The loss, of which the head computes what counts."""
+    def _run_epoch(self, **options: Any) -> None:
+        """Runs an epoch in its own order; none where the checkpoint's training was over."""
+        if self.checkpoints.nothing_left:
+            self.control.should_training_stop = True
+            return
+        self.guard.check_norm()  # of the last epoch, whose rows stand in its order
+        if self.order is not None:  # on several processes, after a resume, nobody else sets the epoch
+            self.order.set_epoch(options["epoch"])
+        begins = options["steps_trained_in_current_epoch"] == 0
+        if begins and not isinstance(self.train_dataset, PositionedStream):
+            self.checkpoints.restore_random_states()
+        super()._run_epoch(**options)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[dict[str, Any]], num_batches: int, device: torch.device
+    ) -> tuple[list[dict[str, Any]], Any]:
+        """The batches of a step, in which no row counts twice, and how many of their labels count in the whole step."""
+        if isinstance(self.train_dataset, PositionedStream):
+            self.train_dataset.collect()
+        batches = [self._each_row_once(batch) for batch in islice(epoch_iterator, num_batches)]
+        number = self._count_labels(batches, device)
+        self.checkpoints.restore_random_states()
+        return batches, number
+
+    def _each_row_once(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The batch; rows of the epoch's beginning that fill its last batches lose their labels."""
+        processes, rows = self.args.world_size, upstream.batch_size(self)
+        has_length = hasattr(self.train_dataset, "__len__")
+        is_filled = processes > 1 and has_length and not self.args.dataloader_drop_last
+        is_last = is_filled and self.accelerator.gradient_state.end_of_dataloader
+        if is_last and self.loaders.is_ours() and not isinstance(self.order, TokenBatches):
+            own = len(self.train_dataset) % (rows * processes)
+            unlabel_repeats(batch, own, rows * self.args.process_index)
+        return batch
+
+    def _count_labels(self, batches: list[dict[str, Any]], device: torch.device) -> Any:
+        """The labels that count in the step, over all processes; Trainer counts ratings that are missing, too."""
+        is_labelled = bool(batches) and "labels" in batches[0]
+        if self.compute_loss_func is None or not is_labelled or not self.args.average_tokens_across_devices:
+            self.stop_if_asked(self.stops.received())
+            return upstream.labels_in_batches(self, batches, device)
+        own = torch.stack([losses.count(batch["labels"]) for batch in batches]).sum()
+        signal, number = self.stops.received_and_summed(own)
+        self.stop_if_asked(signal)
+        return number
+
+    def stop_if_asked(self, signal: int) -> None:
+        """Between two steps: where any process has got a signal, all save and stop."""
+        if not signal:
+            return
+        if self.state.global_step > max(self.checkpoints.saved_step, 0):
+            self._check_model()
+            self.checkpoints.write_to_continue()
+        raise signals.Stopped(signal, self.state.global_step)
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **options: Any) -> Any:
+        """The loss of a batch; the head computes only the logits that have a label."""
         inputs = self._with_decoder_inputs(inputs)
         if isinstance(self.compute_loss_func, losses.WithRouters):
             inputs = {**inputs, **self.compute_loss_func.asks_for}
-        scored = self._head is not None and "labels" in inputs
-        with self._head.predicting(inputs["labels"]) if scored else nullcontext():
+        is_scored = self.head is not None and "labels" in inputs
+        with self.head.predicting(inputs["labels"]) if is_scored else nullcontext():
             output = super().compute_loss(model, inputs, *args, **options)
+        loss = output[0] if isinstance(output, tuple) else output
         if isinstance(output, tuple) and options.get("num_items_in_batch") is not None:
-            self._measure(output[0], options["num_items_in_batch"])
+            self.evaluation.add_loss(loss, options["num_items_in_batch"])
+        if self.model.training and self.accelerator.distributed_type == DistributedType.DEEPSPEED:
+            self.guard.check_loss(loss, self.state.global_step)  # its backward pass takes the optimizer's step, too
         return output
 
-    def _measure(self, loss: torch.Tensor, labels: Any) -> None:
-        """Adds up the loss of an evaluation's batches, each with the weight of its labels."""
-        labels = torch.as_tensor(labels, device=loss.device).double() / self.args.world_size  # which share the batch
-        found = torch.stack([loss.detach().mean().double() * labels, labels])
-        self._measured = found if self._measured is None else self._measured + found
-
-    def evaluation_loop(self, *args: Any, **options: Any) -> Any:
-        """One pass over a data set: predictions, labels and metrics."""
-        self._measured = None
-        return super().evaluation_loop(*args, **options)
-
-    def _with_decoder_inputs(self, inputs: dict) -> dict:
-        """Of a masked model with a decoder (BART) the labels, shifted, are what its decoder reads: it shifts what it is
-        given where it gets labels, which are the loss's here."""
+    def _with_decoder_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """The inputs of a masked model with a decoder (BART), which shifts the labels that it is given: here the labels
+        belong to the loss, so that the model gets what it would have made of them."""
         shift = getattr(self.model, "prepare_decoder_input_ids_from_labels", None)
         is_given = "decoder_input_ids" in inputs or "labels" not in inputs
-        if shift is None or is_given or not isinstance(self._loss, losses.TokenLoss):
+        if shift is None or is_given or not isinstance(self.loss, losses.TokenLoss):
             return inputs
         return {**inputs, "decoder_input_ids": shift(labels=never_unanswered(inputs["labels"], self.model.config))}
 
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        """The gradient norm, which is checked before the optimizer's step; fp16's scaler skips steps by itself."""
+        self.guard.check_norm()
+        grad_norm = super()._get_grad_norm(model, grad_norm)
+        if isinstance(grad_norm, DTensor):  # of FSDP2: each process holds a part
+            grad_norm = grad_norm.full_tensor()
+        if grad_norm is not None and not self.args.fp16:
+            self.guard.watch_norm(grad_norm, self.state.global_step)
+        return grad_norm
+
+    def _check_model(self) -> None:
+        loss = upstream.loss_since_log(self)
+        self.guard.check_model(loss, self.model, self.accelerator, self.state.global_step)
+
+    def _finalize_training(self, trial: Any, num_train_samples: int, start_time: float) -> Any:
+        """Trainer's end of a training; loss and time are those of all its parts, and checkpoints stay as they are."""
+        self.stop_if_asked(self.stops.received())
+        self._check_model()
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            return super()._finalize_training(trial, num_train_samples, self.checkpoints.began)
+        finally:
+            self.args.save_total_limit = limit
+
+    # --- Evaluating ---
+
     def evaluate(self, eval_dataset: Any = None, *args: Any, **options: Any) -> dict[str, float]:
-        """The metrics, which see the predictions in the order of the data set; random generators stay as they are.
+        """The metrics of a data set; the random generators stay as they are.
 
         A dict of data sets is evaluated one by one, as Trainer does: `eval_NAME_loss`, …
         """
-        self._look_at_norm()
+        self.guard.check_norm()
+        prefix = options.get("metric_key_prefix", "eval")
         chosen = self.eval_dataset if eval_dataset is None else eval_dataset
         if isinstance(chosen, dict):
-            return super().evaluate(eval_dataset, *args, **options)
-        self._evaluated = self.eval_dataset[chosen] if isinstance(chosen, str) else chosen
+            return self._judged(super().evaluate(eval_dataset, *args, **options), prefix)
+        chosen = self.eval_dataset[chosen] if isinstance(chosen, str) else chosen
         if self.is_in_train and self.answers is not None:
-            self._evaluated = eval_dataset = self.answers.sample(self._evaluated)
-        with tensor_files.randomness_kept():
-            return super().evaluate(eval_dataset, *args, **options)
+            chosen = eval_dataset = self.answers.sample(chosen)
+        self.evaluation.begin(chosen)
+        with tensor_files.randomness_kept(), self._kernels():
+            try:
+                metrics = super().evaluate(eval_dataset, *args, **options)
+            except signals.Stopped:
+                self._save_before_evaluation()
+                raise
+        return self._judged(metrics, prefix)
 
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
-        """Trainer's; persistent workers are kept for the data set that they read, and not given another one's place."""
-        if not isinstance(eval_dataset, str):
-            wanted = self.eval_dataset if eval_dataset is None else eval_dataset
-            if wanted is not self._kept_for:
-                getattr(self, "_eval_dataloaders", {}).pop("eval", None)
-            self._kept_for = wanted
-        return super().get_eval_dataloader(eval_dataset)
+    def _save_before_evaluation(self) -> None:
+        """Saves a checkpoint from which an evaluation that a signal cut short is made up for."""
+        if self.control.should_evaluate:  # and not one that a callback asked for by itself
+            self._check_model()
+            self.checkpoints.pending = {"save": self.control.should_save}
+            self.checkpoints.write_to_continue()
+
+    def _judged(self, metrics: dict[str, float], prefix: str) -> dict[str, float]:
+        """The metrics, among which is the one that judges the best model."""
+        named = self.args.metric_for_best_model
+        if self.is_in_train and named and prefix == "eval":
+            self.check_metric(named, metrics)
+        return metrics
+
+    def check_metric(self, name: str, metrics: Any) -> None:
+        """Refuses a --metric_for_best_model that is none of the metrics of an evaluation."""
+        scores = [key for key in metrics if not key.endswith(UNJUDGED)]
+        known = dict.fromkeys(key.removeprefix("eval_") for key in scores)
+        if name.removeprefix("eval_") not in known:
+            fix = did_you_mean(name.removeprefix("eval_"), known, f"one of {', '.join(known)}")
+            raise Refusal(f"no metric {name!r}", "--metric_for_best_model", fix)
 
     def predict(self, test_dataset: Any, *args: Any, **options: Any) -> PredictionOutput:
         """Predictions in the order of the data set, although the rows run through the model sorted by length."""
-        self._evaluated = test_dataset
-        output = super().predict(test_dataset, *args, **options)
-        predictions, labels = self._restored((output.predictions, output.label_ids))
-        return PredictionOutput(predictions, labels, output.metrics)
+        self.evaluation.begin(test_dataset)
+        with self._kernels():
+            output = super().predict(test_dataset, *args, **options)
+        in_order = self.evaluation.in_order
+        return PredictionOutput(in_order(output.predictions), in_order(output.label_ids), output.metrics)
 
     def prediction_step(self, model: Any, inputs: dict, prediction_loss_only: bool, ignore_keys: Any = None) -> Any:
-        """Loss, logits and labels of a batch; with --predict_with_generate the logits come with the generated ids."""
-        if self.is_in_train and (signal := self._signal()):
+        """Loss, logits and labels of a batch; with --predict_with_generate the generated ids come with the logits."""
+        if self.is_in_train and (signal := self.stops.received()):
             raise signals.Stopped(signal, self.state.global_step)
-        with self._kernels():
-            if self.answers is None:
-                return self._score_batch(model, inputs, prediction_loss_only, ignore_keys)[:3]
-            inputs = self._prepare_inputs(inputs)
-            parts = self.answers.parts(inputs)
-            scored = [self._score_batch(model, part, prediction_loss_only, ignore_keys) for part in parts]
-            losses, logits, _, encoded = zip(*scored, strict=True)
-            shared_out = self.args.world_size > 1 and (is_deepspeed_zero3_enabled() or self.is_fsdp_enabled)
-            with self.accelerator.autocast():  # around all tokens of the answers: weights are cast once
-                generated = self.answers.write(self.model, inputs, encoded, shared_out)
-            return torch.stack(losses).mean(), (torch.cat(logits), generated), inputs["labels"]
+        if self.answers is None:
+            return self._score_batch(model, inputs, prediction_loss_only, ignore_keys)[:3]
+        inputs = self._prepare_inputs(inputs)
+        parts = self.answers.parts(inputs)
+        scored = [self._score_batch(model, part, prediction_loss_only, ignore_keys) for part in parts]
+        losses, logits, _, encoded = zip(*scored, strict=True)
+        is_shared_out = self.args.world_size > 1 and (is_deepspeed_zero3_enabled() or self.is_fsdp_enabled)
+        with self.accelerator.autocast():  # around all tokens of the answers: weights are cast once
+            generated = self.answers.write(self.model, inputs, encoded, is_shared_out)
+        return torch.stack(losses).mean(), (torch.cat(logits), generated), inputs["labels"]
 
     def _score_batch(self, model: Any, inputs: dict, prediction_loss_only: bool, ignore_keys: Any) -> tuple:
-        """Loss, logits, labels and what the encoder made of the texts.
+        """Loss, logits, labels, and the hidden states of the encoder.
 
         Of named outputs the logits alone are predictions: a model may return states or its router's loss beside them.
         Outputs without names stay as they are.
         """
-        with _outputs_of(model) as found:
+        with outputs_of(model) as found:
             loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         named = found[-1] if found and isinstance(found[-1], dict) else {}
         if logits is not None and "logits" in named and "logits" not in (ignore_keys or ()):
             logits = nested_detach(named["logits"])
         return loss, logits, labels, named.get("encoder_last_hidden_state")
 
-    def _score(self, compute_metrics: Any, prediction: EvalPrediction, **options: Any) -> dict[str, float]:
-        """Metrics get the rows in order, and as `inputs` the data set: its texts are the references. With
-        --batch_eval_metrics they get batch by batch, as it was computed, and with --include_for_metrics what they ask
-        for."""
-        if self.args.batch_eval_metrics:
-            return compute_metrics(prediction, **options)
-        ordered = self._restored((prediction.predictions, prediction.label_ids))
-        found = EvalPrediction(*ordered, inputs=self._restored(prediction.inputs), losses=prediction.losses)
-        if found.inputs is None:
-            found.inputs = self._evaluated  # here: `logits, labels = prediction` goes on to work
-        return self._with_own_loss(compute_metrics(found))
-
-    def _with_own_loss(self, scores: dict[str, float]) -> dict[str, float]:
-        """The scores, of which the loss is that of the function that trains, where the metrics compute another one."""
-        if type(self).compute_loss is not Trainer.compute_loss:  # Trainer's mean of the batches stays
-            return {name: score for name, score in scores.items() if name != "loss"}
-        if self._loss is None or self._measured is None or getattr(self._loss, "is_scored", False):
-            return scores
-        total, labels = self.accelerator.reduce(self._measured, "sum").tolist()
-        return {**scores, "loss": total / labels} if labels else scores
-
-    def _restored(self, arrays: Any) -> Any:
-        """Arrays of rows in the order of the data set, where the last evaluation's loader took them by length."""
-        order = getattr(self.callback_handler.eval_dataloader, "order", None)
-        return arrays if order is None else in_order(self._evaluated, arrays)
-
-    def _set_signature_columns_if_needed(self) -> None:
-        if self._signature_columns is None:
-            super()._set_signature_columns_if_needed()
-            self._signature_columns += KEYS
-
-    def _remove_unused_columns(self, dataset: Any, description: str | None = None) -> Any:
-        """The data set without what the model does not take; a text is none of its inputs, whatever it is called."""
-        texts = [name for name, kind in dataset.features.items() if getattr(kind, "dtype", "").endswith("string")]
-        return super()._remove_unused_columns(dataset.remove_columns(texts), description)
-
-    def create_model_card(self, *args: Any, **options: Any) -> None:
-        """Nothing: the report writes README.md, and push_to_hub would replace it by an empty form."""
+    # --- Loading data ---
 
     def _get_dataloader(self, dataset: Any, *args: Any, is_training: bool = False, **options: Any) -> Any:
-        """Training draws its order from (seed, epoch) alone; evaluation takes rows of like length together: less
-        padding, and the order that `predict` takes back.
-
-        Decided here, because Trainer drops the length column before it asks for a sampler, and because its own
-        sampler for group_by_length would draw a random order.
-        """
-        if is_training:
-            self._order_rows(dataset)
-        order = self.order if is_training else for_evaluation(dataset, self.args, self.answers)
+        """The loader of a data set, in the order that `Loaders` decides."""
+        key = options.pop("dataloader_key", None)
+        if kept := self.loaders.kept(key, dataset):
+            return kept
+        order = self.loaders.order_of(dataset, is_training)
         if order is not None:
             options["sampler_fn"] = lambda _: order
-        loader = super()._get_dataloader(dataset, *args, is_training=is_training, **options)
-        if isinstance(order, BatchRebalanceSampler) and self.args.world_size > 1:
-            sampler = loader.batch_sampler  # accelerate's, which must not take batches of different sizes apart
-            sampler.batch_size, sampler.even_batches = None, False
-        inner = getattr(loader, "base_dataloader", loader)
-        inner.generator = torch.Generator()  # or each pass would draw from the model's random numbers
-        chosen = self.args.dataloader_multiprocessing_context
-        if inner.num_workers and not chosen and sys.platform == "linux":
-            inner.multiprocessing_context = signals.workers()
-        loader.order = order
-        return loader
+        columns = self.loaders.without_texts(dataset)
+        loader = super()._get_dataloader(columns, *args, is_training=is_training, **options)
+        return self.loaders.finish(loader, order, key, dataset)
 
+    # --- Saving and loading ---
 
-@contextmanager
-def _outputs_of(model: torch.nn.Module) -> Iterator[list]:
-    """Within it the outputs of the model's forward passes are collected."""
-    found = []
-    handle = model.register_forward_hook(lambda model, inputs, output: found.append(output))
-    try:
-        yield found
-    finally:
-        handle.remove()
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        """Saves model and tokenizer; Trainer's own writes its arguments beside them, a pickle with the Hub token."""
+        writes, folder = self.args.should_save, Path(output_dir or self.args.output_dir)
+        if not writes and not self.is_distributed_loading_by_transformers:
+            return
+        model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        if self.is_fsdp_enabled:
+            state_dict = fsdp.tied(model, state_dict)
+        # A checkpoint has the names of the model in memory, as Trainer loads it; a finished model those it came with.
+        names = {"save_original_format": False} if self.checkpoints.writing else {}
+        if isinstance(model, (transformers.PreTrainedModel, PeftModel)):
+            model.save_pretrained(folder, state_dict=state_dict, is_main_process=writes, **names)
+        elif writes:  # a plain module of torch, whose weights may be tied
+            folder.mkdir(parents=True, exist_ok=True)
+            save_model(model, str(folder / SAFE_WEIGHTS_NAME))
+        tokenizer = self.processing_class or getattr(self.data_collator, "tokenizer", None)
+        if writes and tokenizer is not None:
+            tokenizer.save_pretrained(folder)
+        if writes and isinstance(model, PeftModel):
+            adapters.save_base_configuration(model, folder / ADAPTED)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        self._check_model()
+        self.checkpoints.write(self.args.save_only_model)
+
+    def _load_from_checkpoint(self, checkpoint: str, *args: Any, **options: Any) -> None:
+        if not self.is_fsdp_enabled:
+            return resuming.load_weights(self.model, Path(checkpoint))
+        with retention.readable(checkpoint):
+            super()._load_from_checkpoint(checkpoint, *args, **options)
+
+    def _load_best_model(self) -> None:
+        """Loads the weights of the best checkpoint, which nobody has looked at since it was written."""
+        best = Path(self.state.best_model_checkpoint)
+        if found := atomic_folder.damage(best):
+            fix = "--load_best_model_at_end false --allow_changed load_best_model_at_end ends with the last weights"
+            raise Refusal(f"the best checkpoint is damaged: {found}", str(best), fix)
+        if not self.is_deepspeed_enabled and not self.is_fsdp_enabled:
+            return resuming.load_weights(self.model, best)
+        fsdp.reshard(self.model)
+        with retention.readable(best):
+            super()._load_best_model()
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            self.checkpoints.load_states(Path(checkpoint))
+
+    def create_model_card(self, *args: Any, **options: Any) -> None:
+        """Writes nothing: the report writes README.md, and push_to_hub would replace it by an empty form."""

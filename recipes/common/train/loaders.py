@@ -1,0 +1,73 @@
+"""Data loaders: training reads in an order that the seed decides, evaluation reads rows of like length together."""
+
+import sys
+from typing import Any
+
+import datasets
+import torch
+from transformers.trainer_pt_utils import BatchRebalanceSampler
+
+from recipes.common.runtime import signals, upstream
+from recipes.common.train.samplers import for_evaluation, for_training
+
+
+class Loaders:
+    """Decides the order of the rows, and finishes the loaders that Trainer builds.
+
+    The order is decided here, because Trainer drops the length column before it asks for a sampler, and because its
+    own sampler for group_by_length would draw a random order.
+    """
+
+    def __init__(self, trainer: Any):
+        self.trainer = trainer
+        self._made_for: tuple[Any, ...] | None = None  # what the training's order was made for
+        self._kept: dict[str, tuple[Any, Any]] = {}  # data sets and their loaders, whose workers persist
+
+    def order_rows(self, dataset: Any) -> None:
+        """Sets the order of the training's rows, anew where data set, batch or seed have changed."""
+        trainer, arguments = self.trainer, self.trainer.args
+        rows = upstream.batch_size(trainer)
+        made_for = (id(dataset), rows, arguments.gradient_accumulation_steps, arguments.seed, arguments.data_seed)
+        if self._made_for != made_for:
+            trainer.order = for_training(dataset, arguments, trainer.tokens_per_batch, rows)
+            self._made_for = made_for
+
+    def is_ours(self) -> bool:
+        """Whether the training's batches come from a loader that was finished here, not from a subclass."""
+        loader = self.trainer.callback_handler.train_dataloader
+        return loader is None or hasattr(loader, "order")
+
+    def order_of(self, dataset: Any, is_training: bool) -> Any:
+        """The sampler of a data set; None where rows come as they are."""
+        if not is_training:
+            return for_evaluation(dataset, self.trainer.args, self.trainer.answers)
+        self.order_rows(dataset)
+        return self.trainer.order
+
+    def without_texts(self, dataset: Any) -> Any:
+        """The data set without its columns of texts, which no model reads, whatever they are called."""
+        if not isinstance(dataset, datasets.Dataset) or not self.trainer.args.remove_unused_columns:
+            return dataset
+        kinds = {name: getattr(kind, "dtype", "") for name, kind in dataset.features.items()}
+        return dataset.remove_columns([name for name, kind in kinds.items() if kind.endswith("string")])
+
+    def kept(self, key: str | None, dataset: Any) -> Any:
+        """The loader that was kept for this data set with its workers; None where there is none."""
+        known, loader = self._kept.get(key, (None, None))
+        return loader if known is dataset else None
+
+    def finish(self, loader: Any, order: Any, key: str | None, dataset: Any) -> Any:
+        """The loader with its order, a generator of its own, and workers that end with their parent."""
+        arguments = self.trainer.args
+        if isinstance(order, BatchRebalanceSampler) and arguments.world_size > 1:
+            sampler = loader.batch_sampler  # accelerate's, which must not take batches of different sizes apart
+            sampler.batch_size, sampler.even_batches = None, False
+        inner = getattr(loader, "base_dataloader", loader)
+        inner.generator = torch.Generator()  # or each pass would draw from the model's random numbers
+        chosen = arguments.dataloader_multiprocessing_context
+        if inner.num_workers and not chosen and sys.platform == "linux":
+            inner.multiprocessing_context = signals.workers()
+        loader.order = order
+        if key is not None and arguments.dataloader_persistent_workers:
+            self._kept[key] = (dataset, loader)
+        return loader
