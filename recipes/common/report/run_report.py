@@ -100,7 +100,7 @@ class Record:
         number = self.trainer.plan.rows_per_step
         budget = getattr(self.arguments, "tokens_per_batch", None)
         size = f"{number} x {budget:,} tokens" if budget else f"{number} {self.task.unit}"
-        return f"{self.trainer.steps:,} steps of {size}"
+        return f"{self.trainer.plan.steps:,} steps of {size}"
 
     def _padding(self) -> str:
         """How much of the batches is padding, where rows are padded to the longest of their batch."""
