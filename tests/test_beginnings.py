@@ -16,7 +16,8 @@ from recipes.common.model.special_tokens import start_of_text
 from recipes.common.model.tokenizer_training import train_tokenizer
 from recipes.common.predict import Continuer
 from recipes.common.runtime.errors import Refusal
-from recipes.common.tokens import packing
+from recipes.common.tokens import packing, stream, tokenising
+from recipes.common.tokens.blocks import Layout
 from recipes.common.tokens.collators import CausalBlocks
 
 DOCUMENTS = ["the soup was warm", "a cold room", "the staff was rude and the soup cold", "good"]
@@ -57,7 +58,7 @@ class Known(Letters):
 
 
 def pack(texts, size=99, start=(BEGIN,), streaming=False, prepared_dir=None, **options):
-    layout = packing.Layout(size, END, PAD, start=start, **options)
+    layout = Layout(size, END, PAD, start=start, **options)
     flags = arguments(streaming)
     flags.prepared_dir = prepared_dir
     return packing.pack(splits(texts), Known(), layout, flags, training(max_steps=9))
@@ -70,7 +71,7 @@ def test_every_document_begins_and_ends():
 
 @pytest.mark.parametrize("characters", [1, 2**20], ids=["a text a batch", "one batch"])
 def test_a_document_of_several_texts_begins_once(characters, monkeypatch):
-    monkeypatch.setattr(packing, "CHARACTERS", characters)
+    monkeypatch.setattr(tokenising, "CHARACTERS", characters)
     found = pack(["a\n", "b", "c\n", "d\n"]).train
     assert ids(found) == [[BEGIN, 10, 9, 11, END, BEGIN, 12, 9, 13, 9, END]]
 
@@ -78,7 +79,7 @@ def test_a_document_of_several_texts_begins_once(characters, monkeypatch):
 def test_where_a_text_ends_as_it_begins_one_token_does_both(monkeypatch):
     """OPT's </s>."""
     assert ids(pack(["ab", "c"], start=(END,)).train) == [[END, 10, 11, END, 12, END]]
-    monkeypatch.setattr(packing, "WINDOW", 2)
+    monkeypatch.setattr(stream, "WINDOW", 2)
     first, second = sorted(take(pack(["ab", "c"], size=3, start=(END,), streaming=True).train, 2))
     assert (first[2:], second[2:]) == ((END, 10, 11), (END, 12, END))
 
@@ -88,8 +89,8 @@ TEXTS = ["abc"[: 1 + number % 3] + "\n" * (number % 4 == 0) for number in range(
 
 @pytest.mark.parametrize("batch", [1, 7, 1000])
 def test_a_stream_begins_documents_where_the_data_in_memory_does(batch, monkeypatch):
-    monkeypatch.setattr(packing, "BATCH", batch)
-    monkeypatch.setattr(packing, "WINDOW", 10)
+    monkeypatch.setattr(stream, "BATCH", batch)
+    monkeypatch.setattr(stream, "WINDOW", 10)
     streamed = [row for row in sorted(take(pack(TEXTS, size=5, streaming=True).train, 60)) if row[1] == 0]
     in_memory = ids(pack(TEXTS, size=5).train)
     assert len(streamed) > 20
@@ -98,7 +99,7 @@ def test_a_stream_begins_documents_where_the_data_in_memory_does(batch, monkeypa
 
 @pytest.mark.parametrize("blocks", range(1, 30, 4))
 def test_a_stream_goes_on_within_a_document_without_beginning_it_again(blocks, monkeypatch, tmp_path):
-    monkeypatch.setattr(packing, "WINDOW", 2)
+    monkeypatch.setattr(stream, "WINDOW", 2)
     whole = take(pack(TEXTS, size=5, streaming=True).train, 40)
     first = pack(TEXTS, size=5, streaming=True).train
     take(first, blocks)
@@ -128,7 +129,7 @@ def test_documents_without_a_visible_border_cannot_be_kept_apart():
 
 
 def test_overlapping_blocks_predict_all_but_the_begins():
-    layout = packing.Layout(4, END, PAD, stride=2, start=(BEGIN,))
+    layout = Layout(4, END, PAD, stride=2, start=(BEGIN,))
     rows = packing.pack(splits(["x"], ["abc", "de"]), Letters(), layout, arguments(), training()).validation
     labels = [CausalBlocks(PAD, END, start=(BEGIN,))([row])["labels"][0].tolist() for row in rows]
     assert [token for token in itertools.chain(*labels) if token != -100] == [10, 11, 12, END, 13, 14, END]

@@ -12,7 +12,6 @@ from transformers import AutoConfig, AutoModelForCausalLM, pipeline
 from recipes.common.model import loading
 from recipes.common.predict import open_folder
 from recipes.common.runtime.errors import Refusal
-from recipes.common.tokens import packing
 from recipes.common.tokens.collators import CausalBlocks
 
 RECIPE = "clm_pretrain"
@@ -57,7 +56,7 @@ def test_prepared_tokens_are_read_by_the_runs_that_follow(recipe, texts, monkeyp
     assert "prepared    prepared\n" in capsys.readouterr().out
     assert not (texts / "out").exists()
     plain = recipe.main(merged(*flags[:-2], "--output_dir", "plain"))
-    monkeypatch.setattr(packing, "_tokenise", None)  # nothing is tokenised again
+    monkeypatch.setattr(tokenising, "_tokenise", None)  # nothing is tokenised again
     assert recipe.main(flags)["eval_loss"] == plain["eval_loss"]
 
 

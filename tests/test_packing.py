@@ -13,7 +13,9 @@ import pytest
 import torch
 
 from recipes.common.runtime.errors import Refusal
-from recipes.common.tokens import packing
+from recipes.common.tokens import packing, tokenising
+from recipes.common.tokens.blocks import Blocks, Layout
+from recipes.common.tokens.stream import POSITION, WINDOW, Stream
 
 END, PAD, CLS = 1, 0, 2
 
@@ -57,7 +59,7 @@ def training(max_steps=-1, epochs=1, **strategies):
 
 
 def pack(texts, size=4, **options):
-    layout = packing.Layout(size, END, PAD, **options)
+    layout = Layout(size, END, PAD, **options)
     return packing.pack(splits(texts), Letters(), layout, arguments(), training())
 
 
@@ -73,9 +75,9 @@ def test_documents_end_with_the_end_token_and_the_tail_is_kept():
 
 
 def test_texts_are_tokenised_by_so_many_characters(monkeypatch):
-    monkeypatch.setattr(packing, "CHARACTERS", 6)
+    monkeypatch.setattr(tokenising, "CHARACTERS", 6)
     texts = ["abc", "", "d", "abcdefghi", "e"]  # each counts one more than its letters
-    batches = packing._batches(datasets.Dataset.from_dict({"text": texts}), "text", "train")
+    batches = tokenising.batches(datasets.Dataset.from_dict({"text": texts}), "text", "train")
     assert list(batches) == [["abc", "", "d"], ["abcdefghi"], ["e"]]
     found = pack(texts, size=99).train
     monkeypatch.undo()
@@ -92,7 +94,7 @@ def test_a_whole_text_ends_even_after_a_line_break(streaming):
     """Nearly all files of code do: their documents had no end."""
     found = splits(["a\n", "b\n", "c"])
     found.whole = ("train",)
-    tokens = packing.pack(found, Letters(), packing.Layout(9, END, PAD), arguments(streaming), training(max_steps=1))
+    tokens = packing.pack(found, Letters(), Layout(9, END, PAD), arguments(streaming), training(max_steps=1))
     first = next(iter(tokens.train))["input_ids"].tolist()
     after_breaks = [token for before, token in itertools.pairwise(first) if before == 9]
     assert len(after_breaks) >= 2
@@ -103,28 +105,28 @@ def test_a_memory_map_goes_to_other_processes_without_a_copy(tmp_path):
     """numpy puts a memory map's bytes into the pickle itself; processes.once_per_node maps what stands beside it."""
     numpy.arange(1000, dtype=numpy.int32).tofile(tmp_path / "ids.bin")
     ids, ends = numpy.memmap(tmp_path / "ids.bin", dtype=numpy.int32, mode="r"), numpy.asarray([1000])
-    blocks, beside = packing.Blocks(ids, ends - 1000, ends, packing.Layout(1000, END, PAD), trains=False), []
+    blocks, beside = Blocks(ids, ends - 1000, ends, Layout(1000, END, PAD), trains=False), []
     assert len(pickle.dumps(blocks, protocol=5, buffer_callback=beside.append)) < ids.nbytes
     assert ids.nbytes in [buffer.raw().nbytes for buffer in beside]
 
 
 def test_what_a_worker_reported_during_a_step_is_known_when_it_is_saved():
-    stream = packing.pack(splits(["abc"]), Letters(), packing.Layout(4, END, PAD), arguments(True), training(1)).train
+    stream = packing.pack(splits(["abc"]), Letters(), Layout(4, END, PAD), arguments(True), training(1)).train
     mark = {"epoch": 250, "row": 0, "carried": []}
     stream._reported.put((1, mark))
     time.sleep(0.1)
-    assert stream.position(packing.WINDOW)["mark"] == mark
+    assert stream.position(WINDOW)["mark"] == mark
 
 
 @pytest.mark.parametrize("stride", [-1, 5])
 def test_blocks_that_would_leave_tokens_out_are_refused(stride):
     with pytest.raises(Refusal, match="cannot be moved by"):
-        packing.Layout(4, END, PAD, stride=stride)
+        Layout(4, END, PAD, stride=stride)
 
 
 def test_a_last_text_without_tokens_ends_the_document():
     """WordPiece makes nothing of the blank line that a file ends with."""
-    tokens = packing.pack(splits(["ab\n", "\n"]), WithoutBreaks(), packing.Layout(4, END, PAD), arguments(), training())
+    tokens = packing.pack(splits(["ab\n", "\n"]), WithoutBreaks(), Layout(4, END, PAD), arguments(), training())
     assert ids(tokens.train) == [[10, 11, END]]
 
 
@@ -136,7 +138,7 @@ def test_a_prefix_stands_before_every_block_and_is_no_token_of_the_text():
 
 @pytest.mark.parametrize("stride", [1, 2, 3, 4])
 def test_overlapping_blocks_predict_every_token_once(stride):
-    layout = packing.Layout(4, END, PAD, stride=stride)
+    layout = Layout(4, END, PAD, stride=stride)
     rows = list(packing.pack(splits(["x"], ["abcdefghij"]), Letters(), layout, arguments(), training()).validation)
     predicted = [token for row in rows for token in row["input_ids"][row["context"] :].tolist()]
     assert predicted == [*range(10, 20), END]
@@ -162,7 +164,7 @@ def test_workers_that_persist_learn_the_epoch():
 
 
 def test_line_by_line_cuts_each_text_to_the_block():
-    layout = packing.Layout(5, END, PAD, prefix=CLS)
+    layout = Layout(5, END, PAD, prefix=CLS)
     tokens = packing.lines(splits(["ab", "abcdefg"]), Letters(), layout, arguments(), training())
     assert ids(tokens.train) == [[CLS, 10, 11, END], [CLS, 10, 11, 12, END]]
     assert tokens.counts["train"]["truncated_share"] == 0.5
@@ -170,7 +172,7 @@ def test_line_by_line_cuts_each_text_to_the_block():
 
 def test_line_by_line_and_streaming_exclude_each_other():
     with pytest.raises(Refusal, match="line by line"):
-        packing.lines(splits(["a"]), Letters(), packing.Layout(4, END, PAD), arguments(True), training())
+        packing.lines(splits(["a"]), Letters(), Layout(4, END, PAD), arguments(True), training())
 
 
 TEXTS = ["abcdefgh"[: 1 + number % 8] for number in range(3000)]  # 3,000 texts, 16,500 tokens with their end tokens
@@ -178,9 +180,9 @@ TEXTS = ["abcdefgh"[: 1 + number % 8] for number in range(3000)]  # 3,000 texts,
 
 def stream(texts=TEXTS, seed=1):
     found = splits(texts)
-    layout = packing.Layout(4, END, PAD)
+    layout = Layout(4, END, PAD)
     rows = dict(found.items())["train"].to_iterable_dataset()
-    return packing.Stream(rows, "text", packing.Encoder(Letters(), layout), layout, seed)
+    return Stream(rows, "text", tokenising.Encoder(Letters(), layout), layout, seed)
 
 
 def take(blocks, count):
@@ -219,7 +221,7 @@ def test_the_position_in_a_long_document_is_small(tmp_path):
     whole, first = take(stream(texts), 4000), stream(texts)
     take(first, 2530)
     first.save_position(tmp_path, 2500)
-    mark = json.loads((tmp_path / packing.POSITION).read_text())["mark"]
+    mark = json.loads((tmp_path / POSITION).read_text())["mark"]
     assert mark == {
         "epoch": 0,
         "row": 1,
@@ -245,7 +247,7 @@ def test_the_position_in_a_long_document_is_small(tmp_path):
 )
 def test_a_position_that_no_stream_has_is_not_gone_to(damage, tmp_path):
     position = {"blocks": 7, "mark": {"epoch": 0, "row": 0, "carried": []}}
-    (tmp_path / packing.POSITION).write_text(json.dumps(position | damage))
+    (tmp_path / POSITION).write_text(json.dumps(position | damage))
     with pytest.raises((LookupError, TypeError, ValueError)):
         stream().load_position(tmp_path, 0, 300)
 
@@ -253,13 +255,13 @@ def test_a_position_that_no_stream_has_is_not_gone_to(damage, tmp_path):
 def test_the_steps_of_a_stream_follow_from_its_tokens():
     found = splits(["abc"] * 8, ["a"])  # 8 documents of 4 tokens: 8 blocks, 4 steps of 2
     settings = training(epochs=3)
-    packing.pack(found, Letters(), packing.Layout(4, END, PAD), arguments(streaming=True), settings)
+    packing.pack(found, Letters(), Layout(4, END, PAD), arguments(streaming=True), settings)
     assert settings.max_steps == 12
 
 
 def test_given_steps_are_kept():
     settings = training(max_steps=5)
-    packing.pack(splits(["abc"]), Letters(), packing.Layout(4, END, PAD), arguments(streaming=True), settings)
+    packing.pack(splits(["abc"]), Letters(), Layout(4, END, PAD), arguments(streaming=True), settings)
     assert settings.max_steps == 5
 
 
@@ -269,7 +271,7 @@ def test_given_steps_are_kept():
 def test_given_steps_are_kept_and_the_end_of_an_epoch_is_known_where_it_is_needed(strategy, remote, steps):
     settings = training(max_steps=5, save_strategy=strategy)
     wanted = arguments(streaming=True, dataset_name=remote)
-    packed = packing.pack(splits(["abc"] * 8), Letters(), packing.Layout(4, END, PAD), wanted, settings)
+    packed = packing.pack(splits(["abc"] * 8), Letters(), Layout(4, END, PAD), wanted, settings)
     assert packed.train.steps(2, 1) == steps  # 8 documents of 4 tokens are 8 blocks, 4 steps of 2
     assert settings.max_steps == 5
 
@@ -277,18 +279,18 @@ def test_given_steps_are_kept_and_the_end_of_an_epoch_is_known_where_it_is_neede
 def test_an_epoch_of_a_stream_may_end_within_a_step():
     """Three documents of 4 tokens are 2.4 blocks of 5: 1.2 steps of two blocks, 12 in ten epochs."""
     settings = training(epochs=10)
-    found = packing.pack(splits(["abc"] * 3), Letters(), packing.Layout(5, END, PAD), arguments(True), settings)
+    found = packing.pack(splits(["abc"] * 3), Letters(), Layout(5, END, PAD), arguments(True), settings)
     assert found.train.steps(2, 1) == Fraction(6, 5)
     assert settings.max_steps == 12
 
 
 def test_a_stream_that_fills_no_block_is_refused():
     with pytest.raises(Refusal, match="does not fill one block"):
-        packing.pack(splits(["a"]), Letters(), packing.Layout(99, END, PAD), arguments(streaming=True), training())
+        packing.pack(splits(["a"]), Letters(), Layout(99, END, PAD), arguments(streaming=True), training())
 
 
 def test_limits_count_blocks_not_texts():
-    layout, limits = packing.Layout(4, END, PAD), arguments(max_train_samples=2, max_eval_samples=9)
+    layout, limits = Layout(4, END, PAD), arguments(max_train_samples=2, max_eval_samples=9)
     tokens = packing.pack(splits(["abcdefghijk", "l"]), Letters(), layout, limits, training())
     assert ids(tokens.train) == [[10, 11, 12, 13], [14, 15, 16, 17]]
     assert (tokens.counts["train"]["blocks"], tokens.counts["train"]["used"]) == (4, 2)
@@ -308,30 +310,30 @@ def test_selected_blocks_still_know_the_bytes_of_their_tokens():
 def test_limits_that_cannot_be_kept_are_refused(limit, streaming, message):
     limits = arguments(streaming, max_train_samples=limit)
     with pytest.raises(Refusal, match=message):
-        packing.pack(splits(["abc"]), Letters(), packing.Layout(4, END, PAD), limits, training())
+        packing.pack(splits(["abc"]), Letters(), Layout(4, END, PAD), limits, training())
 
 
 def test_a_stream_cannot_be_prepared():
     wanted = arguments(streaming=True)
     wanted.prepare_only = True
     with pytest.raises(Refusal, match="tokenised while it is trained on"):
-        packing.pack(splits(["abc"]), Letters(), packing.Layout(4, END, PAD), wanted, training())
+        packing.pack(splits(["abc"]), Letters(), Layout(4, END, PAD), wanted, training())
 
 
 @pytest.mark.parametrize("rank", ["0", "1"])
 def test_every_process_ends_when_the_tokens_are_prepared(rank, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RANK", rank)
-    monkeypatch.setattr(packing, "as_text", str)
+    monkeypatch.setattr(tokenising, "as_text", str)
     wanted = arguments()
     wanted.prepare_only, wanted.prepared_dir = True, str(tmp_path)
     with pytest.raises(SystemExit, match="0"):
-        packing.pack(splits(["abc"]), Letters(), packing.Layout(4, END, PAD), wanted, training())
+        packing.pack(splits(["abc"]), Letters(), Layout(4, END, PAD), wanted, training())
     assert ("prepared" in capsys.readouterr().out) == (rank == "0")
 
 
 def test_data_without_text_is_refused():
     with pytest.raises(Refusal, match="the validation data has no text"):
-        packing.pack(splits(["abc"], [""]), Letters(), packing.Layout(4, END, PAD), arguments(), training())
+        packing.pack(splits(["abc"], [""]), Letters(), Layout(4, END, PAD), arguments(), training())
 
 
 def test_blocks_can_be_selected():

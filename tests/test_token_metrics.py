@@ -8,7 +8,7 @@ import torch
 from transformers import EvalPrediction
 
 from recipes.common.metrics import language_modeling
-from recipes.common.tokens.packing import Blocks, Layout
+from recipes.common.tokens.blocks import Blocks, Layout
 
 # Two rows of two words; logits give the probabilities below.
 HALF, MOST = [0.5, 0.5], [0.9, 0.1]

@@ -26,6 +26,7 @@ from recipes.common.model import loading
 from recipes.common.report import task_report
 from recipes.common.runtime import errors
 from recipes.common.tokens import packing
+from recipes.common.tokens.blocks import Layout
 from recipes.common.tokens.collators import CausalBlocks
 from recipes.common.train import losses
 from recipes.common.train.trainer import Trainer
@@ -56,7 +57,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     model = loading.load_model(AutoModelForCausalLM, arguments, tokenizer)
 
     # 3. Tokens
-    layout = packing.Layout(
+    layout = Layout(
         size=loading.max_length(arguments.block_size, tokenizer, model),
         start=loading.start_of_text(tokenizer),
         end=loading.end_of_text(tokenizer),

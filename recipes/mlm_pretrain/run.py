@@ -25,6 +25,7 @@ from recipes.common.model import loading
 from recipes.common.report import task_report
 from recipes.common.runtime import errors
 from recipes.common.tokens import packing
+from recipes.common.tokens.blocks import Layout
 from recipes.common.tokens.collators import MaskedBlocks
 from recipes.common.train import losses
 from recipes.common.train.trainer import Trainer
@@ -57,7 +58,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     model = loading.load_model(AutoModelForMaskedLM, arguments, tokenizer)
 
     # 3. Tokens
-    layout = packing.Layout(
+    layout = Layout(
         size=loading.max_length(arguments.max_seq_length, tokenizer, model),
         end=loading.end_of_text(tokenizer),
         pad=tokenizer.pad_token_id,

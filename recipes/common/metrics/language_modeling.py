@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from recipes.common.data.labels import MISSING
 from recipes.common.metrics.classification import bootstrap
-from recipes.common.tokens.packing import WINDOW, Blocks, Stream
+from recipes.common.tokens.blocks import Blocks
+from recipes.common.tokens.stream import WINDOW, Stream
 
 MAPPED = 2**24  # ids that are read into memory at once
 CHUNK = 4096  # tokens whose probabilities are held at once
