@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, pipeline
 from recipes.common.model import loading
 from recipes.common.predict import open_folder
 from recipes.common.runtime.errors import Refusal
+from recipes.common.tokens import tokenising
 from recipes.common.tokens.collators import CausalBlocks
 
 RECIPE = "clm_pretrain"

@@ -79,7 +79,7 @@ class Stream(PositionedStream):
             window, mark = self._reported.get()
             self.marks[window] = mark
 
-    def texts_of(self, row: int) -> Iterator[list[str]]:
+    def _texts(self, row: int) -> Iterator[list[str]]:
         rows = islice(iter(self.rows), row, None)
         while texts := [found[self.column] for found in islice(rows, BATCH)]:
             yield texts
