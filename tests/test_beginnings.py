@@ -103,9 +103,9 @@ def test_a_stream_goes_on_within_a_document_without_beginning_it_again(blocks, m
     whole = take(pack(TEXTS, size=5, streaming=True).train, 40)
     first = pack(TEXTS, size=5, streaming=True).train
     take(first, blocks)
-    first.save(tmp_path, blocks)
+    first.save_position(tmp_path, blocks)
     again = pack(TEXTS, size=5, streaming=True).train
-    again.load(tmp_path, 99)
+    again.load_position(tmp_path, 0, 99)
     assert take(again, 40 - blocks) == whole[blocks:]
 
 
