@@ -9,7 +9,7 @@ import typer
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from recipes.common import launch
-from recipes.common.runtime import errors
+from recipes.common.runtime import guard, messages
 from tools import describe
 
 app = typer.Typer(
@@ -102,8 +102,8 @@ def predict(
                 write(answer)
             else:
                 text = answer["text"]
-                shown = errors.visible(text if isinstance(text, str) else " / ".join(text), 100)
-                print(errors.visible_lines(describe_answer(answer)), shown, sep="\t")
+                shown = messages.visible(text if isinstance(text, str) else " / ".join(text), 100)
+                print(messages.visible_lines(describe_answer(answer)), shown, sep="\t")
 
 
 @app.command()
@@ -214,4 +214,4 @@ def describe_answer(answer: dict) -> str:
 
 
 if __name__ == "__main__":
-    errors.guard(app, outlives_reader=False)
+    guard.run_and_exit(app, outlives_reader=False)

@@ -29,7 +29,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from recipes.common.predict import Continuer, open_folder
 from recipes.common.report import model_card
-from recipes.common.runtime import errors
+from recipes.common.runtime import errors, guard, messages
 
 # The recipe that trains the models of an Auto class, and how transformers calls the list of them.
 TASKS = {
@@ -183,7 +183,7 @@ def _in_child(task: str, name: str, folder: Path, own: Path) -> NoReturn:
         os.dup2(log, 2)
         signal.alarm(PATIENCE)
         os.chdir(own)
-        errors.guard(lambda: train_and_ask(task, name, folder))
+        guard.run_and_exit(lambda: train_and_ask(task, name, folder))
         Path("modules").write_text("\n".join(sys.modules), encoding="utf-8")
         os._exit(0)
     except SystemExit as ended:
@@ -234,7 +234,7 @@ def main(wanted: Annotated[list[str] | None, typer.Argument()] = None, processes
     for found in attempts(cases, processes):
         kind = "wrong" if found.wrong else found.outcome.partition(":")[0].partition(",")[0]
         codes["not tried" if "not tried" in found.outcome else kind] += 1
-        print(f"{found.task} | {found.name} | {found.seconds:.1f} s | {errors.visible(found.outcome)}", flush=True)
+        print(f"{found.task} | {found.name} | {found.seconds:.1f} s | {messages.visible(found.outcome)}", flush=True)
         print(found.said if len(cases) == 1 else "", end="")
     print(f"{dict(codes)}, {time.time() - began:.0f} s")
     raise typer.Exit(int(bool(codes["wrong"])))

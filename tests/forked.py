@@ -21,7 +21,7 @@ import torch
 from conftest import load_recipe, row
 
 from recipes.common.checkpoints import atomic_folder, retention
-from recipes.common.runtime import errors
+from recipes.common.runtime import guard
 from tools import equivalence
 
 ROWS = 400  # of which 40 are trained on, or the blocks that they fill
@@ -89,7 +89,7 @@ def _run(case: Case, folder: Path, output_dir: Path, before: Callable[[], None] 
         os.dup2(log, 2)
         if before:
             before()
-        errors.guard(lambda: load_recipe(case.recipe).main(case.flags(folder, output_dir)))
+        guard.run_and_exit(lambda: load_recipe(case.recipe).main(case.flags(folder, output_dir)))
         Path(f"{output_dir}.modules").write_text("\n".join(sys.modules), encoding="utf-8")
         os._exit(0)
     except SystemExit as ended:

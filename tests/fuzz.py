@@ -34,7 +34,7 @@ from recipes.common.checkpoints import atomic_folder, retention
 from recipes.common.config import flags
 from recipes.common.data.splits import HELD_OUT, Splits, load_splits
 from recipes.common.report import model_card, run_record
-from recipes.common.runtime import errors
+from recipes.common.runtime import errors, guard, messages
 
 SECONDS = 10  # of computing: a trial that takes longer hangs
 PATIENCE = 60  # seconds on a machine that does other work, too
@@ -302,7 +302,7 @@ def in_child(folder: Path, run: Callable[[], None]) -> int:
         faulthandler.register(signal.SIGPROF, log, chain=True)
         signal.setitimer(signal.ITIMER_PROF, SECONDS)
         faulthandler.dump_traceback_later(PATIENCE, exit=True, file=log)
-        errors.guard(run)
+        guard.run_and_exit(run)
         os._exit(0)
     except SystemExit as ended:
         os._exit(int(ended.code or 0))
@@ -392,7 +392,7 @@ def main(trials: int = 2000, seed: int = 0, first: int = 0, only: int = -1, verb
             codes[code], failures = codes[code] + 1, failures + bool(found)
             if found or verbose or only >= 0:
                 ended = found or f"good, exit code {code}"
-                print(f"--seed {seed} --only {number}: {errors.visible(what)}: {ended}", flush=True)
+                print(f"--seed {seed} --only {number}: {messages.visible(what)}: {ended}", flush=True)
             print(said[-5000:] if only >= 0 else "", end="")
     print(", ".join(f"exit code {code}: {count}" for code, count in sorted(codes.items())))
     print(f"{len(numbers) - failures} of {len(numbers)} good, {(time.time() - began) / len(numbers):.2f} s each")

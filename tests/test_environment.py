@@ -18,7 +18,7 @@ import pytest
 import torch.utils.cpp_extension as cpp_extension
 from conftest import ROOT, SCRATCH, SHORT, load_recipe, merged
 
-from recipes.common.runtime import compile_locks, environment, errors
+from recipes.common.runtime import compile_locks, disk_errors, environment, guard
 from recipes.common.runtime.errors import Refusal
 
 RUN = [sys.executable, str(ROOT / "recipes/sentiment/run.py"), "--train_file", "train.csv", "--output_dir", "out"]
@@ -107,8 +107,8 @@ def test_a_training_goes_on_when_nobody_reads_its_output_any_more(reader, review
 
 
 def test_what_only_answers_ends_with_its_reader_and_without_a_word(tmp_path):
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from recipes.common.runtime import errors\n"
-    code += "errors.guard(lambda: [print(number) for number in range(10**7)], outlives_reader=False)"
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from recipes.common.runtime import guard\n"
+    code += "guard.run_and_exit(lambda: [print(number) for number in range(10**7)], outlives_reader=False)"
     running = start([sys.executable, "-c", code])
     assert running.stdout.readline() == "0\n"
     running.stdout.close()
@@ -129,7 +129,7 @@ def test_a_terminal_of_few_letters_gets_what_it_can_show(reviews):
 def ends(error, capsys):
     """The exit code of a run that ends with an error, and the message."""
     with pytest.raises(SystemExit) as ended:
-        errors.guard(lambda: (_ for _ in ()).throw(error))
+        guard.run_and_exit(lambda: (_ for _ in ()).throw(error))
     return ended.value.code, capsys.readouterr().err
 
 
@@ -164,7 +164,7 @@ NOT_BUGS = {  # an error, its exit code, words of the message
 
 @pytest.mark.parametrize("case", NOT_BUGS)
 def test_what_the_machine_did_is_no_bug_of_the_recipe(case, capsys, monkeypatch):
-    monkeypatch.setattr(errors.signals, "_alone", False)
+    monkeypatch.setattr(guard.signals, "_alone", False)
     error, code, words = NOT_BUGS[case]
     found, said = ends(error, capsys)
     assert found == code
@@ -172,7 +172,7 @@ def test_what_the_machine_did_is_no_bug_of_the_recipe(case, capsys, monkeypatch)
 
 
 def test_an_error_within_a_worker_is_a_bug_all_the_same(capsys, monkeypatch):
-    monkeypatch.setattr(errors.signals, "_alone", False)
+    monkeypatch.setattr(guard.signals, "_alone", False)
     assert ends(KeyError("Caught KeyError in DataLoader worker process 0."), capsys)[0] == 70
 
 
@@ -183,7 +183,7 @@ def test_a_full_disk_is_known_although_tidying_up_fails_too():
         finally:
             raise ValueError("I/O operation on closed file")  # as pyarrow's writer says
     except ValueError as error:
-        assert errors.disk_error(error) == "No space left on device"
+        assert disk_errors.disk_error(error) == "No space left on device"
 
 
 @pytest.mark.slow
@@ -287,4 +287,4 @@ def test_a_path_that_no_file_system_can_have_is_refused(flag, reviews):
     with pytest.raises((Refusal, OSError)) as ended:
         load_recipe("sentiment").main(merged(*RUN[2:], flag, "x" * 5000))
     error = ended.value
-    assert isinstance(error if isinstance(error, Refusal) else errors._not_a_bug(error), Refusal)
+    assert isinstance(error if isinstance(error, Refusal) else guard._not_a_bug(error), Refusal)

@@ -6,7 +6,7 @@ import pytest
 import torch
 import tqdm
 
-from recipes.common.runtime import errors, signals
+from recipes.common.runtime import disk_errors, guard, messages, signals
 from recipes.common.runtime.errors import Refusal, Stop, TrainingFailed
 
 
@@ -19,7 +19,7 @@ def _not_alone(monkeypatch):
 def ends(main):
     """The exit code of a guarded `main`; None where it came back."""
     try:
-        errors.guard(main)
+        guard.run_and_exit(main)
     except SystemExit as ended:
         return ended.code
     return None
@@ -63,13 +63,13 @@ def test_a_message_with_line_breaks_in_the_data_still_has_three_lines():
     ],
 )
 def test_control_characters_become_visible_and_letters_stay(text, shown):
-    assert errors.visible(text) == shown
+    assert messages.visible(text) == shown
 
 
 def test_a_long_text_is_cut_to_the_limit():
-    assert errors.visible("x" * 300) == "x" * 300
-    assert errors.visible("x" * 301) == "x" * 299 + "…"
-    assert errors.visible("abcdef", limit=4) == "abc…"
+    assert messages.visible("x" * 300) == "x" * 300
+    assert messages.visible("x" * 301) == "x" * 299 + "…"
+    assert messages.visible("abcdef", limit=4) == "abc…"
 
 
 @pytest.mark.parametrize(
@@ -148,12 +148,12 @@ def test_a_full_disk_names_the_file(capsys):
     ],
 )
 def test_the_nearest_known_word_is_found(word, known, close):
-    assert errors.nearest(word, iter(known)) == close
+    assert messages.nearest(word, iter(known)) == close
 
 
 def test_a_note_and_a_warning_are_one_line_on_standard_error(capsys):
-    errors.note("first\nsecond")
-    errors.warn("third")
+    messages.note("first\nsecond")
+    messages.warn("third")
     printed = capsys.readouterr()
     assert printed.err == "note: first\\nsecond\nwarning: third\n"
     assert printed.out == ""
@@ -161,12 +161,12 @@ def test_a_note_and_a_warning_are_one_line_on_standard_error(capsys):
 
 def test_only_the_main_process_prints(capsys, monkeypatch):
     monkeypatch.setenv("RANK", "1")
-    errors.note("x")
-    errors.warn("x")
+    messages.note("x")
+    messages.warn("x")
     assert capsys.readouterr().err == ""
-    assert not errors.is_main_process()
+    assert not messages.is_main_process()
     monkeypatch.setenv("RANK", "0")
-    assert errors.is_main_process()
+    assert messages.is_main_process()
 
 
 FULL = ["PytorchStreamWriter failed writing file data/0", "basic_ios::clear: iostream error", "(os error 28)"]
@@ -174,11 +174,11 @@ FULL = ["PytorchStreamWriter failed writing file data/0", "basic_ios::clear: ios
 
 @pytest.mark.parametrize("words", FULL)
 def test_a_full_disk_is_known_by_what_libraries_say_of_it(words):
-    assert errors.disk_error(RuntimeError(words)) == "No space left on device"
+    assert disk_errors.disk_error(RuntimeError(words)) == "No space left on device"
 
 
 def test_other_errors_are_not_the_disk_s():
-    assert errors.disk_error(RuntimeError("stream of errors")) == ""
+    assert disk_errors.disk_error(RuntimeError("stream of errors")) == ""
 
 
 def test_a_message_does_not_stand_behind_a_bar(capsys):

@@ -9,8 +9,9 @@ from conftest import ROOT
 REASONS = {
     "tensor_files": "read within retention.readable, which refuses what no run writes",
     "retention": "raised within retention.readable",
+    "weights": "raised within retention.readable",
     "callbacks": "raised within retention.readable",
-    "packing": "the position in a stream, read within retention.readable",
+    "stream": "the position in a stream, read within retention.readable",
     "json_rows": "caught where the line is read, and refused with its place",
     "processes": "a process that does not answer: Trainer.train makes a TrainingFailed of it",
     "services": "raised within services.refused, which refuses",

@@ -5,7 +5,8 @@ from conftest import SCRATCH, SHORT, merged
 
 from recipes.common import launch
 from recipes.common.runtime import secrets
-from recipes.common.runtime.errors import Refusal, note, visible
+from recipes.common.runtime.errors import Refusal
+from recipes.common.runtime.messages import note, visible
 
 PASSWORD = "s3cr3t+Pa/ss"
 HIDDEN = {

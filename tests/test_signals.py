@@ -16,7 +16,7 @@ from recipes.common.runtime import signals
 PROBE = """
 import os, signal, sys, time
 sys.path.insert(0, sys.argv[1])
-from recipes.common.runtime import errors, signals
+from recipes.common.runtime import guard, signals
 
 def main():
     signals.listen()
@@ -30,7 +30,7 @@ def main():
         print("kept", flush=True)
         time.sleep(30 if sys.argv[2] == "deaf" else 0)
 
-errors.guard(main)
+guard.run_and_exit(main)
 """
 
 
@@ -103,7 +103,7 @@ STOPPED = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
 import torch
-from recipes.common.runtime import errors, signals
+from recipes.common.runtime import guard, signals
 
 left, parent = int(sys.argv[2]), os.getpid()
 
@@ -126,7 +126,7 @@ def main():
     sys.settrace(None)
     assert left > 0
 
-errors.guard(main)
+guard.run_and_exit(main)
 """
 
 
@@ -155,10 +155,10 @@ def group_of(process):
 def test_a_signal_that_comes_while_an_object_is_removed_is_not_lost():
     """Python prints what is raised in `__del__`, and goes on."""
     script = f"import os, signal, sys, time; sys.path.insert(0, {str(ROOT)!r})\n"
-    script += "from recipes.common.runtime import errors, signals\n"
+    script += "from recipes.common.runtime import guard, signals\n"
     script += "class Removed:\n    def __del__(self): os.kill(os.getpid(), signal.SIGTERM); time.sleep(0.01)\n"
     script += "def main():\n    signals.listen()\n    Removed()\n    time.sleep(10)\n"
-    script += "errors.guard(main)"
+    script += "guard.run_and_exit(main)"
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=9)
     assert ended.returncode == 143
     assert ended.stderr.strip() == "stopped by SIGTERM: the same command goes on from the last checkpoint"

@@ -17,7 +17,8 @@ from recipes.common.checkpoints import retention
 from recipes.common.report import model_card, run_identity, run_record
 from recipes.common.report.run_identity import Run
 from recipes.common.runtime import signals
-from recipes.common.runtime.errors import FREE_SPACE, DiskFull, Refusal
+from recipes.common.runtime.disk_errors import FREE_SPACE
+from recipes.common.runtime.errors import DiskFull, Refusal
 from recipes.common.runtime.hashing import content_hash
 
 FLAGS = ["--train_file", "train.csv", "--test_file", "test.csv", "--output_dir", "out", *SCRATCH]

@@ -20,7 +20,7 @@ import typer
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from recipes.common import launch
-from recipes.common.runtime import errors
+from recipes.common.runtime import guard
 
 TOLERANCE = 1e-4
 CLIPPED_AT = 0.05
@@ -114,4 +114,4 @@ def main(
 
 
 if __name__ == "__main__":
-    errors.guard(lambda: typer.run(main))
+    guard.run_and_exit(lambda: typer.run(main))

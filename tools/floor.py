@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from recipes.common.data import readers
-from recipes.common.runtime import errors
+from recipes.common.runtime import errors, guard, messages
 
 # A Chinese character is a word of its own; elsewhere letters and digits that stand together are one.
 WORDS = r"[\u4e00-\u9fff]|[^\W\u4e00-\u9fff]+"
@@ -30,7 +30,7 @@ def floor(train: Path, test: Path) -> float:
     try:
         model.fit(texts, labels)
     except ValueError as error:
-        raise errors.Refusal(f"no words to count: {errors.reason(error)}", str(train), "look at its texts") from None
+        raise errors.Refusal(f"no words to count: {messages.reason(error)}", str(train), "look at its texts") from None
     return float(model.score(test_texts, test_labels))
 
 
@@ -60,4 +60,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    errors.guard(main)
+    guard.run_and_exit(main)

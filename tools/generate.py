@@ -11,7 +11,8 @@ from typing import Any
 from tqdm import tqdm
 
 from recipes.common.data import readers
-from recipes.common.runtime.errors import Refusal, visible_lines, warn
+from recipes.common.runtime.errors import Refusal
+from recipes.common.runtime.messages import visible_lines, warn
 
 ZERO_IS_UNSET = ("min_new_tokens", "no_repeat_ngram_size")
 

@@ -10,7 +10,8 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from recipes.common.data import decoding, readers
 from recipes.common.model.tokenizer_training import ALGORITHMS, default_algorithm, round_trip, train_tokenizer, writes
-from recipes.common.runtime.errors import Refusal, did_you_mean, visible
+from recipes.common.runtime.errors import Refusal
+from recipes.common.runtime.messages import did_you_mean, visible
 
 SAMPLES = 5
 

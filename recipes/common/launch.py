@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from recipes.common.runtime import secrets
-from recipes.common.runtime.errors import Refusal, did_you_mean, note, visible, visible_lines
+from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.hashing import hash_of
+from recipes.common.runtime.messages import did_you_mean, note, visible, visible_lines
 
 ROOT = Path(__file__).resolve().parents[2]
 TORCHRUN = ROOT / "tools/torchrun.py"

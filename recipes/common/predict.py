@@ -20,7 +20,8 @@ from recipes.common.data.splits import join
 from recipes.common.metrics import classification
 from recipes.common.model import adapters, model_folders, probes, tokenizer_loading, weights
 from recipes.common.model.loading import end_of_text, give_padding, max_length, start_of_text
-from recipes.common.runtime.errors import Refusal, reason, visible, warn
+from recipes.common.runtime.errors import Refusal
+from recipes.common.runtime.messages import reason, visible, warn
 from recipes.common.tokens.collators import never_empty
 
 CONTINUES = ("ForCausalLM", "LMHeadModel")  # how the names of causal language models end

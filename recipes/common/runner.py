@@ -25,7 +25,8 @@ from recipes.common.report.run_identity import Run
 from recipes.common.report.run_report import Record
 from recipes.common.report.task_report import Task
 from recipes.common.runtime import malloc, processes, signals
-from recipes.common.runtime.errors import COMPLETE, Refusal, TrainingFailed, is_main_process, note
+from recipes.common.runtime.errors import COMPLETE, Refusal, TrainingFailed
+from recipes.common.runtime.messages import is_main_process, note
 from recipes.common.runtime.process_state import command_line, kept
 from recipes.common.tokens.encoding import Tokens
 from recipes.common.train.trainer import Trainer

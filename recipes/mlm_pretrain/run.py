@@ -23,7 +23,7 @@ from recipes.common.data.splits import Columns, load_splits
 from recipes.common.metrics import language_modeling
 from recipes.common.model import loading
 from recipes.common.report import task_report
-from recipes.common.runtime import errors
+from recipes.common.runtime.guard import run_and_exit
 from recipes.common.tokens import packing
 from recipes.common.tokens.blocks import Layout
 from recipes.common.tokens.collators import MaskedBlocks
@@ -92,4 +92,4 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    errors.guard(main)
+    run_and_exit(main)

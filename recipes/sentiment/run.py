@@ -23,7 +23,7 @@ from recipes.common.data.splits import Columns, join, load_splits
 from recipes.common.metrics import classification
 from recipes.common.model import loading
 from recipes.common.report import task_report
-from recipes.common.runtime import errors
+from recipes.common.runtime.guard import run_and_exit
 from recipes.common.tokens import encoding
 from recipes.common.train import losses
 from recipes.common.train.trainer import Trainer
@@ -103,4 +103,4 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    errors.guard(main)
+    run_and_exit(main)

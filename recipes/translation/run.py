@@ -24,7 +24,7 @@ from recipes.common.data.splits import Columns, load_splits
 from recipes.common.metrics import generated_text, language_modeling
 from recipes.common.model import languages, loading
 from recipes.common.report import task_report
-from recipes.common.runtime import errors
+from recipes.common.runtime.guard import run_and_exit
 from recipes.common.tokens import encoding
 from recipes.common.tokens.collators import Pairs
 from recipes.common.train import generation, losses
@@ -88,4 +88,4 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    errors.guard(main)
+    run_and_exit(main)

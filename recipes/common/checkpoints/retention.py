@@ -11,7 +11,9 @@ from typing import Any
 from safetensors import SafetensorError
 
 from recipes.common.checkpoints.atomic_folder import MANIFEST, OUTGOING, damage, delete, intact, remove
-from recipes.common.runtime.errors import FREE_SPACE, DiskFull, Refusal, disk_error, note
+from recipes.common.runtime.disk_errors import FREE_SPACE, disk_error
+from recipes.common.runtime.errors import DiskFull, Refusal
+from recipes.common.runtime.messages import note
 
 FINGERPRINT = "fingerprint.json"
 PROCESS = "process_{}.safetensors"  # what belongs to one process: random generators, its place in the run

@@ -8,7 +8,8 @@ import sys
 from typing import Any
 
 from recipes.common.config.precedence import HEADLINE
-from recipes.common.runtime.errors import Refusal, note
+from recipes.common.runtime.errors import Refusal
+from recipes.common.runtime.messages import note
 
 ACTIONS = ("do_train", "do_eval", "do_predict")
 WORKERS = 2

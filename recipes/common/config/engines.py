@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from recipes.common.runtime.errors import Refusal, did_you_mean, note
+from recipes.common.runtime.errors import Refusal
+from recipes.common.runtime.messages import did_you_mean, note
 
 CONFIGS = Path(__file__).resolve().parents[3] / "ds_configs"
 ROWS = 8  # TrainingArguments' default for --per_device_train_batch_size

@@ -19,7 +19,9 @@ from recipes.common.config import defaults, engines, precedence, ranges
 from recipes.common.config.precedence import Values
 from recipes.common.config.yaml_files import Placed, from_yaml
 from recipes.common.runtime import environment
-from recipes.common.runtime.errors import Refusal, did_you_mean, disk_error, nearest
+from recipes.common.runtime.disk_errors import disk_error
+from recipes.common.runtime.errors import Refusal
+from recipes.common.runtime.messages import did_you_mean, nearest
 from recipes.common.runtime.secrets import SECRETS, without_passwords
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from recipes.common.runtime.errors import Refusal, note
+from recipes.common.runtime.errors import Refusal
+from recipes.common.runtime.messages import note
 from recipes.common.runtime.secrets import HIDDEN, SECRETS
 
 UNSAID = -1  # the layer of a library's own default

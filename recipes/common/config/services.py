@@ -13,7 +13,9 @@ import transformers
 from transformers.integrations import integration_utils
 from transformers.trainer_optimizer import is_optimizer_factory
 
-from recipes.common.runtime.errors import DISK, Refusal, Stop, did_you_mean, disk_error, is_main_process, note, reason
+from recipes.common.runtime.disk_errors import disk_error
+from recipes.common.runtime.errors import DISK, Refusal, Stop
+from recipes.common.runtime.messages import did_you_mean, is_main_process, note, reason
 
 ALIASES = {"tb": "tensorboard", "azureml": "azure_ml", "comet": "comet_ml", "weights_and_biases": "wandb"}
 PACKAGES = {"comet_ml": "comet-ml"}  # of the services; of the others by the same name

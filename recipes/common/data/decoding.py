@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from recipes.common.data import unpacking
-from recipes.common.runtime.errors import Refusal, note, visible, warn
+from recipes.common.runtime.errors import Refusal
+from recipes.common.runtime.messages import note, visible, warn
 
 FLAG = "--encoding"
 # FF FE is also how UTF-32's mark begins: the longer marks come first.

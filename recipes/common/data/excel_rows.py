@@ -8,7 +8,8 @@ from typing import Any
 
 from recipes.common.data import csv_rows, unpacking
 from recipes.common.data.decoding import say_once
-from recipes.common.runtime.errors import Refusal, reason
+from recipes.common.runtime.errors import Refusal
+from recipes.common.runtime.messages import reason
 
 EXPORT = "in Excel: File, Save as, CSV UTF-8"
 BROKEN = (zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError, AttributeError)

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from recipes.common.data.labels import RATINGS, Seen, is_missing, key, number
-from recipes.common.runtime.errors import Refusal, nearest, note, warn
+from recipes.common.runtime.errors import Refusal
+from recipes.common.runtime.messages import nearest, note, warn
 
 DELIMITERS = (",", ";", "|", "，", "；", "、")
 WHOLE = "none"  # --label_delimiter none: a cell is one label, whatever it holds

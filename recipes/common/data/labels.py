@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from recipes.common.runtime.errors import Refusal, nearest, note
+from recipes.common.runtime.errors import Refusal
+from recipes.common.runtime.messages import nearest, note
 
 # Hugging Face's names (config.problem_type)
 SINGLE, MULTI, REGRESSION = "single_label_classification", "multi_label_classification", "regression"

@@ -18,7 +18,8 @@ except ImportError:  # Windows
     fcntl = None
 
 from recipes.common.data import csv_rows, decoding, excel_rows, json_rows, unpacking
-from recipes.common.runtime.errors import Refusal, nearest, warn
+from recipes.common.runtime.errors import Refusal
+from recipes.common.runtime.messages import nearest, warn
 
 Row = dict
 Rows = Iterator[tuple[int, Row]]

@@ -12,7 +12,9 @@ import datasets
 from recipes.common.config.flags import Arguments
 from recipes.common.data import decoding, readers
 from recipes.common.runtime import links
-from recipes.common.runtime.errors import Refusal, did_you_mean, disk_error, note, reason
+from recipes.common.runtime.disk_errors import disk_error
+from recipes.common.runtime.errors import Refusal
+from recipes.common.runtime.messages import did_you_mean, note, reason
 
 # A split's usual names on the Hub; the first one found is taken.
 SPLIT_NAMES = {

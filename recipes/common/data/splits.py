@@ -15,7 +15,8 @@ from recipes.common.data import csv_rows, hold_out, label_spelling, labels, sour
 from recipes.common.data.checking import Chosen, Table, inner
 from recipes.common.data.sources import Reading, Source
 from recipes.common.runtime import hashing, processes
-from recipes.common.runtime.errors import Refusal, nearest, note, warn
+from recipes.common.runtime.errors import Refusal
+from recipes.common.runtime.messages import nearest, note, warn
 
 LIMITS = {"train": "max_train_samples", "validation": "max_eval_samples", "test": "max_predict_samples"}
 HELD_OUT = "held out for validation"

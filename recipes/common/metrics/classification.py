@@ -8,7 +8,8 @@ import numpy
 from scipy.special import expit, softmax
 
 from recipes.common.data.labels import MISSING, MULTI, REGRESSION, SINGLE, Labels
-from recipes.common.runtime.errors import Refusal, did_you_mean
+from recipes.common.runtime.errors import Refusal
+from recipes.common.runtime.messages import did_you_mean
 
 Array = numpy.ndarray
 FOR_LABELS = ("accuracy", "f1_macro", "f1_micro", "f1", "precision", "recall", "matthews_correlation", "roc_auc")

@@ -15,7 +15,7 @@ from recipes.common.data.labels import MISSING
 from recipes.common.metrics import language_modeling
 from recipes.common.metrics.classification import bootstrap
 from recipes.common.model.languages import UNSPACED
-from recipes.common.runtime.errors import note
+from recipes.common.runtime.messages import note
 
 DRAWS = 1000  # of the bootstrap
 ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")

@@ -18,7 +18,9 @@ from transformers import AutoConfig, GenerationConfig, PretrainedConfig
 
 from recipes.common.model import model_folders, weights
 from recipes.common.model.model_folders import ADAPTED
-from recipes.common.runtime.errors import Refusal, disk_error, note, reason
+from recipes.common.runtime.disk_errors import disk_error
+from recipes.common.runtime.errors import Refusal
+from recipes.common.runtime.messages import note, reason
 
 FILE = "adapter_config.json"
 TASKS = {"SEQ_CLS": "AutoModelForSequenceClassification", "CAUSAL_LM": "AutoModelForCausalLM"}

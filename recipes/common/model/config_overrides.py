@@ -4,7 +4,8 @@ import math
 import re
 from typing import Any
 
-from recipes.common.runtime.errors import Refusal, nearest, reason
+from recipes.common.runtime.errors import Refusal
+from recipes.common.runtime.messages import nearest, reason
 
 WHERE = "--config_overrides"
 FROM_A_FOLDER = "write a config.json with it and name its folder: --config_name FOLDER"

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 from transformers.activations import FastGELUActivation, NewGELUActivation
 
-from recipes.common.runtime.errors import note
+from recipes.common.runtime.messages import note
 
 
 def replace(model: nn.Module) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from recipes.common.data.sources import Reading
-from recipes.common.runtime.errors import Refusal, note
+from recipes.common.runtime.errors import Refusal
+from recipes.common.runtime.messages import note
 
 # Families that were trained with an instruction in front of the text.
 PREFIXED = {"t5", "mt5", "umt5", "longt5", "switch_transformers"}

@@ -36,7 +36,8 @@ from recipes.common.model.special_tokens import end_of_text as end_of_text  # re
 from recipes.common.model.special_tokens import start_of_text as start_of_text
 from recipes.common.model.tokenizer_training import fitting_size, train_tokenizer
 from recipes.common.runtime import processes
-from recipes.common.runtime.errors import Refusal, did_you_mean, note, reason, warn
+from recipes.common.runtime.errors import Refusal
+from recipes.common.runtime.messages import did_you_mean, note, reason, warn
 
 BATCH = 1000  # rows that are read at once
 VOCABULARIES = ("decoder_vocab_size", "src_vocab_size", "tgt_vocab_size")  # of Marian and FSMT, beside vocab_size

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from transformers.utils import logging
 
-from recipes.common.runtime.errors import Refusal, did_you_mean, disk_error, reason
+from recipes.common.runtime.disk_errors import disk_error
+from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.links import check_inside
+from recipes.common.runtime.messages import did_you_mean, reason
 
 ADAPTED = "config"  # the folder, beside an adapter, with the configuration (labels, …) of the model under it
 

@@ -9,7 +9,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from recipes.common.model import model_folders
 from recipes.common.model.tokenizer_training import add_template, wordpiece_tokenizer
-from recipes.common.runtime.errors import Refusal, did_you_mean, note, reason
+from recipes.common.runtime.errors import Refusal
+from recipes.common.runtime.messages import did_you_mean, note, reason
 
 FULL = 1000  # a vocabulary of so many tokens is no empty one
 CAPITALS = 0.01  # of the tokens, at least, have one where the vocabulary was made of texts with capitals

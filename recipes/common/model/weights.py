@@ -12,7 +12,8 @@ from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from recipes.common.model import model_folders
-from recipes.common.runtime.errors import Refusal, note
+from recipes.common.runtime.errors import Refusal
+from recipes.common.runtime.messages import note
 
 BODY = (torch.nn.Embedding, torch.nn.ModuleList)  # what a model's head has none of
 # What wrappers put in front of a weight's name: DistributedDataParallel, torch.compile, FSDP.

@@ -9,7 +9,8 @@ from recipes.common.checkpoints import atomic_folder, retention
 from recipes.common.config.flags import DATA_FILES
 from recipes.common.report import run_identity, run_record
 from recipes.common.report.run_identity import LENGTH, PREDICTED, Run
-from recipes.common.runtime.errors import Refusal, note, visible_lines
+from recipes.common.runtime.errors import Refusal
+from recipes.common.runtime.messages import note, visible_lines
 
 KEEP, OVERWRITE = "to keep both: another --output_dir", "to start over: --overwrite_output_dir"
 

@@ -2,7 +2,7 @@
 
 import re
 
-from recipes.common.runtime.errors import visible
+from recipes.common.runtime.messages import visible
 
 # What Markdown, GitHub's tables and formulas, and HTML take for markup; an underscore within a word is none.
 MARKS = re.compile(r"[\\`*\[\]|$~]|(?<![^\W_])_|_(?![^\W_])|:(?=//|[a-z0-9_+-]+:)")

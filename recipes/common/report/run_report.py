@@ -16,8 +16,8 @@ from recipes.common.model.tokenizer_training import as_text, default_algorithm, 
 from recipes.common.report import model_card, run_record
 from recipes.common.report.run_identity import Run
 from recipes.common.report.task_report import Task
-from recipes.common.runtime.errors import visible, warn
 from recipes.common.runtime.hashing import content_hash
+from recipes.common.runtime.messages import visible, warn
 from recipes.common.tokens.encoding import Tokens
 from recipes.common.train.samplers import padding_share
 from recipes.common.train.trainer import Trainer

@@ -14,7 +14,7 @@ import psutil
 from torch.utils import cpp_extension
 from torch.utils.file_baton import FileBaton
 
-from recipes.common.runtime.errors import note
+from recipes.common.runtime.messages import note
 
 QUIET = 300  # seconds in which a live compiler writes something, on whatever machine it runs
 

@@ -3,7 +3,8 @@
 import os
 import socket
 
-from recipes.common.runtime.errors import Refusal, note
+from recipes.common.runtime.errors import Refusal
+from recipes.common.runtime.messages import note
 
 RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 ADDRESS = ("MASTER_ADDR", "MASTER_PORT")

@@ -16,7 +16,8 @@ import torch
 from torch import distributed
 
 from recipes.common.runtime import environment
-from recipes.common.runtime.errors import Refusal, note, reason
+from recipes.common.runtime.errors import Refusal
+from recipes.common.runtime.messages import note, reason
 from recipes.common.runtime.safe_folders import working_folder
 
 # How launchers that start every process themselves say how many there are.

@@ -9,7 +9,8 @@ from typing import Any
 import numpy
 
 from recipes.common.checkpoints.atomic_folder import OUTGOING, damage, publish_once
-from recipes.common.runtime.errors import Refusal, note
+from recipes.common.runtime.errors import Refusal
+from recipes.common.runtime.messages import note
 from recipes.common.runtime.safe_folders import sweep, working_folder
 
 FACTS = "facts.json"

@@ -18,7 +18,7 @@ from recipes.common.data.labels import MISSING
 from recipes.common.data.splits import Splits
 from recipes.common.model.loading import max_length
 from recipes.common.runtime import processes
-from recipes.common.runtime.errors import is_main_process
+from recipes.common.runtime.messages import is_main_process
 from recipes.common.runtime.safe_folders import working_folder
 from recipes.common.tokens.positions import PositionedStream
 

@@ -8,7 +8,8 @@ import numpy
 
 from recipes.common.data.splits import LIMITS, limit_of
 from recipes.common.runtime import processes
-from recipes.common.runtime.errors import COMPLETE, Refusal, is_main_process, visible
+from recipes.common.runtime.errors import COMPLETE, Refusal
+from recipes.common.runtime.messages import is_main_process, visible
 from recipes.common.tokens.blocks import Blocks, Layout, cut
 from recipes.common.tokens.encoding import Tokens
 from recipes.common.tokens.stream import Stream, set_steps

@@ -11,7 +11,8 @@ from typing import Any
 import numpy
 import torch
 
-from recipes.common.runtime.errors import Refusal, note
+from recipes.common.runtime.errors import Refusal
+from recipes.common.runtime.messages import note
 from recipes.common.tokens import tokenising
 from recipes.common.tokens.blocks import Layout, framed
 from recipes.common.tokens.positions import PositionedStream

@@ -12,7 +12,7 @@ import numpy
 from tqdm import tqdm
 
 from recipes.common.model.tokenizer_training import as_text
-from recipes.common.runtime.errors import is_main_process
+from recipes.common.runtime.messages import is_main_process
 from recipes.common.tokens import cache
 from recipes.common.tokens.blocks import Array, Layout
 

@@ -11,7 +11,7 @@ from typing import Any
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.trainer_callback import ExportableState, ProgressCallback, TrainerCallback
 
-from recipes.common.runtime.errors import reason, warn
+from recipes.common.runtime.messages import reason, warn
 from recipes.common.tokens.positions import PositionedStream
 
 LEAP = 3.0  # a loss so many times the last ones' median is worth a warning

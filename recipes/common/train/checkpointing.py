@@ -13,7 +13,7 @@ from transformers.trainer_callback import ExportableState
 from recipes.common.checkpoints import atomic_folder, progress, retention, tensor_files
 from recipes.common.model.loading import parameters
 from recipes.common.runtime import upstream
-from recipes.common.runtime.errors import note, warn
+from recipes.common.runtime.messages import note, warn
 from recipes.common.tokens.positions import PositionedStream
 from recipes.common.train import changed_settings, resuming
 

@@ -13,7 +13,8 @@ import torch
 from torch.nn import functional
 
 from recipes.common.data.labels import MISSING, MULTI, REGRESSION, SINGLE, Labels
-from recipes.common.runtime.errors import Refusal, note, warn
+from recipes.common.runtime.errors import Refusal
+from recipes.common.runtime.messages import note, warn
 
 Loss = Callable[..., torch.Tensor]
 # What a mixture of experts answers beside its logits, and before them.

@@ -28,7 +28,8 @@ from recipes.common.config import services
 from recipes.common.model import adapters, fast_layers
 from recipes.common.model.model_folders import ADAPTED
 from recipes.common.runtime import processes, signals, upstream
-from recipes.common.runtime.errors import Refusal, TrainingFailed, did_you_mean
+from recipes.common.runtime.errors import Refusal, TrainingFailed
+from recipes.common.runtime.messages import did_you_mean
 from recipes.common.tokens.collators import never_empty, never_unanswered
 from recipes.common.tokens.encoding import Endless
 from recipes.common.tokens.positions import PositionedStream
