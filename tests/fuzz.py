@@ -31,7 +31,7 @@ from seeds import FILES, KINDS, compress, rows_of, write
 
 from recipes.common import runner
 from recipes.common.checkpoints import atomic_folder, retention
-from recipes.common.config import flags
+from recipes.common.config import flags, parsing
 from recipes.common.data.splits import HELD_OUT, Splits, load_splits
 from recipes.common.report import model_card, run_record
 from recipes.common.runtime import errors, guard, messages
@@ -190,7 +190,7 @@ def check_configuration(arguments: Any, training_arguments: Any, path: Path, rec
             raise Wrong(f"{key} is {found!r}, not {value!r}")
     script, run = ROOT / "recipes" / recipe / "run.py", Path("run.yaml")
     run.write_text(yaml.safe_dump(arguments.run.flags, allow_unicode=True), encoding="utf-8")
-    again = flags.parse(type(arguments), str(script), ["--config", str(run)])
+    again = parsing.parse(type(arguments), str(script), ["--config", str(run)])
     first, second = (flags.to_dict(*pair, str(script)) for pair in ((arguments, training_arguments), again))
     for key in first | second:
         if first.get(key) != second.get(key) and first.get(key) == first.get(key):

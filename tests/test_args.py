@@ -10,7 +10,7 @@ import pytest
 import yaml
 from conftest import ROOT, load_recipe
 
-from recipes.common.config import flags
+from recipes.common.config import flags, parsing
 from recipes.common.runtime.errors import Refusal
 
 
@@ -23,7 +23,7 @@ def parse(sentiment, in_tmp_path):
         (in_tmp_path / "mine/config.yaml").write_text("output_dir: out\n" + inspect.cleandoc(config))
         for name, content in files.items():
             (in_tmp_path / f"{name}.yaml").write_text(inspect.cleandoc(content))
-        return flags.parse(sentiment.Arguments, "mine/run.py", list(argv))
+        return parsing.parse(sentiment.Arguments, "mine/run.py", list(argv))
 
     return parse_with
 
@@ -193,7 +193,7 @@ def test_there_are_presets():
 def test_every_preset_can_be_read(path, in_tmp_path):
     recipe = path.with_name("run.py")
     given = ["--train_file", "x.jsonl"] if "dataset_name" not in path.read_text() else []
-    flags.parse(load_recipe(path.parent.name).Arguments, str(recipe), ["--config", str(path), *given])
+    parsing.parse(load_recipe(path.parent.name).Arguments, str(recipe), ["--config", str(path), *given])
 
 
 def test_a_stream_is_read_by_one_worker(parse, capsys):
@@ -529,7 +529,7 @@ def test_the_record_of_a_run_holds_plain_values_only(parse):
 def test_the_samples_are_found_from_every_folder(folder, sentiment, in_tmp_path, monkeypatch):
     (in_tmp_path / folder).mkdir(parents=True, exist_ok=True)
     monkeypatch.chdir(in_tmp_path / folder)
-    arguments, _ = flags.parse(sentiment.Arguments, str(ROOT / "recipes/sentiment/run.py"), [])
+    arguments, _ = parsing.parse(sentiment.Arguments, str(ROOT / "recipes/sentiment/run.py"), [])
     assert arguments.train_file == [str(ROOT / "samples/sentiment/train.csv")]
 
 
@@ -605,7 +605,7 @@ def test_there_are_recipes_with_a_configuration():
 def test_no_recipe_counts_the_steps_of_its_sample(recipe, in_tmp_path):
     """What is a share of all steps fits data of every length."""
     run = str(ROOT / "recipes" / recipe / "run.py")
-    _, found = flags.parse(load_recipe(recipe).Arguments, run, ["--train_file", "x.jsonl", "--output_dir", "out"])
+    _, found = parsing.parse(load_recipe(recipe).Arguments, run, ["--train_file", "x.jsonl", "--output_dir", "out"])
     counted = (found.warmup_steps, found.eval_steps or 0, found.save_steps % 500, found.logging_steps)
     assert all(number < 1 for number in counted)
 

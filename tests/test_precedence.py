@@ -6,7 +6,7 @@ import pytest
 import yaml
 from conftest import ROOT, SCRATCH, load_recipe
 
-from recipes.common.config import flags
+from recipes.common.config import flags, parsing
 from recipes.common.runtime.errors import Refusal
 
 EPOCHS = "eval_strategy: epoch\nsave_strategy: epoch\nload_best_model_at_end: true\n"
@@ -23,7 +23,7 @@ def parse(sentiment, in_tmp_path, capsys):
         (in_tmp_path / "mine/config.yaml").write_text("output_dir: out\n" + config)
         for name, content in files.items():
             (in_tmp_path / f"{name}.yaml").write_text(inspect.cleandoc(content))
-        _, training_arguments = flags.parse(sentiment.Arguments, "mine/run.py", list(argv))
+        _, training_arguments = parsing.parse(sentiment.Arguments, "mine/run.py", list(argv))
         notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: --")]
         return training_arguments, notes
 
@@ -170,7 +170,7 @@ def test_a_warm_up_of_the_recipe_gives_way_to_a_schedule_without_one(parse):
 def test_a_run_is_repeated_without_a_word(words, parse, in_tmp_path, sentiment, capsys):
     config = EPOCHS + "num_train_epochs: 5\nwarmup_steps: 0.1\n"
     parse(config=config)
-    found = flags.parse(sentiment.Arguments, "mine/run.py", words.split())
+    found = parsing.parse(sentiment.Arguments, "mine/run.py", words.split())
     (in_tmp_path / "run.yaml").write_text(yaml.safe_dump(flags.to_dict(*found, "mine/run.py")))
     capsys.readouterr()
     again, notes = parse("--config", "run.yaml", config=config)
@@ -193,7 +193,7 @@ RECIPES = sorted(path.parent.name for path in ROOT.glob("recipes/*/run.py"))
 def test_every_recipe_understands_when_to_save_and_evaluate(recipe, words, capsys):
     run = ROOT / "recipes" / recipe / "run.py"
     given = ["--train_file", "x.jsonl", "--output_dir", "out"]
-    _, found = flags.parse(load_recipe(recipe).Arguments, str(run), [*given, *words.split()])
+    _, found = parsing.parse(load_recipe(recipe).Arguments, str(run), [*given, *words.split()])
     name, value = words[2:].split()
     assert str(getattr(getattr(found, name), "value", getattr(found, name))) == value
     if "steps" in words:

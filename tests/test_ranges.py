@@ -8,7 +8,7 @@ import pytest
 import transformers
 from conftest import ROOT, load_recipe
 
-from recipes.common.config import flags, ranges
+from recipes.common.config import parsing, ranges
 from recipes.common.runtime.errors import Refusal
 
 RECIPES = sorted(path.parent.name for path in ROOT.glob("recipes/*/run.py"))
@@ -81,7 +81,7 @@ def test_a_number_is_refused_on_the_command_line_and_in_a_configuration(sentimen
     (in_tmp_path / "mine.yaml").write_text("learning_rate: -1\n")
     for words in (["--learning_rate", "-1"], ["--config", "mine.yaml"]):
         with pytest.raises(Refusal, match="--learning_rate is -1") as caught:
-            flags.parse(sentiment.Arguments, str(ROOT / "recipes/sentiment/run.py"), words)
+            parsing.parse(sentiment.Arguments, str(ROOT / "recipes/sentiment/run.py"), words)
         assert caught.value.fix == "give a number from 0 to 100"
 
 

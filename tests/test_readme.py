@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT, load_recipe, merged
 
 from recipes.common import launch
-from recipes.common.config import flags
+from recipes.common.config import parsing
 
 PAGES = [ROOT / "README.md", ROOT / "ds_configs/README.md", *sorted(ROOT.glob("recipes/*/README.md"))]
 BLOCK = re.compile(r"```bash\n(.*?)```", re.S)
@@ -60,7 +60,7 @@ def test_training_commands_parse(command, monkeypatch):
     monkeypatch.chdir(ROOT)
     run_file = find(command)
     given = shlex.split(re.split(" (?:finetune|pretrain) \\w+", command)[1])
-    arguments, training_arguments = flags.parse(load_recipe(run_file.parent.name).Arguments, str(run_file), given)
+    arguments, training_arguments = parsing.parse(load_recipe(run_file.parent.name).Arguments, str(run_file), given)
     assert training_arguments.output_dir.startswith("outputs/")
 
 

@@ -26,7 +26,7 @@ import torch, transformers
 sys.path[:0] = [sys.argv[1], sys.argv[1] + "/tests"]
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from recipes.common.runtime import processes
+from recipes.common.runtime import joining, processes
 from recipes.common.train import fsdp, fused_lm_loss, losses
 from test_heads import CASES, PAIRED, WORDS, batch_of, learn, model_of
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
@@ -65,7 +65,7 @@ def load_after_an_evaluation(accelerator, model, inputs):
 
 torch.set_num_threads(1)
 arguments = transformers.TrainingArguments("out", use_cpu=True, fsdp=True)
-processes.join(arguments, 2)
+joining.join(arguments, 2)
 facts = {}
 for name, kind in CASES:
     try:

@@ -9,7 +9,7 @@ from tokenizers import BertWordPieceTokenizer, ByteLevelBPETokenizer, SentencePi
 from tokenizers import models as algorithms
 from transformers import AutoConfig
 
-from recipes.common.config import flags
+from recipes.common.config import parsing
 from recipes.common.config.flags import Arguments
 from recipes.common.model import tokenizer_loading
 from recipes.common.model.loading import end_of_text, load_tokenizer
@@ -230,5 +230,5 @@ def test_a_sentencepiece_model_alone_is_refused_with_the_name_that_is_read(tmp_p
 @pytest.mark.parametrize(("given", "lower"), [([], True), (["--train_file", "own.txt"], False)], ids=["sample", "own"])
 def test_only_the_sample_is_lower_cased_by_its_own_configuration(given, lower, in_tmp_path):
     run = str(ROOT / "recipes/mlm_pretrain/run.py")
-    arguments, _ = flags.parse(load_recipe("mlm_pretrain").Arguments, run, [*given, "--output_dir", "out"])
+    arguments, _ = parsing.parse(load_recipe("mlm_pretrain").Arguments, run, [*given, "--output_dir", "out"])
     assert arguments.do_lower_case == lower

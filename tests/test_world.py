@@ -8,14 +8,14 @@ import sys
 import pytest
 from conftest import ROOT, SCRATCH, SHORT
 
-from recipes.common.runtime import processes
+from recipes.common.runtime import joining, processes
 from recipes.common.runtime.errors import Refusal
 
 PROBE = """
 import atexit, json, os, sys
 sys.path.insert(0, sys.argv[1])
 import datasets, numpy, torch, transformers
-from recipes.common.runtime import processes
+from recipes.common.runtime import joining, processes
 from recipes.common.runtime.errors import Refusal
 
 def refusal(function, *arguments):
@@ -35,8 +35,8 @@ def note_whether_left():
     open("left" + os.environ["RANK"], "w").write(str(not torch.distributed.is_initialized()))
 
 training_arguments = transformers.TrainingArguments("out", use_cpu=True)
-facts = {"asked 3": refusal(processes.join, training_arguments, 3)}
-processes.join(training_arguments, 2)
+facts = {"asked 3": refusal(joining.join, training_arguments, 3)}
+joining.join(training_arguments, 2)
 prepared = prepare(1000)
 facts["sum"] = int(prepared["ids"].sum())
 facts["rows"] = prepared["rows"]["a"][:]
@@ -97,12 +97,12 @@ def test_one_process_needs_nobody():
     assert processes.rank() == 0
 
 
-@pytest.mark.parametrize("variable", processes.MPI_SIZES)
+@pytest.mark.parametrize("variable", joining.MPI_SIZES)
 def test_a_lone_process_of_several_is_refused(variable, monkeypatch):
     monkeypatch.setenv(variable, "2")
     arguments = type("Arguments", (), {"n_gpu": 0, "world_size": 1, "deepspeed": None})
     with pytest.raises(Refusal, match="asked for 2 processes, got 1"):
-        processes.join(arguments, None)
+        joining.join(arguments, None)
 
 
 def test_accelerate_on_a_cpu_that_starts_one_process_instead_of_two_is_refused(reviews):
@@ -161,5 +161,5 @@ def test_an_error_of_a_collective_is_known_from_others(words):
 
 @pytest.mark.parametrize("words", ["--num_processes 4", "--num-processes 4", "--num_processes=4", "--num-processes=4"])
 def test_a_flag_is_read_however_it_is_written(words):
-    assert processes._flag(["accelerate", "launch", "--cpu", *words.split()], "num_processes") == "4"
-    assert processes._flag(["accelerate", "launch"], "num_processes") == ""
+    assert joining._flag(["accelerate", "launch", "--cpu", *words.split()], "num_processes") == "4"
+    assert joining._flag(["accelerate", "launch"], "num_processes") == ""

@@ -15,7 +15,7 @@ import transformers
 from transformers import EarlyStoppingCallback, set_seed
 
 from recipes.common.checkpoints import retention
-from recipes.common.config import defaults, engines, flags, services
+from recipes.common.config import defaults, engines, flags, parsing, services
 from recipes.common.config.precedence import HEADLINE
 from recipes.common.data.splits import Splits
 from recipes.common.metrics.classification import also_compute
@@ -24,7 +24,7 @@ from recipes.common.report import folder_claims, run_record
 from recipes.common.report.run_identity import Run
 from recipes.common.report.run_report import Record
 from recipes.common.report.task_report import Task
-from recipes.common.runtime import malloc, processes, signals
+from recipes.common.runtime import joining, malloc, processes, signals
 from recipes.common.runtime.errors import COMPLETE, Refusal, TrainingFailed
 from recipes.common.runtime.messages import is_main_process, note
 from recipes.common.runtime.process_state import command_line, kept
@@ -65,13 +65,13 @@ def recipe(main: Main) -> Main:
 def start(arguments_class: type, recipe: str, argv: list[str] | None = None) -> tuple[Any, Any]:
     """The run's arguments, in `arguments.run` the run as it was asked for, and its output folder locked: complete runs
     end here, folders that hold another one are refused."""
-    arguments, training_arguments = flags.parse(arguments_class, recipe, argv)
+    arguments, training_arguments = parsing.parse(arguments_class, recipe, argv)
     also_compute(arguments, training_arguments.metric_for_best_model)
     _quiet(training_arguments)
     signals.listen()
     engines.check(arguments, training_arguments)
     services.check(arguments, training_arguments)
-    processes.join(training_arguments, arguments.num_processes)
+    joining.join(training_arguments, arguments.num_processes)
     set_seed(training_arguments.seed)
     if training_arguments.device.type == "cpu":
         malloc.keep()
