@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from recipes.common.config.flags import Arguments
-from recipes.common.model import adapters, loading
+from recipes.common.model import adapters, configuring, loading
 from recipes.common.model.loading import parameters
 from recipes.common.model.tokenizer_training import train_tokenizer
 from recipes.common.predict import open_folder
@@ -104,7 +104,7 @@ def test_a_model_from_scratch_has_the_sizes_asked_for_and_the_tokenizer_s_tokens
 )
 def test_config_overrides_are_read_in_the_setting_s_own_type(overrides, name, value):
     arguments = Arguments(model_type="bert", config_overrides=overrides)
-    found = getattr(loading.load_config(arguments, train()), name)
+    found = getattr(configuring.load_config(arguments, train()), name)
     assert (found, type(found)) == (value, type(value))
 
 
@@ -341,7 +341,7 @@ def test_a_tokenizer_of_bert_s_ends_a_translation_with_its_separator():
     overrides = ",".join(
         item for item in PAIRED.split(",") if hasattr(AutoConfig.for_model("bart"), item.split("=")[0])
     )
-    config = loading.load_config(Arguments(model_type="bart", config_overrides=overrides), tokenizer)
+    config = configuring.load_config(Arguments(model_type="bart", config_overrides=overrides), tokenizer)
     assert config.eos_token_id == config.decoder_start_token_id == tokenizer.sep_token_id
 
 

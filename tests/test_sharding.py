@@ -108,7 +108,7 @@ def test_embeddings_stay_with_the_rest_where_another_part_uses_their_weights(nam
     model = model_of(name, dict(CASES)[name])
     embeddings = model.get_input_embeddings()
     plugin = SimpleNamespace(transformer_cls_names_to_wrap=None)
-    with fsdp.laid_out(model, plugin):
+    with fsdp._laid_out(model, plugin):
         assert (model.get_input_embeddings() is None) == shares
     assert model.get_input_embeddings() is embeddings
     assert plugin.transformer_cls_names_to_wrap == LAYERS[name]

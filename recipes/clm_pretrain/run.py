@@ -23,6 +23,7 @@ from recipes.common.data.sources import Reading
 from recipes.common.data.splits import Columns, load_splits
 from recipes.common.metrics import language_modeling
 from recipes.common.model import loading
+from recipes.common.model.special_tokens import end_of_text, start_of_text
 from recipes.common.report import task_report
 from recipes.common.runtime.guard import run_and_exit
 from recipes.common.tokens import packing
@@ -59,8 +60,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     # 3. Tokens
     layout = Layout(
         size=loading.max_length(arguments.block_size, tokenizer, model),
-        start=loading.start_of_text(tokenizer),
-        end=loading.end_of_text(tokenizer),
+        start=start_of_text(tokenizer),
+        end=end_of_text(tokenizer),
         pad=tokenizer.pad_token_id,
         stride=arguments.eval_stride,
     )

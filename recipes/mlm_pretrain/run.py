@@ -22,6 +22,7 @@ from recipes.common.config.flags import setting
 from recipes.common.data.splits import Columns, load_splits
 from recipes.common.metrics import language_modeling
 from recipes.common.model import loading
+from recipes.common.model.special_tokens import end_of_text, start_of_text
 from recipes.common.report import task_report
 from recipes.common.runtime.guard import run_and_exit
 from recipes.common.tokens import packing
@@ -60,9 +61,9 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     # 3. Tokens
     layout = Layout(
         size=loading.max_length(arguments.max_seq_length, tokenizer, model),
-        end=loading.end_of_text(tokenizer),
+        end=end_of_text(tokenizer),
         pad=tokenizer.pad_token_id,
-        prefix=next(iter(loading.start_of_text(tokenizer)), None),
+        prefix=next(iter(start_of_text(tokenizer)), None),
     )
     collator = MaskedBlocks(
         tokenizer,

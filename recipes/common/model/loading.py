@@ -1,22 +1,18 @@
 """Tokenizer and model: from a checkpoint, or trained on the training text and built from a configuration."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset, IterableDataset
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
-    AutoTokenizer,
     BitsAndBytesConfig,
     PretrainedConfig,
     PreTrainedTokenizerBase,
 )
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import is_bitsandbytes_available
 
 from recipes.common.config import engines
@@ -32,15 +28,19 @@ from recipes.common.model import (
     tokenizer_loading,
     weights,
 )
-from recipes.common.model.special_tokens import end_of_text as end_of_text  # recipes name them as this module's
-from recipes.common.model.special_tokens import start_of_text as start_of_text
+from recipes.common.model.configuring import (
+    checkpoint_config,
+    config_and_whether_own,
+    from_hub,
+    hub_options,
+    model_type_of,
+)
 from recipes.common.model.tokenizer_training import fitting_size, train_tokenizer
 from recipes.common.runtime import processes
 from recipes.common.runtime.errors import Refusal
-from recipes.common.runtime.messages import did_you_mean, note, reason, warn
+from recipes.common.runtime.messages import note, reason, warn
 
 BATCH = 1000  # rows that are read at once
-VOCABULARIES = ("decoder_vocab_size", "src_vocab_size", "tgt_vocab_size")  # of Marian and FSMT, beside vocab_size
 CLASSIFIES = "ForSequenceClassification"  # how the names of such models end
 
 
@@ -68,23 +68,16 @@ def load_tokenizer(arguments: Arguments, texts: Iterable[str]) -> PreTrainedToke
         if not arguments.vocab_size:
             note(f"--vocab_size {size} is chosen by the training text")
         options = {"vocab_size": size, "do_lower_case": arguments.do_lower_case}
-        return train_tokenizer(texts, arguments.tokenizer_algorithm, model_type=_model_type(arguments), **options)
+        return train_tokenizer(texts, arguments.tokenizer_algorithm, model_type=model_type_of(arguments), **options)
     flag = "--tokenizer_name" if arguments.tokenizer_name else "--model_name_or_path"
-    if adapted := adapters.folder_of(name, flag, **_hub(arguments)):
+    if adapted := adapters.folder_of(name, flag, **hub_options(arguments)):
         name = adapters.tokenizer_of(adapted, flag)
-    options = {"use_fast": arguments.use_fast_tokenizer, "named": arguments.special_tokens, **_hub(arguments)}
+    options = {"use_fast": arguments.use_fast_tokenizer, "named": arguments.special_tokens, **hub_options(arguments)}
     tokenizer = tokenizer_loading.load(model_folders.named(name, flag), flag, arguments.trust_remote_code, **options)
     if tokenizer.pad_token is None:
         give_padding(tokenizer, flag)
         note(f"the tokenizer has no padding token: using {tokenizer.pad_token}")
     return tokenizer
-
-
-def _model_type(arguments: Arguments) -> str:
-    """The architecture of a model that begins with random weights."""
-    if arguments.config_name:
-        return _from_hub(AutoConfig, arguments.config_name, "--config_name", arguments).model_type
-    return arguments.model_type or "bert"
 
 
 def give_padding(tokenizer: PreTrainedTokenizerBase, where: str) -> None:
@@ -96,93 +89,6 @@ def give_padding(tokenizer: PreTrainedTokenizerBase, where: str) -> None:
         raise Refusal("the tokenizer has no token to pad with", where, fix)
 
 
-def load_config(arguments: Arguments, tokenizer: PreTrainedTokenizerBase, **changes: Any) -> PretrainedConfig:
-    """The model's configuration: the checkpoint's, or that of --model_type; `changes` are the task's (labels, …)."""
-    return _config_and_its_tokenizer(arguments, tokenizer, changes)[0]
-
-
-def _config_and_its_tokenizer(
-    arguments: Arguments, tokenizer: PreTrainedTokenizerBase, changes: dict[str, Any]
-) -> tuple[PretrainedConfig, bool]:
-    """The configuration, and whether its special ids were this tokenizer's before they were made so."""
-    name = arguments.config_name or arguments.model_name_or_path
-    if name:
-        flag = "--config_name" if arguments.config_name else "--model_name_or_path"
-        config = _config(name, flag, arguments, **changes)
-        own = _is_own(tokenizer, config, arguments)
-        if not own:
-            special_tokens.adopt(config, tokenizer)
-        if arguments.config_overrides:
-            _override(config, arguments.config_overrides)
-    else:
-        config, own = _new_config(arguments, tokenizer, changes), False
-    if config.pad_token_id is None:
-        config.pad_token_id = tokenizer.pad_token_id
-    return config, own
-
-
-def _new_config(arguments: Arguments, tokenizer: PreTrainedTokenizerBase, changes: dict[str, Any]) -> PretrainedConfig:
-    if not arguments.model_type:
-        fix = "name a checkpoint: --model_name_or_path NAME, or an architecture: --model_type bert"
-        raise Refusal("no model", "--model_name_or_path", fix)
-    if arguments.model_type not in CONFIG_MAPPING:
-        fix = did_you_mean(arguments.model_type, CONFIG_MAPPING, "for example bert, roberta, modernbert, gpt2, llama")
-        raise Refusal(f"unknown architecture {arguments.model_type!r}", "--model_type", fix)
-    special = ("pad", "bos", "eos", "cls", "sep")
-    ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in special}
-    for name in ("cls", "sep"):  # not every configuration takes None for them
-        ids[f"{name}_token_id"] = next(
-            (i for i in (ids[f"{name}_token_id"], tokenizer.eos_token_id) if i is not None), None
-        )
-    default = _build(arguments.model_type)
-    tokens = {name: len(tokenizer) for name in VOCABULARIES if name in default.to_dict()}
-    build = partial(_build, arguments.model_type, vocab_size=len(tokenizer), **tokens, **ids, **changes)
-    values = config_overrides.parse(default, arguments.config_overrides) if arguments.config_overrides else {}
-    if following := config_overrides.derived(default, values):
-        named = ", ".join(f"{key}={value}" for key, value in following.items())
-        note(f"{named}: it follows from the number of attention heads")
-    config = build(**values | following)  # anew, for some settings follow from others
-    special_tokens.adopt(config, tokenizer, default, kept=values)
-    return config
-
-
-def _is_own(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, arguments: Arguments) -> bool:
-    """Whether a tokenizer is the one that a loaded configuration speaks of, perhaps with more tokens."""
-    source = arguments.config_name or arguments.model_name_or_path
-    named = arguments.tokenizer_name or arguments.model_name_or_path
-    if named == source or not named:  # without a name it was trained here
-        return named == source
-    options = {"use_fast": arguments.use_fast_tokenizer, **_hub(arguments)}
-    try:
-        own = model_folders.load(
-            AutoTokenizer, model_folders.named(source, ""), "", arguments.trust_remote_code, **options
-        )
-    except Refusal:
-        return special_tokens.agree(config, tokenizer)
-    if tokenizer_loading.is_empty(own):
-        return special_tokens.agree(config, tokenizer)
-    return own.get_vocab().items() <= tokenizer.get_vocab().items()
-
-
-def _build(model_type: str, **values: Any) -> PretrainedConfig:
-    try:
-        return CONFIG_MAPPING[model_type](**values)
-    except Exception as error:  # each architecture checks in its own way
-        fix = "choose values that fit each other"
-        raise Refusal(" ".join(str(error).split()), "--model_type and --config_overrides", fix) from None
-
-
-def _override(config: PretrainedConfig, overrides: str) -> None:
-    """Changes a checkpoint's configuration in place."""
-    for key, value in config_overrides.parse(config, overrides).items():
-        try:
-            setattr(config, key, value)
-        except Exception as error:  # each architecture checks in its own way
-            raise Refusal(
-                f"{key}={value}: {reason(error)}", config_overrides.WHERE, "leave it out, or choose another"
-            ) from None
-
-
 def load_model(
     auto_class: Any, arguments: Arguments, tokenizer: PreTrainedTokenizerBase, **changes: Any
 ) -> torch.nn.Module:
@@ -192,15 +98,15 @@ def load_model(
     In float32 unless --dtype says otherwise: from_pretrained's default keeps a checkpoint's half precision, in which
     Adam loses small updates.
     """
-    config, own = _config_and_its_tokenizer(arguments, tokenizer, changes)
-    if folder := adapters.folder_of(arguments.model_name_or_path, "--model_name_or_path", **_hub(arguments)):
+    config, own = config_and_whether_own(arguments, tokenizer, changes)
+    if folder := adapters.folder_of(arguments.model_name_or_path, "--model_name_or_path", **hub_options(arguments)):
         return _load_adapted(auto_class, folder, arguments, tokenizer, config)
     new: set[str] = set()
     if arguments.model_name_or_path:
         options = _options(auto_class, arguments, config)
         options["ignore_mismatched_sizes"] = arguments.ignore_mismatched_sizes
         name, flag = arguments.model_name_or_path, "--model_name_or_path"
-        model, new = _from_hub(auto_class, name, flag, arguments, load=weights.load, **options)
+        model, new = from_hub(auto_class, name, flag, arguments, load=weights.load, **options)
         model = adapters.without_repacking(model) if arguments.load_in_4bit else model
         model.new_parts = weights.check(model, new, name, flag)
         if not own:
@@ -257,7 +163,7 @@ def _load_adapted(
     flag = "--model_name_or_path"
     if arguments.freeze_encoder:
         raise Refusal(f"{folder} holds adapters, which freeze the encoder anyway", "--freeze_encoder", "leave it out")
-    options = _options(auto_class, arguments, config) | _hub(arguments)
+    options = _options(auto_class, arguments, config) | hub_options(arguments)
     model = adapters.load(auto_class, folder, flag, arguments.trust_remote_code, trained=True, **options)
     rank = model.peft_config["default"].r
     if arguments.lora_rank not in (0, rank):
@@ -378,7 +284,7 @@ def trained_labels(arguments: Arguments, training_arguments: Any) -> Labels | No
     if not arguments.model_name_or_path or (training_arguments.do_train and arguments.ignore_mismatched_sizes):
         return None
     flag, name = "--model_name_or_path", arguments.model_name_or_path
-    config = _config(name, flag, arguments)
+    config = checkpoint_config(name, flag, arguments)
     names = [config.id2label[number] for number in range(config.num_labels)]
     kind = (config.architectures or [""])[0]
     classifies = kind.endswith(CLASSIFIES)
@@ -395,24 +301,3 @@ def trained_labels(arguments: Arguments, training_arguments: Any) -> Labels | No
     kind = MULTI if config.problem_type == MULTI else SINGLE
     ids = {name: number for number, name in enumerate(names)}
     return Labels(kind, names, ids, [0] * len(names), 0, 0.0, goes_on)
-
-
-def _config(name: str, flag: str, arguments: Arguments, **changes: Any) -> PretrainedConfig:
-    """A checkpoint's configuration; of a folder of adapters that of the model under them."""
-    if folder := adapters.folder_of(name, flag, **_hub(arguments)):
-        options = _hub(arguments) | changes
-        return adapters.config_of(folder, flag, arguments.trust_remote_code, **options)
-    return _from_hub(AutoConfig, name, flag, arguments, **changes)
-
-
-def _from_hub(
-    auto_class: Any, name: str, flag: str, arguments: Arguments, load: Callable = model_folders.load, **options: Any
-) -> Any:
-    """from_pretrained with the Hub's flags."""
-    name = model_folders.named(name, flag)
-    return load(auto_class, name, flag, arguments.trust_remote_code, **_hub(arguments), **options)
-
-
-def _hub(arguments: Arguments) -> dict[str, Any]:
-    """How the Hub is asked."""
-    return {"cache_dir": arguments.cache_dir, "revision": arguments.model_revision, "token": arguments.token}

@@ -16,9 +16,16 @@ RESETS = {"optim_args", "freeze_encoder", "lora_rank", "lora_target_modules"}
 
 
 def of(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
-    """The settings of each group of parameters, as the flags say them."""
-    groups = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
-    return [group | {"initial_lr": group["lr"]} for group in groups]
+    """The settings of each group of parameters as the flags say them, before a checkpoint's states are loaded.
+
+    A schedule has changed `lr` already (a warm-up begins with 0) and keeps the flag's value as `initial_lr`.
+    """
+    settings = []
+    for group in optimizer.param_groups:
+        rate = group.get("initial_lr", group["lr"])
+        own = {key: value for key, value in group.items() if key != "params"}
+        settings.append(own | {"lr": rate, "initial_lr": rate})
+    return settings
 
 
 def begins_anew(optim: str, changed: Mapping[str, Any]) -> bool:
