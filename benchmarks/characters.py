@@ -16,7 +16,12 @@ from typing import Annotated
 import numpy
 import typer
 
-sys.path.insert(0, next(str(path) for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir()))
+sys.path.insert(
+    0,
+    next(
+        str(path) for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir()
+    ),
+)
 
 from benchmarks import processes, results
 
@@ -32,12 +37,19 @@ SIZES = "n_embd=128,n_layer=4,n_head=4,n_positions=64,resid_pdrop=0,embd_pdrop=0
 
 def write_characters(data: Path, folder: Path) -> None:
     """Shakespeare as nanoGPT reads it: train.bin, val.bin and meta.pkl."""
-    texts = {"train": data / "tinyshakespeare/train.txt", "val": data / "tinyshakespeare/validation.txt"}
+    texts = {
+        "train": data / "tinyshakespeare/train.txt",
+        "val": data / "tinyshakespeare/validation.txt",
+    }
     texts = {name: path.read_text(encoding="utf-8") for name, path in texts.items()}
-    numbers = {character: number for number, character in enumerate(sorted(set("".join(texts.values()))))}
+    numbers = {
+        character: number for number, character in enumerate(sorted(set("".join(texts.values()))))
+    }
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        numpy.asarray([numbers[character] for character in text], dtype=numpy.uint16).tofile(folder / f"{name}.bin")
+        numpy.asarray([numbers[character] for character in text], dtype=numpy.uint16).tofile(
+            folder / f"{name}.bin"
+        )
     characters = {number: character for character, number in numbers.items()}
     meta = {"vocab_size": len(numbers), "stoi": numbers, "itos": characters}
     (folder / "meta.pkl").write_bytes(pickle.dumps(meta))
@@ -45,21 +57,49 @@ def write_characters(data: Path, folder: Path) -> None:
 
 def theirs(folder: Path, steps: int) -> float:
     """Milliseconds a step, the mean after the first ones."""
-    words = ["train.py", "config/train_shakespeare_char.py", *THEIRS.split(), f"--max_iters={steps}"]
+    words = [
+        "train.py",
+        "config/train_shakespeare_char.py",
+        *THEIRS.split(),
+        f"--max_iters={steps}",
+    ]
     said = processes.run(words, folder).output
-    found = [float(time) for time in re.findall(r"^iter \d+: .* time ([\d.]+)ms", said, flags=re.MULTILINE)]
+    found = [
+        float(time)
+        for time in re.findall(r"^iter \d+: .* time ([\d.]+)ms", said, flags=re.MULTILINE)
+    ]
     return statistics.mean(found[FIRST:])
 
 
 def ours(data: Path, folder: Path, steps: int) -> float:
     """Milliseconds a step, the mean after the first ones: what a training of those takes is subtracted."""
-    return (_milliseconds(data, folder / "all", steps) - _milliseconds(data, folder / "first", FIRST)) / (steps - FIRST)
+    return (
+        _milliseconds(data, folder / "all", steps) - _milliseconds(data, folder / "first", FIRST)
+    ) / (steps - FIRST)
 
 
 def _milliseconds(data: Path, folder: Path, steps: int) -> float:
     files = [data / "tinyshakespeare" / name for name in ("train.txt", "validation.txt")]
-    words = ["cli.py", "pretrain", "clm", "--train_file", files[0], "--validation_file", files[1], *OURS.split()]
-    words += ["--config_overrides", SIZES, "--max_steps", steps, "--logging_steps", 1000, "--output_dir", folder]
+    words = [
+        "cli.py",
+        "pretrain",
+        "clm",
+        "--train_file",
+        files[0],
+        "--validation_file",
+        files[1],
+        *OURS.split(),
+    ]
+    words += [
+        "--config_overrides",
+        SIZES,
+        "--max_steps",
+        steps,
+        "--logging_steps",
+        1000,
+        "--output_dir",
+        folder,
+    ]
     processes.run([*words, "--do_train"])
     found = json.loads((folder / "all_results.json").read_text(encoding="utf-8"))
     return found["train_runtime"] * 1000
@@ -81,7 +121,12 @@ def main(
             found["nanoGPT"].append(theirs(peer, steps))
             found["ours"].append(ours(data.resolve(), Path(name, f"run-{turn}"), steps))
     ratio = statistics.median(found["ours"]) / statistics.median(found["nanoGPT"])
-    lines = [f"{steps} steps of 12 rows of 64 characters, {turns} turns.", "", "| | ms a step |", "|---|---|"]
+    lines = [
+        f"{steps} steps of 12 rows of 64 characters, {turns} turns.",
+        "",
+        "| | ms a step |",
+        "|---|---|",
+    ]
     lines += [f"| {side} | {statistics.median(times):.1f} |" for side, times in found.items()]
     lines += ["", "nanoGPT computes in fp32 on a CPU, ours in bf16 where it has the instructions."]
     lines += ["", f"Ours takes {ratio:.2f} of nanoGPT's time."]

@@ -17,7 +17,12 @@ from typing import Annotated, Any
 import torch
 import typer
 
-sys.path.insert(0, next(str(path) for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir()))
+sys.path.insert(
+    0,
+    next(
+        str(path) for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir()
+    ),
+)
 
 from benchmarks import loops, processes, results, works
 from benchmarks.processes import ROOT
@@ -84,14 +89,32 @@ def measure(side: str, work: Work, place: Place, folder: Path) -> dict[str, Any]
         words = [ROOT / "benchmarks/loops.py", work.recipe, place.model(work), place.of(work)]
         words += [MARKS[-1], work.rows, work.length]
         return json.loads(processes.run(words).output.splitlines()[-1])
-    told = [*flags(work, place, folder, MARKS[1] - MARKS[0]), "--max_train_samples", work.steps * work.rows]
+    told = [
+        *flags(work, place, folder, MARKS[1] - MARKS[0]),
+        "--max_train_samples",
+        work.steps * work.rows,
+    ]
     if side in (OURS, OURS_COMPILED):
-        words = [ROOT / "recipes" / work.recipe / "run.py", *told, *OWN, *(COMPILED if side == OURS_COMPILED else [])]
+        words = [
+            ROOT / "recipes" / work.recipe / "run.py",
+            *told,
+            *OWN,
+            *(COMPILED if side == OURS_COMPILED else []),
+        ]
     else:
-        words = [place.peers / work.script, *told, *work.peer, *([*work.best, *HALF] if side == BEST else [])]
-    paths = os.pathsep.join([str(ROOT / "benchmarks/offline"), *filter(None, [os.environ.get("PYTHONPATH")])])
+        words = [
+            place.peers / work.script,
+            *told,
+            *work.peer,
+            *([*work.best, *HALF] if side == BEST else []),
+        ]
+    paths = os.pathsep.join(
+        [str(ROOT / "benchmarks/offline"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    )
     environment = {"HF_DATASETS_CACHE": str(place.work / "cache"), "PYTHONPATH": paths}
-    said = processes.run(["-c", MEASURED, json.dumps([*MARKS, TRACED]), *words], **environment).output
+    said = processes.run(
+        ["-c", MEASURED, json.dumps([*MARKS, TRACED]), *words], **environment
+    ).output
     return json.loads(said.splitlines()[-1])
 
 
@@ -99,7 +122,10 @@ def shares(found: dict[str, Any]) -> dict[str, float]:
     """Each kind of kernels' share of the time of a step, largest first."""
     spent: dict[str, float] = {}
     for kernel, time in found["kernels"].items():
-        kind = next((name for name, words in KINDS.items() if any(word in kernel for word in words)), "other kernels")
+        kind = next(
+            (name for name, words in KINDS.items() if any(word in kernel for word in words)),
+            "other kernels",
+        )
         spent[kind] = spent.get(kind, 0.0) + time / found["step"]
     spent["nothing: the GPU waits"] = 1 - sum(spent.values())
     return dict(sorted(spent.items(), key=lambda pair: -pair[1]))
@@ -119,13 +145,21 @@ def operations(work: Work, place: Place) -> float:
 def table(work: Work, found: dict[str, dict[str, Any]], share: float) -> str:
     """The part of RESULTS.md about one work; a token a second is such a share of the peak."""
     window = MARKS[1] - MARKS[0]
-    lines = ["| | tokens/s | ours, compiled, is so many times as fast | peak memory | loss | share of peak |"]
+    lines = [
+        "| | tokens/s | ours, compiled, is so many times as fast | peak memory | loss | share of peak |"
+    ]
     lines += ["|---|---|---|---|---|---|"]
     rates = {side: _rates(one, work, window) for side, one in found.items()}
     for side, one in found.items():
         rate = statistics.median(rates[side])
-        spread = f" ({min(rates[side]):,.0f}-{max(rates[side]):,.0f})" if len(rates[side]) > 1 else ""
-        row = [side, f"{rate:,.0f}{spread}", f"{statistics.median(rates[OURS_COMPILED]) / rate:.2f}"]
+        spread = (
+            f" ({min(rates[side]):,.0f}-{max(rates[side]):,.0f})" if len(rates[side]) > 1 else ""
+        )
+        row = [
+            side,
+            f"{rate:,.0f}{spread}",
+            f"{statistics.median(rates[OURS_COMPILED]) / rate:.2f}",
+        ]
         row += [f"{one['memory'] / 1e9:.1f} GB", f"{one['loss']:.3f}"] if side != LOOP else ["", ""]
         lines.append(f"| {' | '.join([*row, f'{rate * share:.1%}'])} |")
     for side in [side for side in (OURS_COMPILED, OURS) if side in found]:
@@ -146,19 +180,27 @@ def _said(found: dict[str, Any], most: int = 40) -> str:
     if "kernels" not in found:
         return json.dumps(found)
     kernels = sorted(found["kernels"].items(), key=lambda pair: -pair[1])[:most]
-    return json.dumps(found | {"kernels": {name[:80]: spent for name, spent in kernels}, "shares": shares(found)})
+    return json.dumps(
+        found | {"kernels": {name[:80]: spent for name, spent in kernels}, "shares": shares(found)}
+    )
 
 
 def main(
     peers: Annotated[Path, typer.Option(help="Hugging Face's examples/pytorch.")],
     data: Annotated[Path, typer.Option(help="The folder of the data sets.")],
     work: Annotated[list[str] | None, typer.Option(help="Only this one; repeatable.")] = None,
-    side: Annotated[list[str] | None, typer.Option(help="Only this one, beside ours compiled; repeatable.")] = None,
-    scratch: Annotated[Path, typer.Option(help="Where models and runs are kept.")] = Path("outputs/benchmarks"),
+    side: Annotated[
+        list[str] | None, typer.Option(help="Only this one, beside ours compiled; repeatable.")
+    ] = None,
+    scratch: Annotated[Path, typer.Option(help="Where models and runs are kept.")] = Path(
+        "outputs/benchmarks"
+    ),
 ) -> None:
     """Measure, print and write the tables."""
     if unknown := [name for name in side or [] if name not in SIDES]:
-        raise typer.BadParameter(f"{unknown[0]!r} is none of: {', '.join(SIDES)}", param_hint="--side")
+        raise typer.BadParameter(
+            f"{unknown[0]!r} is none of: {', '.join(SIDES)}", param_hint="--side"
+        )
     place = Place(peers.resolve(), data.resolve(), None, scratch.resolve())
     works.write_novels(place.data, place.work / "novels", CHARACTERS)
     with torch.device("cuda"):

@@ -36,7 +36,10 @@ def blocks(tokenizer: Any, data: Path, length: int) -> torch.Tensor:
     """All tokens of train.txt, cut into blocks."""
     texts = (data / "train.txt").read_text(encoding="utf-8").splitlines()
     ids = numpy.concatenate(
-        [numpy.asarray(one.ids, numpy.int64) for one in tokenizer.backend_tokenizer.encode_batch_fast(texts)]
+        [
+            numpy.asarray(one.ids, numpy.int64)
+            for one in tokenizer.backend_tokenizer.encode_batch_fast(texts)
+        ]
     )
     return torch.from_numpy(ids[: len(ids) // length * length].reshape(-1, length))
 
@@ -59,19 +62,27 @@ def causal(tokenizer: Any, data: Path, rows: int, length: int) -> Iterator[Batch
         yield {"input_ids": ids, "labels": ids}
 
 
-def padded(tokenizer: Any, read: Callable[[Path], list[tuple]], data: Path, rows: int, length: int) -> Iterator[Batch]:
+def padded(
+    tokenizer: Any, read: Callable[[Path], list[tuple]], data: Path, rows: int, length: int
+) -> Iterator[Batch]:
     """Rows of like length, padded to the longest of their batch."""
     generator = numpy.random.default_rng(0)
-    found = [(tokenizer(text, truncation=True, max_length=length)["input_ids"], answer) for text, answer in read(data)]
     found = [
-        (ids, answer if isinstance(answer, int) else tokenizer(answer)["input_ids"][:128]) for ids, answer in found
+        (tokenizer(text, truncation=True, max_length=length)["input_ids"], answer)
+        for text, answer in read(data)
+    ]
+    found = [
+        (ids, answer if isinstance(answer, int) else tokenizer(answer)["input_ids"][:128])
+        for ids, answer in found
     ]
     while True:
         order = generator.permutation(len(found))
         for window in numpy.array_split(order, max(1, len(order) // (50 * rows))):
             grouped = sorted(window, key=lambda row: -len(found[row][0]))
             for start in generator.permutation(len(grouped) // rows) * rows:
-                yield _batch([found[row] for row in grouped[start : start + rows]], tokenizer.pad_token_id)
+                yield _batch(
+                    [found[row] for row in grouped[start : start + rows]], tokenizer.pad_token_id
+                )
 
 
 def _batch(rows: list[tuple], pad: int) -> Batch:
@@ -79,15 +90,22 @@ def _batch(rows: list[tuple], pad: int) -> Batch:
     batch = {"input_ids": ids, "attention_mask": ids.ne(pad).long()}
     if isinstance(rows[0][1], int):
         return batch | {"labels": torch.tensor([answer for _, answer in rows])}
-    labels = pad_sequence([torch.tensor(answer) for _, answer in rows], batch_first=True, padding_value=MISSING)
+    labels = pad_sequence(
+        [torch.tensor(answer) for _, answer in rows], batch_first=True, padding_value=MISSING
+    )
     start = torch.full_like(labels[:, :1], pad)
-    return batch | {"labels": labels, "decoder_input_ids": torch.cat([start, labels[:, :-1].clamp(min=pad)], dim=1)}
+    return batch | {
+        "labels": labels,
+        "decoder_input_ids": torch.cat([start, labels[:, :-1].clamp(min=pad)], dim=1),
+    }
 
 
 def masked_loss(model: Any, batch: Batch) -> torch.Tensor:
     """BERT's, its head at the masked positions only."""
     states = model.bert(batch["input_ids"]).last_hidden_state[batch["labels"] != MISSING]
-    return functional.cross_entropy(model.cls(states).float(), batch["labels"][batch["labels"] != MISSING])
+    return functional.cross_entropy(
+        model.cls(states).float(), batch["labels"][batch["labels"] != MISSING]
+    )
 
 
 def causal_loss(model: Any, batch: Batch) -> torch.Tensor:
@@ -131,16 +149,24 @@ TASKS = {
 }
 
 
-def load(task: str, model: str, data: Path, rows: int, length: int) -> tuple[Any, Iterator[Batch], Callable]:
+def load(
+    task: str, model: str, data: Path, rows: int, length: int
+) -> tuple[Any, Iterator[Batch], Callable]:
     """The model and its batches, on a GPU where there is one, and the loss of a batch."""
     kind, read, loss_of = TASKS[task]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network = kind.from_pretrained(model, dtype=torch.float32).to(device)
     batches = read(AutoTokenizer.from_pretrained(model), data, rows, length)
-    return network, ({name: values.to(device) for name, values in batch.items()} for batch in batches), loss_of
+    return (
+        network,
+        ({name: values.to(device) for name, values in batch.items()} for batch in batches),
+        loss_of,
+    )
 
 
-def operations(task: str, network: Any, batches: Iterator[Batch], loss_of: Callable, rows: int) -> float:
+def operations(
+    task: str, network: Any, batches: Iterator[Batch], loss_of: Callable, rows: int
+) -> float:
     """Floating-point operations of a row, forward and backward; what causal attention leaves out counts, too."""
     counted = 1 if task.endswith("pretrain") else COUNTED
     with FlopCounterMode(display=False) as counter:
@@ -150,7 +176,9 @@ def operations(task: str, network: Any, batches: Iterator[Batch], loss_of: Calla
     return counter.get_total_flops() / (counted * rows)
 
 
-def main(task: str, model: str, data: Path, steps: int, rows: int, length: int, bf16: bool = True) -> None:
+def main(
+    task: str, model: str, data: Path, steps: int, rows: int, length: int, bf16: bool = True
+) -> None:
     """Train so many steps."""
     network, batches, loss_of = load(task, model, data, rows, length)
     optimizer = torch.optim.AdamW(network.parameters(), 5e-5, fused=True)

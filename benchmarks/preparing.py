@@ -17,7 +17,12 @@ from typing import Annotated, Any
 import typer
 from transformers import AutoTokenizer
 
-sys.path.insert(0, next(str(path) for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir()))
+sys.path.insert(
+    0,
+    next(
+        str(path) for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir()
+    ),
+)
 
 from benchmarks import processes, results, works
 from benchmarks.processes import ROOT, Ended
@@ -36,19 +41,42 @@ def bare(tokenizer: Any, file: Path) -> float:
 
 def ours(model: Path, file: Path, short: Path, folder: Path) -> Ended:
     """Our recipe, up to the training."""
-    words = [ROOT / "recipes/clm_pretrain/run.py", "--prepare_only", "--prepared_dir", folder / "prepared"]
+    words = [
+        ROOT / "recipes/clm_pretrain/run.py",
+        "--prepare_only",
+        "--prepared_dir",
+        folder / "prepared",
+    ]
     return processes.run([*words, *_common(model, file, short, folder)])
 
 
 def theirs(script: Path, model: Path, file: Path, short: Path, folder: Path) -> Ended:
     """Hugging Face's script with one step of training."""
     cache = str(folder / "cache")
-    words = [script, "--max_steps", "1", "--do_train", "--save_strategy", "no", "--per_device_train_batch_size", "1"]
+    words = [
+        script,
+        "--max_steps",
+        "1",
+        "--do_train",
+        "--save_strategy",
+        "no",
+        "--per_device_train_batch_size",
+        "1",
+    ]
     return processes.run([*words, *_common(model, file, short, folder)], HF_DATASETS_CACHE=cache)
 
 
 def _common(model: Path, file: Path, short: Path, folder: Path) -> list[Any]:
-    words = ["--train_file", file, "--validation_file", short, "--model_name_or_path", model, "--block_size", BLOCK]
+    words = [
+        "--train_file",
+        file,
+        "--validation_file",
+        short,
+        "--model_name_or_path",
+        model,
+        "--block_size",
+        BLOCK,
+    ]
     return [*words, "--output_dir", folder / "run"]
 
 
@@ -57,7 +85,9 @@ def main(
     peers: Annotated[Path | None, typer.Option(help="Hugging Face's examples/pytorch.")] = None,
     megabytes: int = 20,
     turns: int = 3,
-    scratch: Annotated[Path, typer.Option(help="Where the model is kept.")] = Path("outputs/benchmarks"),
+    scratch: Annotated[Path, typer.Option(help="Where the model is kept.")] = Path(
+        "outputs/benchmarks"
+    ),
 ) -> None:
     """Medians over the turns, MB of text a second."""
     model = scratch.resolve() / "models/gpt2-4x256"

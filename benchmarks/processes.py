@@ -44,4 +44,6 @@ def run(words: list[Any], folder: Path = ROOT, **environment: str) -> Ended:
     output, _, memory = ended.stdout.decode(errors="replace").rstrip().rpartition("\n")
     if ended.returncode:
         raise RuntimeError(f"{' '.join(command)}\n{output[-3000:]}")
-    return Ended(output.rstrip(), seconds, int(memory) / (1e6 if platform.system() == "Darwin" else 1e3))
+    return Ended(
+        output.rstrip(), seconds, int(memory) / (1e6 if platform.system() == "Darwin" else 1e3)
+    )

@@ -14,7 +14,12 @@ from typing import Annotated
 
 import typer
 
-sys.path.insert(0, next(str(path) for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir()))
+sys.path.insert(
+    0,
+    next(
+        str(path) for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir()
+    ),
+)
 
 from benchmarks import processes, results, works
 from benchmarks.processes import ROOT
@@ -67,7 +72,10 @@ KINDS = {
 
 def kind(operation: str) -> str:
     """The kind of an operation of the profiler."""
-    return next((name for name, words in KINDS.items() if any(word in operation for word in words)), "Python, and rest")
+    return next(
+        (name for name, words in KINDS.items() if any(word in operation for word in words)),
+        "Python, and rest",
+    )
 
 
 def shares(seconds: float, steps: int, operations: dict[str, float]) -> dict[str, float]:
@@ -75,7 +83,9 @@ def shares(seconds: float, steps: int, operations: dict[str, float]) -> dict[str
     found: dict[str, float] = {}
     for operation, spent in operations.items():
         found[kind(operation)] = found.get(kind(operation), 0.0) + spent / steps / seconds
-    found["Python, and rest"] = 1 - sum(share for name, share in found.items() if name != "Python, and rest")
+    found["Python, and rest"] = 1 - sum(
+        share for name, share in found.items() if name != "Python, and rest"
+    )
     return dict(sorted(found.items(), key=lambda pair: -pair[1]))
 
 
@@ -84,18 +94,28 @@ def profile(work: Work, place: Place) -> str:
     with tempfile.TemporaryDirectory(dir=place.work) as folder:
         words = [*flags(replace(work, steps=STEPS), place, Path(folder, "run")), *OWN]
         words = ["-c", PROFILED, ROOT / "recipes" / work.recipe / "run.py", *words]
-        seconds, steps, operations = json.loads(processes.run(words, **HUGE_PAGES).output.splitlines()[-1])
+        seconds, steps, operations = json.loads(
+            processes.run(words, **HUGE_PAGES).output.splitlines()[-1]
+        )
     lines = [f"A step takes {seconds * 1000:.0f} ms.", "", "| | share of the time |", "|---|---|"]
     return "\n".join(
-        lines + [f"| {name} | {share:.1%} |" for name, share in shares(seconds, steps, operations).items()]
+        lines
+        + [
+            f"| {name} | {share:.1%} |"
+            for name, share in shares(seconds, steps, operations).items()
+        ]
     )
 
 
 def main(
     data: Annotated[Path, typer.Option(help="The folder of the data sets.")],
-    encoder: Annotated[Path | None, typer.Option(help="A pretrained encoder for sentiment (MiniLM).")] = None,
+    encoder: Annotated[
+        Path | None, typer.Option(help="A pretrained encoder for sentiment (MiniLM).")
+    ] = None,
     work: Annotated[list[str] | None, typer.Option(help="Only this one; repeatable.")] = None,
-    scratch: Annotated[Path, typer.Option(help="Where models are kept.")] = Path("outputs/benchmarks"),
+    scratch: Annotated[Path, typer.Option(help="Where models are kept.")] = Path(
+        "outputs/benchmarks"
+    ),
 ) -> None:
     """Print and write the tables."""
     place = Place(Path(), data.resolve(), encoder, scratch.resolve())

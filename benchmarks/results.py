@@ -12,9 +12,7 @@ import torch
 from recipes.common.config.defaults import has_bf16
 
 RESULTS = Path(__file__).resolve().parent / "RESULTS.md"
-TITLE = (
-    "# Results\n\nRatios count; times are those of the machine in the heading. What was tried is in [LOG.md](LOG.md).\n"
-)
+TITLE = "# Results\n\nRatios count; times are those of the machine in the heading. What was tried is in [LOG.md](LOG.md).\n"
 
 
 def record(heading: str, body: str, path: Path = RESULTS) -> None:
@@ -37,7 +35,9 @@ def machine() -> str:
     if torch.cuda.is_available():
         return f"{torch.cuda.get_device_name()}, {'bf16' if has_bf16(use_cpu=False) else 'fp32'}"
     said = Path("/proc/cpuinfo")
-    named = re.search(r"^model name\s*:\s*(.+)$", said.read_text() if said.exists() else "", flags=re.MULTILINE)
+    named = re.search(
+        r"^model name\s*:\s*(.+)$", said.read_text() if said.exists() else "", flags=re.MULTILINE
+    )
     processor = named[1] if named else platform.processor() or platform.machine()
     return f"{processor}, {os.cpu_count()} cores, {'bf16' if has_bf16(use_cpu=True) else 'fp32'}"
 
@@ -52,10 +52,19 @@ def command() -> str:
 def commit() -> str:
     """The commit that is measured, "-dirty" where files other than the results differ from it."""
     found, changed = (
-        subprocess.run(["git", *words], cwd=RESULTS.parent, capture_output=True, text=True).stdout.strip()
+        subprocess.run(
+            ["git", *words], cwd=RESULTS.parent, capture_output=True, text=True
+        ).stdout.strip()
         for words in (
             ["rev-parse", "--short", "HEAD"],
-            ["status", "--porcelain", "--untracked-files=no", "--", ":/", f":(exclude){RESULTS.name}"],
+            [
+                "status",
+                "--porcelain",
+                "--untracked-files=no",
+                "--",
+                ":/",
+                f":(exclude){RESULTS.name}",
+            ],
         )
     )
     return f"{found}-dirty" if changed else found or "unknown"

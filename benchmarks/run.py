@@ -21,7 +21,12 @@ from typing import Annotated, Any
 import torch
 import typer
 
-sys.path.insert(0, next(str(path) for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir()))
+sys.path.insert(
+    0,
+    next(
+        str(path) for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir()
+    ),
+)
 
 from benchmarks import processes, results, works
 from benchmarks.processes import ROOT
@@ -31,10 +36,22 @@ from recipes.common.config.defaults import has_bf16
 OURS, DEFAULT, BEST, LOOP = "ours", "HF default", "HF best flags", "plain loop"
 QUIET = ["--disable_tqdm", "true", "--save_strategy", "no", "--report_to", "none"]
 ON_CPU = not torch.cuda.is_available()
-HALF = ["--bf16", "--bf16_full_eval", "--use_cpu", str(ON_CPU)]  # on CPUs TrainingArguments asks for the last, too
+HALF = [
+    "--bf16",
+    "--bf16_full_eval",
+    "--use_cpu",
+    str(ON_CPU),
+]  # on CPUs TrainingArguments asks for the last, too
 HALF = HALF if has_bf16(ON_CPU) else []
 AS_JSON = ("sst2", "scitldr_a")  # their scripts read JSON lines under the ending .json only
-OWN = ["--eval_strategy", "no", "--load_best_model_at_end", "false", "--lr_scheduler_type", "linear"]
+OWN = [
+    "--eval_strategy",
+    "no",
+    "--load_best_model_at_end",
+    "false",
+    "--lr_scheduler_type",
+    "linear",
+]
 
 
 @dataclass
@@ -66,7 +83,9 @@ class Place:
                 shutil.copy(self.data / f"{name}/{split}.jsonl", self.work / f"{name}/{split}.json")
 
 
-def peak_flops(precision: torch.dtype, size: int = 2048, finish: Callable[[], Any] = lambda: None) -> float:
+def peak_flops(
+    precision: torch.dtype, size: int = 2048, finish: Callable[[], Any] = lambda: None
+) -> float:
     """Floating-point operations a second of a large matrix product: the best of five, each to its `finish`."""
     left, right = (torch.randn(size, size, dtype=precision) for _ in range(2))
     left @ right
@@ -100,7 +119,12 @@ def measure(side: str, work: Work, place: Place, folder: Path) -> dict[str, floa
             words = [ROOT / "cli.py", *work.command, *words, *OWN]
         else:
             environment["PYTHONPATH"] = str(ROOT / "benchmarks/offline")
-            words = [place.peers / work.script, *words, *work.peer, *([*work.best, *HALF] if side == BEST else [])]
+            words = [
+                place.peers / work.script,
+                *words,
+                *work.peer,
+                *([*work.best, *HALF] if side == BEST else []),
+            ]
     ended = processes.run(words, **environment)
     if side == LOOP:
         found = json.loads(ended.output.splitlines()[-1])
@@ -118,7 +142,9 @@ def judge(work: Work, place: Place, trained: Path) -> dict[str, float]:
     folder = trained / "judged"
     words = [word for word in flags(work, place, folder) if word != "--do_train"]
     words[words.index("--model_name_or_path") + 1] = trained
-    words += ["--predict_with_generate", "false"] if "eval_gen_len" in work.quality else []  # the loss needs no answers
+    words += (
+        ["--predict_with_generate", "false"] if "eval_gen_len" in work.quality else []
+    )  # the loss needs no answers
     processes.run([ROOT / "cli.py", *work.command, *words, *OWN])
     return {key: value for key, value in _results(folder).items() if key in work.quality}
 
@@ -129,8 +155,20 @@ def _results(folder: Path) -> dict[str, float]:
 
 def flags(work: Work, place: Place, folder: Path, logging_steps: int = 1000) -> list[Any]:
     """What our recipe and its peer are both told."""
-    words = ["--train_file", place.file(work, "train"), "--validation_file", place.file(work, "validation")]
-    words += ["--model_name_or_path", place.model(work), *work.flags, *QUIET, "--max_steps", work.steps]
+    words = [
+        "--train_file",
+        place.file(work, "train"),
+        "--validation_file",
+        place.file(work, "validation"),
+    ]
+    words += [
+        "--model_name_or_path",
+        place.model(work),
+        *work.flags,
+        *QUIET,
+        "--max_steps",
+        work.steps,
+    ]
     words += ["--logging_steps", logging_steps]
     words += ["--per_device_train_batch_size", work.rows, "--per_device_eval_batch_size", work.rows]
     return [*words, "--do_train", "--do_eval", "--output_dir", folder]
@@ -140,7 +178,9 @@ def compare(work: Work, place: Place, pairs: int) -> dict[str, list[dict[str, fl
     """Every side's measurements, taken in turn."""
     if work.model != "minilm":
         works.build(work.model, place.data, place.model(work))
-    sides = (OURS, DEFAULT, BEST, LOOP) if work.best or HALF else (OURS, DEFAULT, LOOP)  # or both commands are one
+    sides = (
+        (OURS, DEFAULT, BEST, LOOP) if work.best or HALF else (OURS, DEFAULT, LOOP)
+    )  # or both commands are one
     found: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
     for pair in range(pairs):
         for side, measured in found.items():
@@ -148,7 +188,9 @@ def compare(work: Work, place: Place, pairs: int) -> dict[str, list[dict[str, fl
                 measured.append(measure(side, work, place, Path(folder, "run")))
             speed, seconds = measured[-1]["train_samples_per_second"], measured[-1]["seconds"]
             print(
-                f"{work.name}, {pair + 1}, {side}: {speed:.1f} rows/s in {seconds:.0f} s", file=sys.stderr, flush=True
+                f"{work.name}, {pair + 1}, {side}: {speed:.1f} rows/s in {seconds:.0f} s",
+                file=sys.stderr,
+                flush=True,
             )
     return found
 
@@ -157,14 +199,18 @@ def ratios(ours: list[dict], other: list[dict], value: Callable[[dict], float]) 
     """The ratio of the medians, and the smallest and largest one of a pair."""
     pairs = [value(a) / value(b) for a, b in zip(ours, other, strict=True)]
     middle = statistics.median(map(value, ours)) / statistics.median(map(value, other))
-    return f"{middle:.2f} ({min(pairs):.2f}-{max(pairs):.2f})" if len(pairs) > 1 else f"{middle:.2f}"
+    return (
+        f"{middle:.2f} ({min(pairs):.2f}-{max(pairs):.2f})" if len(pairs) > 1 else f"{middle:.2f}"
+    )
 
 
 def table(work: Work, found: dict[str, list[dict[str, float]]], peak: float) -> str:
     """The part of RESULTS.md about one work."""
     ours, operations = found[OURS], found[LOOP][0]["flops"]
     lines = [f"{work.steps} steps of {work.rows} rows. Ours is so many times as fast:", ""]
-    lines += ["| beside | training | evaluation | peak memory | whole process | quality | share of peak |"]
+    lines += [
+        "| beside | training | evaluation | peak memory | whole process | quality | share of peak |"
+    ]
     lines += ["|---|---|---|---|---|---|---|"]
     for side, measured in found.items():
         speed = statistics.median(one["train_samples_per_second"] for one in measured)
@@ -175,7 +221,12 @@ def table(work: Work, found: dict[str, list[dict[str, float]]], peak: float) -> 
             row += [ratios(measured, ours, lambda one: one["eval_runtime"])]
             row += [ratios(ours, measured, lambda one: one["memory"])]
             row += [ratios(measured, ours, lambda one: one["seconds"])]
-            row += [", ".join(f"{key} {statistics.median(one[key] for one in measured):.4f}" for key in work.quality)]
+            row += [
+                ", ".join(
+                    f"{key} {statistics.median(one[key] for one in measured):.4f}"
+                    for key in work.quality
+                )
+            ]
         lines.append(f"| {' | '.join([*row, f'{speed * operations / peak:.1%}'])} |")
     return "\n".join(lines) + "\n"
 
@@ -183,17 +234,23 @@ def table(work: Work, found: dict[str, list[dict[str, float]]], peak: float) -> 
 def main(
     peers: Annotated[Path, typer.Option(help="Hugging Face's examples/pytorch.")],
     data: Annotated[Path, typer.Option(help="The folder of the data sets.")],
-    encoder: Annotated[Path | None, typer.Option(help="A pretrained encoder for sentiment (MiniLM).")] = None,
+    encoder: Annotated[
+        Path | None, typer.Option(help="A pretrained encoder for sentiment (MiniLM).")
+    ] = None,
     work: Annotated[list[str] | None, typer.Option(help="Only this one; repeatable.")] = None,
     pairs: Annotated[int, typer.Option(min=1)] = 3,
-    scratch: Annotated[Path, typer.Option(help="Where models and runs are kept.")] = Path("outputs/benchmarks"),
+    scratch: Annotated[Path, typer.Option(help="Where models and runs are kept.")] = Path(
+        "outputs/benchmarks"
+    ),
 ) -> None:
     """Measure, print and write the table."""
     place = Place(peers.resolve(), data.resolve(), encoder, scratch.resolve())
     place.write()
     for one in works.chosen(WORKS, work, encoder):
         before, found, after = peaks(), compare(one, place, pairs), peaks()
-        best = {name: max(before[name], after[name]) for name in before}  # of a disturbed moment it is too low
+        best = {
+            name: max(before[name], after[name]) for name in before
+        }  # of a disturbed moment it is too low
         said = ", ".join(f"{name} {peak / 1e9:.0f}" for name, peak in best.items())
         machine = f"{torch.get_num_threads()} threads; matrix products, GFLOP/s: {said}."
         results.record(one.name, f"{machine}\n\n{table(one, found, max(best.values()))}")

@@ -17,7 +17,14 @@ import typer
 from datasets import Dataset
 from transformers import BertConfig, BertForSequenceClassification, TrainingArguments
 
-sys.path.insert(0, str(next(path for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir())))
+sys.path.insert(
+    0,
+    str(
+        next(
+            path for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir()
+        )
+    ),
+)
 
 from benchmarks import results
 from recipes.common.model.loading import parameters
@@ -36,8 +43,14 @@ def rows() -> Dataset:
 
 def model(hidden_size: int) -> BertForSequenceClassification:
     """A BERT of two layers from scratch."""
-    sizes = {"hidden_size": hidden_size, "intermediate_size": 4 * hidden_size, "num_attention_heads": hidden_size // 64}
-    return BertForSequenceClassification(BertConfig(vocab_size=VOCABULARY, num_hidden_layers=2, **sizes))
+    sizes = {
+        "hidden_size": hidden_size,
+        "intermediate_size": 4 * hidden_size,
+        "num_attention_heads": hidden_size // 64,
+    }
+    return BertForSequenceClassification(
+        BertConfig(vocab_size=VOCABULARY, num_hidden_layers=2, **sizes)
+    )
 
 
 @contextmanager
@@ -57,11 +70,25 @@ def timed(kind: type) -> Iterator[list[float]]:
         kind._save_checkpoint = save
 
 
-def train(kind: type, hidden_size: int, steps: int, every: int, folder: Path) -> tuple[float, list[float]]:
+def train(
+    kind: type, hidden_size: int, steps: int, every: int, folder: Path
+) -> tuple[float, list[float]]:
     """Seconds of so many steps with a save every `every`, and of each save."""
-    options = {"max_steps": steps, "save_strategy": "steps", "save_steps": every, "save_total_limit": 2}
-    options |= {"report_to": "none", "disable_tqdm": True, "logging_steps": 50, "per_device_train_batch_size": 8}
-    trainer = kind(model(hidden_size), TrainingArguments(str(folder), **options), train_dataset=rows())
+    options = {
+        "max_steps": steps,
+        "save_strategy": "steps",
+        "save_steps": every,
+        "save_total_limit": 2,
+    }
+    options |= {
+        "report_to": "none",
+        "disable_tqdm": True,
+        "logging_steps": 50,
+        "per_device_train_batch_size": 8,
+    }
+    trainer = kind(
+        model(hidden_size), TrainingArguments(str(folder), **options), train_dataset=rows()
+    )
     with timed(kind) as saves:
         began = time.perf_counter()
         trainer.train()

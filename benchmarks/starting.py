@@ -10,7 +10,12 @@ from pathlib import Path
 
 import typer
 
-sys.path.insert(0, next(str(path) for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir()))
+sys.path.insert(
+    0,
+    next(
+        str(path) for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir()
+    ),
+)
 
 from benchmarks import processes, results
 from benchmarks.processes import ROOT
@@ -19,7 +24,10 @@ from recipes.common.launch import HUGE_PAGES
 HELP = {
     "`cli.py --help`": ["cli.py", "--help"],
     "`cli.py finetune sentiment --help`": ["cli.py", "finetune", "sentiment", "--help"],
-    "import of torch and transformers' Trainer": ["-c", "import torch; from transformers import Trainer"],
+    "import of torch and transformers' Trainer": [
+        "-c",
+        "import torch; from transformers import Trainer",
+    ],
 }
 # Runs a recipe up to its first training step; says how long that took beyond the imports.
 FIRST_STEP = """
@@ -48,9 +56,13 @@ def first_step(recipe: Path) -> float:
 
 def main(turns: int = 3) -> None:
     """Medians over the turns, in seconds."""
-    waits = {what: (lambda words=words: processes.run(words).seconds) for what, words in HELP.items()}
+    waits = {
+        what: (lambda words=words: processes.run(words).seconds) for what, words in HELP.items()
+    }
     for recipe in sorted(ROOT.glob("recipes/*/run.py")):
-        waits[f"{recipe.parent.name}: first step, beyond the imports"] = lambda recipe=recipe: first_step(recipe)
+        waits[f"{recipe.parent.name}: first step, beyond the imports"] = lambda recipe=recipe: (
+            first_step(recipe)
+        )
     found = {what: [measure() for _ in range(turns)] for what, measure in waits.items()}
     lines = ["| | seconds |", "|---|---|"]
     lines += [f"| {what} | {statistics.median(seconds):.2f} |" for what, seconds in found.items()]

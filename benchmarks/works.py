@@ -41,7 +41,9 @@ class Work:
     flags: list[str]
     steps: int
     rows: int  # of a step
-    best: list[str] = field(default_factory=list)  # flags that make the peer as fast as it gets, beside --bf16
+    best: list[str] = field(
+        default_factory=list
+    )  # flags that make the peer as fast as it gets, beside --bf16
     quality: tuple[str, ...] = ("eval_loss",)
     peer: list[str] = field(default_factory=list)  # what the peer needs beside, to do the same
     length: int = 128  # of a row, for the loop
@@ -60,7 +62,14 @@ WORKS = [
         script="text-classification/run_classification.py",
         model="minilm",
         data="sst2",
-        flags=["--text_column_names", "text", "--label_column_name", "label", "--max_seq_length", "128"],
+        flags=[
+            "--text_column_names",
+            "text",
+            "--label_column_name",
+            "label",
+            "--max_seq_length",
+            "128",
+        ],
         steps=216,
         rows=32,
         best=[*LENGTH_GROUPS, "--pad_to_max_length", "false"],
@@ -162,7 +171,9 @@ def chosen(among: list[Work], names: list[str] | None, encoder: Path | None = No
     """The works of these names, or all; of all, without an encoder, those that need none."""
     known = {work.name: work for work in among if encoder or work.model != "minilm"}
     if unknown := [name for name in names or [] if name not in known]:
-        raise typer.BadParameter(f"{unknown[0]!r} is none of: {', '.join(known)}", param_hint="--work")
+        raise typer.BadParameter(
+            f"{unknown[0]!r} is none of: {', '.join(known)}", param_hint="--work"
+        )
     return [known[name] for name in names or known]
 
 
@@ -185,23 +196,42 @@ def pairs(data: Path, folder: str) -> list[str]:
 
 
 def _bert(**sizes: Any) -> Callable[[Any], Any]:
-    return lambda tokenizer: AutoModelForMaskedLM.from_config(BertConfig(vocab_size=len(tokenizer), **sizes))
+    return lambda tokenizer: AutoModelForMaskedLM.from_config(
+        BertConfig(vocab_size=len(tokenizer), **sizes)
+    )
 
 
 def _gpt2(**sizes: Any) -> Callable[[Any], Any]:
-    return lambda tokenizer: AutoModelForCausalLM.from_config(GPT2Config(vocab_size=len(tokenizer), **sizes))
+    return lambda tokenizer: AutoModelForCausalLM.from_config(
+        GPT2Config(vocab_size=len(tokenizer), **sizes)
+    )
 
 
 def _t5(tokenizer: Any) -> Any:
-    sizes = {"d_model": 256, "d_kv": 64, "num_heads": 4, "d_ff": 1024, "num_layers": 3, "num_decoder_layers": 3}
+    sizes = {
+        "d_model": 256,
+        "d_kv": 64,
+        "num_heads": 4,
+        "d_ff": 1024,
+        "num_layers": 3,
+        "num_decoder_layers": 3,
+    }
     start = tokenizer.pad_token_id
     config = T5Config(
-        vocab_size=len(tokenizer), decoder_start_token_id=start, eos_token_id=tokenizer.eos_token_id, **sizes
+        vocab_size=len(tokenizer),
+        decoder_start_token_id=start,
+        eos_token_id=tokenizer.eos_token_id,
+        **sizes,
     )
     return AutoModelForSeq2SeqLM.from_config(config)
 
 
-SMALL = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 1024}
+SMALL = {
+    "hidden_size": 256,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "intermediate_size": 1024,
+}
 # Folder -> the texts of its tokenizer, how that is trained, and the model.
 MODELS = {
     "bert-4x256": (lambda data: texts(data), ("wordpiece", 30522, "bert"), _bert(**SMALL)),
@@ -223,7 +253,12 @@ def build(name: str, data: Path, folder: Path) -> None:
         return
     read, (algorithm, size, model_type), make = MODELS[name]
     same = next(
-        (path for path in folder.parent.glob(f"{name.partition('-')[0]}-*") if (path / "tokenizer.json").exists()), None
+        (
+            path
+            for path in folder.parent.glob(f"{name.partition('-')[0]}-*")
+            if (path / "tokenizer.json").exists()
+        ),
+        None,
     )
     tokenizer = AutoTokenizer.from_pretrained(same) if same and model_type != "t5" else None
     lower = algorithm == "wordpiece"  # as bert-base-uncased does
@@ -238,4 +273,6 @@ def write_novels(data: Path, folder: Path, train: int, validation: int = 100_000
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "train.txt").write_text("".join(texts(data, train)), encoding="utf-8")
     with (data / "english_novels/validation.txt").open(encoding="utf-8") as stream:
-        (folder / "validation.txt").write_text("".join(islice(stream, validation // 200)), encoding="utf-8")
+        (folder / "validation.txt").write_text(
+            "".join(islice(stream, validation // 200)), encoding="utf-8"
+        )

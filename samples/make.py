@@ -37,7 +37,12 @@ def pick(rng, items):
 
 def shuffled(rng, items):
     """Return the items in random order."""
-    return [item for _, _, item in sorted((rng.random(), position, item) for position, item in enumerate(items))]
+    return [
+        item
+        for _, _, item in sorted(
+            (rng.random(), position, item) for position, item in enumerate(items)
+        )
+    ]
 
 
 def sentence(text):
@@ -85,7 +90,9 @@ class Reviewer:
         """Return a clause that gives the verdict on an aspect."""
         noun, qualities = self.aspect(verdict)
         template, polarity = self.turn(world.JUDGEMENTS, verdict)
-        return template.format(subject=self.subject(noun), word=pick(self.rng, qualities)[self.language][polarity])
+        return template.format(
+            subject=self.subject(noun), word=pick(self.rng, qualities)[self.language][polarity]
+        )
 
     def state(self, polarity, verdict):
         """Return the barest clause of this polarity on an aspect that deserves the verdict."""
@@ -98,7 +105,9 @@ class Reviewer:
         noun, _ = self.aspect(verdict)
         template, polarity = self.turn(world.COMPARISONS, verdict)
         word = world.COMPARATIVES[self.language][polarity]
-        return template.format(subject=self.subject(noun), noun=noun[self.language], thing=self.thing, word=word)
+        return template.format(
+            subject=self.subject(noun), noun=noun[self.language], thing=self.thing, word=word
+        )
 
     def conclude(self, verdict):
         """Return a clause on the whole."""
@@ -119,7 +128,9 @@ class Reviewer:
 
     def contrast(self, verdict):
         """Return a sentence of two opposite clauses of which one decides."""
-        return self.say(world.CONTRASTS).format(major=self.clause(verdict), minor=self.detail(1 - verdict))
+        return self.say(world.CONTRASTS).format(
+            major=self.clause(verdict), minor=self.detail(1 - verdict)
+        )
 
     def report(self, verdict):
         """Return a sentence that confirms or disputes a clause."""
@@ -145,14 +156,24 @@ class Reviewer:
         """Return a sentence in which the writer does not decide."""
         noun, qualities = self.aspect(pick(self.rng, [GOOD, BAD]))
         better, worse = pick(self.rng, qualities)[self.language]
-        words = {"good": self.detail(GOOD), "bad": self.detail(BAD), "better": better, "worse": worse}
+        words = {
+            "good": self.detail(GOOD),
+            "bad": self.detail(BAD),
+            "better": better,
+            "worse": worse,
+        }
         return self.say(world.NEUTRAL).format(subject=self.subject(noun), **words)
 
     def review(self, verdict):
         """Return a sentence of the given verdict: GOOD, BAD or UNDECIDED."""
         if verdict is UNDECIDED:
             return sentence(self.neutral())
-        kinds = [self.plain] * 6 + [self.contrast] * 10 + [self.report, self.rumour] * 2 + [self.sarcasm]
+        kinds = (
+            [self.plain] * 6
+            + [self.contrast] * 10
+            + [self.report, self.rumour] * 2
+            + [self.sarcasm]
+        )
         return sentence(pick(self.rng, kinds)(verdict))
 
     def article(self):
@@ -169,7 +190,10 @@ class Reviewer:
             "word": pick(self.rng, qualities)[self.language][verdict],
         }
         parts = ["name", "decisive", "again" if returns else "never"]
-        body = [pick(self.rng, texts[part]).format(friend=pick(self.rng, texts["friend"]), **facts) for part in parts]
+        body = [
+            pick(self.rng, texts[part]).format(friend=pick(self.rng, texts["friend"]), **facts)
+            for part in parts
+        ]
         body += [self.filler(decisive) for _ in range(1 + int(self.rng.random() * 3))]
         opening = [
             text.format(day=pick(self.rng, texts["day"]), friend=pick(self.rng, texts["friend"]))
@@ -185,7 +209,9 @@ class Reviewer:
         if noun is decisive:
             return self.filler(decisive)
         word = pick(self.rng, qualities)[self.language][verdict]
-        return pick(self.rng, world.ARTICLES[self.language]["filler"]).format(subject=self.subject(noun), word=word)
+        return pick(self.rng, world.ARTICLES[self.language]["filler"]).format(
+            subject=self.subject(noun), word=word
+        )
 
     def space(self):
         """Return what stands between two sentences."""
@@ -226,7 +252,9 @@ def forms_of(language, thing, aspects):
     forms = {"thing": thing[language]}
     if language == "de":
         article, name = thing["de"].split(" ")
-        forms.update({case: f"{form} {name}" for case, form in world.DEMONSTRATIVES[article].items()})
+        forms.update(
+            {case: f"{form} {name}" for case, form in world.DEMONSTRATIVES[article].items()}
+        )
     for mark, (noun, word) in zip(["", "2"], aspects, strict=True):
         if language == "de":
             forms.update(german_forms(noun["de"], word["de"], mark))
@@ -248,7 +276,10 @@ def translations(rng, language):
             aspects.append((noun, {name: pair[polarity] for name, pair in words.items()}))
         thing = pick(rng, domain["things"])
         templates = dict(zip(["en", "de", "zh"], pick(rng, world.TRANSLATIONS), strict=True))
-        yield tuple(sentence(templates[name].format(**forms_of(name, thing, aspects))) for name in ["en", language])
+        yield tuple(
+            sentence(templates[name].format(**forms_of(name, thing, aspects)))
+            for name in ["en", language]
+        )
 
 
 def reviews(rng, verdicts):
@@ -285,7 +316,9 @@ def split(rows, folder):
     """Return the rows of a data set by split; no first column appears twice."""
     seen = set()
     fresh = (row for row in rows if row[0] not in seen and not seen.add(row[0]))
-    return {name: list(islice(fresh, size)) for name, size in zip(SPLITS, SIZES[folder], strict=False)}
+    return {
+        name: list(islice(fresh, size)) for name, size in zip(SPLITS, SIZES[folder], strict=False)
+    }
 
 
 def render(rows, columns, suffix):
@@ -297,7 +330,9 @@ def render(rows, columns, suffix):
         records = [{"translation": record} for record in records] if columns[0] == "en" else records
         return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     stream = io.StringIO()
-    csv.writer(stream, delimiter={"csv": ",", "tsv": "\t"}[suffix], lineterminator="\n").writerows([columns, *rows])
+    csv.writer(stream, delimiter={"csv": ",", "tsv": "\t"}[suffix], lineterminator="\n").writerows(
+        [columns, *rows]
+    )
     return stream.getvalue()
 
 
@@ -318,7 +353,12 @@ def data_sets():
         yield folder, "jsonl", ["en", language], split(translations(rng[folder], language), folder)
     for language in ["en", "zh"]:
         folder = f"summarization_{language}"
-        yield folder, "jsonl", ["document", "summary"], split(articles(rng[folder], language), folder)
+        yield (
+            folder,
+            "jsonl",
+            ["document", "summary"],
+            split(articles(rng[folder], language), folder),
+        )
     yield "text", "txt", ["text"], split(paragraphs(rng["text"], held_out), "text")
     yield "corpus", "jsonl", ["text"], split(documents(rng["corpus"], held_out), "corpus")
 
@@ -326,7 +366,9 @@ def data_sets():
 def main():
     """Write every file below the output folder."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output_dir", type=Path, default=Path(__file__).parent, help="default: this folder")
+    parser.add_argument(
+        "--output_dir", type=Path, default=Path(__file__).parent, help="default: this folder"
+    )
     output_dir = parser.parse_args().output_dir
     for folder, suffix, columns, splits in data_sets():
         for name, rows in splits.items():

@@ -6,16 +6,28 @@ reverse it, so that neither the words nor the templates alone give the verdict a
 
 # key: {language: (good word, bad word)}
 QUALITIES = {
-    "taste": {"en": ("delicious", "disgusting"), "de": ("köstlich", "widerlich"), "zh": ("好吃", "难吃")},
+    "taste": {
+        "en": ("delicious", "disgusting"),
+        "de": ("köstlich", "widerlich"),
+        "zh": ("好吃", "难吃"),
+    },
     "manners": {"en": ("friendly", "rude"), "de": ("freundlich", "grob"), "zh": ("热情", "粗鲁")},
     "speed": {"en": ("quick", "slow"), "de": ("schnell", "langsam"), "zh": ("快", "慢")},
     "clean": {"en": ("clean", "dirty"), "de": ("sauber", "schmutzig"), "zh": ("干净", "脏")},
     "quiet": {"en": ("quiet", "noisy"), "de": ("ruhig", "laut"), "zh": ("安静", "吵")},
     "sharp": {"en": ("clear", "blurred"), "de": ("klar", "unscharf"), "zh": ("清晰", "模糊")},
     "solid": {"en": ("sturdy", "flimsy"), "de": ("stabil", "wackelig"), "zh": ("结实", "单薄")},
-    "thrill": {"en": ("gripping", "boring"), "de": ("spannend", "langweilig"), "zh": ("精彩", "无聊")},
+    "thrill": {
+        "en": ("gripping", "boring"),
+        "de": ("spannend", "langweilig"),
+        "zh": ("精彩", "无聊"),
+    },
     "general": {"en": ("good", "bad"), "de": ("gut", "schlecht"), "zh": ("好", "差")},
-    "great": {"en": ("excellent", "dreadful"), "de": ("ausgezeichnet", "furchtbar"), "zh": ("出色", "糟糕")},
+    "great": {
+        "en": ("excellent", "dreadful"),
+        "de": ("ausgezeichnet", "furchtbar"),
+        "zh": ("出色", "糟糕"),
+    },
 }
 
 # domain: things people review and the aspects they judge; an aspect ends with the qualities that suit it
@@ -101,7 +113,10 @@ COMPARATIVES = {"en": ("better", "worse"), "zh": ("好", "差")}
 
 # things one is glad to meet, things one is not
 EVENTS = {
-    "en": (["smile", "discount", "free sample", "kind word"], ["stain", "delay", "hidden fee", "lame excuse"]),
+    "en": (
+        ["smile", "discount", "free sample", "kind word"],
+        ["stain", "delay", "hidden fee", "lame excuse"],
+    ),
     "zh": (["个微笑", "张优惠券", "份赠品", "句好话"], ["处污渍", "次延误", "笔乱收费", "句借口"]),
 }
 
@@ -109,7 +124,11 @@ EVENTS = {
 JUDGEMENTS = {
     "en": (
         ["{subject} was {word}", "{subject} was truly {word}", "{subject} was nothing but {word}"],
-        ["{subject} was not {word}", "{subject} was not at all {word}", "{subject} was anything but {word}"],
+        [
+            "{subject} was not {word}",
+            "{subject} was not at all {word}",
+            "{subject} was anything but {word}",
+        ],
     ),
     "zh": (
         ["{subject}很{word}", "{subject}确实很{word}", "{subject}不是一般的{word}"],
@@ -132,7 +151,10 @@ COMPARISONS = {
 # (good word straight, bad word straight), (good word turned, bad word turned)
 VERDICTS = {
     "en": [
-        (("we were happy", "we were angry"), ("we were not at all happy", "we were not at all angry")),
+        (
+            ("we were happy", "we were angry"),
+            ("we were not at all happy", "we were not at all angry"),
+        ),
         (
             ("I liked this {thing}", "I hated this {thing}"),
             ("I never liked this {thing}", "I never hated this {thing}"),
@@ -155,13 +177,20 @@ REPORTS = {
         ["Nobody could deny that {clause}.", "It is no lie that {clause}."],
         ["Nobody could say that {clause}.", "It is a lie that {clause}."],
     ),
-    "zh": (["没有人否认{clause}。", "说{clause}，那不是骗人。"], ["没有人觉得{clause}。", "说{clause}，那是骗人。"]),
+    "zh": (
+        ["没有人否认{clause}。", "说{clause}，那不是骗人。"],
+        ["没有人觉得{clause}。", "说{clause}，那是骗人。"],
+    ),
 }
 
 # something was said beforehand, and what follows (straight, turned) settles it
 RUMOURS = {
     "en": (
-        ["I had been told that {clause}", "Online they say that {clause}", "A friend swore that {clause}"],
+        [
+            "I had been told that {clause}",
+            "Online they say that {clause}",
+            "A friend swore that {clause}",
+        ],
         [", and they were not wrong.", ". They did not lie."],
         [", and they were wrong.", ". They lied."],
     ),
@@ -248,7 +277,11 @@ TRANSLATIONS = [
     ("yesterday the {s} was {a} again.", "gestern war {der} wieder {a}.", "昨天{s}又很{a}。"),
     ("was the {s} really {a}?", "war {der} wirklich {a}?", "{s}真的很{a}吗？"),
     ("we think that the {s} is {a}.", "wir finden, dass {der} {a} ist.", "我们觉得{s}很{a}。"),
-    ("nobody said that the {s} was {a}.", "niemand hat gesagt, dass {der} {a} war.", "没有人说{s}很{a}。"),
+    (
+        "nobody said that the {s} was {a}.",
+        "niemand hat gesagt, dass {der} {a} war.",
+        "没有人说{s}很{a}。",
+    ),
     (
         "we are writing this because the {s} was {a}.",
         "wir schreiben das, weil {der} {a} war.",
@@ -265,16 +298,32 @@ TRANSLATIONS = [
         "我们不知道{s}会不会一直这么{a}。",
     ),
     ("this {thing} has {article_a} {s}.", "{dieser} hat {einen_a}.", "{thing}的{s}很{a}。"),
-    ("I still remember the {a} {s}.", "ich erinnere mich noch an {den_a}.", "我还记得那么{a}的{s}。"),
+    (
+        "I still remember the {a} {s}.",
+        "ich erinnere mich noch an {den_a}.",
+        "我还记得那么{a}的{s}。",
+    ),
     (
         "without the {a} {s} we would not have written.",
         "ohne {den_a} hätten wir nicht geschrieben.",
         "要不是那么{a}的{s}，我们不会写评论。",
     ),
-    ("my sister often thinks of the {a} {s}.", "meine Schwester denkt oft an {den_a}.", "我姐姐常常想起那么{a}的{s}。"),
-    ("everyone talked about the {a} {s}.", "alle sprachen von {dem_a}.", "大家都在谈论那么{a}的{s}。"),
+    (
+        "my sister often thinks of the {a} {s}.",
+        "meine Schwester denkt oft an {den_a}.",
+        "我姐姐常常想起那么{a}的{s}。",
+    ),
+    (
+        "everyone talked about the {a} {s}.",
+        "alle sprachen von {dem_a}.",
+        "大家都在谈论那么{a}的{s}。",
+    ),
     ("the {a} {s} surprised us.", "{der_a} hat uns überrascht.", "那么{a}的{s}让我们吃惊。"),
-    ("we were very satisfied with the {s}.", "mit {dem} waren wir sehr zufrieden.", "我们对{s}非常满意。"),
+    (
+        "we were very satisfied with the {s}.",
+        "mit {dem} waren wir sehr zufrieden.",
+        "我们对{s}非常满意。",
+    ),
     (
         "the {s} of this {thing} is more important to me.",
         "{der} ist mir bei {diesem} wichtiger.",
@@ -285,15 +334,27 @@ TRANSLATIONS = [
         "meine Freunde fragten nach {diesem}, weil {der} {a} ist.",
         "我的朋友打听了{thing}，因为{s}很{a}。",
     ),
-    ("the {s} was just as {a} as last year.", "{der} war genauso {a} wie letztes Jahr.", "{s}和去年一样{a}。"),
+    (
+        "the {s} was just as {a} as last year.",
+        "{der} war genauso {a} wie letztes Jahr.",
+        "{s}和去年一样{a}。",
+    ),
     ("the {s} was better than the {s2}.", "{der} war besser als {der2}.", "{s}比{s2}好。"),
     (
         "although the {s} was {a}, the {s2} was {a2}.",
         "obwohl {der} {a} war, war {der2} {a2}.",
         "虽然{s}很{a}，但是{s2}很{a2}。",
     ),
-    ("the {s} was {a}, but the {s2} was {a2}.", "{der} war {a}, aber {der2} war {a2}.", "{s}很{a}，不过{s2}很{a2}。"),
-    ("the {s} was {a} and the {s2} was {a2}.", "{der} war {a} und {der2} war {a2}.", "{s}很{a}，{s2}很{a2}。"),
+    (
+        "the {s} was {a}, but the {s2} was {a2}.",
+        "{der} war {a}, aber {der2} war {a2}.",
+        "{s}很{a}，不过{s2}很{a2}。",
+    ),
+    (
+        "the {s} was {a} and the {s2} was {a2}.",
+        "{der} war {a} und {der2} war {a2}.",
+        "{s}很{a}，{s2}很{a2}。",
+    ),
     (
         "first the {s} was {a}, then the {s2} was {a2}.",
         "erst war {der} {a}, dann war {der2} {a2}.",
@@ -313,7 +374,12 @@ TRANSLATIONS = [
 
 # the endings of an adjective: after the definite article, then after "ein" in the accusative
 ENDINGS = {
-    "der": {"der": ("der", "e"), "den": ("den", "en"), "dem": ("dem", "en"), "einen": ("einen", "en")},
+    "der": {
+        "der": ("der", "e"),
+        "den": ("den", "en"),
+        "dem": ("dem", "en"),
+        "einen": ("einen", "en"),
+    },
     "die": {"der": ("die", "e"), "den": ("die", "e"), "dem": ("der", "en"), "einen": ("eine", "e")},
     "das": {"der": ("das", "e"), "den": ("das", "e"), "dem": ("dem", "en"), "einen": ("ein", "es")},
 }
@@ -326,7 +392,18 @@ DEMONSTRATIVES = {
 # the 60 names of the places and products in the articles
 NAMES = {
     "en": (
-        ["Blue", "Golden", "Silent", "Northern", "Crooked", "Merry", "Velvet", "Hidden", "Iron", "Paper"],
+        [
+            "Blue",
+            "Golden",
+            "Silent",
+            "Northern",
+            "Crooked",
+            "Merry",
+            "Velvet",
+            "Hidden",
+            "Iron",
+            "Paper",
+        ],
         ["Lantern", "Heron", "Harbour", "Orchard", "Bridge", "Comet"],
     ),
     "zh": (
@@ -387,7 +464,16 @@ ARTICLES = {
             ),
         ],
         "day": ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"],
-        "friend": ["brother", "sister", "aunt", "neighbour", "colleague", "cousin", "teacher", "landlord"],
+        "friend": [
+            "brother",
+            "sister",
+            "aunt",
+            "neighbour",
+            "colleague",
+            "cousin",
+            "teacher",
+            "landlord",
+        ],
     },
     "zh": {
         "opening": [
@@ -416,8 +502,18 @@ ARTICLES = {
             "一锤定音的是{subject}：很{word}。",
             "最后只有{subject}算数，它很{word}。",
         ],
-        "again": ["我会再选它。", "我安排好了下一次。", "这不会是最后一次。", "不用谁劝我再来一次。"],
-        "never": ["我不会再选它。", "我没有安排下一次。", "这会是最后一次。", "谁劝我也不会再来一次。"],
+        "again": [
+            "我会再选它。",
+            "我安排好了下一次。",
+            "这不会是最后一次。",
+            "不用谁劝我再来一次。",
+        ],
+        "never": [
+            "我不会再选它。",
+            "我没有安排下一次。",
+            "这会是最后一次。",
+            "谁劝我也不会再来一次。",
+        ],
         "summary": [
             (
                 "{name}{thing}凭{subject}取胜，{subject}很{word}，作者会再选它。",

@@ -60,9 +60,20 @@ SIZES = {
 }
 SIZE_OF = {name: size for size, names in SIZES.items() for name in names.split()}
 # Layers of two kinds, the second of which comes late.
-DEEPER = ("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text", "jamba", "recurrent_gemma", "lfm3", "bailing_hybrid")
+DEEPER = (
+    "qwen3_next",
+    "qwen3_5_text",
+    "qwen3_5_moe_text",
+    "jamba",
+    "recurrent_gemma",
+    "lfm3",
+    "bailing_hybrid",
+)
 SLOW = ("falcon_h1", "kimi_linear")  # minutes a step without kernels for a GPU
-LONGEST = {"clm_pretrain": ["--block_size"], "translation": ["--max_source_length", "--max_target_length"]}
+LONGEST = {
+    "clm_pretrain": ["--block_size"],
+    "translation": ["--max_source_length", "--max_target_length"],
+}
 
 
 @dataclass(frozen=True)
@@ -80,7 +91,11 @@ class Found:
         """What is wrong with how it ended; nothing where it was trained and answered, or refused in three lines."""
         if "Traceback (" in self.said or self.code not in (errors.COMPLETE, errors.REFUSED):
             _, _, trace = self.said.rpartition("Traceback (")
-            last = [line for line in trace.splitlines()[1:] if line and not line.startswith((" ", "error:"))]
+            last = [
+                line
+                for line in trace.splitlines()[1:]
+                if line and not line.startswith((" ", "error:"))
+            ]
             return f"exit code {self.code}: {(last or ['no traceback'])[-1]}"
         message = self.said.rpartition("\nerror: ")[2].strip().splitlines()
         if self.code == errors.REFUSED and len(message) != 3:
@@ -106,7 +121,9 @@ def sizes_of(name: str) -> dict[str, int]:
         values = CONFIG_MAPPING[name]().to_dict()
     except Exception:  # each architecture raises its own
         return {}
-    found = {key: SIZE_OF[key] for key, value in values.items() if key in SIZE_OF and type(value) is int}
+    found = {
+        key: SIZE_OF[key] for key, value in values.items() if key in SIZE_OF and type(value) is int
+    }
     tiny = {key: size for key, size in found.items() if values[key] > size}
     return {key: 8 if "layers" in key and name in DEEPER else size for key, size in tiny.items()}
 
@@ -124,15 +141,54 @@ def weights(task: str, name: str) -> int:
 
 def flags(task: str, name: str, folder: Path) -> list[str]:
     """Two steps, longer texts than the model has positions for, and where a test set belongs to it an empty text."""
-    data, overrides = folder / f"{task}.jsonl", ",".join(f"{key}={size}" for key, size in sizes_of(name).items())
-    words = ["--train_file", str(data), "--validation_file", str(data), "--output_dir", "out", "--model_type", name]
+    data, overrides = (
+        folder / f"{task}.jsonl",
+        ",".join(f"{key}={size}" for key, size in sizes_of(name).items()),
+    )
+    words = [
+        "--train_file",
+        str(data),
+        "--validation_file",
+        str(data),
+        "--output_dir",
+        "out",
+        "--model_type",
+        name,
+    ]
     words += ["--test_file", str(folder / "test.jsonl")] if task == "sentiment" else []
     words += ["--source_lang", "en", "--target_lang", "de"] if task == "translation" else []
     words += [word for flag in LONGEST.get(task, ["--max_seq_length"]) for word in (flag, "100")]
     words += ["--config_overrides", overrides] if overrides else []
-    words += ["--vocab_size", "300", "--max_steps", "2", "--max_train_samples", "40", "--max_eval_samples", "8"]
-    words += ["--per_device_train_batch_size", "4", "--bf16", "false", "--logging_steps", "1", "--warmup_steps", "0"]
-    words += ["--eval_strategy", "steps", "--eval_steps", "2", "--save_strategy", "steps", "--save_steps", "2"]
+    words += [
+        "--vocab_size",
+        "300",
+        "--max_steps",
+        "2",
+        "--max_train_samples",
+        "40",
+        "--max_eval_samples",
+        "8",
+    ]
+    words += [
+        "--per_device_train_batch_size",
+        "4",
+        "--bf16",
+        "false",
+        "--logging_steps",
+        "1",
+        "--warmup_steps",
+        "0",
+    ]
+    words += [
+        "--eval_strategy",
+        "steps",
+        "--eval_steps",
+        "2",
+        "--save_strategy",
+        "steps",
+        "--save_steps",
+        "2",
+    ]
     return [*words, "--load_best_model_at_end", "false", "--disable_tqdm", "true"]
 
 
@@ -147,7 +203,11 @@ def train_and_ask(task: str, name: str, folder: Path) -> None:
             writer.write(prompt, {"max_new_tokens": 4})
         return
     model = open_folder("out")
-    texts = [f"the soup {model.tokenizer.mask_token}"] if task == "mlm_pretrain" else ["the soup was good", ""]
+    texts = (
+        [f"the soup {model.tokenizer.mask_token}"]
+        if task == "mlm_pretrain"
+        else ["the soup was good", ""]
+    )
     if len(list(model.answers(texts))) != len(texts):
         raise ValueError("not every text has an answer")
 
@@ -157,7 +217,11 @@ def attempt(task: str, name: str, folder: Path) -> Found:
     began, own = time.time(), folder / f"{task}-{name}"
     if name in SLOW or weights(task, name) > LARGEST:
         return Found(
-            task, name, errors.REFUSED, 0.0, "\nerror: not tried, too large or slow\n  where: here\n  fix: none"
+            task,
+            name,
+            errors.REFUSED,
+            0.0,
+            "\nerror: not tried, too large or slow\n  where: here\n  fix: none",
         )
     own.mkdir()
     sys.stdout.flush()
@@ -165,14 +229,27 @@ def attempt(task: str, name: str, folder: Path) -> Found:
     if not child:
         _in_child(task, name, folder, own)
     code = wait(child)
-    found = Found(task, name, code, time.time() - began, (own / "log").read_text(encoding="utf-8", errors="replace"))
+    found = Found(
+        task,
+        name,
+        code,
+        time.time() - began,
+        (own / "log").read_text(encoding="utf-8", errors="replace"),
+    )
     if not code:
-        import_all((own / "modules").read_text(encoding="utf-8").split() if (task, name) in FIRST else [])
+        import_all(
+            (own / "modules").read_text(encoding="utf-8").split() if (task, name) in FIRST else []
+        )
     shutil.rmtree(own)
     return found
 
 
-FIRST = [("mlm_pretrain", "bert"), ("clm_pretrain", "gpt2"), ("translation", "t5"), ("sentiment", "bert")]
+FIRST = [
+    ("mlm_pretrain", "bert"),
+    ("clm_pretrain", "gpt2"),
+    ("translation", "t5"),
+    ("sentiment", "bert"),
+]
 
 
 def _in_child(task: str, name: str, folder: Path, own: Path) -> NoReturn:
@@ -208,7 +285,9 @@ def longer(values: dict[str, Any], number: int) -> dict[str, Any]:
     if "translation" in values:
         return {"translation": longer(values["translation"], number)}
     times = 1 if number % 2 else 12
-    return {key: value if key == "label" else " ".join([value] * times) for key, value in values.items()}
+    return {
+        key: value if key == "label" else " ".join([value] * times) for key, value in values.items()
+    }
 
 
 def attempts(cases: list[tuple[str, str]], processes: int = 2) -> Iterator[Found]:
@@ -234,7 +313,10 @@ def main(wanted: Annotated[list[str] | None, typer.Argument()] = None, processes
     for found in attempts(cases, processes):
         kind = "wrong" if found.wrong else found.outcome.partition(":")[0].partition(",")[0]
         codes["not tried" if "not tried" in found.outcome else kind] += 1
-        print(f"{found.task} | {found.name} | {found.seconds:.1f} s | {messages.visible(found.outcome)}", flush=True)
+        print(
+            f"{found.task} | {found.name} | {found.seconds:.1f} s | {messages.visible(found.outcome)}",
+            flush=True,
+        )
         print(found.said if len(cases) == 1 else "", end="")
     print(f"{dict(codes)}, {time.time() - began:.0f} s")
     raise typer.Exit(int(bool(codes["wrong"])))

@@ -40,13 +40,21 @@ def saved(marker):
 
 def code(marker, *names):
     """Python that fires when it is imported, with classes of these names."""
-    return "\n".join([f"open({str(marker)!r}, 'w').close()", *(f"class {name}:\n    pass" for name in names), ""])
+    return "\n".join(
+        [f"open({str(marker)!r}, 'w').close()", *(f"class {name}:\n    pass" for name in names), ""]
+    )
 
 
 def extension(marker):
     """A table whose field says that it is a pickled Python type."""
-    metadata = {"ARROW:extension:name": "arrow.py_extension_type", "ARROW:extension:metadata": pickled(marker)}
-    fields = [pyarrow.field("text", pyarrow.string(), metadata=metadata), pyarrow.field("label", pyarrow.string())]
+    metadata = {
+        "ARROW:extension:name": "arrow.py_extension_type",
+        "ARROW:extension:metadata": pickled(marker),
+    }
+    fields = [
+        pyarrow.field("text", pyarrow.string(), metadata=metadata),
+        pyarrow.field("label", pyarrow.string()),
+    ]
     columns = [[f"soup {number}" for number in range(40)], ["a", "b"] * 20]
     return pyarrow.table(columns, schema=pyarrow.schema(fields))
 
@@ -70,7 +78,11 @@ def as_tar(marker):
     """The bytes of a WebDataset whose samples hold pickles."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
-        for name, content in {"0.pyd": pickled(marker), "0.pickle": pickled(marker), "0.pth": saved(marker)}.items():
+        for name, content in {
+            "0.pyd": pickled(marker),
+            "0.pickle": pickled(marker),
+            "0.pth": saved(marker),
+        }.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
@@ -85,9 +97,15 @@ def gz_bomb(part, size=1_000_000_000):
 
 def list_again(checkpoint):
     """Writes the manifest anew, as if all that lies in the checkpoint had been saved there."""
-    files = [path for path in checkpoint.rglob("*") if path.is_file() and path.name != atomic_folder.MANIFEST]
+    files = [
+        path
+        for path in checkpoint.rglob("*")
+        if path.is_file() and path.name != atomic_folder.MANIFEST
+    ]
     entries = {str(path.relative_to(checkpoint)): atomic_folder.entry(path) for path in files}
-    (checkpoint / atomic_folder.MANIFEST).write_text(json.dumps({"files": entries}, indent=2), encoding="utf-8")
+    (checkpoint / atomic_folder.MANIFEST).write_text(
+        json.dumps({"files": entries}, indent=2), encoding="utf-8"
+    )
 
 
 def change(path, **values):

@@ -11,13 +11,48 @@ import pytest
 
 ROOT = next(path for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir())
 sys.path.insert(0, str(ROOT))
-pytest.register_assert_rewrite("trainers")  # fixtures for three modules, which import its functions as well
+pytest.register_assert_rewrite(
+    "trainers"
+)  # fixtures for three modules, which import its functions as well
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
-WORDS = ["good", "bad", "warm", "cold", "nice", "poor", "great", "rude", "soup", "room", "film", "the", "was", "and"]
+WORDS = [
+    "good",
+    "bad",
+    "warm",
+    "cold",
+    "nice",
+    "poor",
+    "great",
+    "rude",
+    "soup",
+    "room",
+    "film",
+    "the",
+    "was",
+    "and",
+]
 TINY = "hidden_size=16,num_hidden_layers=1,num_attention_heads=2,intermediate_size=32,max_position_embeddings=64"
-SCRATCH = ["--model_type", "bert", "--config_overrides", TINY, "--vocab_size", "300", "--max_seq_length", "32"]
-SHORT = ["--max_steps", "2", "--per_device_train_batch_size", "4", "--logging_steps", "1", "--eval_strategy", "steps"]
+SCRATCH = [
+    "--model_type",
+    "bert",
+    "--config_overrides",
+    TINY,
+    "--vocab_size",
+    "300",
+    "--max_seq_length",
+    "32",
+]
+SHORT = [
+    "--max_steps",
+    "2",
+    "--per_device_train_batch_size",
+    "4",
+    "--logging_steps",
+    "1",
+    "--eval_strategy",
+    "steps",
+]
 SHORT += ["--save_strategy", "steps", "--save_steps", "2", "--eval_steps", "2"]
 
 
@@ -36,7 +71,9 @@ def as_if_killed(folder, *kept):
     """Makes of a complete run's folder one that was killed when there were these checkpoints."""
     assert all((folder / name).is_dir() for name in kept)
     record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    (folder / "run.json").write_text(json.dumps(record | {"status": "unfinished"}), encoding="utf-8")
+    (folder / "run.json").write_text(
+        json.dumps(record | {"status": "unfinished"}), encoding="utf-8"
+    )
     for path in folder.glob("checkpoint-*"):
         if path.name not in kept:
             shutil.rmtree(path)
@@ -62,7 +99,9 @@ def in_tmp_path(tmp_path, monkeypatch):
 
 def text(number, length):
     """A text of some of the words, another one for every number."""
-    return " ".join(WORDS[(number * 7 + place * place) % len(WORDS)] for place in range(3 + number % length))
+    return " ".join(
+        WORDS[(number * 7 + place * place) % len(WORDS)] for place in range(3 + number % length)
+    )
 
 
 def row(recipe, number):
@@ -94,7 +133,10 @@ def texts(in_tmp_path):
     """text.txt and more.txt with 60 and 20 lines."""
     things, words = ["soup", "room", "film", "shop"], ["good", "cold", "warm", "bad", "fine"]
     for name, count in (("text", 60), ("more", 20)):
-        lines = [f"the {things[n % 4]} number {n} was {words[n % 5]} and {words[n % 3]}" for n in range(count)]
+        lines = [
+            f"the {things[n % 4]} number {n} was {words[n % 5]} and {words[n % 3]}"
+            for n in range(count)
+        ]
         (in_tmp_path / f"{name}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return in_tmp_path
 
@@ -102,11 +144,19 @@ def texts(in_tmp_path):
 @pytest.fixture
 def reviews(in_tmp_path):
     """train.csv and test.csv with 40 and 8 short reviews, labelled negative and positive."""
-    words = {"positive": ["good", "great", "fine", "warm"], "negative": ["bad", "poor", "cold", "rude"]}
+    words = {
+        "positive": ["good", "great", "fine", "warm"],
+        "negative": ["bad", "poor", "cold", "rude"],
+    }
     for name, rows in (("train", 40), ("test", 8)):
         lines = []
         for row in range(rows):
-            label, thing = ("positive", "negative")[row % 2], ("soup", "room", "film", "shop")[row // 2 % 4]
+            label, thing = (
+                ("positive", "negative")[row % 2],
+                ("soup", "room", "film", "shop")[row // 2 % 4],
+            )
             lines.append(f"the {thing} number {row} in {name} was {words[label][row % 4]},{label}")
-        (in_tmp_path / f"{name}.csv").write_text("text,label\n" + "\n".join(lines) + "\n", encoding="utf-8")
+        (in_tmp_path / f"{name}.csv").write_text(
+            "text,label\n" + "\n".join(lines) + "\n", encoding="utf-8"
+        )
     return in_tmp_path

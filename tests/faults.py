@@ -47,7 +47,9 @@ def armed(output_dir: Path, number: int, fault: str) -> Callable[[], None]:
     return prepare
 
 
-def trial(case: Case, folder: Path, name: str, number: int, fault: str, wanted: dict) -> tuple[str, str]:
+def trial(
+    case: Case, folder: Path, name: str, number: int, fault: str, wanted: dict
+) -> tuple[str, str]:
     """One run with a fault and the run after it: what was done, and what differs from an undisturbed run."""
     output_dir = folder / name
     code = wait(start(case, folder, output_dir, armed(output_dir, number, fault)))
@@ -74,10 +76,19 @@ def main(recipe: str = "sentiment", every: int = 1, first: int = 1) -> None:
     def trials(folder: Path) -> Iterator[tuple[str, str]]:
         case = Case(recipe, kept=2)
         wanted, _ = Reference(folder).of(case)
-        chosen = [(number, fault) for number in range(1, operations(case, folder) + 1) for fault in FAULTS]
+        chosen = [
+            (number, fault) for number in range(1, operations(case, folder) + 1) for fault in FAULTS
+        ]
         assert len(chosen) > 100
         for number, fault in chosen[first - 1 :: every]:
-            yield trial(case, folder, f"{number} {fault}".replace(" ", "-").replace("/", ""), number, fault, wanted)
+            yield trial(
+                case,
+                folder,
+                f"{number} {fault}".replace(" ", "-").replace("/", ""),
+                number,
+                fault,
+                wanted,
+            )
 
     with tempfile.TemporaryDirectory() as name:
         conclude(trials(Path(name)))
@@ -87,8 +98,12 @@ def preloaded() -> None:
     """Compiles the library and starts this script again with it."""
     with tempfile.TemporaryDirectory() as name:
         library = f"{name}/faults.so"
-        subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, ROOT / "tests/faults.c", "-ldl"], check=True)
-        ended = subprocess.run([sys.executable, *sys.argv], env=os.environ | {LIBRARY: library}, check=False)
+        subprocess.run(
+            ["gcc", "-shared", "-fPIC", "-o", library, ROOT / "tests/faults.c", "-ldl"], check=True
+        )
+        ended = subprocess.run(
+            [sys.executable, *sys.argv], env=os.environ | {LIBRARY: library}, check=False
+        )
     sys.exit(ended.returncode)
 
 

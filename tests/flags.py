@@ -34,10 +34,29 @@ RECIPES = sorted(path.parent.name for path in ROOT.glob("recipes/*/run.py"))
 KINDS = ("absent", "extreme", "wrong type", "empty", "contradictory")
 GOOD = {0, 1, 2, 74}
 # Fields that decide what is run at all, or whose extreme value is a process for each of 512 cores.
-LEFT_OUT = {"output_dir", "train_file", "torch_compile", "torch_compile_backend", "torch_compile_mode"}
+LEFT_OUT = {
+    "output_dir",
+    "train_file",
+    "torch_compile",
+    "torch_compile_backend",
+    "torch_compile_mode",
+}
 LEFT_OUT |= {"dataloader_num_workers", "preprocessing_num_workers", "overwrite_output_dir"}
-UNSET = {"num_processes", "ddp_timeout", "logging_steps", "eval_strategy", "eval_steps", "save_strategy", "save_steps"}
-UNSET |= {"load_best_model_at_end", "save_total_limit", "num_train_epochs", "gradient_accumulation_steps"}
+UNSET = {
+    "num_processes",
+    "ddp_timeout",
+    "logging_steps",
+    "eval_strategy",
+    "eval_steps",
+    "save_strategy",
+    "save_steps",
+}
+UNSET |= {
+    "load_best_model_at_end",
+    "save_total_limit",
+    "num_train_epochs",
+    "gradient_accumulation_steps",
+}
 UNSET |= {"dataloader_num_workers", "train_sampling_strategy"}
 # What each flag contradicts: its value, and the flags beside which it means nothing.
 CONTRADICTIONS = {
@@ -192,7 +211,9 @@ def trials(recipes: list[str], only: str) -> Iterator[Trial]:
     for recipe in recipes:
         for name, hint in fields(recipe).items():
             own = sum(name in fields(other) for other in RECIPES) < len(RECIPES)
-            if only not in ("", name) or not (own or only or len(recipes) == 1 or turns[name] == recipe):
+            if only not in ("", name) or not (
+                own or only or len(recipes) == 1 or turns[name] == recipe
+            ):
                 continue
             for kind, words in values(name, hint).items():
                 yield Trial(recipe, name, kind, tuple(words))
@@ -244,7 +265,9 @@ def whole(recipe: str, folder: Path) -> None:
     Path("modules").write_text("\n".join(sys.modules), encoding="utf-8")
 
 
-def main(recipe: str = "", only: str = "", every: int = 1, first: int = 0, verbose: bool = False) -> None:
+def main(
+    recipe: str = "", only: str = "", every: int = 1, first: int = 0, verbose: bool = False
+) -> None:
     """Each trial in turn, or every so manieth; one recipe's alone, or one field's."""
     began, codes, bad = time.time(), Counter(), 0
     chosen = [*trials([recipe] if recipe else RECIPES, only)][first::every]
@@ -255,7 +278,10 @@ def main(recipe: str = "", only: str = "", every: int = 1, first: int = 0, verbo
             found, code, said = attempt(trial, folder, number)
             codes[code], bad = codes[code] + 1, bad + bool(found)
             if found or verbose:
-                print(f"{trial.recipe} --{trial.field}, {trial.kind}: {found or f'good, exit code {code}'}", flush=True)
+                print(
+                    f"{trial.recipe} --{trial.field}, {trial.kind}: {found or f'good, exit code {code}'}",
+                    flush=True,
+                )
             if verbose:
                 print(said[-3000:])
     print(", ".join(f"exit code {code}: {count}" for code, count in sorted(codes.items())))

@@ -50,25 +50,80 @@ class Case:
         model_type, overrides, algorithm, *own = MODELS[self.recipe]
         data = folder / f"{self.recipe}.jsonl"
         if not data.exists():
-            data.write_text("".join(json.dumps(row(self.recipe, number)) + "\n" for number in range(ROWS)), "utf-8")
-        words = ["--train_file", str(data), "--validation_file", str(data), "--output_dir", str(output_dir)]
-        words += ["--model_type", model_type, "--config_overrides", overrides, "--tokenizer_algorithm", algorithm]
-        words += [*[word for word in own if "sampling" not in word], "--vocab_size", "300", "--bf16", "false"]
+            data.write_text(
+                "".join(json.dumps(row(self.recipe, number)) + "\n" for number in range(ROWS)),
+                "utf-8",
+            )
+        words = [
+            "--train_file",
+            str(data),
+            "--validation_file",
+            str(data),
+            "--output_dir",
+            str(output_dir),
+        ]
+        words += [
+            "--model_type",
+            model_type,
+            "--config_overrides",
+            overrides,
+            "--tokenizer_algorithm",
+            algorithm,
+        ]
+        words += [
+            *[word for word in own if "sampling" not in word],
+            "--vocab_size",
+            "300",
+            "--bf16",
+            "false",
+        ]
         words += LANGUAGES if self.recipe == "translation" else []
         rows = 4 // self.accumulated // self.processes
         words += ["--num_processes", str(self.processes), "--ddp_timeout", str(TIMEOUT)]
         words += ["--per_device_train_batch_size", str(rows), "--per_device_eval_batch_size", "20"]
         words += ["--gradient_accumulation_steps", str(self.accumulated), "--num_train_epochs", "2"]
-        words += ["--dataloader_num_workers", str(self.workers), "--learning_rate", "1e-2", "--logging_steps", "1"]
-        words += ["--eval_strategy", "steps", "--eval_steps", "5", "--save_strategy", "steps", "--save_steps", "3"]
-        words += ["--load_best_model_at_end", "false", "--save_total_limit", str(self.kept), "--max_eval_samples", "8"]
+        words += [
+            "--dataloader_num_workers",
+            str(self.workers),
+            "--learning_rate",
+            "1e-2",
+            "--logging_steps",
+            "1",
+        ]
+        words += [
+            "--eval_strategy",
+            "steps",
+            "--eval_steps",
+            "5",
+            "--save_strategy",
+            "steps",
+            "--save_steps",
+            "3",
+        ]
+        words += [
+            "--load_best_model_at_end",
+            "false",
+            "--save_total_limit",
+            str(self.kept),
+            "--max_eval_samples",
+            "8",
+        ]
         if self.order == "streaming" and self.recipe.endswith("pretrain"):
             return [*words, "--streaming", "--max_steps", "20"]
         words += ["--max_train_samples", "40"]
-        return [*words, *(["--streaming"] if self.order == "streaming" else ["--train_sampling_strategy", self.order])]
+        return [
+            *words,
+            *(
+                ["--streaming"]
+                if self.order == "streaming"
+                else ["--train_sampling_strategy", self.order]
+            ),
+        ]
 
 
-def start(case: Case, folder: Path, output_dir: Path, before: Callable[[], None] | None = None) -> int:
+def start(
+    case: Case, folder: Path, output_dir: Path, before: Callable[[], None] | None = None
+) -> int:
     """Starts a run in a process group of its own; its number. `before` is called first, in each of its processes."""
     sys.stdout.flush()
     child = os.fork()
@@ -98,9 +153,15 @@ def _run(case: Case, folder: Path, output_dir: Path, before: Callable[[], None] 
         os._exit(99)
 
 
-def _launch(case: Case, folder: Path, output_dir: Path, before: Callable[[], None] | None) -> NoReturn:
+def _launch(
+    case: Case, folder: Path, output_dir: Path, before: Callable[[], None] | None
+) -> NoReturn:
     """Starts every process of the world and ends as the first that failed; the others get PATIENCE to end, too."""
-    world = {"WORLD_SIZE": case.processes, "LOCAL_WORLD_SIZE": case.processes, "MASTER_ADDR": "127.0.0.1"}
+    world = {
+        "WORLD_SIZE": case.processes,
+        "LOCAL_WORLD_SIZE": case.processes,
+        "MASTER_ADDR": "127.0.0.1",
+    }
     with socket.socket() as probe:
         probe.bind(("", 0))
         world["MASTER_PORT"] = probe.getsockname()[1]
@@ -146,12 +207,19 @@ def outcome(output_dir: Path) -> dict:
     assert atomic_folder.intact(last), atomic_folder.damage(last)
     files = json.loads((last / atomic_folder.MANIFEST).read_text(encoding="utf-8"))["files"]
     state = json.loads((output_dir / "trainer_state.json").read_text(encoding="utf-8"))
-    log = [{k: v for k, v in entry.items() if not k.endswith(UNCOMPARED)} for entry in state["log_history"]]
-    tensors = {name: files[f"{name}.safetensors"]["sha256"] for name in ("model", "optimizer", "scheduler")}
+    log = [
+        {k: v for k, v in entry.items() if not k.endswith(UNCOMPARED)}
+        for entry in state["log_history"]
+    ]
+    tensors = {
+        name: files[f"{name}.safetensors"]["sha256"] for name in ("model", "optimizer", "scheduler")
+    }
     found = {"log": log, **tensors}
     found["final"] = atomic_folder.entry(output_dir / "model.safetensors")["sha256"]
     results = json.loads((output_dir / "all_results.json").read_text(encoding="utf-8"))
-    found["results"] = {k: v for k, v in results.items() if not k.endswith((*UNCOMPARED, "preparation_time"))}
+    found["results"] = {
+        k: v for k, v in results.items() if not k.endswith((*UNCOMPARED, "preparation_time"))
+    }
     return found
 
 
@@ -159,7 +227,11 @@ def difference(found: dict, wanted: dict) -> str:
     """The first thing that differs, or an empty string."""
     for name in wanted:
         if found[name] != wanted[name]:
-            pairs = zip(found[name], wanted[name], strict=False) if name == "log" else [(found[name], wanted[name])]
+            pairs = (
+                zip(found[name], wanted[name], strict=False)
+                if name == "log"
+                else [(found[name], wanted[name])]
+            )
             return f"{name}: {next((pair for pair in pairs if pair[0] != pair[1]), 'length')}"
     return ""
 

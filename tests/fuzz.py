@@ -89,7 +89,9 @@ def loaded(recipe: str, flags: list[str]) -> tuple[Any, Any, Splits]:
 def check_rows(splits: Splits, name: str, path: Path) -> None:
     """The rows of a split are those of the file, at their places, all of them accounted for."""
     account, wanted = splits.accounting[name], rows_of(path)
-    if account["read"] != account["used"] + sum(account["skipped"].values()) or account["read"] != len(wanted):
+    if account["read"] != account["used"] + sum(account["skipped"].values()) or account[
+        "read"
+    ] != len(wanted):
         raise Wrong(f"{account} of {len(wanted)} rows")
     rows = list(getattr(splits, name))
     if len(rows) != account["used"]:
@@ -114,7 +116,9 @@ def check_row(row: dict, wanted: dict, splits: Splits) -> None:
     """The texts and the label of one row are those of the file."""
     for column in {*splits.texts, splits.target} & wanted.keys():
         if row[column].rstrip("\r\n") != (wanted[column] or "").rstrip("\r\n"):
-            raise Wrong(f"row {row['row_id']}, {column}: {row[column][:99]!r}, not {wanted[column]!r:.99}")
+            raise Wrong(
+                f"row {row['row_id']}, {column}: {row[column][:99]!r}, not {wanted[column]!r:.99}"
+            )
     if splits.labels and splits.labels.kind == "single_label_classification" and row["labels"] >= 0:
         names, value = splits.labels.names, wanted["label"]
         if names[row["labels"]] != str(value).strip():
@@ -180,7 +184,11 @@ def check_configuration(arguments: Any, training_arguments: Any, path: Path, rec
     words = yaml.load(content, yaml.BaseLoader) or {}
     for key, value in (yaml.safe_load(content) or {}).items():
         name = key.replace("-", "_")
-        found = getattr(arguments, name, None) if hasattr(arguments, name) else getattr(training_arguments, name)
+        found = (
+            getattr(arguments, name, None)
+            if hasattr(arguments, name)
+            else getattr(training_arguments, name)
+        )
         found = getattr(found, "value", found)
         if (
             value is not None
@@ -191,7 +199,9 @@ def check_configuration(arguments: Any, training_arguments: Any, path: Path, rec
     script, run = ROOT / "recipes" / recipe / "run.py", Path("run.yaml")
     run.write_text(yaml.safe_dump(arguments.run.flags, allow_unicode=True), encoding="utf-8")
     again = parsing.parse(type(arguments), str(script), ["--config", str(run)])
-    first, second = (flags.to_dict(*pair, str(script)) for pair in ((arguments, training_arguments), again))
+    first, second = (
+        flags.to_dict(*pair, str(script)) for pair in ((arguments, training_arguments), again)
+    )
     for key in first | second:
         if first.get(key) != second.get(key) and first.get(key) == first.get(key):
             raise Wrong(f"run.yaml says {key} {second.get(key)!r}, not {first.get(key)!r}")
@@ -207,7 +217,11 @@ def same(found: Any, value: Any) -> bool:
     if isinstance(found, list):
         return same(found[0], value) if len(found) == 1 else False
     try:
-        return found == value or str(found).lower() == str(value).lower() or float(found) == float(value)
+        return (
+            found == value
+            or str(found).lower() == str(value).lower()
+            or float(found) == float(value)
+        )
     except (TypeError, ValueError):
         return str(value).lower() in ("yes", "y", "t", "no", "n", "f") or isinstance(found, dict)
 
@@ -240,7 +254,11 @@ def damaged_copy(drawn: random.Random, folder: Path, others: list[str]) -> tuple
     """Copies a run's folder to out and damages a file of its newest checkpoint, or one of the others: what was done,
     the file, and its content before."""
     shutil.copytree(folder, "out")
-    names = sorted(str(path.relative_to("out")) for path in Path("out", CHECKPOINT).rglob("*") if path.is_file())
+    names = sorted(
+        str(path.relative_to("out"))
+        for path in Path("out", CHECKPOINT).rglob("*")
+        if path.is_file()
+    )
     path = Path("out", drawn.choice([*names, *others]))
     content = path.read_bytes()
     if path.suffix == ".safetensors" and drawn.random() < 0.5:
@@ -255,9 +273,9 @@ def damaged_header(drawn: random.Random, content: bytes) -> tuple[str, bytes]:
     """A safetensors file whose JSON header is damaged and its length right."""
     end = 8 + int.from_bytes(content[:8], "little")
     what, header = mutated(drawn, content[8:end], "json")
-    return f"the header, {what}" if what != "nothing" else what, len(header).to_bytes(8, "little") + header + content[
-        end:
-    ]
+    return f"the header, {what}" if what != "nothing" else what, len(header).to_bytes(
+        8, "little"
+    ) + header + content[end:]
 
 
 def unchanged(path: Path, before: bytes, after: bytes) -> bool:
@@ -272,9 +290,13 @@ def unchanged(path: Path, before: bytes, after: bytes) -> bool:
 
 def rewrite_manifest(folder: Path) -> None:
     """A manifest of the files as they are."""
-    names = [path for path in folder.rglob("*") if path.is_file() and path.name != atomic_folder.MANIFEST]
+    names = [
+        path for path in folder.rglob("*") if path.is_file() and path.name != atomic_folder.MANIFEST
+    ]
     entries = {str(path.relative_to(folder)): atomic_folder.entry(path) for path in names}
-    (folder / atomic_folder.MANIFEST).write_text(json.dumps({"files": entries}, indent=2), encoding="utf-8")
+    (folder / atomic_folder.MANIFEST).write_text(
+        json.dumps({"files": entries}, indent=2), encoding="utf-8"
+    )
 
 
 def resume(case: Case, made: Path, draws: bool) -> None:
@@ -325,7 +347,9 @@ def make(folder: Path) -> None:
     (folder / "data.jsonl").write_bytes(write("nested.jsonl"))
     for recipe, own in CONFIGURED.items():
         text = (ROOT / "recipes" / recipe / "config.yaml").read_text(encoding="utf-8")
-        lines = [line for line in text.splitlines() if "_file:" not in line and "_lang:" not in line]
+        lines = [
+            line for line in text.splitlines() if "_file:" not in line and "_lang:" not in line
+        ]
         own = own.replace("data.", f"{folder}/data.")
         (folder / f"{recipe}.yaml").write_text("\n".join([own + OWN, *lines]), encoding="utf-8")
     for case in RESUMED:
@@ -349,7 +373,12 @@ def attempt(number: int, seed: int, folder: Path) -> tuple[str, str, int, str]:
     drawn, own = random.Random(f"{seed}-{number}"), folder / f"trial-{number}"
     own.mkdir()
     os.chdir(own)
-    kinds = (data_trial, data_trial, configuration_trial, passed_over_trial if number % 8 == 3 else resumed_trial)
+    kinds = (
+        data_trial,
+        data_trial,
+        configuration_trial,
+        passed_over_trial if number % 8 == 3 else resumed_trial,
+    )
     trial = kinds[number % 4](drawn, folder)
     code = in_child(own, trial.run)
     said = (own / "log").read_text(encoding="utf-8", errors="replace")
@@ -367,7 +396,10 @@ def judged(code: int, said: str, unharmed: bool) -> str:
         return f"hangs: {' | '.join(line.strip() for line in main_thread.splitlines()[1:5])}"
     if "Traceback (" in said or code not in GOOD:
         _, _, trace = said.rpartition("Traceback (")
-        last = next((line for line in trace.splitlines()[1:] if line and not line.startswith(" ")), lines[-1])
+        last = next(
+            (line for line in trace.splitlines()[1:] if line and not line.startswith(" ")),
+            lines[-1],
+        )
         return f"exit code {code}: {last[:300]}"
     _, found, message = f"\n{said.strip()}".rpartition("\nerror: ")
     message = message.splitlines() if found else []
@@ -376,14 +408,18 @@ def judged(code: int, said: str, unharmed: bool) -> str:
     return f"refused, although nothing was changed: {message}" if code and unharmed else ""
 
 
-def attempts(numbers: list[int], seed: int, folder: Path) -> Iterator[tuple[int, str, str, int, str]]:
+def attempts(
+    numbers: list[int], seed: int, folder: Path
+) -> Iterator[tuple[int, str, str, int, str]]:
     """Every trial with its number."""
     make(folder)
     for number in numbers:
         yield number, *attempt(number, seed, folder)
 
 
-def main(trials: int = 2000, seed: int = 0, first: int = 0, only: int = -1, verbose: bool = False) -> None:
+def main(
+    trials: int = 2000, seed: int = 0, first: int = 0, only: int = -1, verbose: bool = False
+) -> None:
     """So many trials: half of them of data files, a quarter of configurations, a quarter of checkpoints."""
     began, codes, failures = time.time(), Counter(), 0
     numbers = [only] if only >= 0 else list(range(first, trials))
@@ -392,10 +428,14 @@ def main(trials: int = 2000, seed: int = 0, first: int = 0, only: int = -1, verb
             codes[code], failures = codes[code] + 1, failures + bool(found)
             if found or verbose or only >= 0:
                 ended = found or f"good, exit code {code}"
-                print(f"--seed {seed} --only {number}: {messages.visible(what)}: {ended}", flush=True)
+                print(
+                    f"--seed {seed} --only {number}: {messages.visible(what)}: {ended}", flush=True
+                )
             print(said[-5000:] if only >= 0 else "", end="")
     print(", ".join(f"exit code {code}: {count}" for code, count in sorted(codes.items())))
-    print(f"{len(numbers) - failures} of {len(numbers)} good, {(time.time() - began) / len(numbers):.2f} s each")
+    print(
+        f"{len(numbers) - failures} of {len(numbers)} good, {(time.time() - began) / len(numbers):.2f} s each"
+    )
     raise typer.Exit(int(bool(failures)))
 
 

@@ -98,12 +98,17 @@ def matrix(recipe: str = "", every: int = 1, processes: int = 1) -> None:
     """Every recipe, accumulation, number of workers, order and epoch: killed after a checkpoint, then resumed."""
 
     def trials(folder: Path) -> Iterator[tuple[str, str]]:
-        reference, chosen = Reference(folder), [cell for cell in cells(processes) if recipe in cell[0].recipe][::every]
+        reference, chosen = (
+            Reference(folder),
+            [cell for cell in cells(processes) if recipe in cell[0].recipe][::every],
+        )
         for number, (case, checkpoint) in enumerate(chosen):
             wanted, _ = reference.of(case)
             output_dir = folder / f"run-{number}"
             code = wait(start(case, folder, output_dir, killed_at_checkpoint(checkpoint)))
-            found = go_on(case, folder, output_dir, wanted) if code == -9 else f"was not killed: {code}"
+            found = (
+                go_on(case, folder, output_dir, wanted) if code == -9 else f"was not killed: {code}"
+            )
             yield f"{case} killed after checkpoint {checkpoint}", found
 
     with tempfile.TemporaryDirectory() as name:
@@ -128,7 +133,9 @@ def kill(trials: int = 200, seed: int = 0) -> None:
         os.killpg(child, signal.SIGKILL)
         code = wait(child)
         where = "inside a save" if any(output_dir.glob(f"{retention.STAGING}*")) else "between"
-        return f"{number} {case.recipe}, {where}, exit {code}", go_on(case, folder, output_dir, wanted)
+        return f"{number} {case.recipe}, {where}, exit {code}", go_on(
+            case, folder, output_dir, wanted
+        )
 
     repeat(trials, one)
 
@@ -144,7 +151,9 @@ def stop(trials: int = 60, seed: int = 0, processes: int = 1, workers: int = 0) 
         child = start(case, folder, output_dir)
         wait_until(output_dir / PHASES[number // 3 % len(PHASES)], 60)
         time.sleep(drawn.random() * 0.1)
-        ranks = json.loads(Path(f"{output_dir}.ranks").read_text("utf-8")) if processes > 1 else [child]
+        ranks = (
+            json.loads(Path(f"{output_dir}.ranks").read_text("utf-8")) if processes > 1 else [child]
+        )
         if workers:
             os.killpg(child, sent)
         else:
@@ -178,12 +187,22 @@ def ranks(trials: int = 20, seed: int = 0) -> None:
     repeat(trials, one, processes=2)
 
 
-def repeat(trials: int, one: Callable[..., tuple[str, str]], processes: int = 1, workers: int = 0) -> NoReturn:
+def repeat(
+    trials: int, one: Callable[..., tuple[str, str]], processes: int = 1, workers: int = 0
+) -> NoReturn:
     """So many trials of the recipes in turn, each beside the run of its case that was never stopped."""
     with tempfile.TemporaryDirectory() as name:
-        folder, cases = Path(name), [Case(recipe, processes=processes, workers=workers) for recipe in MODELS]
-        reference, chosen = Reference(folder), [cases[number % len(cases)] for number in range(trials)]
-        conclude(one(number, case, folder, *reference.of(case)) for number, case in enumerate(chosen))
+        folder, cases = (
+            Path(name),
+            [Case(recipe, processes=processes, workers=workers) for recipe in MODELS],
+        )
+        reference, chosen = (
+            Reference(folder),
+            [cases[number % len(cases)] for number in range(trials)],
+        )
+        conclude(
+            one(number, case, folder, *reference.of(case)) for number, case in enumerate(chosen)
+        )
 
 
 if __name__ == "__main__":

@@ -72,7 +72,9 @@ class Module:
 
 def _docstring_lines(tree: ast.Module) -> Iterator[int]:
     for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, *FUNCTIONS)) and ast.get_docstring(node, clean=False):
+        if isinstance(node, (ast.Module, ast.ClassDef, *FUNCTIONS)) and ast.get_docstring(
+            node, clean=False
+        ):
             yield from range(node.body[0].lineno, node.body[0].end_lineno + 1)
 
 
@@ -97,7 +99,9 @@ def read(root: Path) -> list[Module]:
 def circles(edges: dict[str, set[str]]) -> int:
     """How many groups of nodes reach each other in circles (Tarjan 1972 finds the same groups)."""
     reached = {node: _reached(node, edges) for node in edges}
-    groups = {frozenset(other for other in reached[node] if node in reached[other]) for node in edges}
+    groups = {
+        frozenset(other for other in reached[node] if node in reached[other]) for node in edges
+    }
     return sum(len(group) > 0 for group in groups)
 
 
@@ -131,7 +135,10 @@ def overrides(modules: list[Module]) -> set[str]:
 
     classes = [node for module in modules for node in module.nodes(ast.ClassDef)]
     ours = {"Trainer", "Seq2SeqTrainer"}
-    while more := {node.name for node in classes if {_last(base) for base in node.bases} & ours} - ours:
+    while (
+        more := {node.name for node in classes if {_last(base) for base in node.bases} & ours}
+        - ours
+    ):
         ours |= more
     chosen = [node for node in classes if node.name in ours]
     methods = {item.name for node in chosen for item in node.body if isinstance(item, FUNCTIONS)}
@@ -150,12 +157,21 @@ def private_names(modules: list[Module]) -> set[str]:
         own |= {node.id for node in module.nodes(ast.Name) if isinstance(node.ctx, ast.Store)}
         own |= {node.attr for node in module.nodes(ast.Attribute) if _is_set_by_self(node)}
     used = {node.attr for module in modules for node in module.nodes(ast.Attribute)}
-    used |= {one.name for module in modules for node in module.nodes(ast.ImportFrom) for one in node.names}
+    used |= {
+        one.name
+        for module in modules
+        for node in module.nodes(ast.ImportFrom)
+        for one in node.names
+    }
     return {name for name in used - own if name.startswith("_") and not name.startswith("__")}
 
 
 def _is_set_by_self(node: ast.Attribute) -> bool:
-    return isinstance(node.ctx, ast.Store) and isinstance(node.value, ast.Name) and node.value.id == "self"
+    return (
+        isinstance(node.ctx, ast.Store)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "self"
+    )
 
 
 def _bare_any(module: Module) -> int:
@@ -171,7 +187,9 @@ def measure(modules: list[Module]) -> dict[str, str]:
     between = {module.name: module.imports(names) for module in modules}
     packages: dict[str, set[str]] = {module.package: set() for module in modules}
     for module in modules:
-        packages[module.package] |= {name.split(".")[0] for name in between[module.name]} - {module.package}
+        packages[module.package] |= {name.split(".")[0] for name in between[module.name]} - {
+            module.package
+        }
     functions = [node for module in modules for node in module.nodes(*FUNCTIONS)]
     long = [node for node in functions if node.end_lineno - node.lineno + 1 > LONG_FUNCTION]
     lines = [line for module in modules for line in module.code]
@@ -204,13 +222,19 @@ def measure(modules: list[Module]) -> dict[str, str]:
 
 def at(commit: str, folder: Path) -> Path:
     """The tree of a commit, written under the folder."""
-    archive = subprocess.run(["git", "archive", commit, "recipes"], cwd=ROOT, capture_output=True, check=True).stdout
+    archive = subprocess.run(
+        ["git", "archive", commit, "recipes"], cwd=ROOT, capture_output=True, check=True
+    ).stdout
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         tar.extractall(folder / commit, filter="data")
     return folder / commit
 
 
-def main(commits: Annotated[list[str] | None, typer.Argument(help="Commits beside the files as they are.")] = None):
+def main(
+    commits: Annotated[
+        list[str] | None, typer.Argument(help="Commits beside the files as they are.")
+    ] = None,
+):
     """One column for each commit, and one for the files as they stand."""
     with tempfile.TemporaryDirectory() as name:
         columns = {commit: measure(read(at(commit, Path(name)))) for commit in commits or []}

@@ -44,38 +44,68 @@ def row(kind: str, number: int) -> dict[str, Any]:
         return {"text": words}
     if kind == "nested":
         return {"id": number, "translation": {"en": words, "de": words.upper()}}
-    return {"en": words, "de": words.upper()} if kind == "parallel" else {"document": words * 2, "summary": words}
+    return (
+        {"en": words, "de": words.upper()}
+        if kind == "parallel"
+        else {"document": words * 2, "summary": words}
+    )
 
 
 TRANSLATION = ["--source_lang", "en", "--target_lang", "de"]
-FILES = {f"reviews.{ending}": File("sentiment", "review") for ending in ("csv", "tsv", "json", "jsonl", "parquet")}
-FILES |= {f"pairs.{ending}": File("sentiment", "pair") for ending in ("csv", "tsv", "json", "jsonl", "parquet")}
-FILES |= {f"ratings.{ending}": File("sentiment", "rating") for ending in ("csv", "jsonl", "parquet")}
-FILES |= {f"labels.{ending}": File("sentiment", "labels") for ending in ("json", "jsonl", "parquet")}
+FILES = {
+    f"reviews.{ending}": File("sentiment", "review")
+    for ending in ("csv", "tsv", "json", "jsonl", "parquet")
+}
+FILES |= {
+    f"pairs.{ending}": File("sentiment", "pair")
+    for ending in ("csv", "tsv", "json", "jsonl", "parquet")
+}
+FILES |= {
+    f"ratings.{ending}": File("sentiment", "rating") for ending in ("csv", "jsonl", "parquet")
+}
+FILES |= {
+    f"labels.{ending}": File("sentiment", "labels") for ending in ("json", "jsonl", "parquet")
+}
 FILES |= {"lines.txt": File("mlm_pretrain", "text"), "texts.jsonl": File("mlm_pretrain", "text")}
 FILES |= {"running.txt": File("clm_pretrain", "text"), "texts.csv": File("clm_pretrain", "text")}
-FILES |= {f"nested.{ending}": File("translation", "nested", TRANSLATION) for ending in ("json", "jsonl", "parquet")}
-FILES |= {f"parallel.{ending}": File("translation", "parallel", TRANSLATION) for ending in ("csv", "tsv", "en", "de")}
-FILES |= {f"news.{ending}": File("summarization", "news") for ending in ("csv", "json", "jsonl", "parquet")}
+FILES |= {
+    f"nested.{ending}": File("translation", "nested", TRANSLATION)
+    for ending in ("json", "jsonl", "parquet")
+}
+FILES |= {
+    f"parallel.{ending}": File("translation", "parallel", TRANSLATION)
+    for ending in ("csv", "tsv", "en", "de")
+}
+FILES |= {
+    f"news.{ending}": File("summarization", "news")
+    for ending in ("csv", "json", "jsonl", "parquet")
+}
 
 
 def write(name: str) -> bytes:
     """The file's content."""
-    ending, rows = name.rpartition(".")[2], [row(FILES[name].rows, number) for number in range(ROWS)]
+    ending, rows = (
+        name.rpartition(".")[2],
+        [row(FILES[name].rows, number) for number in range(ROWS)],
+    )
     if ending == "parquet":
         stream = io.BytesIO()
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), stream, row_group_size=16)
         return stream.getvalue()
     if ending in ("csv", "tsv"):
         stream = io.StringIO(newline="")
-        writer = csv.DictWriter(stream, list(rows[0]), delimiter="," if ending == "csv" else "\t", lineterminator="\n")
+        writer = csv.DictWriter(
+            stream, list(rows[0]), delimiter="," if ending == "csv" else "\t", lineterminator="\n"
+        )
         writer.writeheader()
         writer.writerows(rows)
         return stream.getvalue().encode()
     if ending == "json":
         return json.dumps(rows, ensure_ascii=False, indent=1).encode()
     column = ending if ending in ("en", "de") else "text"
-    lines = [json.dumps(row, ensure_ascii=False) if ending == "jsonl" else row[column] for row in rows]
+    lines = [
+        json.dumps(row, ensure_ascii=False) if ending == "jsonl" else row[column] for row in rows
+    ]
     return "".join(f"{line}\n" for line in lines).encode()
 
 
@@ -86,7 +116,11 @@ def compress(content: bytes) -> bytes:
 
 # How a file begins that says its encoding; UTF-32's mark begins as UTF-16's does.
 MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"}
-MARKS |= {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16", codecs.BOM_UTF8: "utf-8-sig"}
+MARKS |= {
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+    codecs.BOM_UTF8: "utf-8-sig",
+}
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
@@ -97,7 +131,9 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     ending = path.name.removesuffix(".gz").rpartition(".")[2]
     if ending == "parquet":
         return [_flat(row) for row in pyarrow.parquet.read_table(io.BytesIO(content)).to_pylist()]
-    found = content.decode(next((name for mark, name in MARKS.items() if content.startswith(mark)), "utf-8"))
+    found = content.decode(
+        next((name for mark, name in MARKS.items() if content.startswith(mark)), "utf-8")
+    )
     if ending in ("csv", "tsv"):
         return _cells(found, ending)
     if ending == "json":
@@ -122,7 +158,11 @@ def _cells(found: str, ending: str) -> list[dict[str, Any]]:
 
 def _without_quotes(cell: str) -> str:
     inner = cell[1:-1].replace('""', "")
-    return cell[1:-1].replace('""', '"') if len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in inner else cell
+    return (
+        cell[1:-1].replace('""', '"')
+        if len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in inner
+        else cell
+    )
 
 
 def _objects(found: str) -> list[dict[str, Any]]:

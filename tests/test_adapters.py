@@ -23,7 +23,12 @@ from recipes.common.model.tokenizer_training import train_tokenizer
 from recipes.common.predict import Classifier, Continuer, MaskFiller, open_folder
 from recipes.common.runtime.errors import Refusal
 
-SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+SIZES = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+}
 DATA = ["--train_file", "train.csv", "--max_seq_length", "32", "--bf16", "false"]
 TEXTS = ["the soup was good", "the room was bad"]
 
@@ -47,8 +52,19 @@ def base(folder, model_class=BertForMaskedLM):
 def trained(sentiment, reviews):
     """The scores of a run that trained adapters on `base` into `lora`."""
     base("base")
-    flags = ["--model_name_or_path", "base", "--output_dir", "lora", "--lora_rank", "2", "--learning_rate", "1e-2"]
-    return sentiment.main([*DATA, *flags, "--max_steps", "2", "--eval_strategy", "no", "--save_strategy", "no"])
+    flags = [
+        "--model_name_or_path",
+        "base",
+        "--output_dir",
+        "lora",
+        "--lora_rank",
+        "2",
+        "--learning_rate",
+        "1e-2",
+    ]
+    return sentiment.main(
+        [*DATA, *flags, "--max_steps", "2", "--eval_strategy", "no", "--save_strategy", "no"]
+    )
 
 
 def answers(folder):
@@ -56,19 +72,29 @@ def answers(folder):
 
 
 def close(found, expected):
-    return all(row == pytest.approx(one, abs=1e-6) for row, one in zip(found, expected, strict=True))
+    return all(
+        row == pytest.approx(one, abs=1e-6) for row, one in zip(found, expected, strict=True)
+    )
 
 
-def test_an_evaluation_of_our_own_adapters_gives_their_training_s_scores(trained, sentiment, capsys):
+def test_an_evaluation_of_our_own_adapters_gives_their_training_s_scores(
+    trained, sentiment, capsys
+):
     """It ended in "cannot load lora: it has no config.json"."""
-    again = sentiment.main([*DATA, "--model_name_or_path", "lora", "--output_dir", "again", "--do_eval"])
+    again = sentiment.main(
+        [*DATA, "--model_name_or_path", "lora", "--output_dir", "again", "--do_eval"]
+    )
     assert again["eval_loss"] == pytest.approx(trained["eval_loss"], abs=1e-6)
     assert "LOAD REPORT" not in capsys.readouterr().err
 
 
-def test_adapters_are_trained_further_and_the_model_under_them_stays(trained, sentiment, reviews, capsys):
+def test_adapters_are_trained_further_and_the_model_under_them_stays(
+    trained, sentiment, reviews, capsys
+):
     before = load_file("lora/adapter_model.safetensors")
-    sentiment.main([*DATA, "--model_name_or_path", "lora", "--output_dir", "more", "--max_steps", "2"])
+    sentiment.main(
+        [*DATA, "--model_name_or_path", "lora", "--output_dir", "more", "--max_steps", "2"]
+    )
     after = load_file("more/adapter_model.safetensors")
     assert after.keys() == before.keys()
     assert any(not torch.equal(after[name], before[name]) for name in after)
@@ -78,7 +104,9 @@ def test_adapters_are_trained_further_and_the_model_under_them_stays(trained, se
     assert "lora holds adapters of rank 2: a training goes on with them" in capsys.readouterr().err
     Classifier("more")
     with pytest.raises(Refusal, match="lora holds adapters of rank 2, not 8"):
-        sentiment.main([*DATA, "--model_name_or_path", "lora", "--output_dir", "other", "--lora_rank", "8"])
+        sentiment.main(
+            [*DATA, "--model_name_or_path", "lora", "--output_dir", "other", "--lora_rank", "8"]
+        )
 
 
 def test_adapters_answer_from_every_folder_and_after_a_move(trained, reviews, monkeypatch, capsys):
@@ -106,13 +134,19 @@ def test_a_relative_path_is_looked_for_beside_the_adapters(trained, reviews, mon
 def describe(**changes):
     """Writes lora/adapter_config.json again with changes."""
     path = Path("lora/adapter_config.json")
-    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
+    path.write_text(
+        json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8"
+    )
 
 
 def rewrite(change):
     path = "lora/adapter_model.safetensors"
     pairs = [change(name, value) for name, value in load_file(path).items()]
-    save_file({name: value.clone() for name, value in filter(None, pairs)}, path, metadata={"format": "pt"})
+    save_file(
+        {name: value.clone() for name, value in filter(None, pairs)},
+        path,
+        metadata={"format": "pt"},
+    )
 
 
 def drop(part):
@@ -121,7 +155,11 @@ def drop(part):
 
 def more_layers():
     found = load_file("lora/adapter_model.safetensors")
-    found |= {name.replace("layer.1.", "layer.7."): found[name].clone() for name in found if "layer.1." in name}
+    found |= {
+        name.replace("layer.1.", "layer.7."): found[name].clone()
+        for name in found
+        if "layer.1." in name
+    }
     save_file(found, "lora/adapter_model.safetensors", metadata={"format": "pt"})
 
 
@@ -136,13 +174,28 @@ MISFITS = {  # what is done to a good folder, and the words of the refusal
     ),
     "without a pooler": (lambda: drop("pooler"), "lacks the weight .*pooler"),
     "for more layers": (more_layers, "the model has no .*layer.7"),
-    "of other sizes": (lambda: rewrite(lambda n, v: (n, v[:1] if "lora_A" in n else v)), "size mismatch"),
+    "of other sizes": (
+        lambda: rewrite(lambda n, v: (n, v[:1] if "lora_A" in n else v)),
+        "size mismatch",
+    ),
     "not finite": (lambda: rewrite(lambda n, v: (n, v * float("nan"))), "is not finite"),
-    "without a file": (lambda: Path("lora/adapter_model.safetensors").unlink(), "cannot load the adapters"),
-    "a file of no kind": (lambda: Path("lora/adapter_model.safetensors").write_bytes(b"x"), "cannot load the adapters"),
-    "a description of no kind": (lambda: Path("lora/adapter_config.json").write_text("[1"), "not what PEFT writes"),
+    "without a file": (
+        lambda: Path("lora/adapter_model.safetensors").unlink(),
+        "cannot load the adapters",
+    ),
+    "a file of no kind": (
+        lambda: Path("lora/adapter_model.safetensors").write_bytes(b"x"),
+        "cannot load the adapters",
+    ),
+    "a description of no kind": (
+        lambda: Path("lora/adapter_config.json").write_text("[1"),
+        "not what PEFT writes",
+    ),
     "of no model": (lambda: describe(base_model_name_or_path=None), "does not say which model"),
-    "of a model nowhere": (lambda: describe(base_model_name_or_path="no/such"), "cannot load no/such"),
+    "of a model nowhere": (
+        lambda: describe(base_model_name_or_path="no/such"),
+        "cannot load no/such",
+    ),
 }
 
 
@@ -158,7 +211,9 @@ def adapted(tmp_path_factory):
 def by_peft(source, folder, model_class, task_type=None):
     """Adapters as someone makes them with PEFT alone."""
     torch.manual_seed(1)
-    model = model_class.from_pretrained(source, **({"num_labels": 3} if task_type == "SEQ_CLS" else {}))
+    model = model_class.from_pretrained(
+        source, **({"num_labels": 3} if task_type == "SEQ_CLS" else {})
+    )
     whole = ["pooler"] if task_type == "SEQ_CLS" else None
     options = {"exclude_modules": whole, "modules_to_save": whole, "task_type": task_type}
     config = LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False, **options)
@@ -187,7 +242,9 @@ def test_weights_that_are_no_lora_adapters_are_refused(in_tmp_path):
 def test_a_classifier_that_peft_wrote_answers_with_its_number_of_classes(adapted, monkeypatch):
     """Neither a configuration nor a tokenizer lies beside it: both are those of the model under the adapters."""
     monkeypatch.chdir(adapted.parent)
-    expected = by_peft(adapted / "base", adapted / "same", BertForSequenceClassification, task_type="SEQ_CLS")
+    expected = by_peft(
+        adapted / "base", adapted / "same", BertForSequenceClassification, task_type="SEQ_CLS"
+    )
     found = open_folder(str(adapted / "lora"))
     assert found.names == ["LABEL_0", "LABEL_1", "LABEL_2"]
     ids = torch.tensor([[5, 6, 7, 8]])
@@ -200,9 +257,22 @@ def test_other_models_that_peft_wrote_answer_and_are_trained_further(texts, caps
     by_peft("masked", "fills", BertForMaskedLM)
     by_peft("causal", "goes-on", GPT2LMHeadModel, task_type="CAUSAL_LM")
     assert isinstance(open_folder("fills"), MaskFiller)
-    assert len(Continuer("goes-on").write("the soup", {"max_new_tokens": 2, "do_sample": False})) == 1
-    flags = ["--train_file", "text.txt", "--max_steps", "1", "--bf16", "false", "--output_dir", "out"]
-    load_recipe("clm_pretrain").main([*flags, "--model_name_or_path", "goes-on", "--block_size", "16"])
+    assert (
+        len(Continuer("goes-on").write("the soup", {"max_new_tokens": 2, "do_sample": False})) == 1
+    )
+    flags = [
+        "--train_file",
+        "text.txt",
+        "--max_steps",
+        "1",
+        "--bf16",
+        "false",
+        "--output_dir",
+        "out",
+    ]
+    load_recipe("clm_pretrain").main(
+        [*flags, "--model_name_or_path", "goes-on", "--block_size", "16"]
+    )
     Continuer("out")
 
 
@@ -212,8 +282,24 @@ def test_adapters_of_the_hub_are_trained_further_by_their_name(texts, capsys):
     describe(base_model_name_or_path="me/base")
     for name in ("base", "lora"):
         as_if_downloaded(name, Path("hub"))
-    flags = ["--train_file", "text.txt", "--max_steps", "1", "--bf16", "false", "--output_dir", "out"]
-    flags += ["--model_name_or_path", "me/lora", "--tokenizer_name", "me/base", "--cache_dir", "hub"]
+    flags = [
+        "--train_file",
+        "text.txt",
+        "--max_steps",
+        "1",
+        "--bf16",
+        "false",
+        "--output_dir",
+        "out",
+    ]
+    flags += [
+        "--model_name_or_path",
+        "me/lora",
+        "--tokenizer_name",
+        "me/base",
+        "--cache_dir",
+        "hub",
+    ]
     load_recipe("clm_pretrain").main([*flags, "--block_size", "16"])
     trained = json.loads(Path("out/adapter_config.json").read_text(encoding="utf-8"))
     assert (trained["base_model_name_or_path"], trained["r"]) == ("me/base", 2)
@@ -246,7 +332,9 @@ def as_if_downloaded(folder, cache):
 def test_adapters_that_a_checkpoint_lacks_are_refused(adapted, in_tmp_path):
     """PEFT passes over them, and Trainer asks no more."""
     shutil.copytree(adapted, in_tmp_path, dirs_exist_ok=True)
-    model = adapters.load(AutoModelForSequenceClassification, Path("lora"), "the folder", False, num_labels=3)
+    model = adapters.load(
+        AutoModelForSequenceClassification, Path("lora"), "the folder", False, num_labels=3
+    )
     adapters.check_reloaded(model, Path("lora"))
     rewrite(lambda name, value: None if "layer.1." in name else (name, value))
     with pytest.raises(weights.LostWeight, match=r"layer\.1\."):

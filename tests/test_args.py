@@ -20,7 +20,9 @@ def parse(sentiment, in_tmp_path):
 
     def parse_with(*argv, config="", **files):
         (in_tmp_path / "mine").mkdir(exist_ok=True)
-        (in_tmp_path / "mine/config.yaml").write_text("output_dir: out\n" + inspect.cleandoc(config))
+        (in_tmp_path / "mine/config.yaml").write_text(
+            "output_dir: out\n" + inspect.cleandoc(config)
+        )
         for name, content in files.items():
             (in_tmp_path / f"{name}.yaml").write_text(inspect.cleandoc(content))
         return parsing.parse(sentiment.Arguments, "mine/run.py", list(argv))
@@ -35,7 +37,10 @@ def test_each_layer_wins_over_the_one_below(parse):
     assert parse("--config", "first.yaml", **layers)[1].seed == 2
     assert parse("--config", "first.yaml", "--config", "second.yaml", **layers)[1].seed == 3
     assert parse("--config", "second.yaml", "--config=first.yaml", **layers)[1].seed == 2
-    assert parse("--config", "first.yaml", "--seed", "4", "--config", "second.yaml", **layers)[1].seed == 4
+    assert (
+        parse("--config", "first.yaml", "--seed", "4", "--config", "second.yaml", **layers)[1].seed
+        == 4
+    )
 
 
 def test_a_layer_leaves_what_it_does_not_name(parse):
@@ -104,7 +109,9 @@ def test_null_unsets_what_a_lower_layer_set(parse):
 
 
 def test_json_is_a_configuration_too(parse, in_tmp_path):
-    (in_tmp_path / "flags.json").write_text(json.dumps({"seed": 5, "learning_rate": 1e-4, "class_names": ["a", "b"]}))
+    (in_tmp_path / "flags.json").write_text(
+        json.dumps({"seed": 5, "learning_rate": 1e-4, "class_names": ["a", "b"]})
+    )
     arguments, training_arguments = parse("--config", "flags.json")
     assert (training_arguments.seed, training_arguments.learning_rate) == (5, 1e-4)
     assert arguments.class_names == ["a", "b"]
@@ -160,19 +167,32 @@ logging_steps: 7
 """
 
 
-@pytest.mark.parametrize("argv", [["--model_name_or_path", "some/model"], ["--model_type", "roberta"]])
+@pytest.mark.parametrize(
+    "argv", [["--model_name_or_path", "some/model"], ["--model_type", "roberta"]]
+)
 def test_another_model_drops_the_schedule_that_was_tuned_for_the_one_below(argv, parse):
     arguments, training_arguments = parse(*argv, config=MODEL)
     assert (arguments.config_overrides, arguments.vocab_size) == (None, None)
     assert (training_arguments.learning_rate, training_arguments.num_train_epochs) == (5e-5, 3)
-    assert (training_arguments.warmup_steps, training_arguments.per_device_train_batch_size) == (0, 8)
+    assert (training_arguments.warmup_steps, training_arguments.per_device_train_batch_size) == (
+        0,
+        8,
+    )
     assert training_arguments.logging_steps == 7
 
 
 def test_a_schedule_that_the_user_wrote_down_is_kept_for_another_model(parse):
-    mine = "model_name_or_path: small\nmax_seq_length: 256\nlearning_rate: 1e-4\nnum_train_epochs: 7"
-    arguments, training_arguments = parse("--config", "mine.yaml", "--model_type", "bert", config=MODEL, mine=mine)
-    assert (arguments.model_name_or_path, arguments.model_type, arguments.config_overrides) == (None, "bert", None)
+    mine = (
+        "model_name_or_path: small\nmax_seq_length: 256\nlearning_rate: 1e-4\nnum_train_epochs: 7"
+    )
+    arguments, training_arguments = parse(
+        "--config", "mine.yaml", "--model_type", "bert", config=MODEL, mine=mine
+    )
+    assert (arguments.model_name_or_path, arguments.model_type, arguments.config_overrides) == (
+        None,
+        "bert",
+        None,
+    )
     assert (arguments.max_seq_length, training_arguments.learning_rate) == (256, 1e-4)
     assert (training_arguments.num_train_epochs, training_arguments.warmup_steps) == (7, 0)
 
@@ -193,7 +213,9 @@ def test_there_are_presets():
 def test_every_preset_can_be_read(path, in_tmp_path):
     recipe = path.with_name("run.py")
     given = ["--train_file", "x.jsonl"] if "dataset_name" not in path.read_text() else []
-    parsing.parse(load_recipe(path.parent.name).Arguments, str(recipe), ["--config", str(path), *given])
+    parsing.parse(
+        load_recipe(path.parent.name).Arguments, str(recipe), ["--config", str(path), *given]
+    )
 
 
 def test_a_stream_is_read_by_one_worker(parse, capsys):
@@ -380,13 +402,20 @@ def test_columns_of_a_hugging_face_command_line_arrive(parse):
         (["--do_eval"], (False, True, False)),
         (["--do_predict"], (False, False, True)),
         (["--do_train", "False"], (False, True, False)),
-        (["--do_eval", "False", "--eval_strategy", "no", "--dataset_name", "imdb"], (True, False, True)),
+        (
+            ["--do_eval", "False", "--eval_strategy", "no", "--dataset_name", "imdb"],
+            (True, False, True),
+        ),
         (["--do_predict", "False", "--dataset_name", "imdb"], (True, True, False)),
     ],
 )
 def test_without_an_action_a_run_trains_evaluates_and_predicts_what_there_is(argv, actions, parse):
     _, training_arguments = parse(*argv)
-    assert (training_arguments.do_train, training_arguments.do_eval, training_arguments.do_predict) == actions
+    assert (
+        training_arguments.do_train,
+        training_arguments.do_eval,
+        training_arguments.do_predict,
+    ) == actions
 
 
 @pytest.mark.parametrize(
@@ -402,7 +431,10 @@ def test_without_an_action_a_run_trains_evaluates_and_predicts_what_there_is(arg
 def test_the_best_model_is_judged_by_the_metric_in_its_own_direction(argv, best, greater, parse):
     options = ["--load_best_model_at_end", "--eval_strategy", "epoch", "--save_strategy", "epoch"]
     _, training_arguments = parse(*argv, *options)
-    assert (training_arguments.metric_for_best_model, training_arguments.greater_is_better) == (best, greater)
+    assert (training_arguments.metric_for_best_model, training_arguments.greater_is_better) == (
+        best,
+        greater,
+    )
 
 
 def test_early_stopping_evaluates_saves_and_keeps_the_best(parse):
@@ -412,16 +444,32 @@ def test_early_stopping_evaluates_saves_and_keeps_the_best(parse):
 
 
 WITHOUT_EFFECT = {
-    "adapters that nobody asked for": (["--lora_alpha", "4"], "--lora_alpha", "without --lora_rank"),
+    "adapters that nobody asked for": (
+        ["--lora_alpha", "4"],
+        "--lora_alpha",
+        "without --lora_rank",
+    ),
     "four bits for nothing": (["--load_in_4bit"], "--load_in_4bit", "without --lora_rank"),
     "workers that nobody started": (
         ["--dataloader_persistent_workers"],
         "--dataloader_persistent_workers",
         "without --dataloader_num_workers",
     ),
-    "a name nobody pushes to": (["--hub_model_id", "me/mine"], "--hub_model_id", "without --push_to_hub"),
-    "what the recipe decides": (["--remove_unused_columns", "false"], "--remove_unused_columns", "itself decides"),
-    "frozen twice": (["--lora_rank", "4", "--freeze_encoder"], "--freeze_encoder", "freeze the encoder anyway"),
+    "a name nobody pushes to": (
+        ["--hub_model_id", "me/mine"],
+        "--hub_model_id",
+        "without --push_to_hub",
+    ),
+    "what the recipe decides": (
+        ["--remove_unused_columns", "false"],
+        "--remove_unused_columns",
+        "itself decides",
+    ),
+    "frozen twice": (
+        ["--lora_rank", "4", "--freeze_encoder"],
+        "--freeze_encoder",
+        "freeze the encoder anyway",
+    ),
     "no evaluation to stop by": (
         ["--early_stopping_patience", "2", "--eval_strategy", "no"],
         "--early_stopping_patience",
@@ -471,7 +519,9 @@ def test_a_precision_that_was_chosen_is_kept(flag, parse):
 
 
 @pytest.mark.parametrize("multiplies", [True, False])
-def test_the_precision_is_the_one_that_the_hardware_multiplies_in(multiplies, parse, monkeypatch, capsys):
+def test_the_precision_is_the_one_that_the_hardware_multiplies_in(
+    multiplies, parse, monkeypatch, capsys
+):
     monkeypatch.setattr("recipes.common.config.defaults.has_bf16", lambda use_cpu: multiplies)
     assert parse()[1].bf16 is multiplies
     assert "note" not in capsys.readouterr().err
@@ -481,14 +531,43 @@ def test_the_precision_is_the_one_that_the_hardware_multiplies_in(multiplies, pa
 
 ROUND_TRIPS = {
     "nothing": [],
-    "text and numbers": ["--run_name", "2024", "--learning_rate", "3e-4", "--class_names", "1", "2", "--seed", "0"],
-    "truth values": ["--no_use_fast_tokenizer", "--freeze_encoder", "--do_regression", "False", "--bf16", "False"],
+    "text and numbers": [
+        "--run_name",
+        "2024",
+        "--learning_rate",
+        "3e-4",
+        "--class_names",
+        "1",
+        "2",
+        "--seed",
+        "0",
+    ],
+    "truth values": [
+        "--no_use_fast_tokenizer",
+        "--freeze_encoder",
+        "--do_regression",
+        "False",
+        "--bf16",
+        "False",
+    ],
     "a list of files": ["--train_file", "a.csv", "b*.csv", "--validation_file", "c.csv"],
     "actions": ["--do_eval", "--do_predict", "--test_file", "x.csv"],
     "an empty delimiter": ["--text_column_delimiter", ""],
     "a line break as delimiter": ["--text_column_delimiter", "\n"],
-    "settings as JSON": ["--lr_scheduler_kwargs", '{"num_cycles": 2}', "--lr_scheduler_type", "cosine"],
-    "strategies": ["--early_stopping_patience", "2", "--metric_name", "mse", "--logging_steps", "0.1"],
+    "settings as JSON": [
+        "--lr_scheduler_kwargs",
+        '{"num_cycles": 2}',
+        "--lr_scheduler_type",
+        "cosine",
+    ],
+    "strategies": [
+        "--early_stopping_patience",
+        "2",
+        "--metric_name",
+        "mse",
+        "--logging_steps",
+        "0.1",
+    ],
     "activation checkpointing": ["--activation_checkpointing"],
     "a report": ["--report_to", "tensorboard"],
     "an unset limit": ["--config", "unset.yaml"],
@@ -515,7 +594,9 @@ def test_the_home_folder_is_understood_in_every_path(parse, monkeypatch):
 
 
 def test_the_record_of_a_run_holds_no_secret(parse):
-    record = flags.to_dict(*parse("--token", "hf_first", "--hub_token", "hf_second", "--push_to_hub"))
+    record = flags.to_dict(
+        *parse("--token", "hf_first", "--hub_token", "hf_second", "--push_to_hub")
+    )
     assert "hf_first" not in str(record) and "hf_second" not in str(record)
     assert not {"token", "hub_token"} & record.keys()
 
@@ -554,14 +635,20 @@ def test_a_list_in_yaml_keeps_items_that_look_like_flags(parse):
         (["--data_seed", "4294967296"], ["--data_seed is 4294967296"]),
         (["--per_device_train_batch_size", "0"], ["--per_device_train_batch_size is 0", "from 1"]),
         (["--eval_steps", "0"], ["--eval_steps is 0", "give a number of steps"]),
-        (["--validation_split_percentage", "-5"], ["--validation_split_percentage is -5", "from 0 to 100"]),
+        (
+            ["--validation_split_percentage", "-5"],
+            ["--validation_split_percentage is -5", "from 0 to 100"],
+        ),
         (["--learning_rate", "inf"], ["--learning_rate is inf", "finite"]),
         (["--class_names", ""], ["--class_names is empty", "leave it out"]),
         (["--run_name", ""], ["--run_name is empty"]),
         (["--output_dir", ""], ["--output_dir is empty"]),
         (["--report_to", "none", ""], ["--report_to is empty"]),
         (["--num_train_epochs", "nan"], ["--num_train_epochs is nan"]),
-        (["--output_dir", "a" * 300], ["no folder can have the name", "File name too long", "--output_dir"]),
+        (
+            ["--output_dir", "a" * 300],
+            ["no folder can have the name", "File name too long", "--output_dir"],
+        ),
         (["--output_dir", "a\0"], ["no folder can have the name", "null", "--output_dir"]),
         (["--output_dir", "a\ud800"], ["no folder can have the name", "--output_dir"]),
         (["--accelerator_config", '{"split": 1}'], ["'split'"]),
@@ -578,16 +665,28 @@ def test_gradients_may_be_measured_without_being_clipped(parse):
     assert parse("--max_grad_norm", "inf")[1].max_grad_norm == math.inf
 
 
-OWN = [["--train_file", "x.csv"], ["--dataset_name", "imdb"], ["--task_name", "sst2"], ["--config", "mine.yaml"]]
+OWN = [
+    ["--train_file", "x.csv"],
+    ["--dataset_name", "imdb"],
+    ["--task_name", "sst2"],
+    ["--config", "mine.yaml"],
+]
 
 
 @pytest.mark.parametrize("argv", OWN)
 def test_sizes_that_fit_the_sample_are_not_those_of_one_s_own_data(argv, parse):
     sample = MODEL + DATA + "lr_scheduler_type: cosine\n"
     arguments, training_arguments = parse(*argv, config=sample, mine="train_file: mine.csv")
-    assert (arguments.model_type, arguments.config_overrides, arguments.vocab_size) == ("bert", "hidden_size=128", None)
+    assert (arguments.model_type, arguments.config_overrides, arguments.vocab_size) == (
+        "bert",
+        "hidden_size=128",
+        None,
+    )
     assert (training_arguments.learning_rate, training_arguments.num_train_epochs) == (1e-3, 8)
-    assert parse(*argv, "--vocab_size", "7", config=sample, mine="train_file: x.csv")[0].vocab_size == 7
+    assert (
+        parse(*argv, "--vocab_size", "7", config=sample, mine="train_file: x.csv")[0].vocab_size
+        == 7
+    )
     assert parse(*argv, config=sample, mine="train_file: x.csv\nvocab_size: 9")[0].vocab_size == (
         9 if argv[0] == "--config" else None
     )
@@ -605,12 +704,26 @@ def test_there_are_recipes_with_a_configuration():
 def test_no_recipe_counts_the_steps_of_its_sample(recipe, in_tmp_path):
     """What is a share of all steps fits data of every length."""
     run = str(ROOT / "recipes" / recipe / "run.py")
-    _, found = parsing.parse(load_recipe(recipe).Arguments, run, ["--train_file", "x.jsonl", "--output_dir", "out"])
-    counted = (found.warmup_steps, found.eval_steps or 0, found.save_steps % 500, found.logging_steps)
+    _, found = parsing.parse(
+        load_recipe(recipe).Arguments, run, ["--train_file", "x.jsonl", "--output_dir", "out"]
+    )
+    counted = (
+        found.warmup_steps,
+        found.eval_steps or 0,
+        found.save_steps % 500,
+        found.logging_steps,
+    )
     assert all(number < 1 for number in counted)
 
 
-WRITTEN = ["run.yaml", "README.md", "model.safetensors", "predictions.jsonl", "plots", "checkpoint-5"]
+WRITTEN = [
+    "run.yaml",
+    "README.md",
+    "model.safetensors",
+    "predictions.jsonl",
+    "plots",
+    "checkpoint-5",
+]
 
 
 @pytest.mark.parametrize("name", WRITTEN)

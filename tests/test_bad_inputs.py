@@ -22,8 +22,16 @@ def json_lines(rows):
 
 # name of the case: (files to write, flags, what the message must name)
 FILES = {
-    "no such file": ({}, ["--train_file", "trian.csv"], ["trian.csv", "--train_file", "did you mean train.csv"]),
-    "a glob that matches nothing": ({}, ["--train_file", "parts-*.jsonl"], ["parts-*.jsonl", "--train_file"]),
+    "no such file": (
+        {},
+        ["--train_file", "trian.csv"],
+        ["trian.csv", "--train_file", "did you mean train.csv"],
+    ),
+    "a glob that matches nothing": (
+        {},
+        ["--train_file", "parts-*.jsonl"],
+        ["parts-*.jsonl", "--train_file"],
+    ),
     "a folder of two kinds": (
         {"folder/x.csv": GOOD, "folder/y.jsonl": "{}"},
         ["--train_file", "folder"],
@@ -34,16 +42,32 @@ FILES = {
         ["--train_file", "folder"],
         ["several purposes", "folder/t"],
     ),
-    "a folder of other files": ({"folder/x.bin": GOOD}, ["--train_file", "folder"], ["no file that can be read"]),
+    "a folder of other files": (
+        {"folder/x.bin": GOOD},
+        ["--train_file", "folder"],
+        ["no file that can be read"],
+    ),
     "an unknown type": ({"data.bin": GOOD}, ["--train_file", "data.bin"], ["data.bin", "csv"]),
-    "an old Excel file": ({"data.xls": GOOD}, ["--train_file", "data.xls"], ["data.xls", "save it as .xlsx"]),
-    "Excel in name only": ({"data.xlsx": GOOD}, ["--train_file", "data.xlsx"], ["not a readable Excel file"]),
+    "an old Excel file": (
+        {"data.xls": GOOD},
+        ["--train_file", "data.xls"],
+        ["data.xls", "save it as .xlsx"],
+    ),
+    "Excel in name only": (
+        {"data.xlsx": GOOD},
+        ["--train_file", "data.xlsx"],
+        ["not a readable Excel file"],
+    ),
     "files in one word": (
         {"b.csv": GOOD},
         ["--train_file", "train.csv,b.csv"],
         ["no such file", "put spaces between files, not commas: train.csv b.csv"],
     ),
-    "an address": ({}, ["--train_file", "https://x.org/a.csv"], ["no such file", "download it", "curl -LO"]),
+    "an address": (
+        {},
+        ["--train_file", "https://x.org/a.csv"],
+        ["no such file", "download it", "curl -LO"],
+    ),
     "an empty file": ({"e.csv": ""}, ["--train_file", "e.csv"], ["empty", "e.csv"]),
     "a header only": ({"h.csv": "text,label\n"}, ["--train_file", "h.csv"], ["no rows", "h.csv"]),
     "a renamed text column": (
@@ -56,14 +80,26 @@ FILES = {
         ["--train_file", "l.csv"],
         ["no column 'label'", "l.csv", "--label_column_name labels"],
     ),
-    "a misspelt column flag": ({}, ["--text_column_names", "txet"], ["no column 'txet'", "did you mean 'text'"]),
+    "a misspelt column flag": (
+        {},
+        ["--text_column_names", "txet"],
+        ["no column 'txet'", "did you mean 'text'"],
+    ),
     "a cell too many": (
         {"c.csv": GOOD + "good, but cold,a\n"},
         ["--train_file", "c.csv"],
         ["3 cells", "2 columns", "c.csv:42", "quotes"],
     ),
-    "a cell too few": ({"c.csv": GOOD + "good\n"}, ["--train_file", "c.csv"], ["1 cells", "c.csv:42"]),
-    "an open quote": ({"q.csv": GOOD + '"never closed,a\n'}, ["--train_file", "q.csv"], ["malformed CSV", "q.csv:42"]),
+    "a cell too few": (
+        {"c.csv": GOOD + "good\n"},
+        ["--train_file", "c.csv"],
+        ["1 cells", "c.csv:42"],
+    ),
+    "an open quote": (
+        {"q.csv": GOOD + '"never closed,a\n'},
+        ["--train_file", "q.csv"],
+        ["malformed CSV", "q.csv:42"],
+    ),
     "a column twice": (
         {"d.csv": GOOD.replace("text,label", "text,text", 1)},
         ["--train_file", "d.csv"],
@@ -104,7 +140,11 @@ FILES = {
         ["--train_file", "b.csv"],
         ["byte 0x", "UTF-8", "b.csv:42", "gb18030"],
     ),
-    "a binary file": ({"b.csv": b"PK\x03\x04\0\0\0\0"}, ["--train_file", "b.csv"], ["not text", "b.csv"]),
+    "a binary file": (
+        {"b.csv": b"PK\x03\x04\0\0\0\0"},
+        ["--train_file", "b.csv"],
+        ["not text", "b.csv"],
+    ),
     "broken gzip": (
         {"g.csv.gz": gzip.compress(GOOD.encode())[:40]},
         ["--train_file", "g.csv.gz"],
@@ -147,7 +187,11 @@ FILES = {
         ["--train_file", "n.csv"],
         ["50 different labels in 50 rows"],
     ),
-    "regression on words": ({}, ["--do_regression"], ["'a' is not a number", "train.csv:2", "--do_regression False"]),
+    "regression on words": (
+        {},
+        ["--do_regression"],
+        ["'a' is not a number", "train.csv:2", "--do_regression False"],
+    ),
 }
 FLAGS = {
     "an unknown flag": (
@@ -157,31 +201,73 @@ FLAGS = {
     ),
     "a flag twice": ([], ["--seed", "1", "--seed", "2"], ["--seed is given twice"]),
     "a word for a number": ([], ["--num_train_epochs", "three"], ["num_train_epochs", "three"]),
-    "a choice that is none": ([], ["--tokenizer_algorithm", "wordpeace"], ["wordpeace", "wordpiece"]),
+    "a choice that is none": (
+        [],
+        ["--tokenizer_algorithm", "wordpeace"],
+        ["wordpeace", "wordpiece"],
+    ),
     "a strategy that is none": ([], ["--lr_scheduler_type", "linaer"], ["linaer"]),
-    "a metric that is none": ([], ["--metric_name", "acuracy"], ["acuracy", "did you mean accuracy"]),
-    "a regression metric for classes": ([], ["--metric_name", "pearsonr"], ["pearsonr", "single label"]),
+    "a metric that is none": (
+        [],
+        ["--metric_name", "acuracy"],
+        ["acuracy", "did you mean accuracy"],
+    ),
+    "a regression metric for classes": (
+        [],
+        ["--metric_name", "pearsonr"],
+        ["pearsonr", "single label"],
+    ),
     "two sources of data": ([], ["--dataset_name", "imdb"], ["two sources", "--dataset_name"]),
     "no samples": ([], ["--max_train_samples", "0"], ["--max_train_samples is 0"]),
-    "a split of nothing": ([], ["--validation_split_percentage", "100"], ["100 %", "--validation_split_percentage"]),
-    "predictions of no model": ([], ["--do_predict"], ["nothing is trained", "--model_name_or_path"]),
+    "a split of nothing": (
+        [],
+        ["--validation_split_percentage", "100"],
+        ["100 %", "--validation_split_percentage"],
+    ),
+    "predictions of no model": (
+        [],
+        ["--do_predict"],
+        ["nothing is trained", "--model_name_or_path"],
+    ),
     "fp16 without a GPU": ([], ["--fp16"], ["fp16", "GPU"]),
-    "an output folder that is a file": ([], ["--output_dir", "train.csv"], ["train.csv is a file", "--output_dir"]),
+    "an output folder that is a file": (
+        [],
+        ["--output_dir", "train.csv"],
+        ["train.csv is a file", "--output_dir"],
+    ),
     "class names twice": ([], ["--class_names", "x", "x"], ["'x' is named twice"]),
     "an unknown architecture": (["--model_type", "brt"], [], ["'brt'", "did you mean bert"]),
-    "an unknown setting": (["--config_overrides", "hiden_size=8"], [], ["hiden_size", "did you mean hidden_size"]),
-    "sizes that do not fit": (["--config_overrides", "hidden_size=30,num_attention_heads=4"], [], ["hidden", "heads"]),
+    "an unknown setting": (
+        ["--config_overrides", "hiden_size=8"],
+        [],
+        ["hiden_size", "did you mean hidden_size"],
+    ),
+    "sizes that do not fit": (
+        ["--config_overrides", "hidden_size=30,num_attention_heads=4"],
+        [],
+        ["hidden", "heads"],
+    ),
     "a vocabulary of nothing": (["--vocab_size", "20"], [], ["--vocab_size 20", "too small"]),
-    "adapters on random weights": ([], ["--lora_rank", "4"], ["adapters need a trained model", "--lora_rank"]),
+    "adapters on random weights": (
+        [],
+        ["--lora_rank", "4"],
+        ["adapters need a trained model", "--lora_rank"],
+    ),
 }
 CONFIGS = {
     "no such configuration": (None, ["cannot read", "absent.yaml"]),
     "malformed YAML": ("seed: [1\n", ["malformed YAML", "c.yaml:2"]),
-    "an unknown key": ("learning_rat: 1\n", ["unknown key learning_rat", "c.yaml:1", "did you mean learning_rate"]),
+    "an unknown key": (
+        "learning_rat: 1\n",
+        ["unknown key learning_rat", "c.yaml:1", "did you mean learning_rate"],
+    ),
     "a key twice": ("seed: 1\nseed: 2\n", ["seed is set twice", "c.yaml:2"]),
     "a value of another type": ("seed: 1\nmax_steps: many\n", ["many", "c.yaml:2"]),
     "an alias": ("seed: &a 1\ndata_seed: *a\n", ["aliases", "c.yaml:2"]),
-    "a tag": ("seed: 1\nrun_name: !!python/name:os.system x\n", ["run_name", "python/name:os.system", "c.yaml:2"]),
+    "a tag": (
+        "seed: 1\nrun_name: !!python/name:os.system x\n",
+        ["run_name", "python/name:os.system", "c.yaml:2"],
+    ),
     "a date that is none": ("run_name: 2001-99-99\n", ["run_name", "month", "c.yaml:1"]),
     "a number of thousands of digits": (f"seed: {'9' * 5000}\n", ["too long", "c.yaml:1"]),
     "brackets without end": ("class_names: " + "[" * 9000, ["nested too deeply", "c.yaml"]),
@@ -197,9 +283,16 @@ CHECKPOINTS = {
     "a file": ({}, "train.csv", ["train.csv is a file", "--model_name_or_path"]),
     "a folder without a model": ({"m/readme.txt": "x"}, "./m", ["cannot load ./m", "config.json"]),
     "a broken configuration": ({"m/config.json": "{"}, "./m", ["cannot load ./m", "config.json"]),
-    "a tokenizer that is missing": ({"m/config.json": '{"model_type": "bert"}'}, "./m", ["./m holds no tokenizer"]),
+    "a tokenizer that is missing": (
+        {"m/config.json": '{"model_type": "bert"}'},
+        "./m",
+        ["./m holds no tokenizer"],
+    ),
     "weights that are missing": (
-        {"m/config.json": '{"model_type": "bert"}', "m/vocab.txt": "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\nsoup\n"},
+        {
+            "m/config.json": '{"model_type": "bert"}',
+            "m/vocab.txt": "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\nsoup\n",
+        },
         "./m",
         ["cannot load ./m", "weights"],
     ),
@@ -248,7 +341,12 @@ def test_files(case, sentiment, in_tmp_path):
 def test_flags(case, sentiment, in_tmp_path):
     model, flags, expected = FLAGS[case]
     write(in_tmp_path, {})
-    kept = [word for pair in zip(SCRATCH[::2], SCRATCH[1::2], strict=True) if pair[0] not in model for word in pair]
+    kept = [
+        word
+        for pair in zip(SCRATCH[::2], SCRATCH[1::2], strict=True)
+        if pair[0] not in model
+        for word in pair
+    ]
     check(refuse(sentiment, in_tmp_path, [*kept, *model, *flags, *SHORT]), expected)
 
 

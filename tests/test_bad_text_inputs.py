@@ -11,17 +11,48 @@ from recipes.common.model.tokenizer_training import train_tokenizer
 from recipes.common.runtime.errors import Refusal
 
 BERT = "hidden_size=16,num_hidden_layers=1,num_attention_heads=2,intermediate_size=32,max_position_embeddings=64"
-MLM = ["--model_type", "bert", "--config_overrides", BERT, "--vocab_size", "200", "--max_seq_length", "32"]
-T5 = ["--model_type", "t5", "--config_overrides", "d_model=16,d_kv=8,num_heads=2,d_ff=32,num_layers=1"]
-T5 += ["--vocab_size", "300", "--tokenizer_algorithm", "bpe", "--source_lang", "en", "--target_lang", "de"]
+MLM = [
+    "--model_type",
+    "bert",
+    "--config_overrides",
+    BERT,
+    "--vocab_size",
+    "200",
+    "--max_seq_length",
+    "32",
+]
+T5 = [
+    "--model_type",
+    "t5",
+    "--config_overrides",
+    "d_model=16,d_kv=8,num_heads=2,d_ff=32,num_layers=1",
+]
+T5 += [
+    "--vocab_size",
+    "300",
+    "--tokenizer_algorithm",
+    "bpe",
+    "--source_lang",
+    "en",
+    "--target_lang",
+    "de",
+]
 SUMMARY = T5[:-4]
 STEP = ["--output_dir", "out", "--max_steps", "1", "--eval_strategy", "no", "--save_strategy", "no"]
 STEP += ["--load_best_model_at_end", "false"]
 TEXT = "".join(f"the soup number {n} was good\n" for n in range(40))
-PAIRS = "".join(json.dumps({"translation": {"en": f"soup {n}", "de": f"Suppe {n}"}}) + "\n" for n in range(30))
-NEWS = "".join(json.dumps({"document": f"It rained. Soup {n}.", "summary": f"soup {n}"}) + "\n" for n in range(30))
+PAIRS = "".join(
+    json.dumps({"translation": {"en": f"soup {n}", "de": f"Suppe {n}"}}) + "\n" for n in range(30)
+)
+NEWS = "".join(
+    json.dumps({"document": f"It rained. Soup {n}.", "summary": f"soup {n}"}) + "\n"
+    for n in range(30)
+)
 DATA = {"text.txt": TEXT, "pairs.jsonl": PAIRS, "news.jsonl": NEWS}
-TRAIN = {"mlm_pretrain": [*MLM, "--train_file", "text.txt"], "clm_pretrain": [*GPT2, "--train_file", "text.txt"]}
+TRAIN = {
+    "mlm_pretrain": [*MLM, "--train_file", "text.txt"],
+    "clm_pretrain": [*GPT2, "--train_file", "text.txt"],
+}
 TRAIN |= {"translation": [*T5, "--train_file", "pairs.jsonl"]}
 TRAIN |= {"summarization": [*SUMMARY, "--train_file", "news.jsonl"]}
 
@@ -44,17 +75,42 @@ CASES = {
         ["--mlm_probability", "0"],
         ["mlm_probability is 0", "a number from 1e-06 to 1"],
     ),
-    "masked: probability 2": ("mlm_pretrain", {}, ["--mlm_probability", "2"], ["mlm_probability is 2", "to 1"]),
-    "masked: shares above 1": ("mlm_pretrain", {}, ["--random_replace_prob", "0.5"], ["exceed 1", "sum to at most 1"]),
-    "masked: negative share": ("mlm_pretrain", {}, ["--random_replace_prob", "-1"], ["--random_replace_prob"]),
-    "masked: stream of lines": ("mlm_pretrain", {}, ["--streaming", "--line_by_line"], ["--line_by_line"]),
+    "masked: probability 2": (
+        "mlm_pretrain",
+        {},
+        ["--mlm_probability", "2"],
+        ["mlm_probability is 2", "to 1"],
+    ),
+    "masked: shares above 1": (
+        "mlm_pretrain",
+        {},
+        ["--random_replace_prob", "0.5"],
+        ["exceed 1", "sum to at most 1"],
+    ),
+    "masked: negative share": (
+        "mlm_pretrain",
+        {},
+        ["--random_replace_prob", "-1"],
+        ["--random_replace_prob"],
+    ),
+    "masked: stream of lines": (
+        "mlm_pretrain",
+        {},
+        ["--streaming", "--line_by_line"],
+        ["--line_by_line"],
+    ),
     "masked: whole words of characters": (
         "mlm_pretrain",
         {"zh.txt": "汤很好\n" * 40},
         ["--whole_word_mask", "--tokenizer_algorithm", "char", "--train_file", "zh.txt"],
         ["where words begin", "--whole_word_mask"],
     ),
-    "masked: an encoder-decoder": ("mlm_pretrain", {}, ["--model_type", "t5", "--vocab_size", "300"], ["t5"]),
+    "masked: an encoder-decoder": (
+        "mlm_pretrain",
+        {},
+        ["--model_type", "t5", "--vocab_size", "300"],
+        ["t5"],
+    ),
     "masked: no text column": (
         "mlm_pretrain",
         {"r.jsonl": rows(*[{"content": f"soup {n}"} for n in range(30)])},
@@ -73,7 +129,12 @@ CASES = {
         ["--train_file", "b.txt"],
         ["b.txt:2", "UTF-8"],
     ),
-    "masked: empty lines only": ("mlm_pretrain", {"e.txt": "\n\n\n"}, ["--train_file", "e.txt"], ["e.txt"]),
+    "masked: empty lines only": (
+        "mlm_pretrain",
+        {"e.txt": "\n\n\n"},
+        ["--train_file", "e.txt"],
+        ["e.txt"],
+    ),
     "masked: sizes that do not divide": (
         "mlm_pretrain",
         {},
@@ -86,12 +147,28 @@ CASES = {
         ["--config_overrides", "hiden_size=16"],
         ["no setting 'hiden_size'", "did you mean hidden_size"],
     ),
-    "masked: the vocabulary is too small": ("mlm_pretrain", {}, ["--vocab_size", "9"], ["--vocab_size 9 is too small"]),
-    "causal: one byte too few": ("clm_pretrain", {}, ["--vocab_size", "99"], ["256 bytes", "--vocab_size"]),
+    "masked: the vocabulary is too small": (
+        "mlm_pretrain",
+        {},
+        ["--vocab_size", "9"],
+        ["--vocab_size 9 is too small"],
+    ),
+    "causal: one byte too few": (
+        "clm_pretrain",
+        {},
+        ["--vocab_size", "99"],
+        ["256 bytes", "--vocab_size"],
+    ),
     "causal: an architecture that mixes documents": (
         "clm_pretrain",
         {},
-        ["--model_type", "bloom", "--config_overrides", "hidden_size=16,n_layer=1,n_head=2", "--packing_isolation"],
+        [
+            "--model_type",
+            "bloom",
+            "--config_overrides",
+            "hidden_size=16,n_layer=1,n_head=2",
+            "--packing_isolation",
+        ],
         ["bloom does not keep", "--packing_isolation"],
     ),
     "causal: an encoder": (
@@ -106,11 +183,24 @@ CASES = {
         ["--dataset_name", "hub", "--streaming", "--max_steps", "-1"],
         ["nobody knows how long", "--max_steps"],
     ),
-    "causal: an unknown flag": ("clm_pretrain", {}, ["--blok_size", "9"], ["--blok_size", "did you mean --block_size"]),
+    "causal: an unknown flag": (
+        "clm_pretrain",
+        {},
+        ["--blok_size", "9"],
+        ["--blok_size", "did you mean --block_size"],
+    ),
     "causal: a text that fills no block": (
         "clm_pretrain",
         {"s.txt": "a\n"},
-        ["--train_file", "s.txt", "--validation_file", "text.txt", "--streaming", "--max_steps", "-1"],
+        [
+            "--train_file",
+            "s.txt",
+            "--validation_file",
+            "text.txt",
+            "--streaming",
+            "--max_steps",
+            "-1",
+        ],
         ["does not fill one block"],
     ),
     "causal: a stream cut to blocks": (
@@ -128,7 +218,10 @@ CASES = {
     ),
     "translation: a row without its translation": (
         "translation",
-        {"p.jsonl": rows({"translation": {"en": "a", "de": "b"}}, {"translation": {"en": "a"}}) * 9},
+        {
+            "p.jsonl": rows({"translation": {"en": "a", "de": "b"}}, {"translation": {"en": "a"}})
+            * 9
+        },
         ["--train_file", "p.jsonl"],
         [],
     ),
@@ -192,8 +285,18 @@ CASES = {
         ["--text_column", "summary", "--summary_column", "summary"],
         ["no column 'summary'"],
     ),
-    "summarization: no file": ("summarization", {}, ["--train_file", "nwes.jsonl"], ["did you mean news.jsonl"]),
-    "summarization: adapters on nothing": ("summarization", {}, ["--lora_rank", "4"], ["--lora_rank"]),
+    "summarization: no file": (
+        "summarization",
+        {},
+        ["--train_file", "nwes.jsonl"],
+        ["did you mean news.jsonl"],
+    ),
+    "summarization: adapters on nothing": (
+        "summarization",
+        {},
+        ["--lora_rank", "4"],
+        ["--lora_rank"],
+    ),
     "summarization: malformed JSON": (
         "summarization",
         {"m.jsonl": NEWS + '{"document": }\n'},
@@ -213,7 +316,9 @@ def test_a_mistake_is_named_with_its_place_and_the_way_out(case, in_tmp_path):
     recipe, files, flags, expected = CASES[case]
     for name, content in {**DATA, **files}.items():
         (in_tmp_path / name).parent.mkdir(exist_ok=True)
-        (in_tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        (in_tmp_path / name).write_bytes(
+            content if isinstance(content, bytes) else content.encode()
+        )
     if "nllb" in flags:
         nllb(in_tmp_path)[0].save_pretrained("nllb")
     if "plain" in flags:
@@ -224,7 +329,12 @@ def test_a_mistake_is_named_with_its_place_and_the_way_out(case, in_tmp_path):
         words.remove("text.txt")
     if case in RUNS:
         load_recipe(recipe).main(words)
-        assert json.loads((in_tmp_path / "out/run.json").read_text())["rows"]["train"]["skipped"]["empty text"] == 9
+        assert (
+            json.loads((in_tmp_path / "out/run.json").read_text())["rows"]["train"]["skipped"][
+                "empty text"
+            ]
+            == 9
+        )
         return
     with pytest.raises(Refusal) as refusal:
         load_recipe(recipe).main(words)

@@ -29,7 +29,9 @@ def begun_with(*tokens, model_type="bart"):
     tokenizer = train_tokenizer(DOCUMENTS * 5, "bpe", 320, model_type)
     written = [(token, tokenizer.convert_tokens_to_ids(token)) for token in tokens]
     template = {"single": " ".join([*tokens, "$A"]), "pair": " ".join([*tokens, "$A $B"])}
-    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(**template, special_tokens=written)
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        **template, special_tokens=written
+    )
     return tokenizer
 
 
@@ -66,7 +68,9 @@ def pack(texts, size=99, start=(BEGIN,), streaming=False, prepared_dir=None, **o
 
 def test_every_document_begins_and_ends():
     assert ids(pack(["ab", "c"]).train) == [[BEGIN, 10, 11, END, BEGIN, 12, END]]
-    assert ids(pack(["ab", "c"], start=(BEGIN, 8)).train) == [[BEGIN, 8, 10, 11, END, BEGIN, 8, 12, END]]
+    assert ids(pack(["ab", "c"], start=(BEGIN, 8)).train) == [
+        [BEGIN, 8, 10, 11, END, BEGIN, 8, 12, END]
+    ]
 
 
 @pytest.mark.parametrize("characters", [1, 2**20], ids=["a text a batch", "one batch"])
@@ -91,14 +95,18 @@ TEXTS = ["abc"[: 1 + number % 3] + "\n" * (number % 4 == 0) for number in range(
 def test_a_stream_begins_documents_where_the_data_in_memory_does(batch, monkeypatch):
     monkeypatch.setattr(stream, "BATCH", batch)
     monkeypatch.setattr(stream, "WINDOW", 10)
-    streamed = [row for row in sorted(take(pack(TEXTS, size=5, streaming=True).train, 60)) if row[1] == 0]
+    streamed = [
+        row for row in sorted(take(pack(TEXTS, size=5, streaming=True).train, 60)) if row[1] == 0
+    ]
     in_memory = ids(pack(TEXTS, size=5).train)
     assert len(streamed) > 20
     assert [list(row[2:]) for row in streamed] == in_memory[: len(streamed)]
 
 
 @pytest.mark.parametrize("blocks", range(1, 30, 4))
-def test_a_stream_goes_on_within_a_document_without_beginning_it_again(blocks, monkeypatch, tmp_path):
+def test_a_stream_goes_on_within_a_document_without_beginning_it_again(
+    blocks, monkeypatch, tmp_path
+):
     monkeypatch.setattr(stream, "WINDOW", 2)
     whole = take(pack(TEXTS, size=5, streaming=True).train, 40)
     first = pack(TEXTS, size=5, streaming=True).train
@@ -120,7 +128,9 @@ def test_what_is_given_is_not_predicted():
     row = {"input_ids": [10, END, BEGIN, 11, END], "context": 0}
     labels = CausalBlocks(PAD, END, start=(BEGIN,))([row])["labels"]
     assert labels.tolist() == [[-100, END, -100, 11, END]]
-    assert CausalBlocks(PAD, END, start=(END,))([row])["labels"].tolist() == [[-100, END, BEGIN, 11, END]]
+    assert CausalBlocks(PAD, END, start=(END,))([row])["labels"].tolist() == [
+        [-100, END, BEGIN, 11, END]
+    ]
 
 
 def test_documents_without_a_visible_border_cannot_be_kept_apart():
@@ -130,18 +140,35 @@ def test_documents_without_a_visible_border_cannot_be_kept_apart():
 
 def test_overlapping_blocks_predict_all_but_the_begins():
     layout = Layout(4, END, PAD, stride=2, start=(BEGIN,))
-    rows = packing.pack(splits(["x"], ["abc", "de"]), Letters(), layout, arguments(), training()).validation
+    rows = packing.pack(
+        splits(["x"], ["abc", "de"]), Letters(), layout, arguments(), training()
+    ).validation
     labels = [CausalBlocks(PAD, END, start=(BEGIN,))([row])["labels"][0].tolist() for row in rows]
-    assert [token for token in itertools.chain(*labels) if token != -100] == [10, 11, 12, END, 13, 14, END]
+    assert [token for token in itertools.chain(*labels) if token != -100] == [
+        10,
+        11,
+        12,
+        END,
+        13,
+        14,
+        END,
+    ]
 
 
 @pytest.fixture
 def checkpoint(in_tmp_path):
     """A tiny Llama whose tokenizer begins every text with <s>; rows.jsonl holds DOCUMENTS."""
     tokenizer = begun_with("<s>")
-    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
+    sizes = {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+    }
     ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    config = AutoConfig.for_model("llama", **sizes, intermediate_size=32, vocab_size=len(tokenizer), **ends)
+    config = AutoConfig.for_model(
+        "llama", **sizes, intermediate_size=32, vocab_size=len(tokenizer), **ends
+    )
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config)
     for parameter in model.parameters():
@@ -157,11 +184,21 @@ def checkpoint(in_tmp_path):
 def loss(model, rows):
     """Summed loss in nats, and the number of predicted tokens, of rows of ids of which the first is given."""
     found = [model(torch.tensor([row])).logits[0, :-1].log_softmax(-1) for row in rows]
-    sums = [-logs[range(len(row) - 1), row[1:]].sum() for logs, row in zip(found, rows, strict=True)]
+    sums = [
+        -logs[range(len(row) - 1), row[1:]].sum() for logs, row in zip(found, rows, strict=True)
+    ]
     return float(sum(sums)), sum(len(row) - 1 for row in rows)
 
 
-EVALUATE = ["--model_name_or_path", "model", "--do_eval", "--validation_file", "rows.jsonl", "--output_dir", "out"]
+EVALUATE = [
+    "--model_name_or_path",
+    "model",
+    "--do_eval",
+    "--validation_file",
+    "rows.jsonl",
+    "--output_dir",
+    "out",
+]
 EVALUATE += ["--bf16", "false", "--block_size", "1024"]
 
 
@@ -178,7 +215,10 @@ def test_perplexity_is_that_of_the_documents_as_the_tokenizer_writes_them(checkp
 
 def test_the_unigram_model_predicts_no_begin_either(checkpoint):
     _, tokenizer = checkpoint
-    rows = [[*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id] for text in DOCUMENTS]
+    rows = [
+        [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+        for text in DOCUMENTS
+    ]
     tokens = [token for row in rows for token in row]
     counts = numpy.bincount(tokens, minlength=len(tokenizer)) + 1
     expected = math.exp(-numpy.log(counts / counts.sum())[tokens].mean())
@@ -222,7 +262,18 @@ def test_blocks_of_a_masked_model_begin_as_its_tokenizer_begins_a_text(in_tmp_pa
 
     monkeypatch.setattr(packing, "pack", pack)
     tiny = "hidden_size=16,num_hidden_layers=1,num_attention_heads=2,intermediate_size=32"
-    flags = ["--model_type", "bert", "--config_overrides", tiny, "--tokenizer_name", "own", "--max_seq_length", "32"]
+    flags = [
+        "--model_type",
+        "bert",
+        "--config_overrides",
+        tiny,
+        "--tokenizer_name",
+        "own",
+        "--max_seq_length",
+        "32",
+    ]
     with pytest.raises(SeenError) as seen:
-        load_recipe("mlm_pretrain").main([*flags, "--train_file", "text.txt", "--output_dir", "out"])
+        load_recipe("mlm_pretrain").main(
+            [*flags, "--train_file", "text.txt", "--output_dir", "out"]
+        )
     assert seen.value.args == (tokenizer.bos_token_id,)

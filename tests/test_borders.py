@@ -18,9 +18,13 @@ class Needs:
 
 def load(text, folder, line_breaks, percentage=10):
     (folder / "x.txt").write_text(text, encoding="utf-8")
-    arguments = Arguments(train_file=[str(folder / "x.txt")], validation_split_percentage=percentage)
+    arguments = Arguments(
+        train_file=[str(folder / "x.txt")], validation_split_percentage=percentage
+    )
     columns = Columns("--text_column_name", [None], [("text",)])
-    return load_splits(arguments, Needs(), columns, reading=sources.Reading(line_breaks=line_breaks))
+    return load_splits(
+        arguments, Needs(), columns, reading=sources.Reading(line_breaks=line_breaks)
+    )
 
 
 LINE = "".join(WORDS.format(n) for n in range(1000)).strip()
@@ -64,7 +68,9 @@ def test_a_text_of_many_lines_is_cut_between_them(tmp_path, capsys):
 @pytest.mark.parametrize("recipe", ["mlm_pretrain", "clm_pretrain"])
 def test_a_corpus_of_one_line_is_trained_on(recipe, in_tmp_path):
     (in_tmp_path / "text.txt").write_text(LINE[:4000])
-    scores = load_recipe(recipe).main(merged(*TRAIN[recipe], *STEP, "--output_dir", "out", "--do_train", "--do_eval"))
+    scores = load_recipe(recipe).main(
+        merged(*TRAIN[recipe], *STEP, "--output_dir", "out", "--do_train", "--do_eval")
+    )
     assert scores["eval_perplexity"] > 1
 
 

@@ -33,13 +33,33 @@ from recipes.common.report import run_record
 from recipes.common.runtime.errors import Stop
 from tools import generate as generation
 
-STEPS = [*SHORT, "--save_steps", "1", "--train_file", "train.csv", "--load_best_model_at_end", "false"]
+STEPS = [
+    *SHORT,
+    "--save_steps",
+    "1",
+    "--train_file",
+    "train.csv",
+    "--load_best_model_at_end",
+    "false",
+]
 TRAIN = merged(*SCRATCH, *STEPS, "--output_dir", "out")
-ONCE = ["--max_steps", "1", "--eval_strategy", "no", "--save_strategy", "no", "--do_train", "--max_seq_length", "32"]
+ONCE = [
+    "--max_steps",
+    "1",
+    "--eval_strategy",
+    "no",
+    "--save_strategy",
+    "no",
+    "--do_train",
+    "--max_seq_length",
+    "32",
+]
 ON = merged(*STEPS, *ONCE, "--output_dir", "new")
 LORA = ["--lora_rank", "2"]
 CAUSAL = {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 64}
-ROWS = "text,label\n" + "".join(f"the soup number {n} was {('good', 'bad')[n % 2]},{'ab'[n % 2]}\n" for n in range(40))
+ROWS = "text,label\n" + "".join(
+    f"the soup number {n} was {('good', 'bad')[n % 2]},{'ab'[n % 2]}\n" for n in range(40)
+)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +70,9 @@ def made(tmp_path_factory, sentiment):
     try:
         (folder / "train.csv").write_text(ROWS, encoding="utf-8")
         sentiment.main(TRAIN)
-        shutil.copytree("out", "model", ignore=shutil.ignore_patterns("checkpoint-*", "run.*", "plots", ".*"))
+        shutil.copytree(
+            "out", "model", ignore=shutil.ignore_patterns("checkpoint-*", "run.*", "plots", ".*")
+        )
         sentiment.main([*ON, "--model_name_or_path", "model", *LORA])
         (folder / "new").rename("adapter")
         tokenizer = train_tokenizer([ROWS], "bpe", 300, "gpt2")
@@ -94,7 +116,9 @@ def train(sentiment, *flags):
 def from_folder(sentiment, *flags):
     """Trains on the data set in the folder `set`."""
     words = merged(*ON, "--dataset_name", "set", "--cache_dir", "cache", *SCRATCH, *flags)
-    return lambda: sentiment.main([word for word in words if word not in ("--train_file", "train.csv")])
+    return lambda: sentiment.main(
+        [word for word in words if word not in ("--train_file", "train.csv")]
+    )
 
 
 def predict(folder):
@@ -102,7 +126,9 @@ def predict(folder):
 
 
 def generate(folder):
-    return lambda: Continuer(str(folder)).write("the soup", {"max_new_tokens": 2, "do_sample": False})
+    return lambda: Continuer(str(folder)).write(
+        "the soup", {"max_new_tokens": 2, "do_sample": False}
+    )
 
 
 def put(path, content):
@@ -138,7 +164,11 @@ LISTED_PICKLES = {
     "training arguments in a checkpoint": ("training_args.bin", ""),
     "weights of torch in a checkpoint": ("pytorch_model.bin", "model.safetensors"),
 }
-UNLISTED_PICKLES = ["rng_state_0.pth", "global_step1/mp_rank_00_model_states.pt", "global_step1/zero_pp_rank_0.pt"]
+UNLISTED_PICKLES = [
+    "rng_state_0.pth",
+    "global_step1/mp_rank_00_model_states.pt",
+    "global_step1/zero_pp_rank_0.pt",
+]
 # Data files, and files of a data set's folder.
 DATA_PICKLES = {
     "train.pkl": pickled,
@@ -162,7 +192,9 @@ def test_the_canary_fires_where_a_pickle_is_loaded(marker, tmp_path):
 
 
 def test_pickles_lie_in_twenty_places():
-    assert len(MODEL_PICKLES) + len(LISTED_PICKLES) + len(UNLISTED_PICKLES) + len(DATA_PICKLES) >= 20
+    assert (
+        len(MODEL_PICKLES) + len(LISTED_PICKLES) + len(UNLISTED_PICKLES) + len(DATA_PICKLES) >= 20
+    )
 
 
 @pytest.mark.parametrize("case", MODEL_PICKLES)
@@ -181,7 +213,9 @@ def test_no_pickle_of_a_model_is_loaded(case, here, marker, sentiment):
 
 
 @pytest.mark.parametrize("case", LISTED_PICKLES)
-def test_no_pickle_of_a_checkpoint_is_loaded_although_the_manifest_lists_it(case, here, marker, sentiment):
+def test_no_pickle_of_a_checkpoint_is_loaded_although_the_manifest_lists_it(
+    case, here, marker, sentiment
+):
     name, replaced = LISTED_PICKLES[case]
     as_if_killed(here / "out", "checkpoint-1")
     checkpoint = here / "out/checkpoint-1"
@@ -190,11 +224,15 @@ def test_no_pickle_of_a_checkpoint_is_loaded_although_the_manifest_lists_it(case
     canaries.list_again(checkpoint)
     refused = attempt(lambda: sentiment.main(TRAIN))
     assert not marker.exists()
-    assert bool(refused) == (bool(replaced or name.endswith(".safetensors")) and name != "scheduler.pt")
+    assert bool(refused) == (
+        bool(replaced or name.endswith(".safetensors")) and name != "scheduler.pt"
+    )
 
 
 @pytest.mark.parametrize("name", UNLISTED_PICKLES)
-def test_a_checkpoint_with_a_pickle_that_its_manifest_does_not_list_is_passed_over(name, here, marker, sentiment):
+def test_a_checkpoint_with_a_pickle_that_its_manifest_does_not_list_is_passed_over(
+    name, here, marker, sentiment
+):
     as_if_killed(here / "out", "checkpoint-1")
     put(here / "out/checkpoint-1" / name, saved(marker))
     assert atomic_folder.damage(here / "out/checkpoint-1") == f"{name} is extra"
@@ -206,7 +244,11 @@ def test_a_checkpoint_with_a_pickle_that_its_manifest_does_not_list_is_passed_ov
 @pytest.mark.parametrize("name", DATA_PICKLES)
 def test_no_pickle_among_the_data_is_loaded(name, here, marker, sentiment):
     put(here / name, DATA_PICKLES[name](marker))
-    run = from_folder(sentiment) if name.startswith("set/") else train(sentiment, "--train_file", name, *SCRATCH)
+    run = (
+        from_folder(sentiment)
+        if name.startswith("set/")
+        else train(sentiment, "--train_file", name, *SCRATCH)
+    )
     refused = attempt(run)
     assert not marker.exists()
     assert refused or name in ("typed.parquet", "set/train.arrow")
@@ -219,7 +261,11 @@ def auto_map(folder, marker, **names):
 
 
 def remote_config(here, marker, sentiment):
-    change("model/config.json", **auto_map(here / "model", marker, AutoConfig="A"), model_type="kanarienvogel")
+    change(
+        "model/config.json",
+        **auto_map(here / "model", marker, AutoConfig="A"),
+        model_type="kanarienvogel",
+    )
     return train(sentiment, "--model_name_or_path", "model")
 
 
@@ -231,18 +277,28 @@ def remote_model(here, marker, sentiment):
 
 def remote_tokenizer(here, marker, sentiment):
     found = auto_map(here / "model", marker, AutoTokenizer="A")["auto_map"]
-    change("model/tokenizer_config.json", auto_map={key: [None, name] for key, name in found.items()})
+    change(
+        "model/tokenizer_config.json", auto_map={key: [None, name] for key, name in found.items()}
+    )
     change("model/tokenizer_config.json", tokenizer_class="CanaryTokenizer")
     return train(sentiment, "--model_name_or_path", "model")
 
 
 def remote_prediction(here, marker, sentiment):
-    change("model/config.json", **auto_map(here / "model", marker, AutoConfig="A"), model_type="kanarienvogel")
+    change(
+        "model/config.json",
+        **auto_map(here / "model", marker, AutoConfig="A"),
+        model_type="kanarienvogel",
+    )
     return predict("model")
 
 
 def remote_base(here, marker, sentiment):
-    change("model/config.json", **auto_map(here / "model", marker, AutoConfig="A"), model_type="kanarienvogel")
+    change(
+        "model/config.json",
+        **auto_map(here / "model", marker, AutoConfig="A"),
+        model_type="kanarienvogel",
+    )
     return predict("adapter")
 
 
@@ -253,12 +309,19 @@ def remote_adapted(here, marker, sentiment):
 
 
 def remote_generation(here, marker, sentiment):
-    change("causal/config.json", **auto_map(here / "causal", marker, AutoConfig="A"), model_type="kanarienvogel")
+    change(
+        "causal/config.json",
+        **auto_map(here / "causal", marker, AutoConfig="A"),
+        model_type="kanarienvogel",
+    )
     return generate("causal")
 
 
 def custom_generate(here, marker, sentiment):
-    put(here / "causal/custom_generate/generate.py", code(marker) + "def generate(*a, **b):\n    pass\n")
+    put(
+        here / "causal/custom_generate/generate.py",
+        code(marker) + "def generate(*a, **b):\n    pass\n",
+    )
     change("causal/generation_config.json", custom_generate="causal", trust_remote_code=True)
     change("causal/config.json", custom_generate="causal")
     return generate("causal")
@@ -322,7 +385,9 @@ def weight_map(here, name, index="model.safetensors.index.json"):
     """Lists the model's weights, which lie outside, under this name."""
     (here.parent / "outside").mkdir()
     (here / "model/model.safetensors").rename(here.parent / "outside/model.safetensors")
-    weights = dict.fromkeys(["classifier.weight", "bert.pooler.dense.bias"], name.replace("OUTSIDE", str(here.parent)))
+    weights = dict.fromkeys(
+        ["classifier.weight", "bert.pooler.dense.bias"], name.replace("OUTSIDE", str(here.parent))
+    )
     change(here / "model" / index, metadata={}, weight_map=weights)
 
 
@@ -423,7 +488,10 @@ def listed_outside(name):
         found = json.loads((checkpoint / "manifest.json").read_text(encoding="utf-8"))["files"]
         put(outside / "x", "x")
         entry = atomic_folder.entry(outside / "x")
-        change(checkpoint / "manifest.json", files={**found, name.replace("OUTSIDE", str(outside)): entry})
+        change(
+            checkpoint / "manifest.json",
+            files={**found, name.replace("OUTSIDE", str(outside)): entry},
+        )
 
     return spoil
 
@@ -431,9 +499,15 @@ def listed_outside(name):
 DAMAGED = {
     "a manifest that names ../": listed_outside("../../../outside/x"),
     "a manifest that names /": listed_outside("OUTSIDE/x"),
-    "a linked manifest": lambda checkpoint, outside: link(checkpoint / "manifest.json", outside / "manifest.json"),
-    "linked states": lambda checkpoint, outside: link(checkpoint / "optimizer.safetensors", outside / "o"),
-    "a linked folder": lambda checkpoint, outside: (checkpoint / "global_step1").symlink_to(checkpoint.parent),
+    "a linked manifest": lambda checkpoint, outside: link(
+        checkpoint / "manifest.json", outside / "manifest.json"
+    ),
+    "linked states": lambda checkpoint, outside: link(
+        checkpoint / "optimizer.safetensors", outside / "o"
+    ),
+    "a linked folder": lambda checkpoint, outside: (checkpoint / "global_step1").symlink_to(
+        checkpoint.parent
+    ),
 }
 
 
@@ -449,8 +523,15 @@ def test_the_best_model_is_one_of_the_run_s_own(here, sentiment):
     as_if_killed(here / "out", "checkpoint-2")
     shutil.copytree("model", "../outside")
     weights = load_file("../outside/model.safetensors")
-    save_file({name: torch.zeros_like(value) for name, value in weights.items()}, "../outside/model.safetensors")
-    best = {"best_model_checkpoint": str(here.parent / "outside"), "best_global_step": 2, "best_metric": 9.0}
+    save_file(
+        {name: torch.zeros_like(value) for name, value in weights.items()},
+        "../outside/model.safetensors",
+    )
+    best = {
+        "best_model_checkpoint": str(here.parent / "outside"),
+        "best_global_step": 2,
+        "best_metric": 9.0,
+    }
     change("out/checkpoint-2/trainer_state.json", **best)
     canaries.list_again(here / "out/checkpoint-2")
     changed = ["load_best_model_at_end", "metric_for_best_model", "greater_is_better"]
@@ -459,7 +540,11 @@ def test_the_best_model_is_one_of_the_run_s_own(here, sentiment):
     assert load_file("out/model.safetensors")["classifier.weight"].any()
 
 
-OUTSIDE_FILES = {"keep.txt": "keep", "checkpoint-7/manifest.json": "{}", "checkpoint-7/keep.txt": "keep"}
+OUTSIDE_FILES = {
+    "keep.txt": "keep",
+    "checkpoint-7/manifest.json": "{}",
+    "checkpoint-7/keep.txt": "keep",
+}
 
 
 def rotated(here):
@@ -477,7 +562,11 @@ def gone_on(here):
 # A link in the output folder, to a folder with checkpoint-7 in it or to that itself; what is then deleted.
 DELETED = {
     "a linked checkpoint is rotated": ("checkpoint-0", "checkpoint-7", rotated),
-    "a linked checkpoint, a link that a crash left": (".removing-checkpoint-1", "checkpoint-7", rotated),
+    "a linked checkpoint, a link that a crash left": (
+        ".removing-checkpoint-1",
+        "checkpoint-7",
+        rotated,
+    ),
     "a linked checkpoint is overwritten": ("checkpoint-9", "checkpoint-7", begun_anew),
     "linked plots are overwritten": ("plots", "", begun_anew),
     "a linked configuration is overwritten": ("config", "", begun_anew),
@@ -540,7 +629,9 @@ def long_line(here):
 
 def parquet(**options):
     def write(here):
-        table = pyarrow.table({"text": pyarrow.array(["a" * 1_000_000] * 100), "label": ["a"] * 100})
+        table = pyarrow.table(
+            {"text": pyarrow.array(["a" * 1_000_000] * 100), "label": ["a"] * 100}
+        )
         pyarrow.parquet.write_table(table, here / "bomb.parquet", **options)
 
     return write
@@ -557,7 +648,10 @@ def packed(name, pack):
 
 def archive(name, member):
     def write(here):
-        with zipfile.ZipFile(here / name, "w", zipfile.ZIP_DEFLATED) as opened, opened.open(member, "w") as stream:
+        with (
+            zipfile.ZipFile(here / name, "w", zipfile.ZIP_DEFLATED) as opened,
+            opened.open(member, "w") as stream,
+        ):
             for _ in range(300):
                 stream.write(b"a" * 1_000_000)
 
@@ -567,19 +661,25 @@ def archive(name, member):
 def arrow(here):
     """One value in every row, and batches packed."""
     options = pyarrow.ipc.IpcWriteOptions(compression="zstd")
-    values = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 1000, "int32"), ["a" * 1_000_000])
+    values = pyarrow.DictionaryArray.from_arrays(
+        pyarrow.array([0] * 1000, "int32"), ["a" * 1_000_000]
+    )
     table = pyarrow.table({"text": values})
     with pyarrow.ipc.new_stream(str(here / "bomb.arrow"), table.schema, options=options) as writer:
         writer.write_table(table)
 
 
 def safetensors_header(here):
-    claim = json.dumps({"classifier.weight": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]}})
+    claim = json.dumps(
+        {"classifier.weight": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]}}
+    )
     put(here / "model/model.safetensors", len(claim).to_bytes(8, "little") + claim.encode())
 
 
 def packed_folder(pack):
-    return lambda here: put(here / "set/train.csv", pack(b"text,label\n") + pack(b"a,b\n" * 100_000) * 500)
+    return lambda here: put(
+        here / "set/train.csv", pack(b"text,label\n") + pack(b"a,b\n" * 100_000) * 500
+    )
 
 
 def from_set(here, sentiment):
@@ -587,15 +687,25 @@ def from_set(here, sentiment):
 
 
 ALIASES = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
-    f"{'abcdefghi'[n]}: &{'abcdefghi'[n]} [{', '.join(['*' + 'abcdefghi'[n - 1]] * 9)}]\n" for n in range(1, 9)
+    f"{'abcdefghi'[n]}: &{'abcdefghi'[n]} [{', '.join(['*' + 'abcdefghi'[n - 1]] * 9)}]\n"
+    for n in range(1, 9)
 )
 BOMBS = {
-    "gzip of short lines": (written("b.csv.gz", canaries.gz_bomb(b"text,label\n")), read("b.csv.gz")),
+    "gzip of short lines": (
+        written("b.csv.gz", canaries.gz_bomb(b"text,label\n")),
+        read("b.csv.gz"),
+    ),
     "gzip of one line": (written("b.txt.gz", canaries.gz_bomb(b"a")), read("b.txt.gz")),
-    "gzip of UTF-16": (written("b.txt.gz", gzip.compress(b"\xff\xfe") + canaries.gz_bomb(b"a\0")), read("b.txt.gz")),
+    "gzip of UTF-16": (
+        written("b.txt.gz", gzip.compress(b"\xff\xfe") + canaries.gz_bomb(b"a\0")),
+        read("b.txt.gz"),
+    ),
     "gzip of a JSON array": (written("b.json.gz", canaries.gz_bomb(b"[ ")), read("b.json.gz")),
     "gzip of parquet": (written("b.parquet.gz", canaries.gz_bomb(b"a")), read("b.parquet.gz")),
-    "parquet, packed pages": (parquet(compression="zstd", use_dictionary=False), read("bomb.parquet")),
+    "parquet, packed pages": (
+        parquet(compression="zstd", use_dictionary=False),
+        read("bomb.parquet"),
+    ),
     "parquet, one value in every row": (parquet(use_dictionary=True), read("bomb.parquet")),
     "bz2": (packed("b.csv.bz2", bz2.compress), read("b.csv.bz2")),
     "xz": (packed("b.csv.xz", lzma.compress), read("b.csv.xz")),
@@ -608,9 +718,15 @@ BOMBS = {
     "bz2 in a data set's folder": (packed_folder(bz2.compress), from_set),
     "xz in a data set's folder": (packed_folder(lzma.compress), from_set),
     "deep JSON": (written("deep.jsonl", '{"text": ' + "[" * 1_000_000), read("deep.jsonl")),
-    "a long number in JSON": (written("long.jsonl", '{"text": ' + "9" * 1_000_000 + "}"), read("long.jsonl")),
+    "a long number in JSON": (
+        written("long.jsonl", '{"text": ' + "9" * 1_000_000 + "}"),
+        read("long.jsonl"),
+    ),
     "deep YAML": (written("bomb.yaml", "seed: " + "[" * 100_000), configured),
-    "YAML that is deep and whole": (written("bomb.yaml", f"seed: {'[' * 900}{']' * 900}"), configured),
+    "YAML that is deep and whole": (
+        written("bomb.yaml", f"seed: {'[' * 900}{']' * 900}"),
+        configured,
+    ),
     "YAML aliases": (written("bomb.yaml", ALIASES), configured),
     "a long number in YAML": (written("bomb.yaml", f"seed: {'9' * 1_000_000}"), configured),
     "a number to the base of 60": (written("bomb.yaml", f"seed: 1{':59' * 30_000}"), configured),
@@ -635,19 +751,31 @@ def test_a_bomb_is_refused_within_seconds_and_little_memory(case, here, sentimen
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kilobytes
 
 
-RECORDS = {"run.yaml": ALIASES, "run.json": "[" * 1_000_000, "checkpoint-2/manifest.json": "[" * 1_000_000}
+RECORDS = {
+    "run.yaml": ALIASES,
+    "run.json": "[" * 1_000_000,
+    "checkpoint-2/manifest.json": "[" * 1_000_000,
+}
 
 
 @pytest.mark.parametrize("name", RECORDS)
 def test_a_bomb_among_a_run_s_records_is_damage(name, here):
     put(here / "out" / name, RECORDS[name])
-    assert retention.newest(here / "out").name == ("checkpoint-1" if "manifest" in name else "checkpoint-2")
+    assert retention.newest(here / "out").name == (
+        "checkpoint-1" if "manifest" in name else "checkpoint-2"
+    )
     assert (run_record.earlier(here / "out") is None) == name.startswith("run.")
     assert bool(attempt(predict("out"))) == name.startswith("run.")
 
 
 SECRET = "hf_NobodyMayReadThis0123456789"
-VARIABLES = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY", "COMET_API_KEY", "MLFLOW_TRACKING_TOKEN"]
+VARIABLES = [
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+    "WANDB_API_KEY",
+    "COMET_API_KEY",
+    "MLFLOW_TRACKING_TOKEN",
+]
 GIVEN = {
     "a flag": ["--hub_token", SECRET],
     "a flag and its value in one word": [f"--token={SECRET}"],
@@ -659,7 +787,11 @@ GIVEN = {
 
 def told(folder):
     """The files below a folder in which the secret stands."""
-    return [path for path in folder.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
+    return [
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and SECRET.encode() in path.read_bytes()
+    ]
 
 
 @pytest.mark.parametrize("case", GIVEN)
@@ -682,8 +814,12 @@ def test_a_token_that_is_a_list_is_refused_without_showing_it(here, sentiment):
 @pytest.mark.parametrize("flags", [flags for flags in GIVEN.values() if SECRET in "".join(flags)])
 def test_no_command_line_that_is_printed_or_written_holds_a_token(flags, here, capfd, monkeypatch):
     started, recipe = [], ROOT / "recipes/sentiment/run.py"
-    monkeypatch.setattr(os, "execve", lambda program, words, environment: started.extend([words, environment]))
-    monkeypatch.setattr(subprocess, "call", lambda *words, **options: 0)  # nobody comes back from execve
+    monkeypatch.setattr(
+        os, "execve", lambda program, words, environment: started.extend([words, environment])
+    )
+    monkeypatch.setattr(
+        subprocess, "call", lambda *words, **options: 0
+    )  # nobody comes back from execve
     launch.run(launch.command(recipe, ["--seed", "1", *flags, "--fp16"]))
     launch.write_slurm(recipe, flags, launch.World("ddp", 2, slurm="job.sh"))
     words, environment = started
@@ -692,7 +828,17 @@ def test_no_command_line_that_is_printed_or_written_holds_a_token(flags, here, c
     assert SECRET not in "".join(capfd.readouterr())
 
 
-MODULES = ["evaluate", "accuracy", "tiktoken", "sentencepiece", "yaml", "torch", "numpy", "transformers", "datasets"]
+MODULES = [
+    "evaluate",
+    "accuracy",
+    "tiktoken",
+    "sentencepiece",
+    "yaml",
+    "torch",
+    "numpy",
+    "transformers",
+    "datasets",
+]
 NO_NETWORK = """import socket
 def refuse(*arguments):
     open({marker!r}, "w").close()
@@ -701,19 +847,38 @@ socket.socket.connect = socket.getaddrinfo = refuse
 """
 
 
-def test_a_run_of_the_command_line_imports_nothing_from_here_tells_nothing_and_calls_nobody(here, marker):
+def test_a_run_of_the_command_line_imports_nothing_from_here_tells_nothing_and_calls_nobody(
+    here, marker
+):
     for name in MODULES:
         put(here / f"{name}.py", code(marker))
         put(here / f"recipes/{name}/{name}.py", code(marker))
     put(here.parent / "guard/sitecustomize.py", NO_NETWORK.format(marker=str(marker)))
     environment = {name: value for name, value in os.environ.items() if "OFFLINE" not in name}
     environment |= dict.fromkeys(VARIABLES, SECRET) | {"PYTHONPATH": str(here.parent / "guard")}
-    flags = merged(*TRAIN, "--output_dir", "told", "--max_steps", "1", "--save_steps", "1", "--eval_steps", "1")
-    words = [sys.executable, ROOT / "cli.py", "finetune", "sentiment", *flags, "--hub_token", SECRET]
-    process = subprocess.Popen(words, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    flags = merged(
+        *TRAIN, "--output_dir", "told", "--max_steps", "1", "--save_steps", "1", "--eval_steps", "1"
+    )
+    words = [
+        sys.executable,
+        ROOT / "cli.py",
+        "finetune",
+        "sentiment",
+        *flags,
+        "--hub_token",
+        SECRET,
+    ]
+    process = subprocess.Popen(
+        words, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
     commands = set()
-    while process.poll() is None and "README.md" not in os.listdir("told" if os.path.isdir("told") else "."):
-        for one in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
+    while process.poll() is None and "README.md" not in os.listdir(
+        "told" if os.path.isdir("told") else "."
+    ):
+        for one in [
+            psutil.Process(process.pid),
+            *psutil.Process(process.pid).children(recursive=True),
+        ]:
             with contextlib.suppress(psutil.Error):
                 commands.add(" ".join(one.cmdline()))
         time.sleep(0.05)
@@ -778,7 +943,11 @@ def nasty_record(here, sentiment):
 
 
 def nasty_labels(here, sentiment):
-    change("model/config.json", id2label={"0": NASTY, "1": NASTY + "1"}, label2id={NASTY: 0, NASTY + "1": 1})
+    change(
+        "model/config.json",
+        id2label={"0": NASTY, "1": NASTY + "1"},
+        label2id={NASTY: 0, NASTY + "1": 1},
+    )
     cli.predict("model", [NASTY])
 
 
@@ -786,7 +955,9 @@ def nasty_texts(here, sentiment):
     tokenizer = json.loads((here / "causal/tokenizer.json").read_text(encoding="utf-8"))
     vocabulary = tokenizer["model"]["vocab"]
     escape = next(token for token, number in vocabulary.items() if number == 10)
-    tokenizer["added_tokens"].append({"id": 10, "content": NASTY, "special": False, **dict.fromkeys(FLAGS, False)})
+    tokenizer["added_tokens"].append(
+        {"id": 10, "content": NASTY, "special": False, **dict.fromkeys(FLAGS, False)}
+    )
     vocabulary[NASTY] = vocabulary.pop(escape)
     put(here / "causal/tokenizer.json", json.dumps(tokenizer))
     options = {"max_new_tokens": 3, "do_sample": False, "num_beams": 1, "num_return_sequences": 1}
@@ -797,10 +968,20 @@ FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
 
 
 def nasty_command(here, sentiment):
-    launch.run(launch.command(ROOT / "recipes/sentiment/run.py", ["--train_file", NASTY]), dry_run=True)
+    launch.run(
+        launch.command(ROOT / "recipes/sentiment/run.py", ["--train_file", NASTY]), dry_run=True
+    )
 
 
-PRINTED = [nasty_data, nasty_value, nasty_name, nasty_folder, nasty_key, nasty_setting, nasty_architecture]
+PRINTED = [
+    nasty_data,
+    nasty_value,
+    nasty_name,
+    nasty_folder,
+    nasty_key,
+    nasty_setting,
+    nasty_architecture,
+]
 PRINTED += [nasty_record, nasty_labels, nasty_texts, nasty_command]
 
 

@@ -7,7 +7,13 @@ from recipes.common.train import changed_settings
 
 pytest_plugins = ["trainers"]
 
-FLAGS = {"learning_rate": 1e-3, "max_steps": 6, "save_strategy": "steps", "save_steps": 2, "max_grad_norm": 1e9}
+FLAGS = {
+    "learning_rate": 1e-3,
+    "max_steps": 6,
+    "save_strategy": "steps",
+    "save_steps": 2,
+    "max_grad_norm": 1e9,
+}
 FLAGS |= {"optim": "adamw_torch"}
 
 
@@ -18,7 +24,10 @@ class Groups(transformers.TrainerCallback):
         self.found = {}
 
     def on_step_begin(self, args, state, control, optimizer=None, **options):
-        groups = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+        groups = [
+            {key: value for key, value in group.items() if key != "params"}
+            for group in optimizer.param_groups
+        ]
         self.found[state.global_step] = groups[0]
 
 
@@ -42,7 +51,11 @@ def gone_on(trainer, tmp_path):
 RATES = {
     "a learning rate": ({"learning_rate": 6e-3}, 4e-3, 3e-3),
     "a schedule": ({"lr_scheduler_type": "constant"}, 1e-3, 1e-3),
-    "a schedule that never ends": ({"lr_scheduler_type": "constant", "learning_rate": 2e-3}, 2e-3, 2e-3),
+    "a schedule that never ends": (
+        {"lr_scheduler_type": "constant", "learning_rate": 2e-3},
+        2e-3,
+        2e-3,
+    ),
     "more steps": ({"max_steps": 10}, 8e-4, 7e-4),
     "a warm-up": ({"warmup_steps": 4}, 5e-4, 7.5e-4),
     "nothing": ({}, 1e-3 * 4 / 6, 5e-4),
@@ -75,7 +88,11 @@ def test_a_setting_of_the_optimizer_is_that_of_the_flags(flag, gone_on):
 
 def test_a_schedule_that_follows_the_scores_goes_on_in_proportion(gone_on):
     """Two evaluations had brought the rate to a hundredth: of the new one it is a hundredth, too."""
-    options = {"lr_scheduler_type": "reduce_lr_on_plateau", "eval_strategy": "steps", "eval_steps": 1}
+    options = {
+        "lr_scheduler_type": "reduce_lr_on_plateau",
+        "eval_strategy": "steps",
+        "eval_steps": 1,
+    }
     options |= {"lr_scheduler_kwargs": {"patience": 0, "factor": 0.1, "threshold": 10.0}}
     found = gone_on({"learning_rate": 5e-3}, **options)
     assert found[2]["lr"] == pytest.approx(5e-3 / 100)

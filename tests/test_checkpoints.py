@@ -37,7 +37,13 @@ def test_without_a_whole_checkpoint_there_is_no_newest(tmp_path):
 
 def test_only_folders_of_steps_are_checkpoints(tmp_path):
     save(tmp_path, 5)
-    for name in ("checkpoint-best", "checkpoint-", "checkpoint-7.bak", ".saving-9", "checkpoint--1"):
+    for name in (
+        "checkpoint-best",
+        "checkpoint-",
+        "checkpoint-7.bak",
+        ".saving-9",
+        "checkpoint--1",
+    ):
         (tmp_path / name).mkdir()
     (tmp_path / "checkpoint-8").write_text("a file")
     assert [path.name for path in retention.all_of(tmp_path)] == ["checkpoint-5"]
@@ -48,15 +54,21 @@ DAMAGES = {
     "missing": lambda path: path.unlink(),
     "empty": lambda path: path.write_bytes(b""),
     "truncated": lambda path: path.write_bytes(path.read_bytes()[:-1]),
-    "one bit flipped": lambda path: path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:]),
+    "one bit flipped": lambda path: path.write_bytes(
+        bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:]
+    ),
     "extra": lambda path: path.with_suffix(".extra").write_bytes(b"x"),
     "a link": lambda path: (path.rename(path.parent.parent / "aside"), path.symlink_to("../aside")),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "deep/er/rng.bin", "manifest.json"])
-def test_every_damage_of_every_file_is_found_and_the_older_checkpoint_is_used(name, damage, tmp_path):
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "optimizer.pt", "deep/er/rng.bin", "manifest.json"]
+)
+def test_every_damage_of_every_file_is_found_and_the_older_checkpoint_is_used(
+    name, damage, tmp_path
+):
     older, newer = save(tmp_path, 3), save(tmp_path, 5)
     DAMAGES[damage](newer / name)
     assert atomic_folder.damage(newer)
@@ -90,19 +102,27 @@ def test_the_newest_and_the_best_checkpoints_are_kept(limit, best, kept, tmp_pat
     assert sorted(retention.step(path) for path in retention.all_of(tmp_path)) == [0, *kept]
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1]", "7", '"x"', "{}", '{"flags": 1, "inputs": {}, "rows_a_step": 1}'])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[1]", "7", '"x"', "{}", '{"flags": 1, "inputs": {}, "rows_a_step": 1}']
+)
 def test_a_fingerprint_that_cannot_be_read_says_nothing(content, tmp_path):
     final = save(tmp_path, 5, FILES | {retention.FINGERPRINT: content.encode()})
     assert retention.fingerprint(final) == {}
 
 
 def test_what_goes_wrong_beside_a_checkpoint_s_content_is_no_refusal(tmp_path):
-    for error in (OSError(28, "No space left on device"), MemoryError(), RuntimeError("out of memory")):
+    for error in (
+        OSError(28, "No space left on device"),
+        MemoryError(),
+        RuntimeError("out of memory"),
+    ):
         with pytest.raises(type(error)), retention.readable(tmp_path):
             raise error
 
 
-@pytest.mark.parametrize(("only_model", "said"), [(False, "goes on from the last"), (True, "starts over")])
+@pytest.mark.parametrize(
+    ("only_model", "said"), [(False, "goes on from the last"), (True, "starts over")]
+)
 def test_a_full_disk_promises_to_go_on_only_where_that_is_possible(only_model, said, tmp_path):
     with pytest.raises(DiskFull) as full, retention.room(tmp_path / "out", 10, only_model):
         raise OSError(errno.ENOSPC, "full")

@@ -17,7 +17,9 @@ RECIPES = sorted(launch.recipes())
 
 def cli(*words, folder=ROOT, **options):
     command = [sys.executable, str(ROOT / "cli.py"), *words]
-    return subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False, **options)
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=folder, check=False, **options
+    )
 
 
 def test_there_are_recipes():
@@ -46,11 +48,15 @@ def test_help_names_the_flags_that_the_recipe_has(name):
     assert sorted(shown) == sorted(item.name for item in fields(load_recipe(name).Arguments))
 
 
-@pytest.mark.parametrize("words", [["--help"], ["finetune", "sentiment", "--help"], ["list"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [["--help"], ["finetune", "sentiment", "--help"], ["list"]], ids=" ".join
+)
 def test_help_loads_no_torch(words):
     code = f"import sys; sys.argv = ['cli.py', *{words!r}]; import runpy\n"
     code += "try: runpy.run_path('cli.py', run_name='__main__')\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
+    )
     assert ended.stdout.splitlines()[-1] == "False"
 
 
@@ -78,8 +84,15 @@ def test_finetune_and_predict_from_arguments_standard_input_and_file(reviews):
         (True, "good soup"),
         (True, "cold room"),
     ]
-    assert cli("predict", "out", folder=reviews, input="good soup\ncold room\n").stdout == asked.stdout
-    assert cli("predict", "out", "--file", "test.csv", "--output", "a.jsonl", folder=reviews).returncode == 0
+    assert (
+        cli("predict", "out", folder=reviews, input="good soup\ncold room\n").stdout == asked.stdout
+    )
+    assert (
+        cli(
+            "predict", "out", "--file", "test.csv", "--output", "a.jsonl", folder=reviews
+        ).returncode
+        == 0
+    )
     rows = [json.loads(line) for line in (reviews / "a.jsonl").open(encoding="utf-8")]
     assert len(rows) == 8
     assert set(rows[0]) == {"text", "prediction", "score", "scores"}

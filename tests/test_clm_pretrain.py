@@ -19,7 +19,15 @@ RECIPE = "clm_pretrain"
 FILES = ["--train_file", "text.txt", "--validation_file", "more.txt", "--output_dir", "out"]
 TINY = ["--model_type", "gpt2", "--config_overrides", "n_embd=16,n_layer=1,n_head=2,n_positions=64"]
 TINY += ["--tokenizer_algorithm", "bpe", "--vocab_size", "300", "--block_size", "32"]
-LEFT = {"README.md", "run.yaml", "run.json", "predictions.jsonl", "config.json", "model.safetensors", "tokenizer.json"}
+LEFT = {
+    "README.md",
+    "run.yaml",
+    "run.json",
+    "predictions.jsonl",
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+}
 LEFT |= {"all_results.json", "train_results.json", "eval_results.json", "plots", "checkpoint-2"}
 
 
@@ -35,12 +43,23 @@ def test_a_run_leaves_the_whole_contract(recipe, texts):
     assert "## Continuations" in (texts / "out/README.md").read_text(encoding="utf-8")
     counts = json.loads((texts / "out/run.json").read_text())["tokens"]["train"]
     assert counts["tokens"] == counts["packed"]
-    assert counts["bytes"] == (texts / "text.txt").stat().st_size - 1  # its last line break became the end token
+    assert (
+        counts["bytes"] == (texts / "text.txt").stat().st_size - 1
+    )  # its last line break became the end token
 
 
 def test_what_repeats_is_learned(recipe, texts):
     (texts / "text.txt").write_text("to and fro " * 400, encoding="utf-8")
-    own = ["--validation_file", "text.txt", "--max_steps", "60", "--eval_steps", "60", "--save_steps", "60"]
+    own = [
+        "--validation_file",
+        "text.txt",
+        "--max_steps",
+        "60",
+        "--eval_steps",
+        "60",
+        "--save_steps",
+        "60",
+    ]
     metrics = recipe.main(merged(*FILES, *TINY, *SHORT, *own, "--learning_rate", "1e-2"))
     assert metrics["eval_accuracy"] > 0.5
 
@@ -75,7 +94,17 @@ def test_perplexity_is_the_same_for_every_batch_size_and_seed(recipe, texts):
         "16",
     ]
     scores = [
-        recipe.main([*flags, "--per_device_eval_batch_size", size, "--seed", seed, "--output_dir", f"e{size}"])
+        recipe.main(
+            [
+                *flags,
+                "--per_device_eval_batch_size",
+                size,
+                "--seed",
+                seed,
+                "--output_dir",
+                f"e{size}",
+            ]
+        )
         for size, seed in (("1", "1"), ("4", "2"), ("8", "3"), ("23", "4"))
     ]
     perplexities = [score["perplexity"] for score in scores]
@@ -102,8 +131,15 @@ def test_an_overlapping_window_predicts_all_tokens_but_the_first(recipe, texts):
 
 @pytest.mark.parametrize("model_type", ["gpt2", "llama", "qwen2", "gpt_neox"])
 def test_packed_documents_have_the_loss_of_the_same_documents_alone(model_type):
-    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-    config = AutoConfig.for_model(model_type, **sizes, vocab_size=40, num_key_value_heads=2, use_cache=False)
+    sizes = {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+    }
+    config = AutoConfig.for_model(
+        model_type, **sizes, vocab_size=40, num_key_value_heads=2, use_cache=False
+    )
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config).eval()
     loading.check_isolation(model, end=1)
@@ -114,13 +150,18 @@ def test_packed_documents_have_the_loss_of_the_same_documents_alone(model_type):
         logits = model(**packed).logits
         alone = [model(input_ids=torch.tensor([ids])).logits for ids in documents]
     assert losses(logits, labels).sum().item() == pytest.approx(
-        sum(losses(found, torch.tensor([ids])).sum().item() for found, ids in zip(alone, documents, strict=True)),
+        sum(
+            losses(found, torch.tensor([ids])).sum().item()
+            for found, ids in zip(alone, documents, strict=True)
+        ),
         abs=1e-5,
     )
 
 
 def losses(logits, labels):
-    return torch.nn.functional.cross_entropy(logits[0, :-1], labels[0, 1:], reduction="none", ignore_index=-100)
+    return torch.nn.functional.cross_entropy(
+        logits[0, :-1], labels[0, 1:], reduction="none", ignore_index=-100
+    )
 
 
 def test_an_architecture_that_mixes_documents_is_refused():
@@ -134,8 +175,18 @@ def test_an_architecture_that_mixes_documents_is_refused():
     [
         ["--packing_isolation", "--keep_linebreaks", "false"],
         ["--tokenizer_algorithm", "char"],
-        ["--tokenizer_algorithm", "unigram", "--vocab_size", "70", "--model_type", "llama", "--config_overrides"]
-        + ["hidden_size=16,num_hidden_layers=1,num_attention_heads=2,intermediate_size=32,num_key_value_heads=2"],
+        [
+            "--tokenizer_algorithm",
+            "unigram",
+            "--vocab_size",
+            "70",
+            "--model_type",
+            "llama",
+            "--config_overrides",
+        ]
+        + [
+            "hidden_size=16,num_hidden_layers=1,num_attention_heads=2,intermediate_size=32,num_key_value_heads=2"
+        ],
         ["--streaming", "--max_steps", "2"],
     ],
     ids=lambda flags: flags[0] + flags[1],
@@ -146,7 +197,16 @@ def test_other_ways_to_train(flags, recipe, texts):
 
 def test_a_stream_killed_in_mid_epoch_goes_on_bit_for_bit(recipe, texts):
     flags = merged(
-        *FILES, *TINY, *SHORT, "--streaming", "--max_steps", "8", "--save_steps", "3", "--save_total_limit", "9"
+        *FILES,
+        *TINY,
+        *SHORT,
+        "--streaming",
+        "--max_steps",
+        "8",
+        "--save_steps",
+        "3",
+        "--save_total_limit",
+        "9",
     )
     whole = recipe.main(merged(*flags, "--output_dir", "whole"))
     recipe.main(flags)
@@ -160,7 +220,15 @@ def test_a_stream_killed_in_mid_epoch_goes_on_bit_for_bit(recipe, texts):
 
 
 def test_a_stream_holds_out_the_same_rows_at_every_pass(recipe, texts):
-    flags = ["--train_file", "text.txt", "--output_dir", "out", "--streaming", "--keep_linebreaks", "false"]
+    flags = [
+        "--train_file",
+        "text.txt",
+        "--output_dir",
+        "out",
+        "--streaming",
+        "--keep_linebreaks",
+        "false",
+    ]
     recipe.main(merged(*flags, *TINY, *SHORT, "--validation_split_percentage", "20"))
     account = json.loads((texts / "out/run.json").read_text())["rows"]
     assert account["train"]["used"] + account["validation"]["used"] == 60
@@ -179,22 +247,36 @@ def test_a_stream_from_the_hub_needs_the_number_of_steps(recipe, texts):
 
 
 LLAMA = ["--model_type", "llama", "--vocab_size", "300", "--block_size", "32", "--config_overrides"]
-LLAMA += ["hidden_size=16,num_hidden_layers=1,num_attention_heads=2,intermediate_size=32,num_key_value_heads=2"]
+LLAMA += [
+    "hidden_size=16,num_hidden_layers=1,num_attention_heads=2,intermediate_size=32,num_key_value_heads=2"
+]
 
 
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
         ([], "bpe, 292 tokens, gives back 100.0% of the text as it was"),
-        (["--do_lower_case"], "bpe, 291 tokens, gives back 100.0% of the lower-cased text as it was"),
-        (["--tokenizer_algorithm", "wordpiece"], "wordpiece, 67 tokens, gives back 0.0% of the text as it was"),
+        (
+            ["--do_lower_case"],
+            "bpe, 291 tokens, gives back 100.0% of the lower-cased text as it was",
+        ),
+        (
+            ["--tokenizer_algorithm", "wordpiece"],
+            "wordpiece, 67 tokens, gives back 0.0% of the text as it was",
+        ),
     ],
     ids=["the family's", "lower-cased", "another"],
 )
-def test_the_summary_says_how_much_of_the_text_the_tokenizer_gives_back(flags, expected, recipe, texts, capsys):
-    (texts / "text.txt").write_text("def Soup():\n    return Good\n\n\nclass Room:\n    Cold = 1\n" * 40, "utf-8")
+def test_the_summary_says_how_much_of_the_text_the_tokenizer_gives_back(
+    flags, expected, recipe, texts, capsys
+):
+    (texts / "text.txt").write_text(
+        "def Soup():\n    return Good\n\n\nclass Room:\n    Cold = 1\n" * 40, "utf-8"
+    )
     recipe.main([*FILES, *LLAMA, *SHORT, *flags])
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("tokenizer ")]
+    (line,) = [
+        line for line in capsys.readouterr().out.splitlines() if line.startswith("tokenizer ")
+    ]
     assert line.partition(" (")[0] == f"tokenizer   {expected}"
     assert ("(--tokenizer_algorithm bpe: all of it)" in line) == (" 0.0%" in expected)
 

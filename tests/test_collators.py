@@ -88,7 +88,9 @@ def test_the_pieces_of_a_word_are_masked_together(tokenizer):
     words = numpy.cumsum(begins)
     assert len(set(words)) < len(ids)
     for row in range(20):
-        batch = MaskedBlocks(tokenizer, 1, 0.3, whole_words=True)([{"input_ids": ids, "row": row, "epoch": 0}])
+        batch = MaskedBlocks(tokenizer, 1, 0.3, whole_words=True)(
+            [{"input_ids": ids, "row": row, "epoch": 0}]
+        )
         chosen = (batch["labels"][0] != -100).numpy()
         for word in set(words[1:-1]):
             assert len(set(chosen[words == word])) == 1
@@ -108,7 +110,9 @@ def test_a_chinese_character_begins_a_word(algorithm):
     tokenizer = train_tokenizer(texts, algorithm, 330 if algorithm == "bpe" else 60, "roberta")
     ids = tokenizer("早餐很好吃房间很小", add_special_tokens=False)["input_ids"]
     assert word_beginnings(tokenizer)[ids].sum() >= 3
-    assert not word_beginnings(tokenizer)[tokenizer("xsoup", add_special_tokens=False)["input_ids"][1:]].any()
+    assert not word_beginnings(tokenizer)[
+        tokenizer("xsoup", add_special_tokens=False)["input_ids"][1:]
+    ].any()
 
 
 def test_rows_are_padded_to_the_longest_or_as_asked(tokenizer):
@@ -125,7 +129,10 @@ def test_rows_without_padding_need_no_mask(tokenizer):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"probability": 0.0}, "mlm_probability"), ({"mask_share": 0.9, "random_share": 0.2}, "exceed 1")],
+    [
+        ({"probability": 0.0}, "mlm_probability"),
+        ({"mask_share": 0.9, "random_share": 0.2}, "exceed 1"),
+    ],
 )
 def test_impossible_shares_are_refused(options, message, tokenizer):
     with pytest.raises(Refusal, match=message):
@@ -138,7 +145,16 @@ def test_a_tokenizer_without_mask_is_refused():
 
 
 def test_positions_begin_anew_after_every_end():
-    assert positions_in_documents(numpy.array([5, 6, 1, 7, 1, 1, 8, 9]), end=1).tolist() == [0, 1, 2, 0, 1, 0, 0, 1]
+    assert positions_in_documents(numpy.array([5, 6, 1, 7, 1, 1, 8, 9]), end=1).tolist() == [
+        0,
+        1,
+        2,
+        0,
+        1,
+        0,
+        0,
+        1,
+    ]
 
 
 def block(ids, context=0):
@@ -152,7 +168,9 @@ def test_causal_labels_are_the_inputs_but_for_the_first_token_and_padding():
 
 
 def test_context_is_read_but_not_predicted():
-    assert CausalBlocks(0, 1)([block([5, 6, 7, 8], context=3)])["labels"].tolist() == [[-100, -100, -100, 8]]
+    assert CausalBlocks(0, 1)([block([5, 6, 7, 8], context=3)])["labels"].tolist() == [
+        [-100, -100, -100, 8]
+    ]
 
 
 def test_isolated_documents_begin_at_position_0_and_are_not_predicted_from_each_other():
@@ -164,7 +182,12 @@ def test_isolated_documents_begin_at_position_0_and_are_not_predicted_from_each_
 def test_a_row_without_an_answer_stands_beside_others_in_every_family(tokenizer):
     """mBART shifts an answer's last token to its front."""
     sizes = {"vocab_size": len(tokenizer), "d_model": 8, "encoder_layers": 1, "decoder_layers": 1}
-    sizes |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 8, "decoder_ffn_dim": 8}
+    sizes |= {
+        "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2,
+        "encoder_ffn_dim": 8,
+        "decoder_ffn_dim": 8,
+    }
     model = MBartForConditionalGeneration(MBartConfig(pad_token_id=tokenizer.pad_token_id, **sizes))
     prompt = {"input_ids": [5, 6], "attention_mask": [1, 1]}
     batch = Pairs(tokenizer, model)([{**prompt, "labels": [7, 8, 9]}, {**prompt, "labels": [-100]}])

@@ -12,9 +12,39 @@ from recipes.common import predict
 from recipes.common.data import checking
 
 # What this code, tokenizers, models and Trainer call something of theirs.
-NAMES = ["label", "labels", "label_ids", "row", "row_id", "length", "width", "truncated", "input_ids", "attention_mask"]
-NAMES += ["target", "epoch", "context", "text", "prediction", "scores", "loss", "use_cache", "return_dict", "idx"]
-NAMES += ["token_type_ids", "decoder_input_ids", "inputs_embeds", "source", "reference", "self", "num_items_in_batch"]
+NAMES = [
+    "label",
+    "labels",
+    "label_ids",
+    "row",
+    "row_id",
+    "length",
+    "width",
+    "truncated",
+    "input_ids",
+    "attention_mask",
+]
+NAMES += [
+    "target",
+    "epoch",
+    "context",
+    "text",
+    "prediction",
+    "scores",
+    "loss",
+    "use_cache",
+    "return_dict",
+    "idx",
+]
+NAMES += [
+    "token_type_ids",
+    "decoder_input_ids",
+    "inputs_embeds",
+    "source",
+    "reference",
+    "self",
+    "num_items_in_batch",
+]
 RUN = merged(*SCRATCH, *SHORT, "--max_steps", "1", "--eval_steps", "1", "--save_steps", "1")
 WORDS = ["good soup", "bad room", "warm film", "cold shop"]
 
@@ -41,8 +71,12 @@ def test_texts_may_be_called_anything(sentiment, in_tmp_path):
     sentiment.main([*words, "--label_column_name", "answer", *RUN])
     rows = predictions()
     assert [row["label"] for row in rows] == ["a", "b"] * 12
-    assert [rows[3][checking.inner(name)] for name in NAMES] == [f"cold shop {n} 3" for n in range(len(NAMES))]
-    assert next(predict.open_folder("out").texts(Path("t.csv"))).startswith("good soup 0 0 good soup 1 0")
+    assert [rows[3][checking.inner(name)] for name in NAMES] == [
+        f"cold shop {n} 3" for n in range(len(NAMES))
+    ]
+    assert next(predict.open_folder("out").texts(Path("t.csv"))).startswith(
+        "good soup 0 0 good soup 1 0"
+    )
 
 
 @pytest.mark.slow
@@ -67,11 +101,16 @@ def test_the_code_s_own_columns_are_known(sentiment, in_tmp_path, monkeypatch):
 
 
 # recipe -> the flags that name its columns
-FLAGS = {"summarization": ("--text_column", "--summary_column"), "translation": ("--source_lang", "--target_lang")}
+FLAGS = {
+    "summarization": ("--text_column", "--summary_column"),
+    "translation": ("--source_lang", "--target_lang"),
+}
 FLAGS |= {"mlm_pretrain": ("--text_column_name",), "clm_pretrain": ("--text_column_name",)}
 SOME = ["labels", "row_id", "length", "input_ids", "epoch"]
 CASES = [(recipe, name) for recipe in FLAGS for name in SOME]
-CASES = [case if case[1] == "labels" else pytest.param(*case, marks=pytest.mark.slow) for case in CASES]
+CASES = [
+    case if case[1] == "labels" else pytest.param(*case, marks=pytest.mark.slow) for case in CASES
+]
 
 
 @pytest.mark.parametrize(("recipe", "name"), CASES)
@@ -80,10 +119,30 @@ def test_columns_of_other_recipes_may_be_called_so(recipe, name, in_tmp_path):
     other = SOME[SOME.index(name) - 1]
     columns = (name, other)[: len(FLAGS[recipe])]
     words = table(in_tmp_path, *columns, "unused")[:2]
-    words += ["--model_type", model, "--config_overrides", overrides, "--tokenizer_algorithm", algorithm, *own]
-    words += ["--vocab_size", "300", "--output_dir", "out", "--num_train_epochs", "1", *SHORT, "--bf16", "false"]
+    words += [
+        "--model_type",
+        model,
+        "--config_overrides",
+        overrides,
+        "--tokenizer_algorithm",
+        algorithm,
+        *own,
+    ]
+    words += [
+        "--vocab_size",
+        "300",
+        "--output_dir",
+        "out",
+        "--num_train_epochs",
+        "1",
+        *SHORT,
+        "--bf16",
+        "false",
+    ]
     named = [word for pair in zip(FLAGS[recipe], columns, strict=True) for word in pair]
-    load_recipe(recipe).main([*merged(*words, "--max_steps", "1", "--eval_steps", "1", "--save_steps", "1"), *named])
+    load_recipe(recipe).main(
+        [*merged(*words, "--max_steps", "1", "--eval_steps", "1", "--save_steps", "1"), *named]
+    )
     assert len(predictions()) > 0
 
 

@@ -19,7 +19,9 @@ SPLITS = ("train", "validation", "test")
 TEN = [{"text": f"text {row}", "label": "ab"[row % 2]} for row in range(10)]
 
 
-def load(folder, train=None, validation=None, test=None, columns=(), second=None, training=None, **flags):
+def load(
+    folder, train=None, validation=None, test=None, columns=(), second=None, training=None, **flags
+):
     """The splits of these rows, written as JSON lines into the folder; `training`: flags of TrainingArguments."""
     for name, rows in zip(SPLITS, (train, validation, test), strict=True):
         if rows is not None:
@@ -29,20 +31,27 @@ def load(folder, train=None, validation=None, test=None, columns=(), second=None
     return splits.load_splits(
         Arguments(**flags),
         TrainingArguments(output_dir="out", use_cpu=True, **chosen),
-        texts=splits.Columns("--text_column_names", list(columns), [("text",), ("premise", "hypothesis")], second),
+        texts=splits.Columns(
+            "--text_column_names", list(columns), [("text",), ("premise", "hypothesis")], second
+        ),
         label=splits.Columns("--label_column_name", [None], [("label",)]),
     )
 
 
 def balanced(splits):
-    return all(one["read"] == one["used"] + sum(one["skipped"].values()) for one in splits.accounting.values())
+    return all(
+        one["read"] == one["used"] + sum(one["skipped"].values())
+        for one in splits.accounting.values()
+    )
 
 
 def messy(generator, number):
     """Rows of which some have an empty text or no label, and some repeat an earlier one."""
     texts = ["", " ", "\t\n", None, *(f"text {position}" for position in range(number))]
     labels = [None, "", "a", "a", "b", "b", "c", "c"]
-    rows = [{"text": generator.choice(texts), "label": generator.choice(labels)} for _ in range(number)]
+    rows = [
+        {"text": generator.choice(texts), "label": generator.choice(labels)} for _ in range(number)
+    ]
     return rows + [{"text": f"{name} {copy}", "label": name} for name in "abc" for copy in range(4)]
 
 
@@ -66,7 +75,11 @@ def test_every_row_read_is_used_or_skipped_for_a_reason(seed, streaming, in_tmp_
 def test_rows_without_text_or_label_are_skipped_in_training_with_their_counts(in_tmp_path, capsys):
     odd = [{"text": " ", "label": "a"}, {"text": None, "label": "a"}, {"text": "x", "label": None}]
     splits = load(in_tmp_path, TEN + odd, TEN)
-    assert splits.accounting["train"] == {"read": 13, "used": 10, "skipped": {"empty text": 2, "no label": 1}}
+    assert splits.accounting["train"] == {
+        "read": 13,
+        "used": 10,
+        "skipped": {"empty text": 2, "no label": 1},
+    }
     assert splits.train["text"] == [row["text"] for row in TEN]
     warned = capsys.readouterr().err
     assert "train: 2 of 13 rows skipped: empty text" in warned
@@ -74,7 +87,12 @@ def test_rows_without_text_or_label_are_skipped_in_training_with_their_counts(in
 
 
 def test_no_test_row_is_skipped_and_each_keeps_its_place(in_tmp_path):
-    rows = [{"text": "x", "label": "a"}, {"text": "", "label": "b"}, {"text": None, "label": "a"}, {"text": "y"}]
+    rows = [
+        {"text": "x", "label": "a"},
+        {"text": "", "label": "b"},
+        {"text": None, "label": "a"},
+        {"text": "y"},
+    ]
     splits = load(in_tmp_path, TEN, TEN, rows)
     assert splits.accounting["test"] == {"read": 4, "used": 4, "skipped": {}}
     assert splits.test.to_dict() == {
@@ -96,16 +114,22 @@ def test_test_data_without_labels_has_no_column_of_them(in_tmp_path):
 
 def test_minus_1_in_test_data_is_a_missing_label_as_in_glue(in_tmp_path):
     train = [{"text": f"text {row}", "label": row % 2} for row in range(10)]
-    splits = load(in_tmp_path, train, train, [{"text": "x", "label": -1}, {"text": "y", "label": 1}])
+    splits = load(
+        in_tmp_path, train, train, [{"text": "x", "label": -1}, {"text": "y", "label": 1}]
+    )
     assert splits.test["labels"] == [-100, 1]
 
 
 @pytest.mark.parametrize(
-    ("values", "encoded"), [([-1, 0, 1], [0, 1, 2]), ([-1.0, 0.5, 1.0], [-1.0, 0.5, 1.0])], ids=["classes", "ratings"]
+    ("values", "encoded"),
+    [([-1, 0, 1], [0, 1, 2]), ([-1.0, 0.5, 1.0], [-1.0, 0.5, 1.0])],
+    ids=["classes", "ratings"],
 )
 def test_minus_1_in_test_data_is_a_label_where_training_has_it_too(values, encoded, in_tmp_path):
     rows = [{"text": f"text {row}", "label": values[row % 3]} for row in range(9)]
-    splits = load(in_tmp_path, rows, rows, [{"text": f"new {value}", "label": value} for value in values])
+    splits = load(
+        in_tmp_path, rows, rows, [{"text": f"new {value}", "label": value} for value in values]
+    )
     assert splits.test["labels"] == encoded
 
 
@@ -131,7 +155,11 @@ def test_held_out_rows_have_the_classes_in_the_same_shares(in_tmp_path):
     splits = load(in_tmp_path, hundred(), validation_split_percentage=20)
     assert Counter(splits.train["labels"]) == {0: 72, 1: 8}
     assert Counter(splits.validation["labels"]) == {0: 18, 1: 2}
-    assert splits.accounting["train"] == {"read": 100, "used": 80, "skipped": {"held out for validation": 20}}
+    assert splits.accounting["train"] == {
+        "read": 100,
+        "used": 80,
+        "skipped": {"held out for validation": 20},
+    }
     assert splits.accounting["validation"] == {"read": 20, "used": 20, "skipped": {}}
 
 
@@ -145,7 +173,9 @@ def test_held_out_rows_and_training_rows_are_all_rows_in_order(in_tmp_path):
 @pytest.mark.parametrize("line_breaks", [True, False])
 def test_of_a_text_that_runs_on_the_end_is_held_out(line_breaks, in_tmp_path):
     """Single lines of it would be missing in the middle of what is learned."""
-    (in_tmp_path / "book.txt").write_text("".join(f"line {number}\n" for number in range(20)), encoding="utf-8")
+    (in_tmp_path / "book.txt").write_text(
+        "".join(f"line {number}\n" for number in range(20)), encoding="utf-8"
+    )
     found = splits.load_splits(
         Arguments(train_file=["book.txt"]),
         TrainingArguments(output_dir="out", use_cpu=True, do_train=True, do_eval=True),
@@ -163,7 +193,10 @@ def test_a_text_that_runs_on_is_whole_and_keeps_its_order(in_tmp_path):
     texts = splits.Columns("--text_column_name", [None], [("text",)])
     training = TrainingArguments(output_dir="out", use_cpu=True, do_train=True)
     read = partial(
-        splits.load_splits, training_arguments=training, texts=texts, reading=sources.Reading(line_breaks=True)
+        splits.load_splits,
+        training_arguments=training,
+        texts=texts,
+        reading=sources.Reading(line_breaks=True),
     )
     found = read(Arguments(train_file=["a.txt", "b.txt"]))
     assert found.train["text"][:] == ["one\n", "two\n", "", "three"]
@@ -173,14 +206,18 @@ def test_a_text_that_runs_on_is_whole_and_keeps_its_order(in_tmp_path):
 
 
 def test_a_stream_that_nobody_has_counted_ends_at_the_limit():
-    rows = datasets.IterableDataset.from_generator(lambda: ({"text": str(row)} for row in range(10)))
+    rows = datasets.IterableDataset.from_generator(
+        lambda: ({"text": str(row)} for row in range(10))
+    )
     account = {"used": 2, "skipped": {}}  # so many were read to evaluate on
     assert len(list(splits._limit(rows, "train", Arguments(max_train_samples=3), account))) == 3
     assert account == {"used": 2, "skipped": {}}
 
 
 def test_rows_of_a_table_are_whole_texts(in_tmp_path):
-    splits = load(in_tmp_path, [{"text": f"def f{row}():\n", "label": "ab"[row % 2]} for row in range(20)])
+    splits = load(
+        in_tmp_path, [{"text": f"def f{row}():\n", "label": "ab"[row % 2]} for row in range(20)]
+    )
     assert set(splits.whole) == {"train", "validation"}
 
 
@@ -194,7 +231,9 @@ def test_the_seed_chooses_the_held_out_rows(streaming, in_tmp_path):
     assert held_out(1) != held_out(2)
 
 
-def test_so_much_held_out_that_training_has_no_row_of_each_class_does_not_hinder_the_split(in_tmp_path):
+def test_so_much_held_out_that_training_has_no_row_of_each_class_does_not_hinder_the_split(
+    in_tmp_path,
+):
     rows = [{"text": f"text {row}", "label": f"class {row % 10}"} for row in range(30)]
     splits = load(in_tmp_path, rows, validation_split_percentage=70)
     assert (len(splits.train), len(splits.validation)) == (9, 21)
@@ -209,7 +248,9 @@ def test_a_class_of_one_row_does_not_hinder_the_split(in_tmp_path):
 def test_the_first_rows_are_taken_unless_they_are_shuffled(in_tmp_path):
     first = load(in_tmp_path, hundred(), TEN, max_train_samples=7)
     shuffled = load(in_tmp_path, hundred(), TEN, max_train_samples=7, shuffle_train_dataset=True)
-    other = load(in_tmp_path, hundred(), TEN, max_train_samples=7, shuffle_train_dataset=True, shuffle_seed=7)
+    other = load(
+        in_tmp_path, hundred(), TEN, max_train_samples=7, shuffle_train_dataset=True, shuffle_seed=7
+    )
     assert first.train["row_id"] == list(range(7))
     assert len(shuffled.train) == len(other.train) == 7
     assert sorted(shuffled.train["row_id"]) != list(range(7))
@@ -217,7 +258,9 @@ def test_the_first_rows_are_taken_unless_they_are_shuffled(in_tmp_path):
 
 
 def test_what_a_limit_cuts_is_accounted_for(in_tmp_path):
-    splits = load(in_tmp_path, TEN, TEN, TEN, max_train_samples=6, max_eval_samples=5, max_predict_samples=50)
+    splits = load(
+        in_tmp_path, TEN, TEN, TEN, max_train_samples=6, max_eval_samples=5, max_predict_samples=50
+    )
     assert splits.accounting == {
         "train": {"read": 10, "used": 6, "skipped": {"over --max_train_samples": 4}},
         "validation": {"read": 10, "used": 5, "skipped": {"over --max_eval_samples": 5}},
@@ -241,7 +284,9 @@ def test_clean_data_gives_no_warning(in_tmp_path, capsys):
     assert "warning" not in capsys.readouterr().err
 
 
-def test_test_data_that_stands_in_for_validation_data_does_not_warn_of_an_overlap(in_tmp_path, capsys):
+def test_test_data_that_stands_in_for_validation_data_does_not_warn_of_an_overlap(
+    in_tmp_path, capsys
+):
     load(in_tmp_path, test=TEN, training={"do_train": False})
     warned = capsys.readouterr().err
     assert "evaluating on the test data" in warned
@@ -271,7 +316,9 @@ def test_streamed_rows_are_the_rows_of_the_file_in_another_order(in_tmp_path):
 @pytest.mark.parametrize("seed", range(3))
 def test_held_out_rows_are_never_in_the_stream(seed, in_tmp_path):
     rows = hundred() + hundred()[:50]
-    splits = load(in_tmp_path, rows, streaming=True, validation_split_percentage=30, training={"seed": seed})
+    splits = load(
+        in_tmp_path, rows, streaming=True, validation_split_percentage=30, training={"seed": seed}
+    )
     streamed, held_out = list(splits.train), list(splits.validation)
     assert len(streamed) + len(held_out) == 150
     assert not {row["text"] for row in streamed} & {row["text"] for row in held_out}
@@ -281,10 +328,14 @@ def test_held_out_rows_are_never_in_the_stream(seed, in_tmp_path):
 def streamed_steps(folder, rows, training, **flags):
     """The --max_steps of a run that streams so many rows."""
     path = folder / "train.csv"
-    path.write_text("text,label\n" + "".join(f"text {row},{'ab'[row % 2]}\n" for row in range(rows)))
+    path.write_text(
+        "text,label\n" + "".join(f"text {row},{'ab'[row % 2]}\n" for row in range(rows))
+    )
     training_arguments = TrainingArguments("out", use_cpu=True, do_train=True, **training)
     columns = (splits.Columns("", [], [("text",)]), splits.Columns("", [], [("label",)]))
-    splits.load_splits(Arguments(train_file=[str(path)], streaming=True, **flags), training_arguments, *columns)
+    splits.load_splits(
+        Arguments(train_file=[str(path)], streaming=True, **flags), training_arguments, *columns
+    )
     return training_arguments.max_steps
 
 
@@ -354,20 +405,28 @@ def test_joining_leaves_the_rows_as_they_are():
         (("title", "text"), "premise", ("title", "text", "premise"), True),
     ],
 )
-def test_which_columns_are_read_and_whether_they_are_a_pair(columns, second, texts, is_pair, in_tmp_path):
+def test_which_columns_are_read_and_whether_they_are_a_pair(
+    columns, second, texts, is_pair, in_tmp_path
+):
     rows = [{**row, "title": "t", "premise": "p", "hypothesis": "h"} for row in TEN]
     splits = load(in_tmp_path, rows, rows, columns=columns, second=second)
     assert (splits.texts, splits.is_pair) == (texts, is_pair)
 
 
 def test_a_known_pair_of_columns_is_found_by_its_names(in_tmp_path):
-    rows = [{"premise": f"p {row}", "hypothesis": f"h {row}", "label": "ab"[row % 2]} for row in range(10)]
+    rows = [
+        {"premise": f"p {row}", "hypothesis": f"h {row}", "label": "ab"[row % 2]}
+        for row in range(10)
+    ]
     splits = load(in_tmp_path, rows, rows)
     assert (splits.texts, splits.is_pair) == (("premise", "hypothesis"), True)
 
 
 def test_a_removed_column_is_not_read(in_tmp_path):
-    rows = [{"text": f"t {row}", "premise": "p", "hypothesis": "h", "label": "ab"[row % 2]} for row in range(10)]
+    rows = [
+        {"text": f"t {row}", "premise": "p", "hypothesis": "h", "label": "ab"[row % 2]}
+        for row in range(10)
+    ]
     assert load(in_tmp_path, rows, rows, remove_columns="text").texts == ("premise", "hypothesis")
 
 

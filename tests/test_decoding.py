@@ -26,7 +26,13 @@ TEXTS = {
 }
 CASES = [(text, encoding) for text, encodings in TEXTS.values() for encoding in encodings]
 # Of several encodings in which a text decodes to the same, one is named.
-NAMES = {"gbk": "gb18030", "gb2312": "gb18030", "euc_kr": "cp949", "latin-1": "cp1252", "iso8859-15": "cp1252"}
+NAMES = {
+    "gbk": "gb18030",
+    "gb2312": "gb18030",
+    "euc_kr": "cp949",
+    "latin-1": "cp1252",
+    "iso8859-15": "cp1252",
+}
 WIDE = ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"]
 
 
@@ -58,9 +64,15 @@ def test_a_mark_says_how_a_file_is_read(encoding, end, tmp_path):
 @pytest.mark.parametrize("name", ["x.txt", "x.csv", "x.tsv", "x.jsonl", "x.json", "x.txt.gz"])
 def test_every_format_is_read_in_the_encoding_that_is_told(name, text, encoding, tmp_path):
     rows = [text, "plain", text]
-    content = {"txt": "\n".join(rows), "json": json.dumps([{"text": row} for row in rows], ensure_ascii=False)}
+    content = {
+        "txt": "\n".join(rows),
+        "json": json.dumps([{"text": row} for row in rows], ensure_ascii=False),
+    }
     content |= {"jsonl": "\n".join(json.dumps({"text": row}, ensure_ascii=False) for row in rows)}
-    content |= {"csv": "text\n" + "\n".join(f'"{row}"' for row in rows), "tsv": "text\n" + "\n".join(rows)}
+    content |= {
+        "csv": "text\n" + "\n".join(f'"{row}"' for row in rows),
+        "tsv": "text\n" + "\n".join(rows),
+    }
     data = content[name.split(".")[1]].encode(encoding)
     (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
     assert rows_of(tmp_path / name, encoding) == rows
@@ -78,17 +90,27 @@ def test_the_advice_names_an_encoding_that_gives_the_text_back(text, encoding, t
     assert text in rows_of(path, NAMES.get(encoding, encoding))
 
 
-@pytest.mark.parametrize("broken", ["味道".encode("gb18030"), b"caf\xe9", b"\xff", b"half \xe5\x91"])
-@pytest.mark.parametrize("text", ["味道很好，服务员态度也不错", "Très bon café, rien à redire, naïve"])
+@pytest.mark.parametrize(
+    "broken", ["味道".encode("gb18030"), b"caf\xe9", b"\xff", b"half \xe5\x91"]
+)
+@pytest.mark.parametrize(
+    "text", ["味道很好，服务员态度也不错", "Très bon café, rien à redire, naïve"]
+)
 def test_a_file_that_is_utf_8_but_for_some_bytes_is_said_to_be_that(text, broken, tmp_path):
     """To convert it, as if it were all gb18030, would train on other characters than those that stand there."""
     (tmp_path / "x.txt").write_bytes((text + "\n").encode() * 20 + broken + b"\n")
     refusal = refused(tmp_path / "x.txt")
-    assert "is UTF-8" in refusal.fix and "iconv -c -f utf-8" in refusal.fix and "gb18030" not in refusal.fix
+    assert (
+        "is UTF-8" in refusal.fix
+        and "iconv -c -f utf-8" in refusal.fix
+        and "gb18030" not in refusal.fix
+    )
     assert refusal.where.endswith("x.txt:21")
 
 
-@pytest.mark.parametrize("told", ["gb18030", "cp1252", "latin-1", "big5", "cp932", "cp1251", "utf-16", "GBK"])
+@pytest.mark.parametrize(
+    "told", ["gb18030", "cp1252", "latin-1", "big5", "cp932", "cp1251", "utf-16", "GBK"]
+)
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 def test_a_file_that_is_utf_8_is_read_so_whatever_is_told(mark, told, tmp_path, capsys):
     decoding.begin_to_speak()
@@ -108,18 +130,25 @@ def test_what_is_told_is_said_with_the_first_line_that_it_matters_for(tmp_path, 
 @pytest.mark.parametrize("told", ["gb18030", "cp1252", "cp949"])
 def test_a_file_that_is_utf_8_but_for_some_bytes_is_never_read_as_told(told, tmp_path):
     """iconv -f gb18030 of such a corpus is what its users were advised to do, and it trains without a word."""
-    (tmp_path / "x.txt").write_bytes("味道很好，服务员态度也不错\n".encode() * 9 + "味道\n".encode("gb18030"))
+    (tmp_path / "x.txt").write_bytes(
+        "味道很好，服务员态度也不错\n".encode() * 9 + "味道\n".encode("gb18030")
+    )
     refusal = refused(tmp_path / "x.txt", told)
     assert refusal.where.endswith("x.txt:10") and "is UTF-8" in refusal.fix
 
 
-@pytest.mark.parametrize(("told", "text"), [("gb18030", "味道很好，服务员态度"), ("cp1252", "déjà vu, très bon")])
+@pytest.mark.parametrize(
+    ("told", "text"), [("gb18030", "味道很好，服务员态度"), ("cp1252", "déjà vu, très bon")]
+)
 def test_a_line_of_utf_8_among_others_is_refused(told, text, tmp_path):
     """Also far behind a beginning without any such character."""
     lines = [b"plain\n"] * 10 + [f"{text}\n".encode(told)] * 5 + [f"{text}\n".encode()]
     (tmp_path / "x.txt").write_bytes(b"".join(lines))
     refusal = refused(tmp_path / "x.txt", told)
-    assert (refusal.what, refusal.where) == (f"this line is UTF-8, the lines before are {told}", f"{tmp_path}/x.txt:16")
+    assert (refusal.what, refusal.where) == (
+        f"this line is UTF-8, the lines before are {told}",
+        f"{tmp_path}/x.txt:16",
+    )
 
 
 @pytest.mark.parametrize("encoding", WIDE)
@@ -131,16 +160,26 @@ def test_wide_characters_without_a_mark_are_refused_by_their_name(text, encoding
     assert rows_of(tmp_path / "x.txt", encoding) == text.splitlines()
 
 
-ALPHABETS = [bytes(range(256)), b'ab,\n\r\t "', "好é\n".encode(), "好吃\n".encode("gb18030"), b"\xff\xfe\0a"]
+ALPHABETS = [
+    bytes(range(256)),
+    b'ab,\n\r\t "',
+    "好é\n".encode(),
+    "好吃\n".encode("gb18030"),
+    b"\xff\xfe\0a",
+]
 
 
-@pytest.mark.parametrize("encoding", ["", "gb18030", "cp1252", "utf-16", "utf-16-le", "utf-32", "ascii", "utf-7", "hz"])
+@pytest.mark.parametrize(
+    "encoding", ["", "gb18030", "cp1252", "utf-16", "utf-16-le", "utf-32", "ascii", "utf-7", "hz"]
+)
 def test_bytes_of_any_kind_are_read_or_refused(encoding, tmp_path):
     """300 files of random bytes, some of them one line of more than what is guessed by."""
     draw, refusals = random.Random(encoding), 0
     for number in range(300):
         alphabet = draw.choice(ALPHABETS)
-        data = bytes(draw.choices(alphabet, k=draw.choice([1, 7, 100, 20_000 if number % 50 == 0 else 50])))
+        data = bytes(
+            draw.choices(alphabet, k=draw.choice([1, 7, 100, 20_000 if number % 50 == 0 else 50]))
+        )
         path = tmp_path / f"{number}.{draw.choice(['txt', 'csv', 'tsv', 'jsonl', 'json'])}"
         path.write_bytes(data)
         try:
@@ -157,7 +196,9 @@ def test_a_name_that_is_no_encoding_s_is_refused(name):
         decoding.check(name)
 
 
-@pytest.mark.parametrize(("name", "meant"), [("ANSI", "cp1252"), ("utf-8-bom", "utf-8-sig"), ("Unicode", "utf-16")])
+@pytest.mark.parametrize(
+    ("name", "meant"), [("ANSI", "cp1252"), ("utf-8-bom", "utf-8-sig"), ("Unicode", "utf-16")]
+)
 def test_a_name_that_windows_uses_is_refused_with_the_one_that_python_has(name, meant):
     with pytest.raises(Refusal) as caught:
         decoding.check(name)
@@ -179,7 +220,10 @@ def test_a_wrong_encoding_is_refused_by_line_where_it_does_not_decode(wrong, tmp
         (b"\x1f\x8b\x08\0\0", "packed by gzip"),
         (b"PAR1\0\0\0", "parquet"),
         (b"%PDF-1.4\0", "PDF"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n", "pointer of Git LFS"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n",
+            "pointer of Git LFS",
+        ),
     ],
 )
 def test_what_is_no_text_is_called_what_it_is(content, words, tmp_path):
@@ -209,14 +253,21 @@ def test_carriage_returns_alone_end_lines_in_every_format(tmp_path):
 def test_training_reads_what_is_told_and_run_yaml_repeats_it(sentiment, in_tmp_path):
     from conftest import SCRATCH, SHORT
 
-    lines = [f"très {('bon', 'mauvais')[n % 2]} café n° {n},{('oui', 'non')[n % 2]}" for n in range(40)]
-    (in_tmp_path / "fr.csv").write_bytes(("text,label\n" + "\n".join(lines) + "\n").encode("cp1252"))
+    lines = [
+        f"très {('bon', 'mauvais')[n % 2]} café n° {n},{('oui', 'non')[n % 2]}" for n in range(40)
+    ]
+    (in_tmp_path / "fr.csv").write_bytes(
+        ("text,label\n" + "\n".join(lines) + "\n").encode("cp1252")
+    )
     flags = [*SCRATCH, *SHORT, "--train_file", "fr.csv"]
     with pytest.raises(Refusal, match="is not UTF-8"):
         sentiment.main([*flags, "--output_dir", "out"])
     sentiment.main([*flags, "--output_dir", "told", "--encoding", "cp1252"])
     assert "encoding: cp1252" in (in_tmp_path / "told/run.yaml").read_text()
-    rows = [json.loads(line)["text"] for line in (in_tmp_path / "told/predictions.jsonl").open(encoding="utf-8")]
+    rows = [
+        json.loads(line)["text"]
+        for line in (in_tmp_path / "told/predictions.jsonl").open(encoding="utf-8")
+    ]
     assert rows and all(row.startswith("très ") for row in rows)
     answers(["predict", "told", "--file", "fr.csv"], "fr.csv:2")
     shown = answers(["predict", "told", "--file", "fr.csv", "--encoding", "cp1252"], "")
@@ -236,14 +287,30 @@ def test_generate_and_tokenizer_read_what_is_told(in_tmp_path):
     from test_clm_pretrain import TINY
 
     (in_tmp_path / "fr.txt").write_bytes(("très bon café\n" * 60).encode("cp1252"))
-    flags = ["--max_steps", "1", "--eval_strategy", "no", "--save_strategy", "no", "--load_best_model_at_end", "false"]
+    flags = [
+        "--max_steps",
+        "1",
+        "--eval_strategy",
+        "no",
+        "--save_strategy",
+        "no",
+        "--load_best_model_at_end",
+        "false",
+    ]
     told = ["--encoding", "cp1252"]
-    load_recipe("clm_pretrain").main([*TINY, *flags, *told, "--train_file", "fr.txt", "--output_dir", "out"])
+    load_recipe("clm_pretrain").main(
+        [*TINY, *flags, *told, "--train_file", "fr.txt", "--output_dir", "out"]
+    )
     (in_tmp_path / "prompts.csv").write_bytes("prompt\ntrès bon\n".encode("cp1252"))
     answers(["generate", "out", "--file", "prompts.csv"], "prompts.csv:2")
     options = ["--max_new_tokens", "1", "--output", "written.jsonl"]
     answers(["generate", "out", "--file", "prompts.csv", *told, *options], "")
-    assert json.loads((in_tmp_path / "written.jsonl").read_text(encoding="utf-8"))["prompt"] == "très bon"
+    assert (
+        json.loads((in_tmp_path / "written.jsonl").read_text(encoding="utf-8"))["prompt"]
+        == "très bon"
+    )
     answers(["tokenizer", "train", "fr.txt", "--output_dir", "t"], "fr.txt:1")
-    shown = answers(["tokenizer", "train", "fr.txt", "--output_dir", "t", "--vocab_size", "300", *told], "")
+    shown = answers(
+        ["tokenizer", "train", "fr.txt", "--output_dir", "t", "--vocab_size", "300", *told], ""
+    )
     assert "vocabulary" in shown

@@ -8,7 +8,12 @@ from recipes.common.runtime.errors import Refusal
 
 @pytest.mark.parametrize(
     ("values", "workers"),
-    [({}, 2), ({"dataloader_num_workers": 1}, 1), ({"streaming": True}, None), ({"use_cpu": True}, None)],
+    [
+        ({}, 2),
+        ({"dataloader_num_workers": 1}, 1),
+        ({"streaming": True}, None),
+        ({"use_cpu": True}, None),
+    ],
 )
 def test_beside_a_gpu_processes_make_its_batches(values, workers, monkeypatch):
     """Not of a stream, whose order follows from their number."""

@@ -21,7 +21,16 @@ pytestmark = pytest.mark.slow
 ENGINES = {"ddp": [], "zero3": ["--deepspeed", "zero3"], "fsdp2": ["--fsdp"]}
 FILES = {name: ["--validation_file", f"{name}.jsonl"] for name in equivalence.MODELS}
 FILES["translation"] += ["--source_lang", "en", "--target_lang", "de"]
-RUN = ["--bf16", "false", "--eval_strategy", "no", "--save_strategy", "no", "--load_best_model_at_end", "false"]
+RUN = [
+    "--bf16",
+    "false",
+    "--eval_strategy",
+    "no",
+    "--save_strategy",
+    "no",
+    "--load_best_model_at_end",
+    "false",
+]
 TRANSLATION = str(ROOT / "recipes/translation/run.py")
 RUN += ["--vocab_size", "400", "--learning_rate", "1e-2", "--per_device_eval_batch_size", "7"]
 
@@ -37,7 +46,15 @@ def files(in_tmp_path):
 
 def scratch(recipe):
     model_type, overrides, algorithm, *own = equivalence.MODELS[recipe]
-    return ["--model_type", model_type, "--config_overrides", overrides, "--tokenizer_algorithm", algorithm, *own]
+    return [
+        "--model_type",
+        model_type,
+        "--config_overrides",
+        overrides,
+        "--tokenizer_algorithm",
+        algorithm,
+        *own,
+    ]
 
 
 def train(recipe, *flags):
@@ -55,7 +72,11 @@ def on_two(recipe, *flags, folder):
 def scores(folder):
     found = json.loads((folder / "all_results.json").read_text(encoding="utf-8"))
     timing = ("runtime", "per_second", "preparation_time")
-    return {name: value for name, value in found.items() if name.startswith("eval_") and not name.endswith(timing)}
+    return {
+        name: value
+        for name, value in found.items()
+        if name.startswith("eval_") and not name.endswith(timing)
+    }
 
 
 @pytest.mark.parametrize("recipe", FILES)
@@ -80,8 +101,23 @@ def test_predictions_that_there_is_no_test_data_for_are_made_by_no_process(files
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_saved_model_is_whole_and_answers_as_it_did_in_training(engine, files):
-    flags = ["--train_file", "sentiment.jsonl", "--test_file", "sentiment.jsonl", "--max_steps", "4"]
-    on_two("sentiment", *flags, *scratch("sentiment"), *ENGINES[engine], "--output_dir", "out", folder=files)
+    flags = [
+        "--train_file",
+        "sentiment.jsonl",
+        "--test_file",
+        "sentiment.jsonl",
+        "--max_steps",
+        "4",
+    ]
+    on_two(
+        "sentiment",
+        *flags,
+        *scratch("sentiment"),
+        *ENGINES[engine],
+        "--output_dir",
+        "out",
+        folder=files,
+    )
     with safe_open(files / "out/model.safetensors", "pt") as weights:
         names = list(weights.keys())
         assert names
@@ -92,7 +128,14 @@ def test_a_saved_model_is_whole_and_answers_as_it_did_in_training(engine, files)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_saved_adapters_are_whole(engine, files):
     train("sentiment", "--do_train", "--output_dir", "base")
-    flags = ["--train_file", "sentiment.jsonl", "--test_file", "sentiment.jsonl", "--max_steps", "4"]
+    flags = [
+        "--train_file",
+        "sentiment.jsonl",
+        "--test_file",
+        "sentiment.jsonl",
+        "--max_steps",
+        "4",
+    ]
     flags += ["--model_name_or_path", "base", "--lora_rank", "2", "--output_dir", "out"]
     on_two("sentiment", *flags, *ENGINES[engine], folder=files)
     compare_with_reloaded("out")
@@ -112,9 +155,19 @@ def compare_with_reloaded(folder):
 def test_a_model_that_is_shared_out_trains_in_bf16_as_whole_copies_do(files):
     curves = []
     for engine in ("ddp", "fsdp2"):
-        flags = merged("--train_file", "translation.jsonl", *FILES["translation"], *scratch("translation"), *RUN)
-        flags = merged(*flags, "--bf16", "true", "--do_train", "--max_steps", "4", "--logging_steps", "1")
-        ended = torchrun(TRANSLATION, *flags, *ENGINES[engine], "--output_dir", engine, folder=files)
+        flags = merged(
+            "--train_file",
+            "translation.jsonl",
+            *FILES["translation"],
+            *scratch("translation"),
+            *RUN,
+        )
+        flags = merged(
+            *flags, "--bf16", "true", "--do_train", "--max_steps", "4", "--logging_steps", "1"
+        )
+        ended = torchrun(
+            TRANSLATION, *flags, *ENGINES[engine], "--output_dir", engine, folder=files
+        )
         assert ended.returncode == 0, ended.stderr[-3000:]
         curves.append(equivalence.read(files / engine))
     assert len(curves[0]) == 4
@@ -128,7 +181,11 @@ def test_a_model_that_is_shared_out_trains_in_bf16_as_whole_copies_do(files):
 
 
 def test_gradient_checkpointing_and_compile_leave_the_curve_as_it_is(files):
-    for name, flags in {"plain": [], "again": ["--gradient_checkpointing"], "compiled": ["--torch_compile"]}.items():
+    for name, flags in {
+        "plain": [],
+        "again": ["--gradient_checkpointing"],
+        "compiled": ["--torch_compile"],
+    }.items():
         train("clm_pretrain", "--do_train", "--logging_steps", "1", "--output_dir", name, *flags)
         torch._dynamo.reset()
     curves = [json.loads((files / name / "trainer_state.json").read_text("utf-8"))["log_history"] for name in
@@ -144,7 +201,10 @@ def test_texts_of_all_lengths_are_compiled_once(files, monkeypatch):
     monkeypatch.setenv("ACCELERATE_DYNAMO_USE_DYNAMIC", "")  # so that it is as it was afterwards
     monkeypatch.delenv("ACCELERATE_DYNAMO_USE_DYNAMIC")
     torch._dynamo.reset()
-    lengths = [len(json.loads(line)["text"]) for line in (files / "sentiment.jsonl").read_text("utf-8").splitlines()]
+    lengths = [
+        len(json.loads(line)["text"])
+        for line in (files / "sentiment.jsonl").read_text("utf-8").splitlines()
+    ]
     assert len(set(lengths)) > 4
     train("sentiment", "--do_train", "--output_dir", "out", "--torch_compile")
     torch._dynamo.reset()
@@ -154,7 +214,11 @@ def test_texts_of_all_lengths_are_compiled_once(files, monkeypatch):
 def hosts():
     """Two hosts: network namespaces of their own, joined by a cable; the words that run a command in each."""
     ip = shutil.which("ip")
-    if os.geteuid() or not ip or subprocess.run([ip, "netns", "add", "host0"], check=False).returncode:
+    if (
+        os.geteuid()
+        or not ip
+        or subprocess.run([ip, "netns", "add", "host0"], check=False).returncode
+    ):
         pytest.skip("network namespaces need iproute2 and root")
     commands = ["netns add host1", "link add eth0 netns host0 type veth peer name eth1 netns host1"]
     for host in "01":
@@ -166,7 +230,10 @@ def hosts():
     try:
         for command in commands:
             subprocess.run([ip, *command.split()], check=True)
-        yield [[ip, "netns", "exec", f"host{host}", "env", f"GLOO_SOCKET_IFNAME=eth{host}"] for host in "01"]
+        yield [
+            [ip, "netns", "exec", f"host{host}", "env", f"GLOO_SOCKET_IFNAME=eth{host}"]
+            for host in "01"
+        ]
     finally:
         for host in "01":
             subprocess.run([ip, "netns", "del", f"host{host}"], check=False)
@@ -174,15 +241,33 @@ def hosts():
 
 @pytest.mark.parametrize("launcher", ["ddp", "zero2"])
 def test_two_hosts_train_as_one(launcher, hosts, files):
-    flags = ["--train_file", "sentiment.jsonl", *FILES["sentiment"], *scratch("sentiment"), *RUN, "--max_steps", "8"]
+    flags = [
+        "--train_file",
+        "sentiment.jsonl",
+        *FILES["sentiment"],
+        *scratch("sentiment"),
+        *RUN,
+        "--max_steps",
+        "8",
+    ]
     flags += ["--logging_steps", "1", "--do_train"]
-    load_recipe("sentiment").main([*flags, "--per_device_train_batch_size", "16", "--output_dir", "one"])
+    load_recipe("sentiment").main(
+        [*flags, "--per_device_train_batch_size", "16", "--output_dir", "one"]
+    )
     flags += ["--per_device_train_batch_size", "8", "--output_dir", "two", "--launcher", launcher]
     flags += ["--num_processes", "2", "--num_machines", "2", "--main_process_ip", "10.77.0.1"]
-    command = [sys.executable, str(ROOT / "cli.py"), "finetune", "sentiment", *flags, "--machine_rank"]
+    command = [
+        sys.executable,
+        str(ROOT / "cli.py"),
+        "finetune",
+        "sentiment",
+        *flags,
+        "--machine_rank",
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     running = [
-        subprocess.Popen([*host, *command, str(rank)], cwd=files, env=environment) for rank, host in enumerate(hosts)
+        subprocess.Popen([*host, *command, str(rank)], cwd=files, env=environment)
+        for rank, host in enumerate(hosts)
     ]
     assert [process.wait(timeout=300) for process in running] == [0, 0]
     curves = [equivalence.read(files / name) for name in ("one", "two")]
@@ -192,11 +277,28 @@ def test_two_hosts_train_as_one(launcher, hosts, files):
 
 @pytest.mark.parametrize("recipe", ["clm_pretrain", "sentiment"])
 def test_a_stream_trains_as_on_one_process(recipe, files):
-    flags = ["--train_file", f"{recipe}.jsonl", *FILES[recipe], *scratch(recipe), *RUN, "--streaming", "--do_train"]
+    flags = [
+        "--train_file",
+        f"{recipe}.jsonl",
+        *FILES[recipe],
+        *scratch(recipe),
+        *RUN,
+        "--streaming",
+        "--do_train",
+    ]
     flags += ["--max_steps", "14", "--logging_steps", "1"]
     load_recipe(recipe).main([*flags, "--per_device_train_batch_size", "16", "--output_dir", "one"])
-    flags += ["--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "2", "--num_processes", "2"]
-    ended = torchrun(str(ROOT / f"recipes/{recipe}/run.py"), *flags, "--output_dir", "two", folder=files)
+    flags += [
+        "--per_device_train_batch_size",
+        "4",
+        "--gradient_accumulation_steps",
+        "2",
+        "--num_processes",
+        "2",
+    ]
+    ended = torchrun(
+        str(ROOT / f"recipes/{recipe}/run.py"), *flags, "--output_dir", "two", folder=files
+    )
     assert ended.returncode == 0, ended.stderr[-3000:]
     curves = [equivalence.read(files / name) for name in ("one", "two")]
     assert len(curves[0]) == 14
@@ -216,14 +318,41 @@ def test_batches_of_so_many_tokens_train_as_on_one_process(recipe, files):
 
 
 @pytest.mark.parametrize("launcher", ["ddp", "zero2", "fsdp2"])
-def test_one_process_that_is_stopped_stops_all_and_the_run_goes_on_as_if_nothing_had_been(launcher, files):
-    flags = ["--train_file", "sentiment.jsonl", *FILES["sentiment"], *scratch("sentiment"), *RUN, "--max_steps", "60"]
-    flags += ["--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "2", "--logging_steps", "1"]
+def test_one_process_that_is_stopped_stops_all_and_the_run_goes_on_as_if_nothing_had_been(
+    launcher, files
+):
+    flags = [
+        "--train_file",
+        "sentiment.jsonl",
+        *FILES["sentiment"],
+        *scratch("sentiment"),
+        *RUN,
+        "--max_steps",
+        "60",
+    ]
+    flags += [
+        "--per_device_train_batch_size",
+        "2",
+        "--gradient_accumulation_steps",
+        "2",
+        "--logging_steps",
+        "1",
+    ]
     flags = merged(*flags, "--save_strategy", "steps", "--save_steps", "10", "--num_processes", "2")
-    command = [sys.executable, str(ROOT / "cli.py"), "finetune", "sentiment", *flags, "--launcher", launcher]
+    command = [
+        sys.executable,
+        str(ROOT / "cli.py"),
+        "finetune",
+        "sentiment",
+        *flags,
+        "--launcher",
+        launcher,
+    ]
     run = partial(subprocess.run, cwd=files, capture_output=True, text=True, check=False)
     assert run([*command, "--output_dir", "whole"]).returncode == 0
-    running = subprocess.Popen([*command, "--output_dir", "out"], cwd=files, stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        [*command, "--output_dir", "out"], cwd=files, stderr=subprocess.PIPE, text=True
+    )
     while not (files / "out/checkpoint-10").exists():
         assert running.poll() is None
         time.sleep(0.05)
@@ -239,7 +368,9 @@ def test_one_process_that_is_stopped_stops_all_and_the_run_goes_on_as_if_nothing
     curves = [equivalence.read(files / name) for name in ("whole", "out")]
     assert len(curves[0]) == 60
     assert curves[0] == curves[1]
-    assert (files / "whole/model.safetensors").read_bytes() == (files / "out/model.safetensors").read_bytes()
+    assert (files / "whole/model.safetensors").read_bytes() == (
+        files / "out/model.safetensors"
+    ).read_bytes()
 
 
 @pytest.mark.parametrize("recipe", equivalence.MODELS)

@@ -12,11 +12,31 @@ from recipes.common.runtime.errors import Refusal
 FILES = ["--train_file", "train.csv", "--output_dir", "out"]
 AUTO = json.loads((ROOT / "ds_configs/zero2.json").read_text(encoding="utf-8"))
 REFUSED = {  # flags, changes to the configuration, words of the message
-    "another batch": ([], {"train_batch_size": 100}, "is 100, but 4 rows x 1 accumulated x 1 processes = 4"),
-    "another micro-batch": ([], {"train_micro_batch_size_per_gpu": 3}, "is 3, but 4 rows x 1 accumulated"),
-    "another accumulation": ([], {"gradient_accumulation_steps": 2}, "is 2, but 4 rows x 1 accumulated"),
-    "another clipping": (["--max_grad_norm", "1.0"], {"gradient_clipping": 0.5}, "is 0.5, but --max_grad_norm is 1.0"),
-    "another precision": (["--bf16", "false"], {"bf16": {"enabled": True}}, "bf16.enabled is True, but --bf16"),
+    "another batch": (
+        [],
+        {"train_batch_size": 100},
+        "is 100, but 4 rows x 1 accumulated x 1 processes = 4",
+    ),
+    "another micro-batch": (
+        [],
+        {"train_micro_batch_size_per_gpu": 3},
+        "is 3, but 4 rows x 1 accumulated",
+    ),
+    "another accumulation": (
+        [],
+        {"gradient_accumulation_steps": 2},
+        "is 2, but 4 rows x 1 accumulated",
+    ),
+    "another clipping": (
+        ["--max_grad_norm", "1.0"],
+        {"gradient_clipping": 0.5},
+        "is 0.5, but --max_grad_norm is 1.0",
+    ),
+    "another precision": (
+        ["--bf16", "false"],
+        {"bf16": {"enabled": True}},
+        "bf16.enabled is True, but --bf16",
+    ),
     "no weights": ([], {"zero_optimization": {"stage": 3}}, "would save a model without weights"),
 }
 
@@ -130,14 +150,18 @@ def test_the_accumulation_follows_from_the_global_batch(monkeypatch):
 
 
 def test_a_global_batch_that_does_not_come_out_even_is_refused_with_the_sums(refuse, monkeypatch):
-    assert "a step of 30 rows cannot be taken by 1 processes x 4 rows = 4" in refuse("--global_batch_size", "30")
+    assert "a step of 30 rows cannot be taken by 1 processes x 4 rows = 4" in refuse(
+        "--global_batch_size", "30"
+    )
     assert "4 rows x 3 accumulated x 1 processes = 12, not 16" in refuse(
         "--global_batch_size", "16", "--gradient_accumulation_steps", "3"
     )
 
 
 def test_a_global_batch_takes_as_many_rows_a_step_as_asked(sentiment, reviews):
-    sentiment.main(merged(*FILES, *SCRATCH, *SHORT, "--global_batch_size", "12", "--num_train_epochs", "1"))
+    sentiment.main(
+        merged(*FILES, *SCRATCH, *SHORT, "--global_batch_size", "12", "--num_train_epochs", "1")
+    )
     flags = (reviews / "out/run.yaml").read_text(encoding="utf-8")
     assert "gradient_accumulation_steps: 3\n" in flags
     assert "global_batch_size: 12\n" in flags

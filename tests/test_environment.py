@@ -21,9 +21,22 @@ from conftest import ROOT, SCRATCH, SHORT, load_recipe, merged
 from recipes.common.runtime import compile_locks, disk_errors, environment, guard
 from recipes.common.runtime.errors import Refusal
 
-RUN = [sys.executable, str(ROOT / "recipes/sentiment/run.py"), "--train_file", "train.csv", "--output_dir", "out"]
+RUN = [
+    sys.executable,
+    str(ROOT / "recipes/sentiment/run.py"),
+    "--train_file",
+    "train.csv",
+    "--output_dir",
+    "out",
+]
 RUN += [*SCRATCH, *SHORT]
-LAUNCHED = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+LAUNCHED = {
+    "RANK": "1",
+    "LOCAL_RANK": "1",
+    "WORLD_SIZE": "2",
+    "MASTER_ADDR": "127.0.0.1",
+    "MASTER_PORT": "29500",
+}
 
 
 @pytest.fixture
@@ -42,17 +55,29 @@ def variables(monkeypatch):
     return settle
 
 
-LEFT_OVER = [{"RANK": "1"}, {"LOCAL_RANK": "0"}, {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}]
-LEFT_OVER += [{"ACCELERATE_USE_DEEPSPEED": "true"}, {"ACCELERATE_USE_FSDP": "true"}, {"WORLD_SIZE": ""}]
+LEFT_OVER = [
+    {"RANK": "1"},
+    {"LOCAL_RANK": "0"},
+    {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"},
+]
+LEFT_OVER += [
+    {"ACCELERATE_USE_DEEPSPEED": "true"},
+    {"ACCELERATE_USE_FSDP": "true"},
+    {"WORLD_SIZE": ""},
+]
 
 
 @pytest.mark.parametrize("values", LEFT_OVER, ids=map(str, LEFT_OVER))
 def test_a_place_among_processes_that_nobody_started_is_passed_over(values, variables, capsys):
     assert variables(**values) == {}
-    assert all(f"{name}={value}" in capsys.readouterr().err for name, value in list(values.items())[:1])
+    assert all(
+        f"{name}={value}" in capsys.readouterr().err for name, value in list(values.items())[:1]
+    )
 
 
-@pytest.mark.parametrize("values", [{}, LAUNCHED, LAUNCHED | {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}])
+@pytest.mark.parametrize(
+    "values", [{}, LAUNCHED, LAUNCHED | {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}]
+)
 def test_a_launchers_variables_stay(values, variables, capsys):
     assert variables(**values) == values
     assert capsys.readouterr().err == ""
@@ -88,7 +113,11 @@ def status(folder="out"):
 @pytest.mark.slow
 def test_a_home_that_may_not_be_written_is_no_matter(reviews):
     """evaluate.Metric makes a folder below HF_HOME: a training ended with a traceback at its first evaluation."""
-    home = os.environ | {"HOME": "/dev/null", "HF_HOME": "/dev/null/huggingface", "XDG_CACHE_HOME": "/dev/null/cache"}
+    home = os.environ | {
+        "HOME": "/dev/null",
+        "HF_HOME": "/dev/null/huggingface",
+        "XDG_CACHE_HOME": "/dev/null/cache",
+    }
     ended = start(env=home)
     _, said = ended.communicate(timeout=120)
     assert ended.returncode == 0, said
@@ -107,7 +136,9 @@ def test_a_training_goes_on_when_nobody_reads_its_output_any_more(reader, review
 
 
 def test_what_only_answers_ends_with_its_reader_and_without_a_word(tmp_path):
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from recipes.common.runtime import guard\n"
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from recipes.common.runtime import guard\n"
+    )
     code += "guard.run_and_exit(lambda: [print(number) for number in range(10**7)], outlives_reader=False)"
     running = start([sys.executable, "-c", code])
     assert running.stdout.readline() == "0\n"
@@ -120,8 +151,15 @@ def test_what_only_answers_ends_with_its_reader_and_without_a_word(tmp_path):
 def test_a_terminal_of_few_letters_gets_what_it_can_show(reviews):
     rows = (reviews / "train.csv").read_text(encoding="utf-8").replace("positive", "好")
     (reviews / "好.csv").write_text(rows, encoding="utf-8")
-    narrow = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    ended = start(["好.csv" if word == "train.csv" else word for word in RUN], env=os.environ | narrow)
+    narrow = {
+        "PYTHONIOENCODING": "ascii",
+        "LC_ALL": "C",
+        "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": "0",
+    }
+    ended = start(
+        ["好.csv" if word == "train.csv" else word for word in RUN], env=os.environ | narrow
+    )
     _, said = ended.communicate(timeout=120)
     assert ended.returncode == 0, said
 
@@ -136,7 +174,11 @@ def ends(error, capsys):
 WORKER = "DataLoader worker (pid 7) is killed by signal: "
 NOT_BUGS = {  # an error, its exit code, words of the message
     "a loader's worker": (RuntimeError(f"{WORKER}Killed."), 1, "--dataloader_num_workers"),
-    "workers": (RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"), 1, "--dataloader_num_workers"),
+    "workers": (
+        RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"),
+        1,
+        "--dataloader_num_workers",
+    ),
     "shared memory": (RuntimeError(f"{WORKER}Bus error. It is possible that …"), 1, "--shm-size"),
     "a tokenising worker": (
         RuntimeError("One of the subprocesses has abruptly died during map operation."),
@@ -149,10 +191,22 @@ NOT_BUGS = {  # an error, its exit code, words of the message
         1,
         "too little memory",
     ),
-    "numpy on a full disk": (OSError("262144 requested and 12288 written"), 74, "No space left on device"),
+    "numpy on a full disk": (
+        OSError("262144 requested and 12288 written"),
+        74,
+        "No space left on device",
+    ),
     "a folder": (PermissionError(errno.EACCES, "Permission denied", "/srv/x"), 2, "where: /srv/x"),
-    "a name of 5,000 letters": (OSError(errno.ENAMETOOLONG, "File name too long", "x" * 5000), 2, "xxx…"),
-    "a circle of links": (OSError(errno.ELOOP, "Too many levels of symbolic links", "a/b"), 2, "where: a/b"),
+    "a name of 5,000 letters": (
+        OSError(errno.ENAMETOOLONG, "File name too long", "x" * 5000),
+        2,
+        "xxx…",
+    ),
+    "a circle of links": (
+        OSError(errno.ELOOP, "Too many levels of symbolic links", "a/b"),
+        2,
+        "where: a/b",
+    ),
     "a path with a zero byte": (ValueError("embedded null byte"), 2, "embedded null byte"),
     "no folder for temporary files": (
         FileNotFoundError(2, "No usable temporary directory found in ['/tmp']"),
@@ -236,7 +290,9 @@ def test_a_lock_whose_owner_is_gone_is_taken_over(folder, capsys):
 
 
 @pytest.mark.parametrize(("age", "gone"), [(1, False), (400, True)])
-def test_a_lock_without_a_name_is_taken_over_when_nothing_has_happened_for_minutes(age, gone, folder):
+def test_a_lock_without_a_name_is_taken_over_when_nothing_has_happened_for_minutes(
+    age, gone, folder
+):
     assert compile_locks.owner_is_gone(folder(age=age)) == gone
 
 
@@ -261,23 +317,43 @@ def test_torch_compiles_under_this_lock_and_still_calls_it_so(monkeypatch):
     monkeypatch.setattr(cpp_extension, "FileBaton", cpp_extension.FileBaton)
     compile_locks.watch()
     assert cpp_extension.FileBaton is compile_locks.Lock
-    assert "FileBaton(os.path.join(build_directory, 'lock'))" in inspect.getsource(cpp_extension._jit_compile)
+    assert "FileBaton(os.path.join(build_directory, 'lock'))" in inspect.getsource(
+        cpp_extension._jit_compile
+    )
 
 
 @pytest.mark.slow
 def test_a_disk_that_fills_while_tokens_are_packed_is_a_full_disk(reviews):
     """numpy's tofile raises an error without a number."""
-    (reviews / "text.txt").write_text("the soup was good and the film was bad\n" * 20_000, encoding="utf-8")
+    (reviews / "text.txt").write_text(
+        "the soup was good and the film was bad\n" * 20_000, encoding="utf-8"
+    )
     words = [sys.executable, str(ROOT / "recipes/clm_pretrain/run.py"), "--train_file", "text.txt"]
-    words += ["--output_dir", "out", "--model_type", "gpt2", "--config_overrides", "n_embd=16,n_layer=1,n_head=2"]
+    words += [
+        "--output_dir",
+        "out",
+        "--model_type",
+        "gpt2",
+        "--config_overrides",
+        "n_embd=16,n_layer=1,n_head=2",
+    ]
     words += ["--vocab_size", "300", "--block_size", "16", "--max_steps", "2"]
-    ended = start(words, preexec_fn=partial(resource.setrlimit, resource.RLIMIT_FSIZE, (100_000, 100_000)))
+    ended = start(
+        words, preexec_fn=partial(resource.setrlimit, resource.RLIMIT_FSIZE, (100_000, 100_000))
+    )
     _, said = ended.communicate(timeout=120)
     assert ended.returncode == 74, said
     assert "Traceback" not in said
 
 
-PATHS = ["--train_file", "--output_dir", "--model_name_or_path", "--tokenizer_name", "--config", "--deepspeed"]
+PATHS = [
+    "--train_file",
+    "--output_dir",
+    "--model_name_or_path",
+    "--tokenizer_name",
+    "--config",
+    "--deepspeed",
+]
 PATHS += ["--prepared_dir", "--resume_from_checkpoint", "--config_name"]
 
 

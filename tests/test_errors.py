@@ -98,7 +98,9 @@ def test_an_exit_on_the_way_keeps_its_code(code):
     assert ends(raiser(SystemExit(code))) == code
 
 
-@pytest.mark.parametrize("error", [Refusal("no rows", "x.csv", "add one"), TrainingFailed("loss is nan")])
+@pytest.mark.parametrize(
+    "error", [Refusal("no rows", "x.csv", "add one"), TrainingFailed("loss is nan")]
+)
 def test_a_stop_prints_its_message_and_no_traceback(error, capsys):
     ends(raiser(error))
     printed = capsys.readouterr()
@@ -115,14 +117,23 @@ def test_only_an_internal_error_shows_a_traceback(capsys):
 
 
 def test_a_package_that_is_missing_is_refused_in_the_words_of_who_needs_it(capsys):
-    assert ends(raiser(ImportError("You need liger-kernel. Install it with `pip install liger-kernel`"))) == 2
+    assert (
+        ends(
+            raiser(ImportError("You need liger-kernel. Install it with `pip install liger-kernel`"))
+        )
+        == 2
+    )
     found = capsys.readouterr().err
-    assert found.startswith("error: You need liger-kernel. Install it with `pip install liger-kernel`\n")
+    assert found.startswith(
+        "error: You need liger-kernel. Install it with `pip install liger-kernel`\n"
+    )
     assert "Traceback" not in found
 
 
 def test_too_little_memory_of_a_gpu_is_no_bug_of_the_recipe(capsys):
-    assert ends(raiser(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."))) == 1
+    assert (
+        ends(raiser(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."))) == 1
+    )
     printed = capsys.readouterr().err
     assert "the GPU has too little memory" in printed
     assert "--per_device_train_batch_size" in printed
@@ -132,7 +143,10 @@ def test_too_little_memory_of_a_gpu_is_no_bug_of_the_recipe(capsys):
 def test_a_full_disk_names_the_file(capsys):
     ends(raiser(OSError(errno.ENOSPC, "No space left on device", "model.safetensors")))
     printed = capsys.readouterr().err
-    assert printed.splitlines()[:2] == ["error: No space left on device", "  where: model.safetensors"]
+    assert printed.splitlines()[:2] == [
+        "error: No space left on device",
+        "  where: model.safetensors",
+    ]
     assert len(printed.splitlines()) == 3
 
 
@@ -169,7 +183,11 @@ def test_only_the_main_process_prints(capsys, monkeypatch):
     assert messages.is_main_process()
 
 
-FULL = ["PytorchStreamWriter failed writing file data/0", "basic_ios::clear: iostream error", "(os error 28)"]
+FULL = [
+    "PytorchStreamWriter failed writing file data/0",
+    "basic_ios::clear: iostream error",
+    "(os error 28)",
+]
 
 
 @pytest.mark.parametrize("words", FULL)

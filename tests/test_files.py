@@ -101,12 +101,20 @@ def test_every_unicode_encoding_gives_the_same_rows(encoding, name, tmp_path):
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_unusual_characters_do_not_end_a_line(encoding, tmp_path):
-    lines = ["one\u2028still one", "two\x85still two", "three\x0bstill three", "four\x0cstill four", "five\x1cstill"]
+    lines = [
+        "one\u2028still one",
+        "two\x85still two",
+        "three\x0bstill three",
+        "four\x0cstill four",
+        "five\x1cstill",
+    ]
     path = write(tmp_path, "x.txt", "\n".join(lines).encode(encoding))
     assert [row["text"] for row in rows_of(path)] == lines
 
 
-@pytest.mark.parametrize("name", ["comma.csv", "semicolon.csv", "tab.tsv", "lines.jsonl", "lines.json"])
+@pytest.mark.parametrize(
+    "name", ["comma.csv", "semicolon.csv", "tab.tsv", "lines.jsonl", "lines.json"]
+)
 def test_windows_line_ends_give_the_same_rows_and_numbers(name, tmp_path):
     content, numbers = FORMATS[name]
     read = list(readers.read(write(tmp_path, name, content.replace(b"\n", b"\r\n"))))
@@ -119,7 +127,9 @@ def test_a_text_file_with_windows_line_ends_keeps_no_carriage_return(tmp_path):
 
 
 def test_a_line_break_in_a_quoted_cell_is_kept_and_later_lines_are_counted_right(tmp_path):
-    path = write(tmp_path, "x.csv", 'text,label\n"two\nlines",a\nplain,b\n"three\n\nlines",a\nlast,b\n')
+    path = write(
+        tmp_path, "x.csv", 'text,label\n"two\nlines",a\nplain,b\n"three\n\nlines",a\nlast,b\n'
+    )
     assert list(readers.read(path)) == [
         (2, {"text": "two\nlines", "label": "a"}),
         (4, {"text": "plain", "label": "b"}),
@@ -146,11 +156,19 @@ def test_a_comma_in_the_header_makes_the_file_comma_separated(tmp_path):
 
 
 def test_quotes_in_a_tsv_cell_stay_unless_they_enclose_it(tmp_path):
-    path = write(tmp_path, "x.tsv", 'text\tlabel\nthe "best" soup\ta\n"quoted ""twice"""\tb\n5" pizza\tc\n')
-    assert [row["text"] for row in rows_of(path)] == ['the "best" soup', 'quoted "twice"', '5" pizza']
+    path = write(
+        tmp_path, "x.tsv", 'text\tlabel\nthe "best" soup\ta\n"quoted ""twice"""\tb\n5" pizza\tc\n'
+    )
+    assert [row["text"] for row in rows_of(path)] == [
+        'the "best" soup',
+        'quoted "twice"',
+        '5" pizza',
+    ]
 
 
-@pytest.mark.parametrize("word", ["NA", "N/A", "null", "None", "nan", "NaN", "true", "1", "007", "2.50", "1e5", " x "])
+@pytest.mark.parametrize(
+    "word", ["NA", "N/A", "null", "None", "nan", "NaN", "true", "1", "007", "2.50", "1e5", " x "]
+)
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_a_cell_stays_the_text_that_it_is(word, delimiter, tmp_path):
     name = "x.tsv" if delimiter == "\t" else "x.csv"
@@ -162,7 +180,11 @@ def test_json_and_parquet_values_keep_their_types(tmp_path):
     row = {"text": "x", "label": 2, "score": 0.5, "flag": True, "list": ["a", "b"], "none": None}
     parquet = tmp_path / "x.parquet"
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row]), parquet)
-    for path in (parquet, write(tmp_path, "x.jsonl", json.dumps(row)), write(tmp_path, "x.json", json.dumps([row]))):
+    for path in (
+        parquet,
+        write(tmp_path, "x.jsonl", json.dumps(row)),
+        write(tmp_path, "x.json", json.dumps([row])),
+    ):
         (read,) = rows_of(path)
         assert read == row
         assert [type(value) for value in read.values()] == [type(value) for value in row.values()]
@@ -175,12 +197,16 @@ def test_one_object_in_a_json_file_is_one_row(tmp_path):
 
 def test_a_parquet_file_with_several_row_groups_is_numbered_through(tmp_path):
     path = tmp_path / "x.parquet"
-    pyarrow.parquet.write_table(pyarrow.table({"text": [str(row) for row in range(2500)]}), path, row_group_size=700)
+    pyarrow.parquet.write_table(
+        pyarrow.table({"text": [str(row) for row in range(2500)]}), path, row_group_size=700
+    )
     assert list(readers.read(path)) == [(row + 1, {"text": str(row)}) for row in range(2500)]
 
 
 def test_a_column_name_loses_the_spaces_around_it(tmp_path):
-    assert rows_of(write(tmp_path, "x.csv", "text, label\na, 1\n")) == [{"text": "a", "label": " 1"}]
+    assert rows_of(write(tmp_path, "x.csv", "text, label\na, 1\n")) == [
+        {"text": "a", "label": " 1"}
+    ]
 
 
 def test_rows_come_one_at_a_time_and_not_all_at_once(tmp_path):
@@ -202,7 +228,10 @@ def test_two_stars_look_into_every_folder(in_tmp_path):
     (in_tmp_path / "a/b").mkdir(parents=True)
     write(in_tmp_path, "top.csv", "text\nx\n")
     write(in_tmp_path, "a/b/deep.csv", "text\nx\n")
-    assert {path.name for path in readers.expand(["**/*.csv"], "--train_file")} == {"top.csv", "deep.csv"}
+    assert {path.name for path in readers.expand(["**/*.csv"], "--train_file")} == {
+        "top.csv",
+        "deep.csv",
+    }
 
 
 def test_a_file_whose_name_looks_like_a_glob_is_that_file(in_tmp_path):
@@ -231,7 +260,10 @@ def test_a_place_is_a_line_where_the_format_has_lines_and_a_row_elsewhere(name, 
 @pytest.mark.parametrize("size", [1, 1 << 20, (1 << 20) + 1])
 def test_the_content_hash_is_sha256_of_the_bytes(size, tmp_path):
     content = b"x" * size
-    assert hashing.content_hash(write(tmp_path, "x.bin", content)) == hashlib.sha256(content).hexdigest()
+    assert (
+        hashing.content_hash(write(tmp_path, "x.bin", content))
+        == hashlib.sha256(content).hexdigest()
+    )
 
 
 @pytest.mark.parametrize("compression", ["snappy", "none"])
@@ -263,7 +295,11 @@ def test_a_parquet_page_whose_checksum_is_wrong_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("x.jsonl", '{"text": "a"}\n{"text": "a", "text": "b"}\n', ["'text' stands twice", "x.jsonl:2"]),
+        (
+            "x.jsonl",
+            '{"text": "a"}\n{"text": "a", "text": "b"}\n',
+            ["'text' stands twice", "x.jsonl:2"],
+        ),
         ("x.json", '[{"text": {"en": "a", "en": "b"}}]', ["'en' stands twice", "x.json"]),
         ("x.jsonl", '{"text": "a", "label": ' + "9" * 5000 + "}\n", ["digits", "x.jsonl:1"]),
     ],
@@ -312,7 +348,10 @@ def test_what_is_written_nowhere_needs_no_file(tmp_path):
 def test_answers_cannot_be_written_where_no_file_can_be(name, in_tmp_path):
     (in_tmp_path / "train.csv").write_text("text\n")
     (in_tmp_path / "folder").mkdir()
-    with pytest.raises(Refusal, match="cannot write|is a folder") as caught, readers.rows_to(Path(name)):
+    with (
+        pytest.raises(Refusal, match="cannot write|is a folder") as caught,
+        readers.rows_to(Path(name)),
+    ):
         pass
     assert "--output" in caught.value.where
     assert (in_tmp_path / "train.csv").read_text() == "text\n"

@@ -24,8 +24,16 @@ def test_weights_that_are_not_finite_stop_the_training(flags, trainer, model):
     assert "--learning_rate" in caught.value.fix
 
 
-def test_a_learning_rate_beyond_all_measure_stops_the_training_before_a_broken_model_is_saved(trainer, tmp_path):
-    built = trainer(learning_rate=1e38, logging_nan_inf_filter=False, max_steps=5, save_strategy="steps", save_steps=1)
+def test_a_learning_rate_beyond_all_measure_stops_the_training_before_a_broken_model_is_saved(
+    trainer, tmp_path
+):
+    built = trainer(
+        learning_rate=1e38,
+        logging_nan_inf_filter=False,
+        max_steps=5,
+        save_strategy="steps",
+        save_steps=1,
+    )
     with pytest.raises(TrainingFailed, match="a weight is not finite") as caught:
         built.train()
     assert caught.value.where.startswith("after step 1")
@@ -36,7 +44,13 @@ def test_a_broken_model_is_not_saved_between_two_logged_losses(trainer, model, t
     """Otherwise --save_total_limit removes the last good checkpoint before the loss is looked at."""
     model.classifier.weight.data.fill_(float("nan"))
     with pytest.raises(TrainingFailed):
-        trainer(logging_nan_inf_filter=False, logging_steps=3, max_steps=3, save_strategy="steps", save_steps=1).train()
+        trainer(
+            logging_nan_inf_filter=False,
+            logging_steps=3,
+            max_steps=3,
+            save_strategy="steps",
+            save_steps=1,
+        ).train()
     assert retention.newest(tmp_path / "out") is None
 
 
@@ -48,7 +62,9 @@ def test_a_run_that_logs_no_loss_at_all_is_stopped_too(trainer, model):
 
 @pytest.mark.parametrize("norm", [1.0, 0.0])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_gradient_that_is_not_finite_ends_the_run_before_the_step_and_names_the_rows(value, norm, trainer, tmp_path):
+def test_a_gradient_that_is_not_finite_ends_the_run_before_the_step_and_names_the_rows(
+    value, norm, trainer, tmp_path
+):
     built = trainer(max_steps=6, max_grad_norm=norm, save_strategy="steps", save_steps=1)
     calls = itertools.count(1)
     weight = built.model.classifier.weight
@@ -83,13 +99,19 @@ class LateNorm(finite_guard.Norm):
 
 
 @pytest.mark.parametrize("step", [1, 2])  # in the midst of an epoch, and its last
-@pytest.mark.parametrize("flags", [{}, {"save_strategy": "steps", "save_steps": 1}, {"eval_strategy": "steps"}])
-def test_a_norm_that_is_known_late_ends_the_run_before_anything_follows(flags, step, trainer, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "flags", [{}, {"save_strategy": "steps", "save_steps": 1}, {"eval_strategy": "steps"}]
+)
+def test_a_norm_that_is_known_late_ends_the_run_before_anything_follows(
+    flags, step, trainer, tmp_path, monkeypatch
+):
     monkeypatch.setattr(finite_guard, "Norm", LateNorm)
     built = trainer(max_steps=6, logging_steps=100, eval_steps=step + 1, **flags)
     built.compute_metrics = lambda prediction: pytest.fail("it is evaluated")
     calls = itertools.count()
-    built.model.classifier.weight.register_hook(lambda gradient: gradient * (math.nan if next(calls) == step else 1))
+    built.model.classifier.weight.register_hook(
+        lambda gradient: gradient * (math.nan if next(calls) == step else 1)
+    )
     with pytest.raises(TrainingFailed, match="the gradient norm is nan") as caught:
         built.train()
     assert caught.value.where.startswith(f"after step {step}, rows in ")

@@ -24,7 +24,16 @@ def test_every_field_has_five_values():
 
 @pytest.mark.slow
 def test_every_value_of_a_flag_ends_in_a_message_or_does_what_it_says():
-    command = [sys.executable, "-W", "ignore", str(ROOT / "tests/flags.py"), "--every", str(EVERY), "--first", "7"]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        str(ROOT / "tests/flags.py"),
+        "--every",
+        str(EVERY),
+        "--first",
+        "7",
+    ]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
     good, tried = re.search(r"(\d+) of (\d+) good", ended.stdout).groups()

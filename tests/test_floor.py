@@ -30,7 +30,12 @@ def test_a_file_without_a_floor_is_refused(case, in_tmp_path):
 
 
 @pytest.mark.parametrize(
-    "row", ['{"text": null, "label": "x"}', '{"text": ["a"], "label": "x"}', '{"text": "a", "label": null}']
+    "row",
+    [
+        '{"text": null, "label": "x"}',
+        '{"text": ["a"], "label": "x"}',
+        '{"text": "a", "label": null}',
+    ],
 )
 def test_a_row_without_a_text_or_a_label_is_named(row, in_tmp_path):
     (in_tmp_path / "train.jsonl").write_text('{"text": "a", "label": "y"}\n' + row + "\n")

@@ -25,7 +25,9 @@ def test_a_folder_is_itself_and_a_name_of_the_hub_too(checkpoints):
 
 def test_the_home_folder_is_resolved(checkpoints, monkeypatch):
     monkeypatch.setenv("HOME", str(checkpoints))
-    assert model_folders.named("~/out/checkpoint-10", "--flag") == str(checkpoints / "out/checkpoint-10")
+    assert model_folders.named("~/out/checkpoint-10", "--flag") == str(
+        checkpoints / "out/checkpoint-10"
+    )
 
 
 @pytest.mark.parametrize(

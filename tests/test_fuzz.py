@@ -11,7 +11,16 @@ TRIALS = 150
 
 @pytest.mark.slow
 def test_damaged_files_end_in_a_message_or_are_read_as_what_they_say():
-    command = [sys.executable, "-W", "ignore", str(ROOT / "tests/fuzz.py"), "--trials", str(TRIALS), "--seed", "7"]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        str(ROOT / "tests/fuzz.py"),
+        "--trials",
+        str(TRIALS),
+        "--seed",
+        "7",
+    ]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
     assert f"{TRIALS} of {TRIALS} good" in ended.stdout

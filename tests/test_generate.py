@@ -40,14 +40,18 @@ def test_a_text_goes_on_from_its_prompt(trained):
 def test_several_texts_of_several_prompts_by_seed(trained):
     settings = DRAWN | {"num_return_sequences": 3}
     rows = write(trained, settings, ["the soup", "the film"])
-    assert [(row["prompt_id"], row["sample"]) for row in rows] == [(p, s) for p in (0, 1) for s in (0, 1, 2)]
+    assert [(row["prompt_id"], row["sample"]) for row in rows] == [
+        (p, s) for p in (0, 1) for s in (0, 1, 2)
+    ]
     assert len({row["text"] for row in rows}) > 2
     assert write(trained, settings, ["the soup", "the film"]) == rows
     assert write(trained, settings, ["the soup", "the film"], seed=2) != rows
 
 
 def test_prompts_from_a_file(trained):
-    (trained / "prompts.jsonl").write_text('{"prompt": "the room"}\n{"prompt": ""}\n', encoding="utf-8")
+    (trained / "prompts.jsonl").write_text(
+        '{"prompt": "the room"}\n{"prompt": ""}\n', encoding="utf-8"
+    )
     rows = write(trained, prompts=(), file=trained / "prompts.jsonl")
     assert [row["prompt"] for row in rows] == ["the room", ""]
 
@@ -77,8 +81,9 @@ def test_what_was_written_in_another_casing_is_said(trained, capsys):
     (trained / "forbidden.txt").write_text(word.upper() + "\n", encoding="utf-8")
     (again,) = write(trained, GREEDY | {"max_new_tokens": 30}, forbidden=trained / "forbidden.txt")
     assert again["text"] == row["text"]
-    assert f"forbids usual spellings alone; written all the same, in another one: {word.upper()} 1" in (
-        capsys.readouterr().err
+    assert (
+        f"forbids usual spellings alone; written all the same, in another one: {word.upper()} 1"
+        in (capsys.readouterr().err)
     )
 
 
@@ -121,7 +126,10 @@ def test_tokens_are_shown_as_they_come(trained, capsys):
     ("options", "message"),
     [
         ({"model": GREEDY | {"num_return_sequences": 2}}, "would be the same"),
-        ({"model": GREEDY | {"num_beams": 2, "num_return_sequences": 4}}, "2 beams end in no 4 texts"),
+        (
+            {"model": GREEDY | {"num_beams": 2, "num_return_sequences": 4}},
+            "2 beams end in no 4 texts",
+        ),
         ({"model": GREEDY | {"max_new_tokens": 500}}, "exceed 64 positions"),
         ({"forbidden": "absent.txt"}, "no such file"),
         ({"prompts": (), "file": "absent.txt"}, "no such file"),
@@ -146,7 +154,12 @@ def test_a_file_of_no_words_forbids_nothing(trained):
 def test_a_model_that_reads_both_sides_of_a_word_is_warned_of(in_tmp_path, capsys):
     tokenizer = train_tokenizer(["the soup was good"] * 9, "wordpiece", 100, "bert")
     tokenizer.save_pretrained("out")
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    sizes = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+    }
     for is_decoder in (False, True):
         config = BertConfig(vocab_size=len(tokenizer), is_decoder=is_decoder, **sizes)
         BertLMHeadModel(config).save_pretrained("out")

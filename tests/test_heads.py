@@ -6,20 +6,55 @@ import pytest
 import torch
 import transformers
 from torch.nn import functional
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+)
 
 from recipes.common.data.labels import MISSING
 from recipes.common.train import fused_lm_loss
 from recipes.common.train.losses import TokenLoss
 
 WORDS, LENGTH = 37, 9
-SIZES = {"vocab_size": WORDS, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "num_heads": 2}
-SIZES |= {"intermediate_size": 24, "max_position_embeddings": 16, "pad_token_id": 0, "bos_token_id": 1}
-SIZES |= {"eos_token_id": 2, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "dropout": 0.0}
+SIZES = {
+    "vocab_size": WORDS,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_heads": 2,
+}
+SIZES |= {
+    "intermediate_size": 24,
+    "max_position_embeddings": 16,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+}
+SIZES |= {
+    "eos_token_id": 2,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+    "dropout": 0.0,
+}
 DECODERS = {"num_key_value_heads": 1, "head_dim": 8, "attention_dropout": 0.0, "type_vocab_size": 2}
-SEQ2SEQ = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_decoder_layers": 2, "dropout_rate": 0.0}
-SEQ2SEQ |= {"encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
-SIZES |= {"embedding_size": 8}  # smaller than hidden_size, as ALBERT, ELECTRA and MobileBERT have it
+SEQ2SEQ = {
+    "d_model": 16,
+    "d_kv": 8,
+    "d_ff": 24,
+    "num_layers": 2,
+    "num_decoder_layers": 2,
+    "dropout_rate": 0.0,
+}
+SEQ2SEQ |= {
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+}
+SIZES |= {
+    "embedding_size": 8
+}  # smaller than hidden_size, as ALBERT, ELECTRA and MobileBERT have it
 SEQ2SEQ |= {"encoder_ffn_dim": 24, "decoder_ffn_dim": 24, "decoder_start_token_id": 2}
 MASKED = [
     "albert",
@@ -36,8 +71,14 @@ MASKED = [
 MASKED += ["nystromformer", "rembert", "roberta", "roformer", "xlm-roberta"]
 CAUSAL = ["gemma", "gpt2", "gpt_neox", "llama", "mistral", "opt", "phi", "qwen2", "qwen3"]
 PAIRED = ["bart", "m2m_100", "marian", "mbart", "mt5", "pegasus", "t5"]
-DENSE = {"gemma2": AutoModelForCausalLM, "cohere": AutoModelForCausalLM, "mobilebert": AutoModelForMaskedLM}
-CASES = [(name, AutoModelForMaskedLM) for name in MASKED] + [(name, AutoModelForCausalLM) for name in CAUSAL]
+DENSE = {
+    "gemma2": AutoModelForCausalLM,
+    "cohere": AutoModelForCausalLM,
+    "mobilebert": AutoModelForMaskedLM,
+}
+CASES = [(name, AutoModelForMaskedLM) for name in MASKED] + [
+    (name, AutoModelForCausalLM) for name in CAUSAL
+]
 CASES += [(name, AutoModelForSeq2SeqLM) for name in PAIRED]
 
 
@@ -59,7 +100,9 @@ def batch_of(model):
     ids = torch.randint(3, WORDS, (4, LENGTH), generator=generator)
     labels = torch.where(torch.rand(ids.shape, generator=generator) < 0.4, ids, MISSING)
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    return inputs | ({"decoder_input_ids": ids.flip(1)} if model.config.is_encoder_decoder else {}), labels
+    return inputs | (
+        {"decoder_input_ids": ids.flip(1)} if model.config.is_encoder_decoder else {}
+    ), labels
 
 
 def learn(model, loss, head=None):
@@ -71,7 +114,9 @@ def learn(model, loss, head=None):
     else:
         value = loss(model(**inputs), labels)
     value.backward()
-    return value.item(), {name: one.grad for name, one in model.named_parameters() if one.grad is not None}
+    return value.item(), {
+        name: one.grad for name, one in model.named_parameters() if one.grad is not None
+    }
 
 
 def check_like_all_logits(model, loss, backend=None):
@@ -87,7 +132,9 @@ def check_like_all_logits(model, loss, backend=None):
 
 
 @pytest.mark.parametrize(
-    "at_once", [fused_lm_loss.LOGITS_AT_ONCE["cpu"], WORDS * 3 * 4], ids=["all", "three rows of fp32"]
+    "at_once",
+    [fused_lm_loss.LOGITS_AT_ONCE["cpu"], WORDS * 3 * 4],
+    ids=["all", "three rows of fp32"],
 )
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize(("name", "kind"), CASES, ids=[name for name, _ in CASES])
@@ -101,7 +148,9 @@ def test_loss_and_gradients_are_those_of_all_logits(name, kind, smoothing, at_on
 
 @pytest.mark.parametrize("backend", [None, "inductor"])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_words_made_up_to_a_round_number_and_compiled_scores_change_nothing(smoothing, backend, monkeypatch):
+def test_words_made_up_to_a_round_number_and_compiled_scores_change_nothing(
+    smoothing, backend, monkeypatch
+):
     monkeypatch.setitem(fused_lm_loss.WORDS_TO, "cpu", 8)
     model, loss = model_of("bert", AutoModelForMaskedLM), TokenLoss(smoothing)
     check_like_all_logits(model, loss, backend)
@@ -146,14 +195,18 @@ def test_what_is_evaluated_is_not_smoothed():
         logits, truth = model(**inputs).logits[:, :-1], labels[:, 1:]
         with fused_lm_loss.install(model, loss).predicting(labels):
             scores = model(**inputs).logits
-    expected = functional.cross_entropy(logits[truth.ne(MISSING)], truth[truth.ne(MISSING)], reduction="none")
+    expected = functional.cross_entropy(
+        logits[truth.ne(MISSING)], truth[truth.ne(MISSING)], reduction="none"
+    )
     torch.testing.assert_close(scores[:, 0], expected)
 
 
 def test_a_forward_pass_begins_with_the_buffers_as_they_are():
     """DDP copies them between processes then: with one of another shape it failed."""
     model, loss, seen = model_of("bart", AutoModelForSeq2SeqLM), TokenLoss(), []
-    model.register_forward_pre_hook(lambda model, inputs: seen.append(model.final_logits_bias.shape))
+    model.register_forward_pre_hook(
+        lambda model, inputs: seen.append(model.final_logits_bias.shape)
+    )
     learn(model, loss, fused_lm_loss.install(model, loss))
     assert seen == [(1, WORDS)]
     assert model.final_logits_bias.shape == (1, WORDS)

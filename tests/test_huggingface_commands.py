@@ -5,7 +5,12 @@ import shlex
 
 import pytest
 from conftest import load_recipe
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+)
 
 from recipes.common.model.tokenizer_training import train_tokenizer
 
@@ -73,11 +78,34 @@ COMMANDS = [
 ]
 RECIPES = {"run_clm": "clm_pretrain", "run_mlm": "mlm_pretrain", "run_glue": "sentiment"}
 RECIPES |= {"run_translation": "translation", "run_summarization": "summarization"}
-T5 = {"d_model": 16, "d_kv": 8, "num_heads": 2, "d_ff": 32, "num_layers": 1, "decoder_start_token_id": 0}
-MARIAN = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "pad_token_id": 0}
-MARIAN |= {"decoder_attention_heads": 2, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32, "eos_token_id": 1}
+T5 = {
+    "d_model": 16,
+    "d_kv": 8,
+    "num_heads": 2,
+    "d_ff": 32,
+    "num_layers": 1,
+    "decoder_start_token_id": 0,
+}
+MARIAN = {
+    "d_model": 16,
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    "encoder_attention_heads": 2,
+    "pad_token_id": 0,
+}
+MARIAN |= {
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 32,
+    "decoder_ffn_dim": 32,
+    "eos_token_id": 1,
+}
 MARIAN |= {"decoder_start_token_id": 0, "forced_eos_token_id": 1, "bos_token_id": 1}
-BERT = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+BERT = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+}
 MODELS = {
     "gpt2": (AutoModelForCausalLM, {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 64}),
     "bert": (AutoModelForMaskedLM, BERT | {"max_position_embeddings": 64}),
@@ -99,13 +127,22 @@ def hub(tmp_path_factory):
     pairs = [{"translation": {"en": text, "ro": text.replace("soup", "supa")}} for text in TEXT]
     news = [{"text": f"{text}. We left.", "summary": f"{text}."} for text in TEXT]
     for name, rows in (("pairs.json", pairs), ("news.json", news)):
-        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        (folder / name).write_text(
+            "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
+        )
     csv = "".join(f"{row['text']},{row['summary']}\n" for row in news)
     (folder / "news.csv").write_text("text,summary\n" + csv, encoding="utf-8")
-    sentences = "".join(f"{('equivalent', 'not_equivalent')[n % 2]},{text},{TEXT[-n]}\n" for n, text in enumerate(TEXT))
+    sentences = "".join(
+        f"{('equivalent', 'not_equivalent')[n % 2]},{text},{TEXT[-n]}\n"
+        for n, text in enumerate(TEXT)
+    )
     (folder / "glue.csv").write_text("label,sentence1,sentence2\n" + sentences, encoding="utf-8")
     (folder / "text.txt").write_text("\n".join(TEXT) + "\n", encoding="utf-8")
-    for data, source in (("hub", "text.txt"), ("hub_pairs", "pairs.json"), ("hub_news", "news.json")):
+    for data, source in (
+        ("hub", "text.txt"),
+        ("hub_pairs", "pairs.json"),
+        ("hub_news", "news.json"),
+    ):
         (folder / data).mkdir()
         (folder / data / f"train{source[source.rindex('.') :]}").write_text(
             (folder / source).read_text("utf-8"), "utf-8"
@@ -127,7 +164,9 @@ def test_the_command_runs_unchanged(command, hub, tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("strategies", ["--save_strategy no", "--eval_strategy no"])
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_command_says_when_to_save_and_evaluate(command, strategies, hub, tmp_path, monkeypatch):
+def test_the_command_says_when_to_save_and_evaluate(
+    command, strategies, hub, tmp_path, monkeypatch
+):
     folder = run(f"{command} {strategies}", hub, tmp_path, monkeypatch)
     assert json.loads((folder / "run.json").read_text())["status"] == "complete"
     assert (folder / "model.safetensors").exists()

@@ -18,7 +18,14 @@ REASONS = {
     "tokenizer_training": "a mistake of whoever writes a recipe: an iterator where a list must be",
     "predict": "the method of a class that is only inherited from",
 }
-OF_PYTHON = {"Exception", "ArithmeticError", "AssertionError", "KeyError", "LookupError", "NotImplementedError"}
+OF_PYTHON = {
+    "Exception",
+    "ArithmeticError",
+    "AssertionError",
+    "KeyError",
+    "LookupError",
+    "NotImplementedError",
+}
 OF_PYTHON |= {"OSError", "RuntimeError", "TypeError", "ValueError"}
 
 
@@ -33,7 +40,9 @@ def raised(path):
                 yield name
 
 
-MODULES = sorted([*ROOT.glob("recipes/common/**/*.py"), *ROOT.glob("recipes/*/run.py"), ROOT / "cli.py"])
+MODULES = sorted(
+    [*ROOT.glob("recipes/common/**/*.py"), *ROOT.glob("recipes/*/run.py"), ROOT / "cli.py"]
+)
 
 
 def test_there_are_modules():

@@ -19,7 +19,9 @@ SHAPE = (2, 3, 5, 4)  # rows, heads, length, width
 MASKS = {
     "none": {},
     "causal": {"is_causal": True},
-    "padding": {"attn_mask": torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]]).bool()[:, None, None]},
+    "padding": {
+        "attn_mask": torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]]).bool()[:, None, None]
+    },
     "added": {"attn_mask": torch.linspace(-1, 1, 25).reshape(5, 5)},
     "scale": {"scale": 0.3},
 }
@@ -98,7 +100,9 @@ def test_it_holds_within_only():
         raise ValueError("stop")
     assert functional.dropout is TORCHS
     assert functional.scaled_dot_product_attention is TORCHS_ATTENTION
-    assert sdpa_attention.create_position_bias_mask is cpu_kernels.THEIRS["create_position_bias_mask"]
+    assert (
+        sdpa_attention.create_position_bias_mask is cpu_kernels.THEIRS["create_position_bias_mask"]
+    )
 
 
 def attended(function, precision, **options):
@@ -115,7 +119,9 @@ def attended(function, precision, **options):
 def test_attention_in_bf16_is_torch_s_in_fp32_but_for_rounding(options):
     with cpu_kernels.for_cpu():
         found = attended(functional.scaled_dot_product_attention, torch.bfloat16, **options)
-    for part, wanted in zip(found, attended(TORCHS_ATTENTION, torch.float32, **options), strict=True):
+    for part, wanted in zip(
+        found, attended(TORCHS_ATTENTION, torch.float32, **options), strict=True
+    ):
         torch.testing.assert_close(part, wanted, atol=0.05, rtol=0.05)
 
 
@@ -123,8 +129,12 @@ def test_attention_in_bf16_is_torch_s_in_fp32_but_for_rounding(options):
 def test_attention_is_torch_s_where_hardly_a_weight_is_dropped(options):
     """A share below 1 / 131,072 rounds to nothing."""
     with cpu_kernels.for_cpu():
-        found = attended(functional.scaled_dot_product_attention, torch.float32, dropout_p=1e-6, **options)
-    for part, wanted in zip(found, attended(TORCHS_ATTENTION, torch.float32, **options), strict=True):
+        found = attended(
+            functional.scaled_dot_product_attention, torch.float32, dropout_p=1e-6, **options
+        )
+    for part, wanted in zip(
+        found, attended(TORCHS_ATTENTION, torch.float32, **options), strict=True
+    ):
         torch.testing.assert_close(part, wanted)
 
 
@@ -139,7 +149,10 @@ def test_attention_drops_a_share_of_its_weights():
 def test_under_autocast_attention_is_in_its_precision():
     query = torch.randn(SHAPE, requires_grad=True)
     with cpu_kernels.for_cpu(), torch.autocast("cpu", dtype=torch.bfloat16):
-        assert functional.scaled_dot_product_attention(query, query, query, dropout_p=0.1).dtype == torch.bfloat16
+        assert (
+            functional.scaled_dot_product_attention(query, query, query, dropout_p=0.1).dtype
+            == torch.bfloat16
+        )
 
 
 @pytest.mark.parametrize(
@@ -160,12 +173,18 @@ def test_a_query_without_a_key_is_finite(nothing):
 
 @pytest.mark.parametrize("queries, keys", [(1, 700), (1, 5), (5, 5)])
 def test_attention_without_gradients_is_torch_s_but_for_rounding(queries, keys):
-    query, key, value = torch.randn(2, 3, queries, 4), torch.randn(2, 3, keys, 4), torch.randn(2, 3, keys, 4)
+    query, key, value = (
+        torch.randn(2, 3, queries, 4),
+        torch.randn(2, 3, keys, 4),
+        torch.randn(2, 3, keys, 4),
+    )
     wanted = TORCHS_ATTENTION(query, key, value)
     with cpu_kernels.for_cpu(), torch.autocast("cpu", dtype=torch.bfloat16):
         found = functional.scaled_dot_product_attention(query, key, value)
     torch.testing.assert_close(found.float(), wanted, atol=0.03, rtol=0.03)
-    assert not torch.equal(found, TORCHS_ATTENTION(*(part.bfloat16() for part in (query, key, value))))
+    assert not torch.equal(
+        found, TORCHS_ATTENTION(*(part.bfloat16() for part in (query, key, value)))
+    )
 
 
 @pytest.mark.parametrize("options", MASKS.values(), ids=MASKS)
@@ -183,21 +202,34 @@ def test_attention_in_groups_of_rows_is_that_of_all(options, monkeypatch):
 @pytest.mark.parametrize("case", ["fp32", "evaluation", "long", "grouped"])
 def test_where_torch_s_attention_is_quick_it_is_torch_s(case):
     precision = torch.float32 if case == "fp32" else torch.bfloat16
-    length = {"long": cpu_kernels.LONGEST + 1, "evaluation": math.isqrt(cpu_kernels.MOST // 4) + 1}.get(case, 5)
+    length = {
+        "long": cpu_kernels.LONGEST + 1,
+        "evaluation": math.isqrt(cpu_kernels.MOST // 4) + 1,
+    }.get(case, 5)
     query = torch.randn(1, 4, length, 4, dtype=precision).requires_grad_(case != "evaluation")
     key = torch.randn(1, 2 if case == "grouped" else 4, length, 4, dtype=precision)
     wanted = TORCHS_ATTENTION(query, key, key, enable_gqa=case == "grouped")
     with cpu_kernels.for_cpu():
         assert torch.equal(
-            functional.scaled_dot_product_attention(query, key, key, enable_gqa=case == "grouped"), wanted
+            functional.scaled_dot_product_attention(query, key, key, enable_gqa=case == "grouped"),
+            wanted,
         )
 
 
 @pytest.fixture
 def t5():
     """Two layers in the encoder and in the decoder, with two heads."""
-    sizes = {"d_model": 16, "d_kv": 8, "num_heads": 2, "d_ff": 32, "num_layers": 2, "vocab_size": 50}
-    return T5ForConditionalGeneration(T5Config(decoder_start_token_id=0, pad_token_id=0, **sizes)).eval()
+    sizes = {
+        "d_model": 16,
+        "d_kv": 8,
+        "num_heads": 2,
+        "d_ff": 32,
+        "num_layers": 2,
+        "vocab_size": 50,
+    }
+    return T5ForConditionalGeneration(
+        T5Config(decoder_start_token_id=0, pad_token_id=0, **sizes)
+    ).eval()
 
 
 def scored(model):
@@ -205,17 +237,23 @@ def scored(model):
     ids = torch.arange(1, 16).reshape(3, 5)
     mask = torch.tensor([[1] * 5, [1, 1, 0, 0, 0], [1] * 5])
     loss = model(input_ids=ids, attention_mask=mask, labels=ids[:, :4].contiguous()).loss
-    gradients = torch.autograd.grad(loss, list(model.parameters())) if torch.is_grad_enabled() else []
+    gradients = (
+        torch.autograd.grad(loss, list(model.parameters())) if torch.is_grad_enabled() else []
+    )
     return [loss, *gradients]
 
 
-@pytest.mark.parametrize("most, joined", [(cpu_kernels.MOST, 0), (0, 4)], ids=["plain products", "torch's attention"])
+@pytest.mark.parametrize(
+    "most, joined", [(cpu_kernels.MOST, 0), (0, 4)], ids=["plain products", "torch's attention"]
+)
 def test_masks_and_position_biases_are_not_joined_for_plain_products(most, joined, t5, monkeypatch):
     """In two layers each of the encoder and of the decoder about the texts; the decoder's own mask is the same for all
     rows."""
     made, make = [], cpu_kernels.THEIRS["create_position_bias_mask"]
     monkeypatch.setitem(
-        cpu_kernels.THEIRS, "create_position_bias_mask", lambda *rest: made.append(make(*rest)) or made[-1]
+        cpu_kernels.THEIRS,
+        "create_position_bias_mask",
+        lambda *rest: made.append(make(*rest)) or made[-1],
     )
     monkeypatch.setattr(cpu_kernels, "MOST", most)
     with torch.no_grad(), cpu_kernels.for_cpu():
@@ -239,11 +277,15 @@ def test_the_norm_s_numbers_and_gradients_are_torch_s():
         found = functional.rms_norm(values, (8,), weight, 1e-6)
     torch.testing.assert_close(found, wanted)
     assert type(found.grad_fn).__name__ == "_RmsNormBackward"
-    torch.testing.assert_close(torch.autograd.grad(found.square().sum(), (values, weight)), gradients)
+    torch.testing.assert_close(
+        torch.autograd.grad(found.square().sum(), (values, weight)), gradients
+    )
     assert functional.rms_norm is TORCHS_NORM
 
 
-@pytest.mark.parametrize("options", [{"eps": 1e-6}, {"weight": torch.ones(3, 8)}, {"weight": torch.ones(8)}])
+@pytest.mark.parametrize(
+    "options", [{"eps": 1e-6}, {"weight": torch.ones(3, 8)}, {"weight": torch.ones(8)}]
+)
 def test_a_norm_that_is_not_t5_s_stays_torch_s(options):
     shape = options["weight"].shape if "weight" in options else (8,)
     values = torch.randn(2, 3, 8, requires_grad=True)

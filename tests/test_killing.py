@@ -7,7 +7,11 @@ import pytest
 from conftest import ROOT
 
 pytestmark = pytest.mark.slow
-COMMANDS = ["killing.py kill --trials 20", "killing.py stop --trials 20", "killing.py matrix --every 11"]
+COMMANDS = [
+    "killing.py kill --trials 20",
+    "killing.py stop --trials 20",
+    "killing.py matrix --every 11",
+]
 COMMANDS += ["killing.py stop --trials 20 --workers 2", "faults.py --every 23"]
 
 

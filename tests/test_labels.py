@@ -20,7 +20,9 @@ def see(values):
 
 def decide(train, names=None, do_regression=None, **others):
     splits = {"train": train, **others}
-    return labels.decide({name: see(values) for name, values in splits.items()}, "label", names, do_regression)
+    return labels.decide(
+        {name: see(values) for name, values in splits.items()}, "label", names, do_regression
+    )
 
 
 # the labels of training -> (kind, names, counts, baseline)
@@ -83,7 +85,9 @@ def test_class_names_make_classes_of_numbers_without_asking():
 
 
 @pytest.mark.parametrize(
-    "values", [[0, 2, 2], ["0", "2", "2"], ["bad", "good", "good"]], ids=["integers", "CSV numbers", "their own names"]
+    "values",
+    [[0, 2, 2], ["0", "2", "2"], ["bad", "good", "good"]],
+    ids=["integers", "CSV numbers", "their own names"],
 )
 def test_class_names_fix_the_ids_also_of_classes_that_training_lacks(values):
     decided = decide(values, names=["bad", "fine", "good"])
@@ -102,15 +106,21 @@ def test_class_names_keep_the_order_of_a_trained_model():
     assert decided.encode(["a", "b"]) == [1, 0]
 
 
-@pytest.mark.parametrize(("values", "names"), [([1, 2, 5], "12345"), ([1, 2, 4], "12345"), ([-1, 1], ["-1", "0", "1"])])
+@pytest.mark.parametrize(
+    ("values", "names"), [([1, 2, 5], "12345"), ([1, 2, 4], "12345"), ([-1, 1], ["-1", "0", "1"])]
+)
 def test_numbers_are_classes_by_their_names_where_a_model_knows_them(values, names):
     """By position those of a model that learned from 1 to 5 stars would be one off."""
     decided = decide(values, names=list(names))
     assert decided.encode(values) == [names.index(str(value)) for value in values]
 
 
-@pytest.mark.parametrize(("train", "other"), [([0, 1], ["pos", "Neg"]), (["pos", "neg"], [1, 0]), ([0, 1], ["1", "0"])])
-def test_one_file_may_have_the_numbers_of_a_data_set_s_own_classes_and_another_their_names(train, other):
+@pytest.mark.parametrize(
+    ("train", "other"), [([0, 1], ["pos", "Neg"]), (["pos", "neg"], [1, 0]), ([0, 1], ["1", "0"])]
+)
+def test_one_file_may_have_the_numbers_of_a_data_set_s_own_classes_and_another_their_names(
+    train, other
+):
     seen = {"train": see(train), "validation": see(other)}
     found = labels.decide(seen, "label", ["neg", "pos"], by_position=True)
     assert found.names == ["neg", "pos"]
@@ -120,7 +130,9 @@ def test_one_file_may_have_the_numbers_of_a_data_set_s_own_classes_and_another_t
 
 def test_numbers_beside_the_names_of_a_user_s_own_classes_stay_unknown():
     with pytest.raises(Refusal, match="unknown"):
-        labels.decide({"train": see(["neg", "pos"]), "validation": see([0, 1])}, "label", ["neg", "pos"])
+        labels.decide(
+            {"train": see(["neg", "pos"]), "validation": see([0, 1])}, "label", ["neg", "pos"]
+        )
 
 
 @pytest.mark.parametrize("values", [["neg", "pos"], [2, 3]])
@@ -149,7 +161,9 @@ def test_classes_come_from_another_split_where_nothing_is_trained():
 def test_no_labels_at_all_are_refused_unless_a_trained_model_brings_its_own():
     with pytest.raises(Refusal, match="no row has a label"):
         labels.decide({"test": Seen()}, "label")
-    trained = labels.Labels("single_label_classification", ["a", "b"], {"a": 0, "b": 1}, [0, 0], 0, 0.0)
+    trained = labels.Labels(
+        "single_label_classification", ["a", "b"], {"a": 0, "b": 1}, [0, 0], 0, 0.0
+    )
     assert labels.decide({"test": Seen()}, "label", trained=trained) == trained
 
 
@@ -234,7 +248,9 @@ def test_a_date_is_no_label():
         decide([date(2024, 1, 1), date(2024, 1, 2)])
 
 
-@pytest.mark.parametrize(("value", "kind"), [([["a"]], "list in a list"), ([{"a": 1}], "dict in a list")])
+@pytest.mark.parametrize(
+    ("value", "kind"), [([["a"]], "list in a list"), ([{"a": 1}], "dict in a list")]
+)
 def test_a_list_holds_labels_and_no_lists_of_them(value, kind):
     with pytest.raises(Refusal, match=f"a label is a {kind}"):
         labels.check_types(see([["a"], value]))
@@ -259,11 +275,15 @@ def test_ratings_are_not_remembered_one_by_one():
 def test_a_trained_model_keeps_its_ids_where_the_data_names_its_classes_in_another_order():
     """GLUE's MNLI begins with entailment, roberta-large-mnli with CONTRADICTION."""
     names = ["CONTRADICTION", "NEUTRAL", "ENTAILMENT"]
-    trained = labels.Labels(SINGLE, names, {name: number for number, name in enumerate(names)}, [0] * 3, 0, 0.0)
+    trained = labels.Labels(
+        SINGLE, names, {name: number for number, name in enumerate(names)}, [0] * 3, 0, 0.0
+    )
     seen = Seen()
     for value in (0, 1, 2):
         seen.add(value, "row")
-    decided = labels.decide({"validation": seen}, "label", ["entailment", "neutral", "contradiction"], trained=trained)
+    decided = labels.decide(
+        {"validation": seen}, "label", ["entailment", "neutral", "contradiction"], trained=trained
+    )
     assert (decided.names, decided.encode([0, 1, 2])) == (names, [2, 1, 0])
     other = labels.decide({"validation": seen}, "label", ["yes", "maybe", "no"], trained=trained)
     assert (other.names, other.encode([0, 1, 2])) == (["yes", "maybe", "no"], [0, 1, 2])

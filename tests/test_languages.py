@@ -36,7 +36,12 @@ WORDS = [("ok", "gut"), ("bad", "öde")]
 PAIRS = [(f"the soup {n} is {a}", f"die Suppe {n} ist {b}") for n in range(20) for a, b in WORDS]
 TEXTS = [text for pair in PAIRS for text in pair]
 SIZES = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2}
-SIZES |= {"decoder_attention_heads": 2, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32, "max_position_embeddings": 64}
+SIZES |= {
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 32,
+    "decoder_ffn_dim": 32,
+    "max_position_embeddings": 64,
+}
 
 
 @pytest.mark.parametrize(
@@ -89,7 +94,9 @@ def test_the_column_of_a_language(language, present, expected):
     ],
 )
 def test_the_instruction_of_t5(pair, instruction, expected, in_tmp_path):
-    arguments = SimpleNamespace(source_prefix=None, model_name_or_path="t5-small", forced_bos_token=None)
+    arguments = SimpleNamespace(
+        source_prefix=None, model_name_or_path="t5-small", forced_bos_token=None
+    )
     assert languages.prepare(*t5(in_tmp_path), arguments, pair, instruction) == expected
 
 
@@ -100,16 +107,27 @@ def test_a_missing_language_is_refused():
 
 def sentencepiece(folder):
     (folder / "text.txt").write_text("\n".join(TEXTS), encoding="utf-8")
-    options = {"input": str(folder / "text.txt"), "model_prefix": str(folder / "spm"), "vocab_size": 60}
+    options = {
+        "input": str(folder / "text.txt"),
+        "model_prefix": str(folder / "spm"),
+        "vocab_size": 60,
+    }
     SentencePieceTrainer.train(**options, minloglevel=2, hard_vocab_limit=False)
-    vocabulary = [line.split("\t")[0] for line in (folder / "spm.vocab").read_text(encoding="utf-8").splitlines()]
-    return str(folder / "spm.model"), [token for token in vocabulary if token not in ("<s>", "</s>", "<unk>")]
+    vocabulary = [
+        line.split("\t")[0]
+        for line in (folder / "spm.vocab").read_text(encoding="utf-8").splitlines()
+    ]
+    return str(folder / "spm.model"), [
+        token for token in vocabulary if token not in ("<s>", "</s>", "<unk>")
+    ]
 
 
 def m2m100(folder):
     model, pieces = sentencepiece(folder)
     names = ["<s>", "<pad>", "</s>", "<unk>", *pieces]
-    (folder / "vocab.json").write_text(json.dumps({name: number for number, name in enumerate(names)}))
+    (folder / "vocab.json").write_text(
+        json.dumps({name: number for number, name in enumerate(names)})
+    )
     tokenizer = M2M100Tokenizer(str(folder / "vocab.json"), model)
     config = M2M100Config(vocab_size=160, **SIZES)
     return tokenizer, M2M100ForConditionalGeneration(config)
@@ -118,10 +136,19 @@ def m2m100(folder):
 def marian(folder):
     model, pieces = sentencepiece(folder)
     names = ["</s>", "<unk>", *pieces, "<pad>"]
-    (folder / "vocab.json").write_text(json.dumps({name: number for number, name in enumerate(names)}))
-    tokenizer = MarianTokenizer(model, model, str(folder / "vocab.json"), source_lang="en", target_lang="de")
+    (folder / "vocab.json").write_text(
+        json.dumps({name: number for number, name in enumerate(names)})
+    )
+    tokenizer = MarianTokenizer(
+        model, model, str(folder / "vocab.json"), source_lang="en", target_lang="de"
+    )
     pad = names.index("<pad>")
-    options = {"pad_token_id": pad, "decoder_start_token_id": pad, "eos_token_id": 0, "forced_eos_token_id": 0}
+    options = {
+        "pad_token_id": pad,
+        "decoder_start_token_id": pad,
+        "eos_token_id": 0,
+        "forced_eos_token_id": 0,
+    }
     return tokenizer, MarianMTModel(MarianConfig(vocab_size=len(names), **SIZES, **options))
 
 
@@ -130,7 +157,9 @@ def nllb(folder):
     for character in sorted(set("".join(TEXTS)) - {" "} | {"▁"}):
         vocabulary[character] = len(vocabulary)
     tokenizer = NllbTokenizer(vocab=vocabulary, merges=[])
-    return tokenizer, M2M100ForConditionalGeneration(M2M100Config(vocab_size=len(tokenizer), **SIZES))
+    return tokenizer, M2M100ForConditionalGeneration(
+        M2M100Config(vocab_size=len(tokenizer), **SIZES)
+    )
 
 
 def unigram_pieces():
@@ -153,7 +182,9 @@ def mbart(folder):
 def t5(folder):
     tokenizer = train_tokenizer(TEXTS, "bpe", 300, "t5")
     sizes = {"d_model": 16, "d_kv": 8, "num_heads": 2, "d_ff": 32, "num_layers": 1}
-    return tokenizer, T5ForConditionalGeneration(T5Config(vocab_size=len(tokenizer), **sizes, decoder_start_token_id=0))
+    return tokenizer, T5ForConditionalGeneration(
+        T5Config(vocab_size=len(tokenizer), **sizes, decoder_start_token_id=0)
+    )
 
 
 FAMILIES = {  # family -> its maker, the tag of German, the prefix
@@ -174,17 +205,38 @@ def trained(request, in_tmp_path):
     tokenizer, model = make(in_tmp_path)
     tokenizer.save_pretrained("base")
     model.save_pretrained("base")
-    lines = [json.dumps({"translation": {"en": source, "de": target}}) + "\n" for source, target in PAIRS]
+    lines = [
+        json.dumps({"translation": {"en": source, "de": target}}) + "\n" for source, target in PAIRS
+    ]
     (in_tmp_path / "pairs.jsonl").write_text("".join(lines), encoding="utf-8")
-    flags = ["--model_name_or_path", "base", "--train_file", "pairs.jsonl", "--test_file", "pairs.jsonl"]
-    flags += ["--source_lang", "en", "--target_lang", "de", "--output_dir", "out", "--bf16", "false"]
+    flags = [
+        "--model_name_or_path",
+        "base",
+        "--train_file",
+        "pairs.jsonl",
+        "--test_file",
+        "pairs.jsonl",
+    ]
+    flags += [
+        "--source_lang",
+        "en",
+        "--target_lang",
+        "de",
+        "--output_dir",
+        "out",
+        "--bf16",
+        "false",
+    ]
     load_recipe("translation").main(merged(*flags, *SHORT, "--val_max_target_length", "12"))
     return request.param, tag, prefix
 
 
 def test_the_saved_folder_translates_with_no_flags(trained):
     family, tag, prefix = trained
-    tokenizer, model = AutoTokenizer.from_pretrained("out"), AutoModelForSeq2SeqLM.from_pretrained("out")
+    tokenizer, model = (
+        AutoTokenizer.from_pretrained("out"),
+        AutoModelForSeq2SeqLM.from_pretrained("out"),
+    )
     assert getattr(model.generation_config, "prefix", "") == prefix
     written = model.generate(**tokenizer("the soup 1 is ok", return_tensors="pt"))[0]
     if family == "mbart":
@@ -194,7 +246,9 @@ def test_the_saved_folder_translates_with_no_flags(trained):
     else:
         assert written[0] == tokenizer.pad_token_id
     assert len(written) <= 13
-    answers = [row["prediction"] for row in open_folder("out").answers(source for source, _ in PAIRS)]
+    answers = [
+        row["prediction"] for row in open_folder("out").answers(source for source, _ in PAIRS)
+    ]
     assert answers == [row["prediction"] for row in predictions()]
 
 

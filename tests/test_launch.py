@@ -19,12 +19,32 @@ from recipes.common.runtime.hashing import content_hash
 RECIPE = ROOT / "recipes/sentiment/run.py"
 TWO = ["--num_machines", "2", "--num_processes", "4"]
 REFUSED = {
-    "an unknown launcher": (["--launcher", "zero4", "--num_processes", "2"], "--launcher", "did you mean zero3?"),
+    "an unknown launcher": (
+        ["--launcher", "zero4", "--num_processes", "2"],
+        "--launcher",
+        "did you mean zero3?",
+    ),
     "no number": (["--launcher", "ddp"], "--num_processes", "say --num_processes N"),
-    "no process": (["--launcher", "ddp", "--num_processes", "0"], "--num_processes", "say --num_processes N"),
-    "a word for a number": (["--num_processes", "two"], "the command line", "see python cli.py show"),
-    "uneven machines": (["--num_machines", "2", "--num_processes", "3"], "--num_processes", "a multiple of 2"),
-    "no rank": ([*TWO, "--main_process_ip", "10.0.0.1"], "--machine_rank", "--machine_rank 0 on the first"),
+    "no process": (
+        ["--launcher", "ddp", "--num_processes", "0"],
+        "--num_processes",
+        "say --num_processes N",
+    ),
+    "a word for a number": (
+        ["--num_processes", "two"],
+        "the command line",
+        "see python cli.py show",
+    ),
+    "uneven machines": (
+        ["--num_machines", "2", "--num_processes", "3"],
+        "--num_processes",
+        "a multiple of 2",
+    ),
+    "no rank": (
+        [*TWO, "--main_process_ip", "10.0.0.1"],
+        "--machine_rank",
+        "--machine_rank 0 on the first",
+    ),
     "a rank too high": ([*TWO, "--machine_rank", "2"], "--machine_rank", "… 1 on the last"),
     "no address": ([*TWO, "--machine_rank", "1"], "--main_process_ip", "the address of machine 0"),
 }
@@ -49,12 +69,24 @@ def test_every_launcher_starts_torchrun_and_says_what_it_asked_for():
     assert len(LAUNCHERS) == 7
     for launcher, added in LAUNCHERS.items():
         start = ["python", "tools/torchrun.py", "--standalone", "--nproc_per_node", "2"]
-        expected = [*start, "recipes/sentiment/run.py", "--seed", "3", *added, "--num_processes", "2"]
+        expected = [
+            *start,
+            "recipes/sentiment/run.py",
+            "--seed",
+            "3",
+            *added,
+            "--num_processes",
+            "2",
+        ]
         assert words("--launcher", launcher, "--seed", "3", "--num_processes=2") == expected
 
 
 def test_every_deepspeed_launcher_has_its_configuration():
-    assert all((ROOT / f"ds_configs/{name}.json").is_file() for name in LAUNCHERS if name.startswith("zero"))
+    assert all(
+        (ROOT / f"ds_configs/{name}.json").is_file()
+        for name in LAUNCHERS
+        if name.startswith("zero")
+    )
     assert all((ROOT / f"ds_configs/accelerate/{name}.yaml").is_file() for name in LAUNCHERS)
 
 
@@ -81,13 +113,13 @@ def test_what_cannot_start_is_refused(case):
 
 
 def test_a_port_that_is_taken_is_refused():
-    code = (
-        "import socket, subprocess, sys\nwith socket.socket() as taken:\n    taken.bind(('', 0))\n    taken.listen()\n"
-    )
+    code = "import socket, subprocess, sys\nwith socket.socket() as taken:\n    taken.bind(('', 0))\n    taken.listen()\n"
     code += "    port = str(taken.getsockname()[1])\n"
     code += "    sys.exit(subprocess.call([sys.executable, 'cli.py', 'finetune', 'sentiment', '--num_processes', '2',"
     code += " '--main_process_port', port]))"
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
     assert ended.returncode == 2
     assert "is taken on this machine" in ended.stderr
 
@@ -96,16 +128,24 @@ def test_processes_share_the_cores(monkeypatch, capsys):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     assert launch.run(words("--num_processes", "2"), dry_run=True) == 0
-    assert capsys.readouterr().out.startswith("$ OMP_NUM_THREADS=4 python tools/torchrun.py --standalone")
+    assert capsys.readouterr().out.startswith(
+        "$ OMP_NUM_THREADS=4 python tools/torchrun.py --standalone"
+    )
 
 
 def complete_run(folder, command, status="complete"):
     """What a run of this command left in its folder."""
     (folder / "out").mkdir(exist_ok=True)
-    facts = {"status": status, "command": command, "configurations": {"recipes/sentiment/config.yaml": HASH}}
+    facts = {
+        "status": status,
+        "command": command,
+        "configurations": {"recipes/sentiment/config.yaml": HASH},
+    }
     facts["data_sha256"] = {str(folder / "reviews.csv"): content_hash(folder / "reviews.csv")}
     facts["inputs"] = {"run.py": {"path": str(RECIPE), "sha256": content_hash(RECIPE)}}
-    (folder / "out/run.json").write_text(json.dumps(facts | {"table": "rows accuracy"}), encoding="utf-8")
+    (folder / "out/run.json").write_text(
+        json.dumps(facts | {"table": "rows accuracy"}), encoding="utf-8"
+    )
 
 
 HASH = content_hash(ROOT / "recipes/sentiment/config.yaml")
@@ -150,7 +190,13 @@ def test_a_slurm_script_runs_the_command_on_every_machine(tmp_path, monkeypatch)
     )
     launch.write_slurm(RECIPE, flags, world)
     text = (tmp_path / "job.sh").read_text(encoding="utf-8")
-    for line in ("--nodes=2", "--ntasks-per-node=1", "--gpus-per-node=2", "--signal=B:USR1@300", "--requeue"):
+    for line in (
+        "--nodes=2",
+        "--ntasks-per-node=1",
+        "--gpus-per-node=2",
+        "--signal=B:USR1@300",
+        "--requeue",
+    ):
         assert f"#SBATCH {line}\n" in text
     assert "@" not in text.replace("USR1@300", "")
     assert 'kill -USR1 "$training"' in text  # srun makes SIGKILL of SIGTERM
@@ -163,8 +209,18 @@ def test_a_slurm_script_runs_the_command_on_every_machine(tmp_path, monkeypatch)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     slurm = {"SLURM_JOB_NODELIST": "a", "SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "16"}
     script = re.sub("if .*activate; fi\n", "", text)
-    ended = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=os.environ | slurm, check=True)
-    expected = ["tools/torchrun.py", "--nnodes", "2", "--node_rank", "0", "--master_addr", "localhost"]
+    ended = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, env=os.environ | slurm, check=True
+    )
+    expected = [
+        "tools/torchrun.py",
+        "--nnodes",
+        "2",
+        "--node_rank",
+        "0",
+        "--master_addr",
+        "localhost",
+    ]
     expected += ["--master_port", "20007", "--nproc_per_node", "2", "recipes/sentiment/run.py"]
     expected += ["--run_name", "it's", "--deepspeed", "zero2", "--num_processes", "4", ""]
     assert ended.stdout.split("|") == expected

@@ -23,10 +23,19 @@ from transformers.models.gpt2 import modeling_gpt2
 from recipes.common.model import fast_layers
 
 SIZES = {"d_model": 16, "d_kv": 8, "num_heads": 2, "d_ff": 32, "num_layers": 1, "vocab_size": 50}
-BERT = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 50}
+BERT = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "vocab_size": 50,
+}
 MODELS = {
     "bert": (AutoModelForMaskedLM, BertConfig(**BERT)),
-    "gpt2": (AutoModelForCausalLM, GPT2Config(n_embd=16, n_layer=1, n_head=2, n_positions=32, vocab_size=50)),
+    "gpt2": (
+        AutoModelForCausalLM,
+        GPT2Config(n_embd=16, n_layer=1, n_head=2, n_positions=32, vocab_size=50),
+    ),
     "t5": (AutoModelForSeq2SeqLM, T5Config(**SIZES, decoder_start_token_id=0)),
     "mt5": (AutoModelForSeq2SeqLM, MT5Config(**SIZES, decoder_start_token_id=0)),  # gated
 }
@@ -34,7 +43,13 @@ MODELS = {
 
 def test_no_layer_is_left_out_at_random(capsys):
     """Several processes would leave out different ones, which they hold, or whose gradients they add up, together."""
-    sizes = {"d_model": 16, "encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
+    sizes = {
+        "d_model": 16,
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "encoder_ffn_dim": 16,
+        "decoder_ffn_dim": 16,
+    }
     sizes |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "vocab_size": 50}
     model = AutoModelForSeq2SeqLM.from_config(M2M100Config(**sizes, encoder_layerdrop=0.5))
     assert model.get_encoder().layerdrop == 0.5
@@ -91,8 +106,19 @@ def test_loss_gradients_and_names_stay(name, before, after):
 
 
 def test_a_layer_of_the_same_name_and_other_parts_stays():
-    sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "vocab_size": 50, "num_experts": 2}
-    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}
+    sizes = {
+        "d_model": 16,
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+        "vocab_size": 50,
+        "num_experts": 2,
+    }
+    heads = {
+        "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2,
+        "encoder_ffn_dim": 32,
+        "decoder_ffn_dim": 32,
+    }
     model = AutoModelForSeq2SeqLM.from_config(NllbMoeConfig(**sizes, **heads))
     before = kinds(model)
     assert "NllbMoeDenseActDense" in before
@@ -132,11 +158,17 @@ def test_a_layer_that_transformers_keeps_in_fp32_stays_transformers_():
 @pytest.fixture
 def compiled(monkeypatch, request):
     """A model, GPT-2 by default, the same compiled, and a list of the masks that its attention gets."""
-    monkeypatch.setattr(modeling_gpt2, "create_causal_mask", masking_utils.create_causal_mask)  # and so afterwards
+    monkeypatch.setattr(
+        modeling_gpt2, "create_causal_mask", masking_utils.create_causal_mask
+    )  # and so afterwards
     masks = []
 
     def look(graph, inputs):
-        found = [node for node in graph.graph.nodes if node.target is functional.scaled_dot_product_attention]
+        found = [
+            node
+            for node in graph.graph.nodes
+            if node.target is functional.scaled_dot_product_attention
+        ]
         masks.extend(node.kwargs["attn_mask"] for node in found)
         return graph.forward
 
@@ -191,6 +223,8 @@ def test_padding_stays_masked_in_one_graph(compiled):
     with torch.no_grad():
         expected = model(input_ids=IDS, attention_mask=mask).logits[mask.bool()]
         fast_layers.leave_out_needless_masks(model)
-        torch.testing.assert_close(quick(input_ids=IDS, attention_mask=mask).logits[mask.bool()], expected)
+        torch.testing.assert_close(
+            quick(input_ids=IDS, attention_mask=mask).logits[mask.bool()], expected
+        )
         quick(input_ids=IDS, attention_mask=torch.ones_like(IDS))
     assert [mask is None for mask in masks] == [False]

@@ -83,7 +83,9 @@ def test_what_is_half_removed_is_removed(tmp_path):
     assert not (tmp_path / ".removing-abc").exists()
 
 
-def test_of_temporary_folders_those_of_this_project_are_removed_and_no_others(tmp_path, monkeypatch):
+def test_of_temporary_folders_those_of_this_project_are_removed_and_no_others(
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     kept = ["tokens-abc", "prepared-abc", "other"]
     for name in (*kept, "trainer-recipes-tokens-abc", "trainer-recipes-tokens-def"):
@@ -127,7 +129,10 @@ def test_two_processes_do_not_write_the_same_rows(rows, tmp_path):
     with readers.rows_to(tmp_path / "x.jsonl") as put:
         for _ in range(rows):
             put({"text": "a"})
-        with pytest.raises(Refusal, match="another process writes"), readers.rows_to(tmp_path / "x.jsonl"):
+        with (
+            pytest.raises(Refusal, match="another process writes"),
+            readers.rows_to(tmp_path / "x.jsonl"),
+        ):
             pass
         put({"text": "b"})
     assert (tmp_path / "x.jsonl").read_text() == '{"text": "a"}\n' * rows + '{"text": "b"}\n'

@@ -24,21 +24,33 @@ def loss(kind, logits, labels, number=None, smoothing=0.0, weights=None):
 
 
 def test_cross_entropy_of_equal_scores_is_the_logarithm_of_the_number_of_classes():
-    assert loss(SINGLE, torch.zeros(3, 4), torch.tensor([0, 1, 3])).item() == pytest.approx(math.log(4))
+    assert loss(SINGLE, torch.zeros(3, 4), torch.tensor([0, 1, 3])).item() == pytest.approx(
+        math.log(4)
+    )
 
 
 def test_cross_entropy_by_hand():
-    rows = [math.log(1 + math.exp(-2)), math.log(1 + math.exp(-1)), math.log(2), math.log(1 + math.exp(1))]
+    rows = [
+        math.log(1 + math.exp(-2)),
+        math.log(1 + math.exp(-1)),
+        math.log(2),
+        math.log(1 + math.exp(1)),
+    ]
     assert loss(SINGLE, LOGITS, LABELS).item() == pytest.approx(sum(rows) / 4)
 
 
 def test_binary_cross_entropy_by_hand():
     logits, labels = torch.tensor([[0.0, 2.0]]), torch.tensor([[1.0, 0.0]])
-    assert loss(MULTI, logits, labels).item() == pytest.approx((math.log(2) + math.log(1 + math.exp(2))) / 2)
+    assert loss(MULTI, logits, labels).item() == pytest.approx(
+        (math.log(2) + math.log(1 + math.exp(2))) / 2
+    )
 
 
 def test_squared_error_by_hand():
-    assert loss(REGRESSION, torch.tensor([[1.0], [2.0]]), torch.tensor([2.0, 4.0])).item() == (1 + 4) / 2
+    assert (
+        loss(REGRESSION, torch.tensor([[1.0], [2.0]]), torch.tensor([2.0, 4.0])).item()
+        == (1 + 4) / 2
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -77,7 +89,9 @@ def test_the_gradients_of_micro_batches_add_up_to_that_of_the_whole_batch(kind):
 @pytest.mark.parametrize("smoothing", [0.1, 0.5])
 def test_label_smoothing_is_torch_s(smoothing):
     expected = functional.cross_entropy(LOGITS, LABELS, label_smoothing=smoothing)
-    assert loss(SINGLE, LOGITS, LABELS, smoothing=smoothing).item() == pytest.approx(expected.item())
+    assert loss(SINGLE, LOGITS, LABELS, smoothing=smoothing).item() == pytest.approx(
+        expected.item()
+    )
 
 
 def test_label_smoothing_of_several_labels_moves_each_towards_one_half():
@@ -118,7 +132,9 @@ def test_half_precision_scores_are_summed_in_float32():
 
 def labels_of(counts, kind=SINGLE):
     names = [str(number) for number in range(len(counts))]
-    return Labels(kind, names, {name: number for number, name in enumerate(names)}, counts, sum(counts), 0.0)
+    return Labels(
+        kind, names, {name: number for number, name in enumerate(names)}, counts, sum(counts), 0.0
+    )
 
 
 @pytest.mark.parametrize(
@@ -128,7 +144,9 @@ def labels_of(counts, kind=SINGLE):
 def test_balanced_weights_are_rows_by_classes_times_rows_of_the_class(counts, weights):
     found = losses.class_weights("balanced", labels_of(counts))
     assert found == pytest.approx(weights)
-    assert sum(weight * count for weight, count in zip(found, counts, strict=True)) == pytest.approx(sum(counts))
+    assert sum(
+        weight * count for weight, count in zip(found, counts, strict=True)
+    ) == pytest.approx(sum(counts))
 
 
 def test_a_class_without_rows_has_a_finite_weight():
@@ -151,4 +169,6 @@ def test_balanced_weights_give_each_class_the_same_part_in_the_loss():
     labels = torch.tensor([0] * 8 + [1] * 2)
     logits = torch.zeros(10, 2, requires_grad=True)
     loss(SINGLE, logits, labels, weights=[0.625, 2.5]).backward()
-    assert logits.grad[labels == 0].abs().sum().item() == pytest.approx(logits.grad[labels == 1].abs().sum().item())
+    assert logits.grad[labels == 0].abs().sum().item() == pytest.approx(
+        logits.grad[labels == 1].abs().sum().item()
+    )

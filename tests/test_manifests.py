@@ -7,7 +7,12 @@ import pytest
 
 from recipes.common.checkpoints import atomic_folder
 
-FILES = {"model.safetensors": bytes(range(256)) * 8, "optimizer.pt": b"state", "deep/er/rng.bin": b"\x00", "empty": b""}
+FILES = {
+    "model.safetensors": bytes(range(256)) * 8,
+    "optimizer.pt": b"state",
+    "deep/er/rng.bin": b"\x00",
+    "empty": b"",
+}
 FILES |= {"process_0.safetensors": b"random"}
 
 
@@ -31,7 +36,8 @@ def test_a_published_checkpoint_is_whole_and_nothing_is_left_beside_it(tmp_path)
 def test_the_manifest_names_every_file_with_size_and_hash(tmp_path):
     manifest = json.loads((save(tmp_path, 5) / "manifest.json").read_text())
     assert manifest["files"] == {
-        name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()} for name, content in FILES.items()
+        name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        for name, content in FILES.items()
     }
 
 
@@ -59,14 +65,18 @@ def test_a_single_flipped_bit_is_found(position, bit, tmp_path):
     assert not atomic_folder.intact(final)
 
 
-@pytest.mark.parametrize("content", [b"", FILES["model.safetensors"][:-1], FILES["model.safetensors"] + b"\0"])
+@pytest.mark.parametrize(
+    "content", [b"", FILES["model.safetensors"][:-1], FILES["model.safetensors"] + b"\0"]
+)
 def test_a_shorter_or_longer_file_is_found(content, tmp_path):
     final = save(tmp_path, 5)
     (final / "model.safetensors").write_bytes(content)
     assert not atomic_folder.intact(final)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", "{}", '{"files": null}', '{"files": [1]}', '{"files": {}}'])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "null", "{}", '{"files": null}', '{"files": [1]}', '{"files": {}}']
+)
 def test_a_damaged_manifest_is_found(content, tmp_path):
     final = save(tmp_path, 5)
     (final / "manifest.json").write_text(content)
@@ -77,7 +87,9 @@ def test_a_manifest_with_a_line_twice_is_damaged(tmp_path):
     final = save(tmp_path, 5)
     lines = (final / "manifest.json").read_text().splitlines(keepends=True)
     doubled = next(number for number, line in enumerate(lines) if '"bytes"' in line)
-    (final / "manifest.json").write_text("".join([*lines[:doubled], lines[doubled], *lines[doubled:]]))
+    (final / "manifest.json").write_text(
+        "".join([*lines[:doubled], lines[doubled], *lines[doubled:]])
+    )
     assert atomic_folder.damage(final) == "manifest.json is damaged"
 
 

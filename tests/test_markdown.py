@@ -62,7 +62,10 @@ def test_code_shows_the_text_and_nothing_else(value):
 @pytest.mark.parametrize("value", [*NASTY, "```", "````\n```"])
 def test_a_block_shows_its_text_and_ends_where_it_ends(value):
     page = rendered(markdown.block(value, "bash") + "\n\nafter")
-    assert html.unescape(page) == f'<pre><code class="language-bash">{value}\n</code></pre>\n<p>after</p>\n'
+    assert (
+        html.unescape(page)
+        == f'<pre><code class="language-bash">{value}\n</code></pre>\n<p>after</p>\n'
+    )
 
 
 def check_card(folder, texts=()):
@@ -88,7 +91,9 @@ def test_a_card_of_a_classifier_shows_texts_and_labels_as_they_are(sentiment, in
         writer.writerow(["text", "label"])
         writer.writerows((f"{NASTY[n % len(NASTY)]} {n}", labels[n % 2]) for n in range(80))
     folder = "out `put` $x"
-    sentiment.main(merged(*SCRATCH, *SHORT, "--train_file", "train data.csv", "--output_dir", folder))
+    sentiment.main(
+        merged(*SCRATCH, *SHORT, "--train_file", "train data.csv", "--output_dir", folder)
+    )
     page = check_card(in_tmp_path / folder)
     assert all(f"<code>{html.escape(label)}</code>" in page for label in labels)
     assert any(shown(row) in labels for row in re.findall(r"<td>(.*?)</td>", page))
@@ -101,8 +106,13 @@ def test_a_card_of_a_classifier_shows_texts_and_labels_as_they_are(sentiment, in
 def test_cards_of_texts_show_them_as_they_are(recipe, in_tmp_path):
     import json
 
-    rows = [{"text": f"{text} {n}", "document": f"{text} {n}", "summary": text} for n, text in enumerate(NASTY * 3)]
-    (in_tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    rows = [
+        {"text": f"{text} {n}", "document": f"{text} {n}", "summary": text}
+        for n, text in enumerate(NASTY * 3)
+    ]
+    (in_tmp_path / "x.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
+    )
     options = ["--do_train", "--do_eval", "--train_file", "x.jsonl"]
     load_recipe(recipe).main(merged(*TRAIN[recipe], *STEP, *options))
     check_card(in_tmp_path / "out")

@@ -28,7 +28,9 @@ def one_hot(predictions, classes):
 
 
 def score(labels, logits, references, name=None):
-    return classification.for_labels(labels, name)(EvalPrediction(numpy.asarray(logits), numpy.asarray(references)))
+    return classification.for_labels(labels, name)(
+        EvalPrediction(numpy.asarray(logits), numpy.asarray(references))
+    )
 
 
 # Eight rows of two classes: class 1 is hit 3 times, missed once, and given once too often.
@@ -49,7 +51,8 @@ def test_two_classes_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("f1", 4 / 7), ("precision", 2 / 4), ("recall", 2 / 3), ("f1_macro", (4 / 7 + 6 / 9) / 2)]
+    ("name", "expected"),
+    [("f1", 4 / 7), ("precision", 2 / 4), ("recall", 2 / 3), ("f1_macro", (4 / 7 + 6 / 9) / 2)],
 )
 def test_for_two_classes_f1_is_that_of_the_second_class_as_at_hugging_face(name, expected):
     true, given = [1, 1, 1, 0, 0, 0, 0, 0], [1, 1, 0, 1, 1, 0, 0, 0]
@@ -76,7 +79,9 @@ def test_three_classes_by_hand():
     assert found["accuracy"] == 7 / 10
     assert (found["precision_yes"], found["recall_yes"]) == (3 / 4, 3 / 4)
     assert (found["precision_no"], found["recall_no"]) == pytest.approx((2 / 3, 2 / 3))
-    assert found["matthews_correlation"] == pytest.approx(reference_metrics.matthews_corrcoef(THREE_TRUE, THREE_GIVEN))
+    assert found["matthews_correlation"] == pytest.approx(
+        reference_metrics.matthews_corrcoef(THREE_TRUE, THREE_GIVEN)
+    )
 
 
 MULTI_TRUE = numpy.array([[1, 0], [1, 1], [0, 1], [0, 0], [1, 0], [0, 1]])
@@ -138,20 +143,34 @@ def test_without_any_label_there_are_no_scores(labels, logits, references):
 @pytest.mark.parametrize(
     ("labels", "logits", "references", "expected"),
     [
-        (TWO, one_hot(GIVEN, 2), TRUE, {"baseline_accuracy": 4 / 8, "baseline_f1_macro": (8 / 12 + 0) / 2}),
+        (
+            TWO,
+            one_hot(GIVEN, 2),
+            TRUE,
+            {"baseline_accuracy": 4 / 8, "baseline_f1_macro": (8 / 12 + 0) / 2},
+        ),
         (
             labels_of(MULTI, (3, 1)),
             MULTI_GIVEN * 2 - 1,
             MULTI_TRUE,
             {"baseline_f1_micro": 2 * 3 / (6 + 6), "baseline_f1_macro": (6 / 9 + 0) / 2},
         ),
-        (labels_of(REGRESSION, mean=2.0), [[0.0], [1.0]], [1.0, 4.0], {"baseline_mse": (1 + 4) / 2}),
+        (
+            labels_of(REGRESSION, mean=2.0),
+            [[0.0], [1.0]],
+            [1.0, 4.0],
+            {"baseline_mse": (1 + 4) / 2},
+        ),
     ],
     ids=["the larger class", "the labels of most training rows", "the mean"],
 )
-def test_the_baseline_gives_every_text_one_answer_from_training(labels, logits, references, expected):
+def test_the_baseline_gives_every_text_one_answer_from_training(
+    labels, logits, references, expected
+):
     found = score(labels, logits, references)
-    assert {name: value for name, value in found.items() if "baseline" in name} == pytest.approx(expected)
+    assert {name: value for name, value in found.items() if "baseline" in name} == pytest.approx(
+        expected
+    )
 
 
 def test_the_area_under_the_curve_of_two_classes_counts_the_pairs_in_right_order():
@@ -196,7 +215,9 @@ def test_probabilities_are_those_of_the_scores():
         pytest.approx([0.5, 0.5]),
         pytest.approx([0.75, 0.25]),
     ]
-    assert classification.probabilities([0.0, math.log(3)], MULTI).tolist() == pytest.approx([0.5, 0.75])
+    assert classification.probabilities([0.0, math.log(3)], MULTI).tolist() == pytest.approx(
+        [0.5, 0.75]
+    )
     assert classification.probabilities([[2.5]], REGRESSION).tolist() == [[2.5]]
 
 
@@ -212,7 +233,9 @@ def test_decisions_are_the_highest_score_or_every_label_above_one_half():
 
 
 def test_how_wrong_a_row_is_by_hand():
-    single = classification.row_losses([[0.0, 0.0], [math.log(3), 0.0]], numpy.array([0, 1]), SINGLE)
+    single = classification.row_losses(
+        [[0.0, 0.0], [math.log(3), 0.0]], numpy.array([0, 1]), SINGLE
+    )
     assert single.tolist() == pytest.approx([math.log(2), math.log(4)])
     several = classification.row_losses([[0.0, math.log(3)]], numpy.array([[1, 0]]), MULTI)
     assert several.tolist() == pytest.approx([(math.log(2) + math.log(4)) / 2])
@@ -221,7 +244,9 @@ def test_how_wrong_a_row_is_by_hand():
 
 
 def test_the_cross_entropy_is_the_mean_of_the_rows():
-    assert score(TWO, numpy.zeros((4, 2)), [0, 1, 0, 1])["cross_entropy"] == pytest.approx(math.log(2))
+    assert score(TWO, numpy.zeros((4, 2)), [0, 1, 0, 1])["cross_entropy"] == pytest.approx(
+        math.log(2)
+    )
 
 
 def right(rows, hits):
@@ -246,7 +271,9 @@ def test_rows_that_are_all_alike_have_an_interval_of_one_point(hits):
 
 
 def test_the_seed_decides_the_interval():
-    first, second, third = (classification.bootstrap(right(40, 30), share(40), seed=seed) for seed in (1, 1, 2))
+    first, second, third = (
+        classification.bootstrap(right(40, 30), share(40), seed=seed) for seed in (1, 1, 2)
+    )
     assert first == second != third
 
 
@@ -260,7 +287,12 @@ def test_more_rows_make_a_narrower_interval(rows):
     ("labels", "logits", "references", "names"),
     [
         (TWO, one_hot(GIVEN, 2), TRUE, ["accuracy", "f1_macro"]),
-        (labels_of(MULTI, (3, 3)), MULTI_GIVEN * 2 - 1, MULTI_TRUE, ["accuracy", "f1_macro", "f1_micro"]),
+        (
+            labels_of(MULTI, (3, 3)),
+            MULTI_GIVEN * 2 - 1,
+            MULTI_TRUE,
+            ["accuracy", "f1_macro", "f1_micro"],
+        ),
         (labels_of(REGRESSION), [[1.0], [2.0], [4.0]], [1.0, 3.0, 3.0], ["mse"]),
     ],
 )
@@ -283,7 +315,9 @@ def test_classes_may_be_named_as_what_stands_behind_a_metric():
     """The F1 score of the class `low` is no bound of an interval, that of `macro` no mean."""
     plain = labels_of(SINGLE, (4, 3, 3))
     named = dataclasses.replace(plain, names=["low", "macro", "high"])
-    found, expected = (score(one, one_hot(THREE_GIVEN, 3), THREE_TRUE, "f1") for one in (named, plain))
+    found, expected = (
+        score(one, one_hot(THREE_GIVEN, 3), THREE_TRUE, "f1") for one in (named, plain)
+    )
     assert "f1_low" not in found
     assert found["f1_macro"] == expected["f1_macro"]
     assert found["f1_low_class"] == expected["f1_yes"]
@@ -291,7 +325,9 @@ def test_classes_may_be_named_as_what_stands_behind_a_metric():
 
 def test_evaluate_s_interface_works_without_a_network(in_tmp_path):
     (in_tmp_path / "accuracy").mkdir()
-    (in_tmp_path / "accuracy/accuracy.py").write_text("raise SystemExit('code of the current folder was run')")
+    (in_tmp_path / "accuracy/accuracy.py").write_text(
+        "raise SystemExit('code of the current folder was run')"
+    )
     metric = sklearn_metrics.ScikitMetric("accuracy")
     metric.add_batch(predictions=[1, 0], references=[1, 1])
     metric.add(prediction=0, reference=0)
@@ -299,8 +335,15 @@ def test_evaluate_s_interface_works_without_a_network(in_tmp_path):
 
 
 def test_every_name_that_may_be_asked_for_has_its_function():
-    assert {*classification.FOR_LABELS, *classification.FOR_NUMBERS} == sklearn_metrics.FUNCTIONS.keys()
-    numbers = {name for name, (compares, _) in sklearn_metrics.FUNCTIONS.items() if compares == sklearn_metrics.NUMBERS}
+    assert {
+        *classification.FOR_LABELS,
+        *classification.FOR_NUMBERS,
+    } == sklearn_metrics.FUNCTIONS.keys()
+    numbers = {
+        name
+        for name, (compares, _) in sklearn_metrics.FUNCTIONS.items()
+        if compares == sklearn_metrics.NUMBERS
+    }
     assert numbers == set(classification.FOR_NUMBERS)
 
 
@@ -328,9 +371,16 @@ def test_every_metric_is_scikit_learn_s(name):
 def test_a_metric_of_another_kind_is_refused_before_anything_runs(kind, name, close):
     with pytest.raises(Refusal, match="no metric") as caught:
         classification.for_labels(labels_of(kind, (2, 2)), name)
-    assert f"did you mean {close}?" == caught.value.fix if close else "use one of" in caught.value.fix
+    assert (
+        f"did you mean {close}?" == caught.value.fix if close else "use one of" in caught.value.fix
+    )
 
 
 def test_the_scores_of_a_model_with_several_outputs_are_its_first():
     logits = one_hot(GIVEN, 2)
-    assert classification.for_labels(TWO, None)(EvalPrediction((logits, "hidden states"), numpy.array(TRUE))) == two()
+    assert (
+        classification.for_labels(TWO, None)(
+            EvalPrediction((logits, "hidden states"), numpy.array(TRUE))
+        )
+        == two()
+    )

@@ -14,7 +14,15 @@ from recipes.common.runtime.errors import Refusal
 
 RECIPE = "mlm_pretrain"
 FILES = ["--train_file", "text.txt", "--validation_file", "more.txt", "--output_dir", "out"]
-LEFT = {"README.md", "run.yaml", "run.json", "predictions.jsonl", "config.json", "model.safetensors", "tokenizer.json"}
+LEFT = {
+    "README.md",
+    "run.yaml",
+    "run.json",
+    "predictions.jsonl",
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+}
 LEFT |= {"all_results.json", "train_results.json", "eval_results.json", "plots", "checkpoint-2"}
 
 
@@ -38,7 +46,9 @@ def test_the_rows_sum_to_the_score(recipe, texts):
     rows = predictions()
     assert [row["row_id"] for row in rows] == list(range(len(rows)))
     total = sum(row["loss"] * row["tokens"] for row in rows if row["tokens"])
-    assert total / sum(row["tokens"] for row in rows) == pytest.approx(metrics["eval_cross_entropy"], abs=1e-5)
+    assert total / sum(row["tokens"] for row in rows) == pytest.approx(
+        metrics["eval_cross_entropy"], abs=1e-5
+    )
 
 
 def test_perplexity_is_the_same_for_every_batch_size_and_seed(recipe, texts):
@@ -55,9 +65,17 @@ def test_perplexity_is_the_same_for_every_batch_size_and_seed(recipe, texts):
         "32",
     ]
     scores = {
-        recipe.main([*flags, "--per_device_eval_batch_size", size, "--seed", seed, "--output_dir", f"e{size}_{seed}"])[
-            "perplexity"
-        ]
+        recipe.main(
+            [
+                *flags,
+                "--per_device_eval_batch_size",
+                size,
+                "--seed",
+                seed,
+                "--output_dir",
+                f"e{size}_{seed}",
+            ]
+        )["perplexity"]
         for size, seed in (("1", "1"), ("4", "2"), ("8", "3"), ("23", "4"))
     }
     assert max(scores) - min(scores) < 1e-6 * max(scores)
@@ -93,14 +111,29 @@ def test_other_ways_to_train(flags, recipe, texts):
 
 def test_the_encoder_can_be_fine_tuned(recipe, texts, sentiment):
     recipe.main([*FILES, *SCRATCH, *SHORT])
-    rows = [{"text": f"the soup was {('good', 'bad')[n % 2]}", "label": ("pos", "neg")[n % 2]} for n in range(20)]
-    (texts / "labelled.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    flags = ["--model_name_or_path", "out", "--train_file", "labelled.jsonl", "--output_dir", "tuned", *SHORT]
+    rows = [
+        {"text": f"the soup was {('good', 'bad')[n % 2]}", "label": ("pos", "neg")[n % 2]}
+        for n in range(20)
+    ]
+    (texts / "labelled.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
+    )
+    flags = [
+        "--model_name_or_path",
+        "out",
+        "--train_file",
+        "labelled.jsonl",
+        "--output_dir",
+        "tuned",
+        *SHORT,
+    ]
     assert 0 <= sentiment.main([*flags, "--max_seq_length", "32"])["eval_accuracy"] <= 1
 
 
 def test_a_run_killed_in_mid_epoch_goes_on_bit_for_bit(recipe, texts):
-    flags = merged(*FILES, *SCRATCH, *SHORT, "--max_steps", "8", "--save_steps", "3", "--save_total_limit", "9")
+    flags = merged(
+        *FILES, *SCRATCH, *SHORT, "--max_steps", "8", "--save_steps", "3", "--save_total_limit", "9"
+    )
     whole = recipe.main(merged(*flags, "--output_dir", "whole"))
     recipe.main(flags)
     as_if_killed(texts / "out", "checkpoint-3")

@@ -25,8 +25,16 @@ from recipes.common.model.tokenizer_training import train_tokenizer
 from recipes.common.predict import open_folder
 from recipes.common.runtime.errors import Refusal
 
-TEXTS = ["the soup was warm and good", "the room was cold and the staff was rude", "我喜欢这部电影。"] * 10
-TWO = {"id2label": {0: "a", 1: "b"}, "label2id": {"a": 0, "b": 1}, "problem_type": "single_label_classification"}
+TEXTS = [
+    "the soup was warm and good",
+    "the room was cold and the staff was rude",
+    "我喜欢这部电影。",
+] * 10
+TWO = {
+    "id2label": {0: "a", 1: "b"},
+    "label2id": {"a": 0, "b": 1},
+    "problem_type": "single_label_classification",
+}
 
 
 def train(algorithm="wordpiece", vocab_size=400, model_type="bert"):
@@ -53,7 +61,9 @@ def checkpoint(tmp_path_factory):
 def load(checkpoint, changes=None, **flags):
     arguments = Arguments(model_name_or_path=str(checkpoint), **flags)
     tokenizer = loading.load_tokenizer(arguments, [])
-    return loading.load_model(AutoModelForSequenceClassification, arguments, tokenizer, **(changes or TWO))
+    return loading.load_model(
+        AutoModelForSequenceClassification, arguments, tokenizer, **(changes or TWO)
+    )
 
 
 def test_without_a_checkpoint_the_tokenizer_is_trained_on_the_texts():
@@ -91,7 +101,10 @@ def test_a_model_from_scratch_has_the_sizes_asked_for_and_the_tokenizer_s_tokens
     config = scratch(tokenizer).config
     assert (config.hidden_size, config.num_hidden_layers, config.intermediate_size) == (16, 1, 32)
     assert (config.vocab_size, config.pad_token_id) == (len(tokenizer), tokenizer.pad_token_id)
-    assert (config.id2label, config.problem_type) == ({0: "a", 1: "b"}, "single_label_classification")
+    assert (config.id2label, config.problem_type) == (
+        {0: "a", 1: "b"},
+        "single_label_classification",
+    )
 
 
 @pytest.mark.parametrize(
@@ -159,7 +172,9 @@ def test_under_adapters_the_weights_are_held_in_four_bits_and_the_head_stays_who
     whole = load(checkpoint, lora_rank=2)
     ids = torch.arange(5, 15)[None]
     with torch.no_grad():
-        difference = (model.eval()(input_ids=ids).logits - whole.eval()(input_ids=ids).logits).abs().max()
+        difference = (
+            (model.eval()(input_ids=ids).logits - whole.eval()(input_ids=ids).logits).abs().max()
+        )
     assert 0 < difference < 0.05
     model.train()(input_ids=ids, labels=torch.tensor([1])).loss.backward()
     assert all(value.grad is not None for value in model.parameters() if value.requires_grad)
@@ -171,27 +186,42 @@ def test_without_bitsandbytes_four_bits_are_refused(checkpoint, monkeypatch):
         load(checkpoint, lora_rank=2, load_in_4bit=True)
 
 
-HEADS = [("roberta", "SequenceClassification", "classifier"), ("gpt2", "SequenceClassification", "score")]
-HEADS += [("t5", "Seq2SeqLM", "lm_head"), ("llama", "CausalLM", "lm_head"), ("bert", "MaskedLM", "cls")]
+HEADS = [
+    ("roberta", "SequenceClassification", "classifier"),
+    ("gpt2", "SequenceClassification", "score"),
+]
+HEADS += [
+    ("t5", "Seq2SeqLM", "lm_head"),
+    ("llama", "CausalLM", "lm_head"),
+    ("bert", "MaskedLM", "cls"),
+]
 
 
 @pytest.mark.parametrize(("model_type", "task", "head"), HEADS)
 def test_heads_are_never_held_in_four_bits(model_type, task, head):
     config = AutoConfig.for_model(model_type)
-    skipped = loading._in_4_bit(getattr(transformers, f"AutoModelFor{task}"), config).llm_int8_skip_modules
+    skipped = loading._in_4_bit(
+        getattr(transformers, f"AutoModelFor{task}"), config
+    ).llm_int8_skip_modules
     assert head in skipped
     assert not {"bert", "roberta", "transformer", "model", "encoder", "decoder"} & set(skipped)
 
 
 @pytest.mark.parametrize(("alpha", "expected"), [(None, 8), (3.0, 3.0)])
-def test_adapters_are_scaled_with_twice_their_rank_unless_said_otherwise(alpha, expected, checkpoint):
+def test_adapters_are_scaled_with_twice_their_rank_unless_said_otherwise(
+    alpha, expected, checkpoint
+):
     config = load(checkpoint, lora_rank=4, lora_alpha=alpha).peft_config["default"]
     assert (config.r, config.lora_alpha) == (4, expected)
 
 
 def test_adapters_go_where_they_are_told(checkpoint):
     model = load(checkpoint, lora_rank=2, lora_target_modules="query,value")
-    adapted = {name.split(".lora_")[0].rpartition(".")[2] for name in trained_names(model) if "lora_" in name}
+    adapted = {
+        name.split(".lora_")[0].rpartition(".")[2]
+        for name in trained_names(model)
+        if "lora_" in name
+    }
     assert adapted == {"query", "value"}
 
 
@@ -235,7 +265,9 @@ def test_embeddings_grow_with_a_larger_tokenizer(checkpoint, tmp_path, capsys):
         (100, 50, BertConfig(max_position_embeddings=64), 50),
     ],
 )
-def test_the_longest_text_is_what_flag_tokenizer_and_model_allow(wanted, tokenizer_limit, config, expected, capsys):
+def test_the_longest_text_is_what_flag_tokenizer_and_model_allow(
+    wanted, tokenizer_limit, config, expected, capsys
+):
     tokenizer = train(model_type=config.model_type)
     tokenizer.model_max_length = tokenizer_limit
     model = torch.nn.Module()
@@ -279,7 +311,9 @@ def test_an_encoder_is_no_causal_model_and_what_makes_it_one_is_said(checkpoint)
     assert caught.value.where == "--model_name_or_path"
 
 
-@pytest.mark.parametrize(("model_type", "sizes"), [("xlm", "emb_dim=16,n_layers=1,n_heads=2"), ("xlnet", "n_layer=1")])
+@pytest.mark.parametrize(
+    ("model_type", "sizes"), [("xlm", "emb_dim=16,n_layers=1,n_heads=2"), ("xlnet", "n_layer=1")]
+)
 def test_what_sees_ahead_as_a_decoder_too_is_refused_without_that_way_out(model_type, sizes):
     with pytest.raises(Refusal, match=f"{model_type} sees the tokens") as caught:
         clm(model_type=model_type, config_overrides=sizes)
@@ -296,7 +330,11 @@ def test_key_and_value_heads_fit_the_heads_that_were_asked_for(model_type, capsy
 @pytest.mark.parametrize(
     ("model_type", "overrides", "said"),
     [
-        ("gptj", "n_embd=16,n_layer=1,n_head=2", "rotary_dim=64"),  # 8 numbers a head have no 64 to turn
+        (
+            "gptj",
+            "n_embd=16,n_layer=1,n_head=2",
+            "rotary_dim=64",
+        ),  # 8 numbers a head have no 64 to turn
         ("qwen3", f"{TINY},num_key_value_heads=3", "num_key_value_heads=3"),
         ("mixtral", f"{TINY},num_local_experts=1", "num_local_experts=1"),
         ("reformer", "hidden_size=16", "hidden_size=16"),
@@ -312,13 +350,28 @@ def test_sizes_that_do_not_fit_are_named_before_a_text_is_read(model_type, overr
 def test_an_architecture_that_its_library_cannot_write_with_is_refused_before_it_is_trained():
     """transformers 5.23: ProphetNet's second token fails, and its loss looks several tokens ahead."""
     sizes = "hidden_size=16,num_encoder_layers=1,num_decoder_layers=1,num_encoder_attention_heads=2"
-    arguments = Arguments(model_type="prophetnet", config_overrides=f"{sizes},num_decoder_attention_heads=2")
+    arguments = Arguments(
+        model_type="prophetnet", config_overrides=f"{sizes},num_decoder_attention_heads=2"
+    )
     with pytest.raises(Refusal, match="prophetnet cannot be computed this way"):
         loading.load_model(AutoModelForSeq2SeqLM, arguments, train(model_type="prophetnet"))
 
 
-STARTS = {"bart": "</s>", "m2m_100": "</s>", "mvp": "</s>", "fsmt": "</s>", "nllb-moe": "</s>", "plbart": "</s>"}
-STARTS |= {"t5": "<pad>", "pegasus": "<pad>", "pegasus_x": "<pad>", "marian": "<pad>", "switch_transformers": "<pad>"}
+STARTS = {
+    "bart": "</s>",
+    "m2m_100": "</s>",
+    "mvp": "</s>",
+    "fsmt": "</s>",
+    "nllb-moe": "</s>",
+    "plbart": "</s>",
+}
+STARTS |= {
+    "t5": "<pad>",
+    "pegasus": "<pad>",
+    "pegasus_x": "<pad>",
+    "marian": "<pad>",
+    "switch_transformers": "<pad>",
+}
 PAIRED = "d_model=16,num_layers=1,num_decoder_layers=1,num_heads=2,d_ff=32,d_kv=8,num_experts=2,encoder_layers=1,"
 PAIRED += "decoder_layers=1,encoder_attention_heads=2,decoder_attention_heads=2,encoder_ffn_dim=32,decoder_ffn_dim=32"
 
@@ -326,7 +379,9 @@ PAIRED += "decoder_layers=1,encoder_attention_heads=2,decoder_attention_heads=2,
 @pytest.mark.parametrize(("model_type", "start"), STARTS.items(), ids=STARTS)
 def test_a_translator_from_scratch_begins_and_ends_with_its_tokenizer_s_tokens(model_type, start):
     default, tokenizer = AutoConfig.for_model(model_type), train("bpe", model_type=model_type)
-    overrides = ",".join(item for item in PAIRED.split(",") if hasattr(default, item.partition("=")[0]))
+    overrides = ",".join(
+        item for item in PAIRED.split(",") if hasattr(default, item.partition("=")[0])
+    )
     arguments = Arguments(model_type=model_type, config_overrides=overrides)
     config = loading.load_model(AutoModelForSeq2SeqLM, arguments, tokenizer).config
     assert tokenizer.convert_ids_to_tokens(config.decoder_start_token_id) == start
@@ -339,9 +394,13 @@ def test_a_translator_from_scratch_begins_and_ends_with_its_tokenizer_s_tokens(m
 def test_a_tokenizer_of_bert_s_ends_a_translation_with_its_separator():
     tokenizer = train("bpe", model_type="bert")
     overrides = ",".join(
-        item for item in PAIRED.split(",") if hasattr(AutoConfig.for_model("bart"), item.split("=")[0])
+        item
+        for item in PAIRED.split(",")
+        if hasattr(AutoConfig.for_model("bart"), item.split("=")[0])
     )
-    config = configuring.load_config(Arguments(model_type="bart", config_overrides=overrides), tokenizer)
+    config = configuring.load_config(
+        Arguments(model_type="bart", config_overrides=overrides), tokenizer
+    )
     assert config.eos_token_id == config.decoder_start_token_id == tokenizer.sep_token_id
 
 
@@ -398,7 +457,9 @@ def test_adapters_take_along_what_the_checkpoint_lacks(model_type, tmp_path):
     """BERT's pooler, which a masked model has not, was drawn anew by everyone who loaded the adapters."""
     tokenizer = train()
     arguments = Arguments(model_type=model_type, config_overrides=TINY)
-    loading.load_model(AutoModelForMaskedLM, arguments, tokenizer).save_pretrained(tmp_path / "base")
+    loading.load_model(AutoModelForMaskedLM, arguments, tokenizer).save_pretrained(
+        tmp_path / "base"
+    )
     tokenizer.save_pretrained(tmp_path / "base")
     adapted = load(tmp_path / "base", lora_rank=2).eval()
     adapted.save_pretrained(tmp_path / "lora")
@@ -415,9 +476,13 @@ def test_a_checkpoint_with_a_tokenizer_of_sentencepiece_alone_is_loaded(tmp_path
     """As mT5's and mBART's are: transformers needs protobuf to read it."""
     written = io.BytesIO()
     texts = iter([f"the soup number {number} was warm" for number in range(50)])
-    sentencepiece.SentencePieceTrainer.train(sentence_iterator=texts, model_writer=written, vocab_size=30)
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=texts, model_writer=written, vocab_size=30
+    )
     (tmp_path / "spiece.model").write_bytes(written.getvalue())
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "T5Tokenizer"}')
     (tmp_path / "config.json").write_text('{"model_type": "t5"}')
     tokenizer = loading.load_tokenizer(Arguments(model_name_or_path=str(tmp_path)), [])
-    assert tokenizer.decode(tokenizer("the soup")["input_ids"], skip_special_tokens=True) == "the soup"
+    assert (
+        tokenizer.decode(tokenizer("the soup")["input_ids"], skip_special_tokens=True) == "the soup"
+    )

@@ -39,7 +39,9 @@ def test_rows_are_sorted_within_an_eighth_of_an_epoch_of_8_to_50_steps(steps, wi
     """Two rows of a step are neighbours among 2 x window, drawn from lengths 0, 1, 2, ...: so far apart on average."""
     lengths = numpy.arange(2 * steps)
     pairs = numpy.reshape(list(Shuffled(range(len(lengths)), 1, lengths, 2)), (-1, 2))
-    assert numpy.ptp(lengths[pairs], axis=1).mean() == pytest.approx(2 * steps / (2 * window + 1), rel=0.2)
+    assert numpy.ptp(lengths[pairs], axis=1).mean() == pytest.approx(
+        2 * steps / (2 * window + 1), rel=0.2
+    )
 
 
 def test_few_rows_with_lengths_are_all_drawn():
@@ -64,7 +66,13 @@ def batches(budget, epoch=0, accumulated=1, processes=1, rank=0):
 
 def test_a_batch_holds_as_many_rows_as_its_tokens_allow_padding_counted():
     found = sorted([sorted(LENGTHS[row] for row in batch) for batch in batches(20)], reverse=True)
-    assert found == [[11], [9, 10], [7, 8], [4, 5, 6], [1, 2, 3]]  # 3 x 6 and 2 x 10 tokens; 3 x 10 would be 30
+    assert found == [
+        [11],
+        [9, 10],
+        [7, 8],
+        [4, 5, 6],
+        [1, 2, 3],
+    ]  # 3 x 6 and 2 x 10 tokens; 3 x 10 would be 30
 
 
 def test_a_row_longer_than_the_budget_is_a_batch_of_its_own():
@@ -128,16 +136,22 @@ def test_rows_of_like_length_need_less_padding():
 
 def evaluated(rows, processes=1, written=0):
     """The lengths of every batch, of every process."""
-    batches = [EvaluationBatches(LENGTHS, rows, processes, rank, written) for rank in range(processes)]
+    batches = [
+        EvaluationBatches(LENGTHS, rows, processes, rank, written) for rank in range(processes)
+    ]
     return [[[LENGTHS[row] for row in batch] for batch in one] for one in batches]
 
 
 def test_evaluation_takes_the_longest_rows_first_and_then_as_many_tokens():
-    assert evaluated(2) == [[[11, 10], [9, 8], [7, 6, 5], [4, 3, 2, 1]]]  # 22 tokens: 2 x 9, 3 x 7, 5 x 4
+    assert evaluated(2) == [
+        [[11, 10], [9, 8], [7, 6, 5], [4, 3, 2, 1]]
+    ]  # 22 tokens: 2 x 9, 3 x 7, 5 x 4
 
 
 def test_tokens_that_are_written_count_in_an_evaluation_s_batches():
-    assert evaluated(2, written=9) == [[[11, 10], [9, 8], [7, 6], [5, 4], [3, 2, 1]]]  # 40: 2 x 18, 2 x 14, 3 x 12
+    assert evaluated(2, written=9) == [
+        [[11, 10], [9, 8], [7, 6], [5, 4], [3, 2, 1]]
+    ]  # 40: 2 x 18, 2 x 14, 3 x 12
     assert evaluated(2, written=numpy.asarray(LENGTHS)) == evaluated(2)
 
 
@@ -150,7 +164,9 @@ def test_processes_evaluate_as_many_rows_of_each_batch_and_the_last_ones_repeat(
 @pytest.mark.parametrize("processes", [1, 2, 3, 20])
 def test_what_processes_evaluated_comes_back_in_order(processes):
     batches = [EvaluationBatches(LENGTHS, 2, processes, rank) for rank in range(processes)]
-    gathered = numpy.asarray([row for together in zip(*batches, strict=True) for batch in together for row in batch])
+    gathered = numpy.asarray(
+        [row for together in zip(*batches, strict=True) for batch in together for row in batch]
+    )
     dataset = Dataset.from_dict({"length": LENGTHS})
     assert samplers.in_order(dataset, gathered).tolist() == list(range(11))
     assert samplers.in_order(dataset, (gathered, None))[1] is None

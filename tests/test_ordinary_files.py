@@ -52,7 +52,9 @@ def zstandard(data):
 
 
 def data_set():
-    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["neg", "pos"])})
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["neg", "pos"])}
+    )
     return datasets.Dataset.from_list(ROWS, features)
 
 
@@ -88,16 +90,22 @@ FILES = {
     "x.CSV.BZ2": packed(bz2.compress),
     "x.csv.xz": packed(lzma.compress),
     "x.csv.zst": packed(zstandard),
-    "two_frames.csv.zst": lambda path: path.write_bytes(b"".join(map(zstandard, _halves(table(",").encode())))),
+    "two_frames.csv.zst": lambda path: path.write_bytes(
+        b"".join(map(zstandard, _halves(table(",").encode())))
+    ),
     "x.csv.zip": zipped({"x.csv": table(",")}),
-    "archive.zip": zipped({"d/spam.csv": table(","), "__MACOSX/d/._spam.csv": "x", "README.md": "x"}),
+    "archive.zip": zipped(
+        {"d/spam.csv": table(","), "__MACOSX/d/._spam.csv": "x", "README.md": "x"}
+    ),
     "x.feather": lambda path: pyarrow.feather.write_feather(pyarrow.Table.from_pylist(ROWS), path),
     "x.xlsx": lambda path: TABLE.to_excel(path, index=False),
     "index.xlsx": lambda path: TABLE.to_excel(path),
     "folder": lambda path: _folder(path, a_csv=table(","), README_md="x", _SUCCESS=""),
     "parts.csv": lambda path: _folder(path, _SUCCESS="", part_csv=table(",")),
     "saved": lambda path: data_set().save_to_disk(path),
-    "splits": lambda path: datasets.DatasetDict(train=data_set(), test=data_set()).save_to_disk(path),
+    "splits": lambda path: datasets.DatasetDict(train=data_set(), test=data_set()).save_to_disk(
+        path
+    ),
 }
 
 
@@ -140,7 +148,10 @@ def test_there_are_many_kinds():
 def test_every_kind_of_file_holds_the_same_rows(name, tmp_path):
     rows = rows_of(written(tmp_path, name, FILES[name]))
     names = ["neg", "pos"]
-    labels = [names[row["label"]] if isinstance(row["label"], int) else row["label"].strip() for row in rows]
+    labels = [
+        names[row["label"]] if isinstance(row["label"], int) else row["label"].strip()
+        for row in rows
+    ]
     assert [row["text"] for row in rows] == [row["text"] for row in ROWS]
     assert labels == [row["label"] for row in ROWS]
 
@@ -154,7 +165,13 @@ def test_a_delimiter_that_the_name_does_not_promise_is_said_once(name, tmp_path,
 
 def test_columns_without_a_name_are_named_by_their_place_as_pandas_does(tmp_path):
     (row, *_) = rows_of(written(tmp_path, "x.csv", ",text,label,,\n0,a,b,,c\n"))
-    assert row == {"Unnamed: 0": "0", "text": "a", "label": "b", "Unnamed: 3": "", "Unnamed: 4": "c"}
+    assert row == {
+        "Unnamed: 0": "0",
+        "text": "a",
+        "label": "b",
+        "Unnamed: 3": "",
+        "Unnamed: 4": "c",
+    }
 
 
 def test_cells_with_content_beyond_the_header_are_refused(tmp_path):
@@ -162,13 +179,28 @@ def test_cells_with_content_beyond_the_header_are_refused(tmp_path):
 
 
 QUOTED = {
-    "a line break first": ('text\tlabel\n"two\nlines"\ta\nplain\tb\n', [(2, "two\nlines"), (4, "plain")]),
-    "a line break last": ('label\ttext\na\t"two\n\nlines"\nb\tplain\n', [(2, "two\n\nlines"), (5, "plain")]),
+    "a line break first": (
+        'text\tlabel\n"two\nlines"\ta\nplain\tb\n',
+        [(2, "two\nlines"), (4, "plain")],
+    ),
+    "a line break last": (
+        'label\ttext\na\t"two\n\nlines"\nb\tplain\n',
+        [(2, "two\n\nlines"), (5, "plain")],
+    ),
     "a tab": ('text\tlabel\n"a\ttab"\ta\nplain\tb\n', [(2, "a\ttab"), (3, "plain")]),
-    "a quote that opens nothing": ('text\tlabel\n"open\ta\nplain\tb\n', [(2, '"open'), (3, "plain")]),
-    "a quote that opens nothing, last": ('label\ttext\na\t"open\nb\tplain\n', [(2, '"open'), (3, "plain")]),
+    "a quote that opens nothing": (
+        'text\tlabel\n"open\ta\nplain\tb\n',
+        [(2, '"open'), (3, "plain")],
+    ),
+    "a quote that opens nothing, last": (
+        'label\ttext\na\t"open\nb\tplain\n',
+        [(2, '"open'), (3, "plain")],
+    ),
     "at the end": ('label\ttext\na\tplain\nb\t"open\n\n', [(2, "plain"), (3, '"open')]),
-    "quotes within": ('text\tlabel\na "b" c\ta\n"a ""b"" c"\tb\n', [(2, 'a "b" c'), (3, 'a "b" c')]),
+    "quotes within": (
+        'text\tlabel\na "b" c\ta\n"a ""b"" c"\tb\n',
+        [(2, 'a "b" c'), (3, 'a "b" c')],
+    ),
     "one column": ('text\n"open\nplain\n', [(2, '"open'), (3, "plain")]),
 }
 
@@ -189,13 +221,25 @@ def test_a_quote_that_never_closes_costs_no_row_silently(tmp_path):
 REFUSED = {
     "several lists": ("x.json", json.dumps({"a": ROWS, "b": ROWS}), "several lists: a, b"),
     "a list in a file of lines": ("x.jsonl", json.dumps(ROWS), "its ending is .json"),
-    "two files in an archive": ("x.zip", zipped({"train.csv": table(","), "test.csv": table(",")}), "unzip x.zip"),
+    "two files in an archive": (
+        "x.zip",
+        zipped({"train.csv": table(","), "test.csv": table(",")}),
+        "unzip x.zip",
+    ),
     "an archive of nothing": ("x.zip", zipped({}), "unzip x.zip"),
     "a plain file called gz": ("x.csv.gz", table(","), "rename it to x.csv"),
     "a plain file called zst": ("x.csv.zst", table(","), "rename it to x.csv"),
     "a plain file called zip": ("x.zip", table(","), "pack or download"),
-    "a folder of no data": ("folder", lambda path: _folder(path, x_bin="x"), "no file that can be read"),
-    "a folder of folders": ("folder", lambda path: (path / "pos").mkdir(parents=True), "folder/**/*.txt"),
+    "a folder of no data": (
+        "folder",
+        lambda path: _folder(path, x_bin="x"),
+        "no file that can be read",
+    ),
+    "a folder of folders": (
+        "folder",
+        lambda path: (path / "pos").mkdir(parents=True),
+        "folder/**/*.txt",
+    ),
     "a folder of both splits": (
         "folder",
         lambda path: _folder(path, train_csv=table(","), test_csv=table(",")),
@@ -234,7 +278,9 @@ def test_a_list_of_another_split_is_not_taken_for_the_wanted_one(in_tmp_path):
     assert "several lists" in refused("x.json", ("validation", "dev")).what
 
 
-@pytest.mark.parametrize("name", ["saved", "splits", "x.parquet", "saved/data-00000-of-00001.arrow"])
+@pytest.mark.parametrize(
+    "name", ["saved", "splits", "x.parquet", "saved/data-00000-of-00001.arrow"]
+)
 def test_names_of_classes_come_with_the_files_that_hold_them(name, in_tmp_path):
     data_set().save_to_disk("saved")
     datasets.DatasetDict(train=data_set()).save_to_disk("splits")
@@ -245,7 +291,9 @@ def test_names_of_classes_come_with_the_files_that_hold_them(name, in_tmp_path):
 
 def test_files_that_name_their_classes_otherwise_are_refused(in_tmp_path):
     data_set().to_parquet("a.parquet")
-    other = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["pos", "neg"])})
+    other = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["pos", "neg"])}
+    )
     datasets.Dataset.from_list(ROWS, other).to_parquet("b.parquet")
     with pytest.raises(Refusal, match="have other names, or another order"):
         sources.find(Arguments(train_file=["a.parquet", "b.parquet"]), _needs())
@@ -261,7 +309,10 @@ def test_what_save_to_disk_left_is_a_data_set_with_its_splits(streaming, in_tmp_
     needs = _needs()
     needs.do_predict = True
     found = sources.find(Arguments(dataset_name="splits", streaming=streaming), needs)
-    assert {name: len(list(source.rows())) for name, source in found.items()} == {"train": 6, "test": 2}
+    assert {name: len(list(source.rows())) for name, source in found.items()} == {
+        "train": 6,
+        "test": 2,
+    }
     assert found["train"].place(7).startswith("splits/train/data-00000")
 
 
@@ -281,7 +332,9 @@ def test_an_arrow_file_with_any_byte_changed_is_read_or_refused(ending, tmp_path
     if ending == "arrow":
         (tmp_path / "saved/data-00000-of-00001.arrow").rename(path)
     else:
-        pyarrow.feather.write_feather(pyarrow.Table.from_pylist(ROWS), path, compression="uncompressed")
+        pyarrow.feather.write_feather(
+            pyarrow.Table.from_pylist(ROWS), path, compression="uncompressed"
+        )
     whole, refusals = path.read_bytes(), 0
     for place in range(0, len(whole), 5):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])

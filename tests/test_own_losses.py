@@ -12,14 +12,67 @@ from recipes.common.model import config_overrides
 from recipes.common.train import losses
 from recipes.common.train.trainer import Trainer
 
-SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24, "vocab_size": 40}
-SIZES |= {"num_local_experts": 4, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8, "d_model": 16}
-SIZES |= {"shared_expert_intermediate_size": 8, "d_kv": 8, "d_ff": 24, "num_heads": 2, "head_dim": 8, "num_layers": 4}
-SIZES |= {"moe_num_experts": 4, "moe_k": 2, "n_group": 1, "topk_group": 1, "num_decoder_layers": 4, "dropout_rate": 0.0}
-SIZES |= {"expert_capacity": 64, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "router_jitter_noise": 0.0}
-SIZES |= {"num_sparse_encoder_layers": 2, "num_sparse_decoder_layers": 2, "kv_channels": 8, "attention_dropout": 0.0}
-SIZES |= {"qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 8, "q_lora_rank": 8, "kv_lora_rank": 8}
-CAUSAL = ["mixtral", "olmoe", "qwen2_moe", "qwen3_moe", "granitemoe", "jetmoe", "phimoe", "minimax_m2", "ernie4_5_moe"]
+SIZES = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "vocab_size": 40,
+}
+SIZES |= {
+    "num_local_experts": 4,
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 8,
+    "d_model": 16,
+}
+SIZES |= {
+    "shared_expert_intermediate_size": 8,
+    "d_kv": 8,
+    "d_ff": 24,
+    "num_heads": 2,
+    "head_dim": 8,
+    "num_layers": 4,
+}
+SIZES |= {
+    "moe_num_experts": 4,
+    "moe_k": 2,
+    "n_group": 1,
+    "topk_group": 1,
+    "num_decoder_layers": 4,
+    "dropout_rate": 0.0,
+}
+SIZES |= {
+    "expert_capacity": 64,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "router_jitter_noise": 0.0,
+}
+SIZES |= {
+    "num_sparse_encoder_layers": 2,
+    "num_sparse_decoder_layers": 2,
+    "kv_channels": 8,
+    "attention_dropout": 0.0,
+}
+SIZES |= {
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 8,
+    "v_head_dim": 8,
+    "q_lora_rank": 8,
+    "kv_lora_rank": 8,
+}
+CAUSAL = [
+    "mixtral",
+    "olmoe",
+    "qwen2_moe",
+    "qwen3_moe",
+    "granitemoe",
+    "jetmoe",
+    "phimoe",
+    "minimax_m2",
+    "ernie4_5_moe",
+]
 
 
 def build(name):
@@ -28,7 +81,9 @@ def build(name):
     default = AutoConfig.for_model(name)
     shared = config_overrides.derived(default, {"num_attention_heads": 2})
     config = AutoConfig.for_model(name, **SIZES, **shared, output_router_logits=True)
-    return (AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM).from_config(config)
+    return (
+        AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    ).from_config(config)
 
 
 def batch():
@@ -95,7 +150,9 @@ def first_loss(tmp_path, rows, accumulated):
         compute_metrics=lambda prediction: language_modeling.scores(prediction.predictions),
         preprocess_logits_for_metrics=language_modeling.sums(shift=True),
     )
-    own = model(input_ids=torch.tensor([row]), labels=torch.tensor([rows_of[0]["labels"]])).loss.item()
+    own = model(
+        input_ids=torch.tensor([row]), labels=torch.tensor([rows_of[0]["labels"]])
+    ).loss.item()
     trainer.train()
     (logged,) = [entry for entry in trainer.state.log_history if "grad_norm" in entry]
     scores = trainer.evaluate()
@@ -122,18 +179,59 @@ def test_where_a_model_has_no_such_loss_it_is_said_once(capsys):
 def test_a_run_with_routers_is_evaluated_by_its_logits(texts):
     moe = "hidden_size=16,num_hidden_layers=1,num_attention_heads=2,num_key_value_heads=1,intermediate_size=16,"
     moe += "num_local_experts=2,max_position_embeddings=64,output_router_logits=true"
-    flags = ["--train_file", "text.txt", "--validation_file", "more.txt", "--output_dir", "out", "--model_type"]
-    flags += ["mixtral", "--config_overrides", moe, "--vocab_size", "300", "--block_size", "16", *SHORT]
+    flags = [
+        "--train_file",
+        "text.txt",
+        "--validation_file",
+        "more.txt",
+        "--output_dir",
+        "out",
+        "--model_type",
+    ]
+    flags += [
+        "mixtral",
+        "--config_overrides",
+        moe,
+        "--vocab_size",
+        "300",
+        "--block_size",
+        "16",
+        *SHORT,
+    ]
     scores = load_recipe("clm_pretrain").main(flags)
     assert scores["eval_loss"] == pytest.approx(scores["eval_cross_entropy"])
     assert 1 < scores["perplexity"] < 400
 
 
 MASKED = {"bart": 1, "mbart": 1, "mvp": 1, "bert": 0, "xlm": 0, "luke": 0}  # 1: with a decoder
-TINY = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "vocab_size": 40}
-TINY |= {"decoder_attention_heads": 2, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24, "hidden_size": 16, "emb_dim": 16}
-TINY |= {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24, "n_layers": 1, "n_heads": 2}
-TINY |= {"entity_vocab_size": 9, "entity_emb_size": 16, "bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
+TINY = {
+    "d_model": 16,
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    "encoder_attention_heads": 2,
+    "vocab_size": 40,
+}
+TINY |= {
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 24,
+    "decoder_ffn_dim": 24,
+    "hidden_size": 16,
+    "emb_dim": 16,
+}
+TINY |= {
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "n_layers": 1,
+    "n_heads": 2,
+}
+TINY |= {
+    "entity_vocab_size": 9,
+    "entity_emb_size": 16,
+    "bos_token_id": 0,
+    "pad_token_id": 1,
+    "eos_token_id": 2,
+}
 
 
 @pytest.mark.parametrize("name", MASKED)
@@ -141,10 +239,14 @@ def test_a_masked_model_s_loss_is_its_own_too(name, tmp_path):
     """BART's own loss gives its decoder the shifted labels; a row without a label stands in the batch as well."""
     transformers.logging.set_verbosity_error()
     torch.manual_seed(0)
-    config = AutoConfig.for_model(name, **TINY | ({"decoder_start_token_id": 2} if MASKED[name] else {}))
+    config = AutoConfig.for_model(
+        name, **TINY | ({"decoder_start_token_id": 2} if MASKED[name] else {})
+    )
     model = transformers.AutoModelForMaskedLM.from_config(config)
     ids, _ = batch()
-    labels = torch.where(torch.rand(ids.shape, generator=torch.Generator().manual_seed(2)) < 0.4, ids, -100)
+    labels = torch.where(
+        torch.rand(ids.shape, generator=torch.Generator().manual_seed(2)) < 0.4, ids, -100
+    )
     trainer = Trainer(
         model=model,
         args=TrainingArguments(str(tmp_path), use_cpu=True, report_to="none"),

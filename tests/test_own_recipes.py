@@ -54,7 +54,9 @@ def copied(in_tmp_path):
     text = text.replace("\n\n@dataclass\nclass Arguments", OWN, 1)
     folder = in_tmp_path / "recipes/mine"
     folder.mkdir(parents=True)
-    (folder / "run.py").write_text(text.replace('(path / "recipes/common").is_dir()', "True"), encoding="utf-8")
+    (folder / "run.py").write_text(
+        text.replace('(path / "recipes/common").is_dir()', "True"), encoding="utf-8"
+    )
     sys.path.insert(0, str(ROOT))
     yield folder / "run.py"
     sys.path.remove(str(ROOT))
@@ -92,8 +94,23 @@ def test_a_loss_counts_each_label_once_however_the_rows_are_batched(sentiment, r
     """Class weights belong to what is trained, and so to the validation loss; cross entropy stays without them."""
     found = []
     for rows in ("3", "40"):
-        words = [*FILES[:4], "--output_dir", f"out{rows}", "--class_weights", "balanced", "--bf16", "false"]
-        words += ["--label_smoothing_factor", "0.1", "--per_device_eval_batch_size", rows, "--learning_rate", "0.1"]
+        words = [
+            *FILES[:4],
+            "--output_dir",
+            f"out{rows}",
+            "--class_weights",
+            "balanced",
+            "--bf16",
+            "false",
+        ]
+        words += [
+            "--label_smoothing_factor",
+            "0.1",
+            "--per_device_eval_batch_size",
+            rows,
+            "--learning_rate",
+            "0.1",
+        ]
         found.append(sentiment.main([*words, *SCRATCH, *SHORT]))
     assert found[0]["eval_loss"] == pytest.approx(found[1]["eval_loss"], rel=1e-5)
     assert found[0]["eval_loss"] != pytest.approx(found[0]["eval_cross_entropy"], rel=1e-5)
@@ -126,12 +143,24 @@ def named_task(**options):
 # scores -> words of the verdict
 VERDICTS = {
     "better": ({"eval_a": 0.5, "eval_baseline_a": 0.4}, ""),
-    "equal": ({"eval_a": 0.4, "eval_baseline_a": 0.4}, "validation: a 0.4000 is no better than the baseline, 0.4000"),
-    "worse": ({"eval_a": 0.233, "eval_baseline_a": 0.283}, "a 0.2330 is no better than the baseline, 0.2830"),
+    "equal": (
+        {"eval_a": 0.4, "eval_baseline_a": 0.4},
+        "validation: a 0.4000 is no better than the baseline, 0.4000",
+    ),
+    "worse": (
+        {"eval_a": 0.233, "eval_baseline_a": 0.283},
+        "a 0.2330 is no better than the baseline, 0.2830",
+    ),
     "less is better": ({"eval_mse": 0.2, "eval_baseline_mse": 0.3}, ""),
-    "more is worse": ({"eval_mse": 0.4, "eval_baseline_mse": 0.3}, "mse 0.4000 is no better than the baseline, 0.3000"),
+    "more is worse": (
+        {"eval_mse": 0.4, "eval_baseline_mse": 0.3},
+        "mse 0.4000 is no better than the baseline, 0.3000",
+    ),
     "no baseline": ({"eval_a": 0.1}, ""),
-    "another metric has one": ({"eval_a": 1.0, "eval_mse": 0.4, "eval_baseline_mse": 0.3}, "mse 0.4000"),
+    "another metric has one": (
+        {"eval_a": 1.0, "eval_mse": 0.4, "eval_baseline_mse": 0.3},
+        "mse 0.4000",
+    ),
     "not a number": ({"eval_a": float("nan"), "eval_baseline_a": 0.3}, "a nan is no better"),
 }
 
@@ -144,21 +173,50 @@ def test_what_is_no_better_than_its_baseline(case):
 
 
 # recipe -> flags with which nothing is learned, and the metric that says so
-NOTHING = {"sentiment": ([], "accuracy"), "summarization": ([], "rougeL"), "translation": (LANGUAGES, "bleu")}
+NOTHING = {
+    "sentiment": ([], "accuracy"),
+    "summarization": ([], "rougeL"),
+    "translation": (LANGUAGES, "bleu"),
+}
 NOTHING |= {"mlm_pretrain": ([], "perplexity"), "clm_pretrain": ([], "perplexity")}
 
 
-RECIPES = [name if name == "sentiment" else pytest.param(name, marks=pytest.mark.slow) for name in NOTHING]
+RECIPES = [
+    name if name == "sentiment" else pytest.param(name, marks=pytest.mark.slow) for name in NOTHING
+]
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_model_that_has_learned_nothing_is_warned_of_in_every_recipe(recipe, in_tmp_path, capsys):
     flags, metric = NOTHING[recipe]
-    (in_tmp_path / "t.jsonl").write_text("".join(json.dumps(row(recipe, n)) + "\n" for n in range(40)), "utf-8")
+    (in_tmp_path / "t.jsonl").write_text(
+        "".join(json.dumps(row(recipe, n)) + "\n" for n in range(40)), "utf-8"
+    )
     model, overrides, algorithm, *own = MODELS[recipe]
-    words = ["--model_type", model, "--config_overrides", overrides, "--tokenizer_algorithm", algorithm, *own]
-    words += ["--train_file", "t.jsonl", "--output_dir", "out", "--vocab_size", "300", *flags, *SHORT]
+    words = [
+        "--model_type",
+        model,
+        "--config_overrides",
+        overrides,
+        "--tokenizer_algorithm",
+        algorithm,
+        *own,
+    ]
+    words += [
+        "--train_file",
+        "t.jsonl",
+        "--output_dir",
+        "out",
+        "--vocab_size",
+        "300",
+        *flags,
+        *SHORT,
+    ]
     load_recipe(recipe).main(merged(*words, "--learning_rate", "1e-9", "--bf16", "false"))
     said = [line for line in capsys.readouterr().err.splitlines() if "is no better than" in line]
-    assert len(said) == 1 and f"validation: {metric}" in said[0] and "a pretrained --model_name_or_path" in said[0]
+    assert (
+        len(said) == 1
+        and f"validation: {metric}" in said[0]
+        and "a pretrained --model_name_or_path" in said[0]
+    )
     assert "is no better than" in Path("out/README.md").read_text()

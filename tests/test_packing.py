@@ -24,7 +24,11 @@ class Letters:
     """A tokenizer of one token a letter: a is 10, b is 11, …; a line break is 9."""
 
     def __call__(self, texts, **options):
-        return {"input_ids": [[9 if letter == "\n" else ord(letter) - 87 for letter in text] for text in texts]}
+        return {
+            "input_ids": [
+                [9 if letter == "\n" else ord(letter) - 87 for letter in text] for text in texts
+            ]
+        }
 
 
 class WithoutBreaks(Letters):
@@ -36,13 +40,20 @@ class WithoutBreaks(Letters):
 
 def splits(train, validation=("aaaa",)):
     named = {"train": train, "validation": list(validation)}
-    data = {name: datasets.Dataset.from_dict({"text": list(texts)}) for name, texts in named.items()}
+    data = {
+        name: datasets.Dataset.from_dict({"text": list(texts)}) for name, texts in named.items()
+    }
     return SimpleNamespace(texts=("text",), items=data.items, whole=())
 
 
 def arguments(streaming=False, **limits):
     none = dict.fromkeys(("max_train_samples", "max_eval_samples", "max_predict_samples"))
-    flags = {"streaming": streaming, "prepared_dir": None, "prepare_only": False, "dataset_name": None}
+    flags = {
+        "streaming": streaming,
+        "prepared_dir": None,
+        "prepare_only": False,
+        "dataset_name": None,
+    }
     return SimpleNamespace(**flags | none | limits)
 
 
@@ -54,7 +65,8 @@ def training(max_steps=-1, epochs=1, **strategies):
         world_size=1,
         gradient_accumulation_steps=1,
         num_train_epochs=epochs,
-        **dict.fromkeys(("eval_strategy", "save_strategy", "logging_strategy"), "steps") | strategies,
+        **dict.fromkeys(("eval_strategy", "save_strategy", "logging_strategy"), "steps")
+        | strategies,
     )
 
 
@@ -94,7 +106,9 @@ def test_a_whole_text_ends_even_after_a_line_break(streaming):
     """Nearly all files of code do: their documents had no end."""
     found = splits(["a\n", "b\n", "c"])
     found.whole = ("train",)
-    tokens = packing.pack(found, Letters(), Layout(9, END, PAD), arguments(streaming), training(max_steps=1))
+    tokens = packing.pack(
+        found, Letters(), Layout(9, END, PAD), arguments(streaming), training(max_steps=1)
+    )
     first = next(iter(tokens.train))["input_ids"].tolist()
     after_breaks = [token for before, token in itertools.pairwise(first) if before == 9]
     assert len(after_breaks) >= 2
@@ -104,14 +118,19 @@ def test_a_whole_text_ends_even_after_a_line_break(streaming):
 def test_a_memory_map_goes_to_other_processes_without_a_copy(tmp_path):
     """numpy puts a memory map's bytes into the pickle itself; processes.once_per_node maps what stands beside it."""
     numpy.arange(1000, dtype=numpy.int32).tofile(tmp_path / "ids.bin")
-    ids, ends = numpy.memmap(tmp_path / "ids.bin", dtype=numpy.int32, mode="r"), numpy.asarray([1000])
+    ids, ends = (
+        numpy.memmap(tmp_path / "ids.bin", dtype=numpy.int32, mode="r"),
+        numpy.asarray([1000]),
+    )
     blocks, beside = Blocks(ids, ends - 1000, ends, Layout(1000, END, PAD), trains=False), []
     assert len(pickle.dumps(blocks, protocol=5, buffer_callback=beside.append)) < ids.nbytes
     assert ids.nbytes in [buffer.raw().nbytes for buffer in beside]
 
 
 def test_what_a_worker_reported_during_a_step_is_known_when_it_is_saved():
-    stream = packing.pack(splits(["abc"]), Letters(), Layout(4, END, PAD), arguments(True), training(1)).train
+    stream = packing.pack(
+        splits(["abc"]), Letters(), Layout(4, END, PAD), arguments(True), training(1)
+    ).train
     mark = {"epoch": 250, "row": 0, "carried": []}
     stream._reported.put((1, mark))
     time.sleep(0.1)
@@ -126,7 +145,9 @@ def test_blocks_that_would_leave_tokens_out_are_refused(stride):
 
 def test_a_last_text_without_tokens_ends_the_document():
     """WordPiece makes nothing of the blank line that a file ends with."""
-    tokens = packing.pack(splits(["ab\n", "\n"]), WithoutBreaks(), Layout(4, END, PAD), arguments(), training())
+    tokens = packing.pack(
+        splits(["ab\n", "\n"]), WithoutBreaks(), Layout(4, END, PAD), arguments(), training()
+    )
     assert ids(tokens.train) == [[10, 11, END]]
 
 
@@ -139,7 +160,11 @@ def test_a_prefix_stands_before_every_block_and_is_no_token_of_the_text():
 @pytest.mark.parametrize("stride", [1, 2, 3, 4])
 def test_overlapping_blocks_predict_every_token_once(stride):
     layout = Layout(4, END, PAD, stride=stride)
-    rows = list(packing.pack(splits(["x"], ["abcdefghij"]), Letters(), layout, arguments(), training()).validation)
+    rows = list(
+        packing.pack(
+            splits(["x"], ["abcdefghij"]), Letters(), layout, arguments(), training()
+        ).validation
+    )
     predicted = [token for row in rows for token in row["input_ids"][row["context"] :].tolist()]
     assert predicted == [*range(10, 20), END]
 
@@ -175,7 +200,9 @@ def test_line_by_line_and_streaming_exclude_each_other():
         packing.lines(splits(["a"]), Letters(), Layout(4, END, PAD), arguments(True), training())
 
 
-TEXTS = ["abcdefgh"[: 1 + number % 8] for number in range(3000)]  # 3,000 texts, 16,500 tokens with their end tokens
+TEXTS = [
+    "abcdefgh"[: 1 + number % 8] for number in range(3000)
+]  # 3,000 texts, 16,500 tokens with their end tokens
 
 
 def stream(texts=TEXTS, seed=1):
@@ -187,7 +214,8 @@ def stream(texts=TEXTS, seed=1):
 
 def take(blocks, count):
     return [
-        (row["row"], row["epoch"], *row["input_ids"].tolist()) for row, _ in zip(blocks, range(count), strict=False)
+        (row["row"], row["epoch"], *row["input_ids"].tolist())
+        for row, _ in zip(blocks, range(count), strict=False)
     ]
 
 
@@ -261,14 +289,19 @@ def test_the_steps_of_a_stream_follow_from_its_tokens():
 
 def test_given_steps_are_kept():
     settings = training(max_steps=5)
-    packing.pack(splits(["abc"]), Letters(), Layout(4, END, PAD), arguments(streaming=True), settings)
+    packing.pack(
+        splits(["abc"]), Letters(), Layout(4, END, PAD), arguments(streaming=True), settings
+    )
     assert settings.max_steps == 5
 
 
 @pytest.mark.parametrize(
-    ("strategy", "remote", "steps"), [("epoch", None, 4), ("steps", None, None), ("epoch", "x", None)]
+    ("strategy", "remote", "steps"),
+    [("epoch", None, 4), ("steps", None, None), ("epoch", "x", None)],
 )
-def test_given_steps_are_kept_and_the_end_of_an_epoch_is_known_where_it_is_needed(strategy, remote, steps):
+def test_given_steps_are_kept_and_the_end_of_an_epoch_is_known_where_it_is_needed(
+    strategy, remote, steps
+):
     settings = training(max_steps=5, save_strategy=strategy)
     wanted = arguments(streaming=True, dataset_name=remote)
     packed = packing.pack(splits(["abc"] * 8), Letters(), Layout(4, END, PAD), wanted, settings)
@@ -279,14 +312,18 @@ def test_given_steps_are_kept_and_the_end_of_an_epoch_is_known_where_it_is_neede
 def test_an_epoch_of_a_stream_may_end_within_a_step():
     """Three documents of 4 tokens are 2.4 blocks of 5: 1.2 steps of two blocks, 12 in ten epochs."""
     settings = training(epochs=10)
-    found = packing.pack(splits(["abc"] * 3), Letters(), Layout(5, END, PAD), arguments(True), settings)
+    found = packing.pack(
+        splits(["abc"] * 3), Letters(), Layout(5, END, PAD), arguments(True), settings
+    )
     assert found.train.steps(2, 1) == Fraction(6, 5)
     assert settings.max_steps == 12
 
 
 def test_a_stream_that_fills_no_block_is_refused():
     with pytest.raises(Refusal, match="does not fill one block"):
-        packing.pack(splits(["a"]), Letters(), Layout(99, END, PAD), arguments(streaming=True), training())
+        packing.pack(
+            splits(["a"]), Letters(), Layout(99, END, PAD), arguments(streaming=True), training()
+        )
 
 
 def test_limits_count_blocks_not_texts():
@@ -295,7 +332,9 @@ def test_limits_count_blocks_not_texts():
     assert ids(tokens.train) == [[10, 11, 12, 13], [14, 15, 16, 17]]
     assert (tokens.counts["train"]["blocks"], tokens.counts["train"]["used"]) == (4, 2)
     assert len(tokens.validation) == 2 and "used" not in tokens.counts["validation"]
-    one = packing.lines(splits(["a", "b"]), Letters(), layout, arguments(max_train_samples=1), training())
+    one = packing.lines(
+        splits(["a", "b"]), Letters(), layout, arguments(max_train_samples=1), training()
+    )
     assert ids(one.train) == [[10, END]]
 
 
@@ -305,7 +344,8 @@ def test_selected_blocks_still_know_the_bytes_of_their_tokens():
 
 
 @pytest.mark.parametrize(
-    ("limit", "streaming", "message"), [(0, False, "is 0"), (0, True, "is 0"), (5, True, "stream's blocks")]
+    ("limit", "streaming", "message"),
+    [(0, False, "is 0"), (0, True, "is 0"), (5, True, "stream's blocks")],
 )
 def test_limits_that_cannot_be_kept_are_refused(limit, streaming, message):
     limits = arguments(streaming, max_train_samples=limit)

@@ -24,7 +24,9 @@ def parse(sentiment, in_tmp_path, capsys):
         for name, content in files.items():
             (in_tmp_path / f"{name}.yaml").write_text(inspect.cleandoc(content))
         _, training_arguments = parsing.parse(sentiment.Arguments, "mine/run.py", list(argv))
-        notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: --")]
+        notes = [
+            line for line in capsys.readouterr().err.splitlines() if line.startswith("note: --")
+        ]
         return training_arguments, notes
 
     return parse_with
@@ -32,26 +34,75 @@ def parse(sentiment, in_tmp_path, capsys):
 
 def strategies(found):
     """Evaluation, saving, whether the best model is kept."""
-    return str(found.eval_strategy.value), str(found.save_strategy.value), found.load_best_model_at_end
+    return (
+        str(found.eval_strategy.value),
+        str(found.save_strategy.value),
+        found.load_best_model_at_end,
+    )
 
 
 # What is said -> evaluation, saving, the best model kept, and the words of the note.
 OVER_EPOCHS = {
-    "--save_strategy no": ("epoch", "no", False, ["load_best_model_at_end true of mine/config.yaml gives way"]),
-    "--eval_strategy no": ("no", "epoch", False, ["load_best_model_at_end true of mine/config.yaml gives way"]),
+    "--save_strategy no": (
+        "epoch",
+        "no",
+        False,
+        ["load_best_model_at_end true of mine/config.yaml gives way"],
+    ),
+    "--eval_strategy no": (
+        "no",
+        "epoch",
+        False,
+        ["load_best_model_at_end true of mine/config.yaml gives way"],
+    ),
     "--save_strategy no --eval_strategy no": ("no", "no", False, ["load_best_model_at_end true"]),
-    "--save_strategy steps": ("epoch", "steps", False, ["--save_strategy steps", "load_best_model_at_end true"]),
-    "--save_steps 2": ("epoch", "steps", False, ["--save_steps 2", "save_strategy epoch", "becomes steps"]),
+    "--save_strategy steps": (
+        "epoch",
+        "steps",
+        False,
+        ["--save_strategy steps", "load_best_model_at_end true"],
+    ),
+    "--save_steps 2": (
+        "epoch",
+        "steps",
+        False,
+        ["--save_steps 2", "save_strategy epoch", "becomes steps"],
+    ),
     "--save_strategy best": ("epoch", "best", True, []),
-    "--eval_steps 2": ("steps", "steps", True, ["--eval_steps 2", "eval_strategy epoch", "save_strategy epoch"]),
-    "--eval_strategy steps": ("steps", "steps", True, ["evaluates every 10%", "save_strategy epoch"]),
+    "--eval_steps 2": (
+        "steps",
+        "steps",
+        True,
+        ["--eval_steps 2", "eval_strategy epoch", "save_strategy epoch"],
+    ),
+    "--eval_strategy steps": (
+        "steps",
+        "steps",
+        True,
+        ["evaluates every 10%", "save_strategy epoch"],
+    ),
     "--eval_strategy steps --logging_steps 2": ("steps", "steps", True, ["save_strategy epoch"]),
-    "--load_best_model_at_end true --save_steps 2": ("steps", "steps", True, ["eval_strategy epoch"]),
+    "--load_best_model_at_end true --save_steps 2": (
+        "steps",
+        "steps",
+        True,
+        ["eval_strategy epoch"],
+    ),
     "--load_best_model_at_end true --save_strategy no": ("epoch", "no", None, []),
     "--load_best_model_at_end true --eval_strategy no": ("no", "epoch", None, []),
     "--load_best_model_at_end false --save_strategy no": ("epoch", "no", False, []),
-    "--early_stopping_patience 2 --save_strategy no": ("epoch", "no", False, ["load_best_model_at_end"]),
-    "--eval_strategy steps --eval_steps 3 --save_strategy epoch": ("steps", "epoch", False, ["load_best_model"]),
+    "--early_stopping_patience 2 --save_strategy no": (
+        "epoch",
+        "no",
+        False,
+        ["load_best_model_at_end"],
+    ),
+    "--eval_strategy steps --eval_steps 3 --save_strategy epoch": (
+        "steps",
+        "epoch",
+        False,
+        ["load_best_model"],
+    ),
     "--learning_rate 1e-4": ("epoch", "epoch", True, []),
 }
 
@@ -76,7 +127,11 @@ def test_no_evaluation_is_heard_although_the_config_evaluates(parse):
     assert (found.do_eval, strategies(found)) == (False, ("no", "epoch", False))
     assert "eval_strategy epoch of mine/config.yaml becomes no" in notes[0]
     found, _ = parse("--do_eval", "false")
-    assert (found.do_train, found.do_eval, strategies(found)) == (True, False, ("no", "epoch", False))
+    assert (found.do_train, found.do_eval, strategies(found)) == (
+        True,
+        False,
+        ("no", "epoch", False),
+    )
 
 
 def test_an_evaluation_that_is_asked_for_and_refused_at_once_is_said(parse):
@@ -94,10 +149,14 @@ def test_saving_follows_an_evaluation_that_was_moved(parse):
     assert "load_best_model_at_end true" in notes[0]
 
 
-def test_a_configuration_that_is_named_wins_over_the_recipe_s_and_gives_way_to_the_command_line(parse):
+def test_a_configuration_that_is_named_wins_over_the_recipe_s_and_gives_way_to_the_command_line(
+    parse,
+):
     found, notes = parse("--config", "quick.yaml", quick="save_strategy: 'no'")
     assert strategies(found) == ("epoch", "no", False)
-    found, notes = parse("--config", "quick.yaml", "--save_strategy", "no", config="seed: 1\n", quick=EPOCHS)
+    found, notes = parse(
+        "--config", "quick.yaml", "--save_strategy", "no", config="seed: 1\n", quick=EPOCHS
+    )
     assert strategies(found) == ("epoch", "no", False)
     assert "load_best_model_at_end true of quick.yaml gives way" in notes[0]
 
@@ -165,7 +224,8 @@ def test_a_warm_up_of_the_recipe_gives_way_to_a_schedule_without_one(parse):
 
 
 @pytest.mark.parametrize(
-    "words", ["--save_strategy no", "--eval_steps 3", "--max_steps 2", "--lr_scheduler_type constant"]
+    "words",
+    ["--save_strategy no", "--eval_steps 3", "--max_steps 2", "--lr_scheduler_type constant"],
 )
 def test_a_run_is_repeated_without_a_word(words, parse, in_tmp_path, sentiment, capsys):
     config = EPOCHS + "num_train_epochs: 5\nwarmup_steps: 0.1\n"
@@ -200,7 +260,16 @@ def test_every_recipe_understands_when_to_save_and_evaluate(recipe, words, capsy
         assert found.save_strategy.value == "steps"
 
 
-REVIEWS = ["--train_file", "train.csv", "--validation_file", "test.csv", "--output_dir", "out", "--bf16", "false"]
+REVIEWS = [
+    "--train_file",
+    "train.csv",
+    "--validation_file",
+    "test.csv",
+    "--output_dir",
+    "out",
+    "--bf16",
+    "false",
+]
 REVIEWS += ["--num_train_epochs", "2", "--per_device_train_batch_size", "20", *SCRATCH]
 
 
@@ -222,7 +291,9 @@ def test_checkpoints_are_written_where_they_were_asked_for(sentiment, reviews):
 KNOWN = ["f1", "eval_accuracy", "precision", "eval_loss", "f1_positive", "roc_auc"]
 
 
-@pytest.mark.parametrize("name", ["eval_f1", *(pytest.param(name, marks=pytest.mark.slow) for name in KNOWN)])
+@pytest.mark.parametrize(
+    "name", ["eval_f1", *(pytest.param(name, marks=pytest.mark.slow) for name in KNOWN)]
+)
 def test_the_best_model_may_be_judged_by_any_metric_that_is_known(name, sentiment, reviews):
     scores = sentiment.main([*REVIEWS, "--metric_for_best_model", name])
     assert f"eval_{name.removeprefix('eval_')}" in scores
@@ -231,5 +302,8 @@ def test_the_best_model_may_be_judged_by_any_metric_that_is_known(name, sentimen
 def test_a_metric_that_nobody_knows_is_refused_before_the_training(sentiment, reviews, capsys):
     with pytest.raises(Refusal, match="no metric 'acuracy'") as caught:
         sentiment.main([*REVIEWS, "--metric_for_best_model", "acuracy"])
-    assert (caught.value.where, caught.value.fix) == ("--metric_for_best_model", "did you mean accuracy?")
+    assert (caught.value.where, caught.value.fix) == (
+        "--metric_for_best_model",
+        "did you mean accuracy?",
+    )
     assert not list((reviews / "out").glob("checkpoint-*"))

@@ -19,7 +19,9 @@ from recipes.common.report import run_record
 from recipes.common.runtime import process_state, signals
 from recipes.common.runtime.errors import Refusal
 
-TRY_TO_LOCK = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'w'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+TRY_TO_LOCK = (
+    "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'w'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+)
 UNCOMPARED = ("runtime", "per_second", "preparation_time", "flos")
 
 
@@ -45,12 +47,24 @@ def numbers(metrics):
 def state():
     """What a run may change in its process."""
     levels = [library.utils.logging.get_verbosity() for library in (transformers, datasets)]
-    bars = transformers.utils.logging.is_progress_bar_enabled(), datasets.are_progress_bars_disabled()
+    bars = (
+        transformers.utils.logging.is_progress_bar_enabled(),
+        datasets.are_progress_bars_disabled(),
+    )
     exact = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic
     handlers = [signal.getsignal(number) for number in signals.SIGNALS]
     patched = [torch.nn.functional.dropout, torch.nn.functional.scaled_dot_product_attention]
     precision = torch.get_default_dtype(), torch.backends.fp32_precision, torch.is_grad_enabled()
-    return dict(os.environ), list(warnings.filters), levels, bars, exact, handlers, patched, precision
+    return (
+        dict(os.environ),
+        list(warnings.filters),
+        levels,
+        bars,
+        exact,
+        handlers,
+        patched,
+        precision,
+    )
 
 
 @pytest.fixture
@@ -115,7 +129,9 @@ def test_help_ends_nothing_but_itself(sentiment, capsys):
 
 
 @pytest.mark.parametrize(
-    "more", [[], ["--bf16", "true", "--full_determinism", "true", "--tf32", "false"], ["--no_such_flag"]], ids=str
+    "more",
+    [[], ["--bf16", "true", "--full_determinism", "true", "--tf32", "false"], ["--no_such_flag"]],
+    ids=str,
 )
 def test_the_process_is_as_it_was_when_a_run_is_over(more, sentiment, reviews, as_others_left_it):
     before = state()
@@ -140,7 +156,9 @@ def test_every_recipe_leaves_the_process_as_it_was(recipe, in_tmp_path, as_other
     assert main(flags) == first
 
 
-def test_a_run_that_was_stopped_leaves_the_process_as_it_was(sentiment, reviews, monkeypatch, as_others_left_it):
+def test_a_run_that_was_stopped_leaves_the_process_as_it_was(
+    sentiment, reviews, monkeypatch, as_others_left_it
+):
     step = torch.optim.AdamW.step
 
     def stop(*arguments, **options):
@@ -153,12 +171,23 @@ def test_a_run_that_was_stopped_leaves_the_process_as_it_was(sentiment, reviews,
         sentiment.main(flags("out", "--optim", "adamw_torch"))
     for one, other in zip(state(), before, strict=True):
         assert one == other
-    assert sentiment.main(flags("out", "--optim", "adamw_torch"))["epoch"] > 0  # in the same process
+    assert (
+        sentiment.main(flags("out", "--optim", "adamw_torch"))["epoch"] > 0
+    )  # in the same process
 
 
 def test_what_one_run_was_told_is_nothing_to_the_next(sentiment, reviews):
     first = numbers(sentiment.main(flags("first")))
-    other = ["--bf16", "true", "--seed", "7", "--full_determinism", "true", "--learning_rate", "1e-2"]
+    other = [
+        "--bf16",
+        "true",
+        "--seed",
+        "7",
+        "--full_determinism",
+        "true",
+        "--learning_rate",
+        "1e-2",
+    ]
     other += ["--gradient_accumulation_steps", "2", "--log_level", "info"]
     changed = numbers(sentiment.main(flags("other", *other)))
     assert changed != first

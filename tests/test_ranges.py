@@ -61,13 +61,27 @@ def test_every_number_has_a_range():
 
 def test_every_range_is_of_a_number():
     training = {field.name for field in dataclasses.fields(transformers.Seq2SeqTrainingArguments)}
-    own = {field.name for recipe in RECIPES for field in dataclasses.fields(load_recipe(recipe).Arguments)}
+    own = {
+        field.name
+        for recipe in RECIPES
+        for field in dataclasses.fields(load_recipe(recipe).Arguments)
+    }
     assert ranges.RANGES.keys() - training - own == set()
 
 
 def test_every_default_lies_in_its_range():
-    kinds = [transformers.Seq2SeqTrainingArguments, *(load_recipe(recipe).Arguments for recipe in RECIPES)]
-    ranges.check({f.name: f.default for kind in kinds for f in dataclasses.fields(kind) if f.default is not None})
+    kinds = [
+        transformers.Seq2SeqTrainingArguments,
+        *(load_recipe(recipe).Arguments for recipe in RECIPES),
+    ]
+    ranges.check(
+        {
+            f.name: f.default
+            for kind in kinds
+            for f in dataclasses.fields(kind)
+            if f.default is not None
+        }
+    )
 
 
 @pytest.mark.parametrize("name", WRONG)

@@ -12,7 +12,9 @@ from benchmarks import results
 @pytest.fixture
 def path(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "machine", lambda: "a laptop")
-    monkeypatch.setattr(sys, "argv", [str(results.RESULTS.parent / "run.py"), "--data", "/home/me", "--work", "a b"])
+    monkeypatch.setattr(
+        sys, "argv", [str(results.RESULTS.parent / "run.py"), "--data", "/home/me", "--work", "a b"]
+    )
     return tmp_path / "RESULTS.md"
 
 
@@ -21,13 +23,18 @@ def test_sections_stand_in_the_order_in_which_they_first_came(path):
         results.record(heading, body, path)
     text = path.read_text(encoding="utf-8")
     assert text.startswith(results.TITLE)
-    assert [line for line in text.splitlines() if line.startswith("## ")] == ["## One (a laptop)", "## Two (a laptop)"]
+    assert [line for line in text.splitlines() if line.startswith("## ")] == [
+        "## One (a laptop)",
+        "## Two (a laptop)",
+    ]
     assert [line for line in text.splitlines() if line in ("1", "2", "3")] == ["3", "2"]
 
 
 def test_a_section_names_its_command_without_this_machine_s_folders(path):
     results.record("One", "1", path)
-    assert '`python benchmarks/run.py --data DIR --work "a b"`, commit ' in path.read_text(encoding="utf-8")
+    assert '`python benchmarks/run.py --data DIR --work "a b"`, commit ' in path.read_text(
+        encoding="utf-8"
+    )
 
 
 def test_the_results_of_another_machine_stay(path, monkeypatch):
@@ -35,7 +42,10 @@ def test_the_results_of_another_machine_stay(path, monkeypatch):
     monkeypatch.setattr(results, "machine", lambda: "a cluster")
     results.record("One", "2", path)
     text = path.read_text(encoding="utf-8")
-    assert [line for line in text.splitlines() if line.startswith("## ")] == ["## One (a laptop)", "## One (a cluster)"]
+    assert [line for line in text.splitlines() if line.startswith("## ")] == [
+        "## One (a laptop)",
+        "## One (a cluster)",
+    ]
 
 
 def test_the_machine_is_named_with_its_precision():

@@ -62,21 +62,39 @@ def test_the_best_checkpoint_is_kept_loaded_and_named_where_it_stands(trainer, t
         "save_steps": 1,
         "save_total_limit": 1,
     }
-    built = trainer(**flags, load_best_model_at_end=True, greater_is_better=False, max_steps=4, learning_rate=0.5)
+    built = trainer(
+        **flags,
+        load_best_model_at_end=True,
+        greater_is_better=False,
+        max_steps=4,
+        learning_rate=0.5,
+    )
     built.train()
-    scores = {log["step"]: log["eval_loss"] for log in built.state.log_history if "eval_loss" in log}
+    scores = {
+        log["step"]: log["eval_loss"] for log in built.state.log_history if "eval_loss" in log
+    }
     best = min(scores, key=scores.get)
     assert built.state.best_model_checkpoint == str(tmp_path / f"out/checkpoint-{best}")
     assert (tmp_path / f"out/checkpoint-{best}").is_dir()
     assert built.evaluate()["eval_loss"] == pytest.approx(scores[best], abs=1e-5)
 
 
-def test_the_best_model_is_one_that_was_saved_where_fewer_are_saved_than_evaluated(trainer, tmp_path):
-    flags = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 3, "max_steps": 7}
+def test_the_best_model_is_one_that_was_saved_where_fewer_are_saved_than_evaluated(
+    trainer, tmp_path
+):
+    flags = {
+        "eval_strategy": "steps",
+        "eval_steps": 1,
+        "save_strategy": "steps",
+        "save_steps": 3,
+        "max_steps": 7,
+    }
     flags |= {"load_best_model_at_end": True, "greater_is_better": False, "learning_rate": 1.0}
     built = trainer(**flags)
     built.train()
-    scores = {log["step"]: log["eval_loss"] for log in built.state.log_history if "eval_loss" in log}
+    scores = {
+        log["step"]: log["eval_loss"] for log in built.state.log_history if "eval_loss" in log
+    }
     best = min((3, 6, 7), key=scores.get)
     assert min(scores.values()) < scores[best]
     assert built.state.best_model_checkpoint == str(tmp_path / f"out/checkpoint-{best}")
@@ -89,10 +107,14 @@ def test_a_checkpoint_on_disk_knows_the_best_one_by_its_final_name(trainer, tmp_
     trainer(**flags, load_best_model_at_end=True).train()
     for step in (1, 2):
         state = json.loads((tmp_path / f"out/checkpoint-{step}/trainer_state.json").read_text())
-        assert state["best_model_checkpoint"] == str(tmp_path / f"out/checkpoint-{state['best_global_step']}")
+        assert state["best_model_checkpoint"] == str(
+            tmp_path / f"out/checkpoint-{state['best_global_step']}"
+        )
 
 
-def test_a_run_that_goes_on_from_a_checkpoint_ends_as_if_it_had_never_stopped(trainer, model, tokenizer, tmp_path):
+def test_a_run_that_goes_on_from_a_checkpoint_ends_as_if_it_had_never_stopped(
+    trainer, model, tokenizer, tmp_path
+):
     start = {name: value.clone() for name, value in model.state_dict().items()}
     whole = trainer(save_strategy="steps", save_steps=2, max_steps=4)
     whole.train()
@@ -127,20 +149,44 @@ PLACE = {"loss": 0.0, "total_loss": 0.0, "logged_step": 0, "seconds": 1.0, "pend
 
 
 UNREADABLE = {  # the file of a checkpoint, what is done to it, words of the refusal
-    "weights of no kind": ("model.safetensors", lambda path: path.write_bytes(b"x" * 99), "SafetensorError"),
-    "a weight less": ("model.safetensors", lambda path: without(path, "classifier.weight"), "classifier.weight"),
+    "weights of no kind": (
+        "model.safetensors",
+        lambda path: path.write_bytes(b"x" * 99),
+        "SafetensorError",
+    ),
+    "a weight less": (
+        "model.safetensors",
+        lambda path: without(path, "classifier.weight"),
+        "classifier.weight",
+    ),
     "no state": ("trainer_state.json", lambda path: path.write_text("[]"), "TypeError"),
     "a state of another step": ("trainer_state.json", {"global_step": 1}, "global_step is 1"),
     "a step in words": ("trainer_state.json", {"max_steps": "4"}, "max_steps is a str"),
     "a log without steps": ("trainer_state.json", {"log_history": [{"loss": 1.0}]}, "step"),
-    "a log in words": ("trainer_state.json", {"log_history": [{"step": 1, "loss": "x"}]}, "no number"),
+    "a log in words": (
+        "trainer_state.json",
+        {"log_history": [{"step": 1, "loss": "x"}]},
+        "no number",
+    ),
     "no control": ("trainer_state.json", {"stateful_callbacks": {}}, "TrainerControl"),
-    "no optimizer": ("optimizer.safetensors", lambda path: path.write_bytes(b""), "header too small"),
+    "no optimizer": (
+        "optimizer.safetensors",
+        lambda path: path.write_bytes(b""),
+        "header too small",
+    ),
     "an optimizer's nothing": ("optimizer.safetensors", {"param_groups": []}, "param_groups"),
-    "a schedule in words": ("scheduler.safetensors", {"last_epoch": "x"}, "last_epoch is a str, not a int"),
+    "a schedule in words": (
+        "scheduler.safetensors",
+        {"last_epoch": "x"},
+        "last_epoch is a str, not a int",
+    ),
     "no random state": ("process_0.safetensors", {"random": {}}, "python"),
     "no place": ("process_0.safetensors", {"place": {"loss": 0.0}}, "total_loss"),
-    "a place in words": ("process_0.safetensors", {"place": PLACE | {"loss": "x"}}, "loss is a str, not a int"),
+    "a place in words": (
+        "process_0.safetensors",
+        {"place": PLACE | {"loss": "x"}},
+        "loss is a str, not a int",
+    ),
 }
 
 
@@ -154,9 +200,14 @@ def test_a_checkpoint_that_no_run_has_written_is_refused_in_words(case, trainer,
     else:
         edit(checkpoint / name, lambda content: content.update(damage))
     with pytest.raises(Refusal) as refusal:
-        trainer(save_strategy="steps", save_steps=2, max_steps=4).train(resume_from_checkpoint=str(checkpoint))
+        trainer(save_strategy="steps", save_steps=2, max_steps=4).train(
+            resume_from_checkpoint=str(checkpoint)
+        )
     assert "the checkpoint cannot be read" in refusal.value.what and words in refusal.value.what
-    assert (refusal.value.where, refusal.value.fix.partition(":")[0]) == (str(checkpoint), f"remove {checkpoint}")
+    assert (refusal.value.where, refusal.value.fix.partition(":")[0]) == (
+        str(checkpoint),
+        f"remove {checkpoint}",
+    )
 
 
 def test_a_best_checkpoint_that_was_damaged_since_is_not_the_final_model(trainer, tmp_path):
@@ -166,10 +217,18 @@ def test_a_best_checkpoint_that_was_damaged_since_is_not_the_final_model(trainer
                 best = tmp_path / f"out/checkpoint-{state.best_global_step}/model.safetensors"
                 best.write_bytes(best.read_bytes()[:-1] + b"x")
 
-    flags = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1, "max_steps": 4}
+    flags = {
+        "eval_strategy": "steps",
+        "eval_steps": 1,
+        "save_strategy": "steps",
+        "save_steps": 1,
+        "max_steps": 4,
+    }
     built = trainer(**flags, load_best_model_at_end=True)
     built.add_callback(Damage)
-    with pytest.raises(Refusal, match=r"the best checkpoint is damaged: model\.safetensors has another content"):
+    with pytest.raises(
+        Refusal, match=r"the best checkpoint is damaged: model\.safetensors has another content"
+    ):
         built.train()
 
 
@@ -184,12 +243,20 @@ class StopAtStep(transformers.TrainerCallback):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def test_a_run_stopped_in_an_evaluation_before_a_save_goes_on_with_the_same_dropout(trainer, model, tmp_path):
+def test_a_run_stopped_in_an_evaluation_before_a_save_goes_on_with_the_same_dropout(
+    trainer, model, tmp_path
+):
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.5
     start = {name: value.clone() for name, value in model.state_dict().items()}
-    both = {"eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps", "save_steps": 2, "max_steps": 6}
+    both = {
+        "eval_strategy": "steps",
+        "eval_steps": 2,
+        "save_strategy": "steps",
+        "save_steps": 2,
+        "max_steps": 6,
+    }
     whole = trainer(**both)
     whole.train()
     model.load_state_dict(start)
@@ -207,9 +274,16 @@ def test_a_run_stopped_in_an_evaluation_before_a_save_goes_on_with_the_same_drop
 
 
 @pytest.mark.parametrize("save_steps", [1, 3])
-def test_a_run_that_saves_models_alone_goes_on_where_a_signal_stopped_it(save_steps, trainer, model, tmp_path):
+def test_a_run_that_saves_models_alone_goes_on_where_a_signal_stopped_it(
+    save_steps, trainer, model, tmp_path
+):
     """It promised to, and its checkpoint held nothing to go on from."""
-    flags = {"save_strategy": "steps", "save_steps": save_steps, "save_only_model": True, "max_steps": 4}
+    flags = {
+        "save_strategy": "steps",
+        "save_steps": save_steps,
+        "save_only_model": True,
+        "max_steps": 4,
+    }
     start = {name: value.clone() for name, value in model.state_dict().items()}
     whole = trainer(**flags)
     whole.train()
@@ -232,7 +306,9 @@ def test_a_run_that_saves_models_alone_goes_on_where_a_signal_stopped_it(save_st
     assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
 
 
-def test_a_run_stopped_while_it_saves_goes_on_from_the_checkpoint_before(trainer, tmp_path, monkeypatch):
+def test_a_run_stopped_while_it_saves_goes_on_from_the_checkpoint_before(
+    trainer, tmp_path, monkeypatch
+):
     built = trainer(save_strategy="steps", save_steps=1)
 
     def fail_at_the_second(staged, final, publish=atomic_folder.publish):
@@ -251,7 +327,12 @@ def test_a_run_stopped_while_it_saves_goes_on_from_the_checkpoint_before(trainer
 
 
 def test_a_best_model_by_an_unknown_metric_is_refused_with_the_nearest(trainer):
-    strategies = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1}
+    strategies = {
+        "eval_strategy": "steps",
+        "eval_steps": 1,
+        "save_strategy": "steps",
+        "save_steps": 1,
+    }
     flags = {"load_best_model_at_end": True, "metric_for_best_model": "los", **strategies}
     with pytest.raises(Refusal, match="no metric 'los'") as caught:
         trainer(**flags).train()

@@ -16,7 +16,9 @@ DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 def files_below(folder):
     """Return the names of the data files below a folder."""
-    paths = [path for path in folder.glob("*/*") if path.suffix in {".csv", ".tsv", ".jsonl", ".txt"}]
+    paths = [
+        path for path in folder.glob("*/*") if path.suffix in {".csv", ".tsv", ".jsonl", ".txt"}
+    ]
     return sorted(path.relative_to(folder).as_posix() for path in paths)
 
 
@@ -67,7 +69,12 @@ def test_make_reproduces_the_file_byte_for_byte(written, name):
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_no_text_appears_twice_in_a_data_set(folder):
-    texts = [text for name in FILES if name.startswith(folder + "/") for text in source_texts(SAMPLES / name)]
+    texts = [
+        text
+        for name in FILES
+        if name.startswith(folder + "/")
+        for text in source_texts(SAMPLES / name)
+    ]
     assert texts
     assert len(set(texts)) == len(texts)
 

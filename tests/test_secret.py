@@ -21,7 +21,13 @@ HIDDEN = {
     "read https://a:s3cr3t@x.org and ftp://b:s3cr3t@y.org": "read https://<secret>@x.org and ftp://<secret>@y.org",
     "token hf_abcdefghijklmnopqrstuvwxyz": "token <secret>",
 }
-KEPT = ["https://x.org:8080/a@2.csv", "https://x.org/@me/a", "me@x.org", "a:b@c", "https://x.org/a?page=2&sort=key"]
+KEPT = [
+    "https://x.org:8080/a@2.csv",
+    "https://x.org/@me/a",
+    "me@x.org",
+    "a:b@c",
+    "https://x.org/a?page=2&sort=key",
+]
 KEPT += ["user: the soup @ noon", "data/token=1.csv", "10:30 https://x.org", "hf_internal"]
 
 
@@ -47,24 +53,44 @@ def test_values_within_values_are_hidden_and_others_keep_their_type():
     }
 
 
-@pytest.mark.parametrize("flag", ["--train_file", "--dataset_name", "--model_name_or_path", "--tokenizer_name"])
+@pytest.mark.parametrize(
+    "flag", ["--train_file", "--dataset_name", "--model_name_or_path", "--tokenizer_name"]
+)
 def test_a_refusal_of_an_address_does_not_tell_its_password(flag, sentiment, reviews):
     given = merged(*SCRATCH, *SHORT, "--train_file", "train.csv", "--output_dir", "out")
-    given = given if flag != "--dataset_name" else given[: given.index("--train_file")] + ["--output_dir", "out"]
+    given = (
+        given
+        if flag != "--dataset_name"
+        else given[: given.index("--train_file")] + ["--output_dir", "out"]
+    )
     with pytest.raises(Refusal) as caught:
         sentiment.main(merged(*given, flag, f"https://me:{PASSWORD}@x.org/a"))
     assert PASSWORD not in str(caught.value) and "<secret>@x.org" in str(caught.value)
-    assert not [path for path in reviews.rglob("*") if path.is_file() and PASSWORD.encode() in path.read_bytes()]
+    assert not [
+        path
+        for path in reviews.rglob("*")
+        if path.is_file() and PASSWORD.encode() in path.read_bytes()
+    ]
 
 
 def test_what_a_run_leaves_does_not_tell_a_password(sentiment, reviews, capsys):
     """Here it stands in a flag that a run goes on with."""
-    flags = ["--train_file", "train.csv", "--output_dir", "out", "--run_name", f"https://me:{PASSWORD}@x.org/board"]
+    flags = [
+        "--train_file",
+        "train.csv",
+        "--output_dir",
+        "out",
+        "--run_name",
+        f"https://me:{PASSWORD}@x.org/board",
+    ]
     flags += ["--text_column_delimiter", f"s3://KEY:{PASSWORD}@bucket"]
     sentiment.main(merged(*SCRATCH, *SHORT, *flags))
     written = [path for path in reviews.rglob("*") if path.is_file()]
     assert len(written) > 10
-    assert [path.name for path in written if PASSWORD.encode() in path.read_bytes()] in ([], ["training_args.bin"])
+    assert [path.name for path in written if PASSWORD.encode() in path.read_bytes()] in (
+        [],
+        ["training_args.bin"],
+    )
     assert "<secret>@x.org/board" in (reviews / "out/run.yaml").read_text()
     shown = capsys.readouterr()
     assert PASSWORD not in shown.out + shown.err

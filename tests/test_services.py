@@ -12,7 +12,16 @@ from recipes.common.config import services
 from recipes.common.data import sources
 from recipes.common.runtime.errors import DISK, Refusal
 
-FLAGS = ["--train_file", "train.csv", "--test_file", "test.csv", "--output_dir", "out", "--bf16", "false"]
+FLAGS = [
+    "--train_file",
+    "train.csv",
+    "--test_file",
+    "test.csv",
+    "--output_dir",
+    "out",
+    "--bf16",
+    "false",
+]
 FLAGS = [*FLAGS, *SCRATCH, *SHORT]
 
 
@@ -47,7 +56,10 @@ MISSING = {
     "--optim sgd --optim_args momentum": ("--optim_args", "write name=value"),
     "--optim sgd --optim_args momentum=x": ("--optim_args", "could not convert"),
     "--optim sgd --optim_args foo=1": ("--optim_args", "sgd has no such setting"),
-    '--lr_scheduler_kwargs {"min_lr":1e-5}': ("--lr_scheduler_kwargs", "unexpected keyword argument 'min_lr'"),
+    '--lr_scheduler_kwargs {"min_lr":1e-5}': (
+        "--lr_scheduler_kwargs",
+        "unexpected keyword argument 'min_lr'",
+    ),
     "--lr_scheduler_type warmup_stable_decay": ("--lr_scheduler_kwargs", "num_decay_steps"),
     "--lr_scheduler_type cosine_with_min_lr": ("--lr_scheduler_kwargs", "min_lr"),
     "--lr_scheduler_kwargs nonsense": ("--lr_scheduler_kwargs", "must be a mapping"),
@@ -55,15 +67,23 @@ MISSING = {
     "--debug underflow_overflow": ("--debug", "ends a run anyway"),
     "--debug tpu_metrics_debug": ("--debug", "needs a TPU"),
     "--torch_compile_mode quick": ("--torch_compile_mode", "no mode 'quick'"),
-    '--activation_checkpointing --activation_checkpointing_kwargs {"x":1}': ("--activation_checkpointing_kwargs", "x"),
-    '--accelerator_config {"even_batches":false}': ("--accelerator_config", "itself decides about even_batches"),
+    '--activation_checkpointing --activation_checkpointing_kwargs {"x":1}': (
+        "--activation_checkpointing_kwargs",
+        "x",
+    ),
+    '--accelerator_config {"even_batches":false}': (
+        "--accelerator_config",
+        "itself decides about even_batches",
+    ),
     "--accelerator_config nowhere.json": ("the arguments", "No such file"),
     "--push_to_hub": ("--push_to_hub", "nobody is logged in"),
 }
 
 
 @pytest.mark.parametrize("words", MISSING)
-def test_what_is_missing_is_refused_before_data_is_read(words, sentiment, reviews, unread, monkeypatch):
+def test_what_is_missing_is_refused_before_data_is_read(
+    words, sentiment, reviews, unread, monkeypatch
+):
     monkeypatch.delenv("HF_TOKEN", raising=False)
     where, said = MISSING[words]
     with pytest.raises(Refusal) as caught:
@@ -75,7 +95,11 @@ def test_what_is_missing_is_refused_before_data_is_read(words, sentiment, review
 
 @pytest.mark.parametrize("name", ["sgd", "rmsprop", "adagrad", "adafactor", "adamw_torch"])
 def test_optimizers_that_are_there_are_taken(name, tmp_path):
-    settings = {"sgd": "momentum=0.9,nesterov=true", "rmsprop": "alpha=0.5", "adagrad": "lr_decay=0.1"}
+    settings = {
+        "sgd": "momentum=0.9,nesterov=true",
+        "rmsprop": "alpha=0.5",
+        "adagrad": "lr_decay=0.1",
+    }
     arguments = transformers.TrainingArguments(
         output_dir=tmp_path, optim=name, optim_args=settings.get(name), use_cpu=True
     )
@@ -96,7 +120,9 @@ class Failing(transformers.TrainerCallback):
         raise ConnectionError("the server does not answer")
 
 
-def test_a_training_outlives_the_service_that_it_reports_to(sentiment, reviews, monkeypatch, capsys):
+def test_a_training_outlives_the_service_that_it_reports_to(
+    sentiment, reviews, monkeypatch, capsys
+):
     monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "flyte", Failing)
     sentiment.main([*FLAGS, "--report_to", "flyte"])
     assert json.loads((reviews / "out/run.json").read_text())["status"] == "complete"
@@ -133,7 +159,9 @@ def test_a_model_is_pushed_at_the_end(hub, sentiment, reviews, capsys):
     assert "hf_x" not in (reviews / "out/run.yaml").read_text()
 
 
-def test_a_model_that_could_not_be_pushed_is_whole_and_its_message_says_how(hub, sentiment, reviews):
+def test_a_model_that_could_not_be_pushed_is_whole_and_its_message_says_how(
+    hub, sentiment, reviews
+):
     hub.error = ConnectionError("no route to host")
     with pytest.raises(services.NotPushed) as caught:
         sentiment.main([*FLAGS, "--push_to_hub", "--hub_token", "hf_x"])
@@ -145,7 +173,9 @@ def test_a_model_that_could_not_be_pushed_is_whole_and_its_message_says_how(hub,
 
 
 @pytest.mark.parametrize("status", [401, 403, 500])
-def test_a_hub_that_lets_nobody_in_is_asked_before_data_is_read(status, hub, sentiment, reviews, unread, monkeypatch):
+def test_a_hub_that_lets_nobody_in_is_asked_before_data_is_read(
+    status, hub, sentiment, reviews, unread, monkeypatch
+):
     response = type("Response", (), {"status_code": status, "headers": {}, "request": None})()
 
     def create_repo(name, **options):

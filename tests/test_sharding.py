@@ -102,7 +102,9 @@ def test_layers_are_known_by_the_list_in_which_they_stand(name):
     assert fsdp._layers(model_of(name, dict(CASES)[name])) == LAYERS[name]
 
 
-@pytest.mark.parametrize(("name", "shares"), [("t5", True), ("bart", True), ("bert", True), ("gpt2", False)])
+@pytest.mark.parametrize(
+    ("name", "shares"), [("t5", True), ("bart", True), ("bert", True), ("gpt2", False)]
+)
 def test_embeddings_stay_with_the_rest_where_another_part_uses_their_weights(name, shares):
     """T5's encoder, decoder and head use one matrix; BERT's head has one bias under two names."""
     model = model_of(name, dict(CASES)[name])

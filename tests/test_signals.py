@@ -55,7 +55,9 @@ def run(tmp_path):
 
 
 @pytest.mark.parametrize("part", ["outside", "inside"])
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 143)]
+)
 def test_a_signal_stops_with_its_exit_code_and_one_line(part, number, code, run):
     found, out, err = run(part, number)
     assert found == code
@@ -77,12 +79,13 @@ def test_what_comes_after_the_run_is_no_reason_to_die(alone, code):
 
 
 def test_a_child_process_ends_when_it_is_told_to():
-    code = (
-        f"import sys, os, signal, time; sys.path.insert(0, {str(ROOT)!r}); from recipes.common.runtime import signals; "
-    )
+    code = f"import sys, os, signal, time; sys.path.insert(0, {str(ROOT)!r}); from recipes.common.runtime import signals; "
     code += "signals.listen(); child = os.fork(); child or time.sleep(30); os.kill(child, signal.SIGINT); "
     code += "time.sleep(0.3); os.kill(child, signal.SIGTERM); sys.exit(os.waitpid(child, 0)[1])"
-    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=20).returncode == signal.SIGTERM
+    assert (
+        subprocess.run([sys.executable, "-c", code], check=False, timeout=20).returncode
+        == signal.SIGTERM
+    )
     assert os.name == "posix"
 
 
@@ -135,7 +138,9 @@ guard.run_and_exit(main)
 def test_a_run_that_is_stopped_while_its_workers_begin_ends_at_once(line):
     """It waited 5 seconds for each worker, or for ever, and complained of attributes that torch's loader lacks."""
     words = [sys.executable, "-c", STOPPED, str(ROOT), str(line)]
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    with subprocess.Popen(
+        words, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
         _, said = process.communicate(timeout=20)
     assert process.returncode == 143
     assert said.strip() == "stopped by SIGTERM: the same command goes on from the last checkpoint"
@@ -159,16 +164,23 @@ def test_a_signal_that_comes_while_an_object_is_removed_is_not_lost():
     script += "class Removed:\n    def __del__(self): os.kill(os.getpid(), signal.SIGTERM); time.sleep(0.01)\n"
     script += "def main():\n    signals.listen()\n    Removed()\n    time.sleep(10)\n"
     script += "guard.run_and_exit(main)"
-    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=9)
+    ended = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=9
+    )
     assert ended.returncode == 143
-    assert ended.stderr.strip() == "stopped by SIGTERM: the same command goes on from the last checkpoint"
+    assert (
+        ended.stderr.strip()
+        == "stopped by SIGTERM: the same command goes on from the last checkpoint"
+    )
 
 
 def test_a_loader_s_worker_ends_with_its_parent():
     script = f"import os, sys, time; sys.path.insert(0, {str(ROOT)!r}); from recipes.common.runtime import signals\n"
     script += "worker = signals.workers().Process(target=time.sleep, args=(60,)); worker.start()\n"
     script += "print(worker.pid, flush=True); time.sleep(0.5); os.kill(os.getpid(), 9)"
-    ended = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=False)
+    ended = subprocess.run(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=False
+    )
     assert ended.returncode == -9
     deadline = time.time() + 5
     while is_alive(int(ended.stdout)):
@@ -184,7 +196,9 @@ def is_alive(number):
 
 
 def test_a_worker_whose_parent_has_ended_does_not_begin():
-    worker = multiprocessing.get_context("fork").Process(target=signals._end_with, args=(os.getpid() + 1,))
+    worker = multiprocessing.get_context("fork").Process(
+        target=signals._end_with, args=(os.getpid() + 1,)
+    )
     worker.start()
     worker.join(5)
     assert worker.exitcode == 1

@@ -20,7 +20,9 @@ from recipes.common.runtime.errors import Refusal
         ("gpt2", "hidden_size=32", (32,)),  # n_embd by its common name
     ],
 )
-def test_a_value_has_its_setting_s_type_and_one_without_a_default_is_what_it_looks_like(name, overrides, expected):
+def test_a_value_has_its_setting_s_type_and_one_without_a_default_is_what_it_looks_like(
+    name, overrides, expected
+):
     found = tuple(config_overrides.parse(AutoConfig.for_model(name), overrides).values())
     assert found == expected
     assert list(map(type, found)) == list(map(type, expected))
@@ -58,7 +60,11 @@ def test_what_cannot_be_meant_is_refused(name, overrides, said):
         ("mistral", {"num_attention_heads": 8}, None),  # its 8 of 32 fit 8 heads
         ("mistral", {"num_attention_heads": 4}, 1),  # an eighth of the default
         ("mistral", {"num_attention_heads": 12}, 3),
-        ("qwen3", {"num_attention_heads": 4, "num_key_value_heads": 2}, None),  # what a user says wins
+        (
+            "qwen3",
+            {"num_attention_heads": 4, "num_key_value_heads": 2},
+            None,
+        ),  # what a user says wins
         ("qwen3", {"hidden_size": 64}, None),
         ("gpt2", {"n_head": 2}, None),
     ],
@@ -69,7 +75,9 @@ def test_key_and_value_heads_follow_from_the_attention_heads(name, changes, expe
 
 
 def test_a_refusal_names_what_has_no_default_among_experts():
-    assert "num_experts_per_tok=None" in config_overrides.fitting(AutoConfig.for_model("deepseek_v2"))
+    assert "num_experts_per_tok=None" in config_overrides.fitting(
+        AutoConfig.for_model("deepseek_v2")
+    )
 
 
 def test_a_refusal_names_the_sizes_that_must_fit_first_the_heads():

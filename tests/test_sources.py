@@ -12,7 +12,9 @@ from recipes.common.runtime.errors import Refusal
 
 def wanted(do_train=True, do_eval=True, do_predict=True, eval_strategy="no"):
     """The four settings of TrainingArguments that decide which splits a run uses."""
-    return SimpleNamespace(do_train=do_train, do_eval=do_eval, do_predict=do_predict, eval_strategy=eval_strategy)
+    return SimpleNamespace(
+        do_train=do_train, do_eval=do_eval, do_predict=do_predict, eval_strategy=eval_strategy
+    )
 
 
 def write(folder, *names, rows=3):
@@ -47,7 +49,9 @@ def test_each_file_flag_is_a_split(in_tmp_path):
 def test_several_files_are_read_in_order_and_every_row_knows_its_own_file(in_tmp_path):
     write(in_tmp_path, "a", "b", rows=2)
     (in_tmp_path / "c.jsonl").write_text('{"text": "c 1", "label": "a"}\n')
-    source = sources.find(Arguments(train_file=["b.csv", "a.csv", "c.jsonl"]), wanted(do_predict=False))["train"]
+    source = sources.find(
+        Arguments(train_file=["b.csv", "a.csv", "c.jsonl"]), wanted(do_predict=False)
+    )["train"]
     places = [source.place(number) for number, _ in source.rows()]
     assert texts(source) == ["b 1", "b 2", "a 1", "a 2", "c 1"]
     assert places == ["b.csv:2", "b.csv:3", "a.csv:2", "a.csv:3", "c.jsonl:1"]
@@ -144,7 +148,12 @@ def test_a_row_of_a_data_set_is_named_by_data_set_split_and_row_from_1(tmp_path)
 
 def test_a_split_is_chosen_by_its_name(tmp_path):
     write(tmp_path / "set", "train", "test")
-    found = find(tmp_path / "set", train_split_name="test", validation_split_name="train", test_split_name="train")
+    found = find(
+        tmp_path / "set",
+        train_split_name="test",
+        validation_split_name="train",
+        test_split_name="train",
+    )
     assert {name: texts(source)[0] for name, source in found.items()} == {
         "train": "test 1",
         "validation": "train 1",
@@ -180,7 +189,9 @@ def test_a_local_folder_that_is_not_there_is_refused_in_one_line(tmp_path):
 @pytest.mark.parametrize("streaming", [False, True])
 def test_class_names_of_a_parquet_file_keep_their_order(streaming, tmp_path):
     names = ["world", "sports", "business"]
-    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)})
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)}
+    )
     (tmp_path / "set").mkdir()
     rows = {"text": ["x", "y", "z"], "label": [2, 0, 1]}
     datasets.Dataset.from_dict(rows, features).to_parquet(tmp_path / "set/train.parquet")
@@ -193,8 +204,12 @@ def test_class_names_inside_a_list_column_are_found(tmp_path):
     topics = datasets.List(datasets.ClassLabel(names=["price", "taste"]))
     features = datasets.Features({"text": datasets.Value("string"), "topics": topics})
     (tmp_path / "set").mkdir()
-    datasets.Dataset.from_dict({"text": ["x"], "topics": [[1, 0]]}, features).to_parquet(tmp_path / "set/train.parquet")
-    assert find(tmp_path / "set", wanted(do_predict=False))["train"].class_names == {"topics": ["price", "taste"]}
+    datasets.Dataset.from_dict({"text": ["x"], "topics": [[1, 0]]}, features).to_parquet(
+        tmp_path / "set/train.parquet"
+    )
+    assert find(tmp_path / "set", wanted(do_predict=False))["train"].class_names == {
+        "topics": ["price", "taste"]
+    }
 
 
 def test_a_column_without_class_names_has_none(tmp_path):
@@ -205,7 +220,9 @@ def test_a_column_without_class_names_has_none(tmp_path):
 def test_a_streamed_data_set_gives_the_same_rows(tmp_path):
     write(tmp_path / "set", "train", "test")
     plain, streamed = find(tmp_path / "set"), find(tmp_path / "set", streaming=True)
-    assert {name: texts(plain[name]) for name in plain} == {name: texts(streamed[name]) for name in streamed}
+    assert {name: texts(plain[name]) for name in plain} == {
+        name: texts(streamed[name]) for name in streamed
+    }
     assert texts(streamed["train"]) == texts(streamed["train"])
 
 

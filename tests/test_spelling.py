@@ -64,7 +64,10 @@ def load(folder, values, test=(), trained=None, **flags):
     kind = "csv" if all(isinstance(value, str | tuple) for value in values) else "jsonl"
     for name, rows in (("train", values), ("test", test)):
         rows = [value if isinstance(value, tuple) else (value,) for value in rows]
-        rows = [{"text": f"text {n}", **dict(zip(columns, row, strict=True))} for n, row in enumerate(rows)]
+        rows = [
+            {"text": f"text {n}", **dict(zip(columns, row, strict=True))}
+            for n, row in enumerate(rows)
+        ]
         with open(folder / f"{name}.{kind}", "w", encoding="utf-8", newline="") as stream:
             if kind == "csv":
                 writer = csv.DictWriter(stream, ["text", *columns])
@@ -72,11 +75,17 @@ def load(folder, values, test=(), trained=None, **flags):
                 writer.writerows(rows)
             else:
                 stream.writelines(json.dumps(row) + "\n" for row in rows)
-    own = {name: flags.pop(name) for name in ("class_names", "do_regression", "label_column_name") if name in flags}
+    own = {
+        name: flags.pop(name)
+        for name in ("class_names", "do_regression", "label_column_name")
+        if name in flags
+    }
     flags |= {"test_file": [f"test.{kind}"]} if test else {}
     return load_splits(
         Arguments(train_file=[f"train.{kind}"], validation_file=[f"train.{kind}"], **flags),
-        TrainingArguments(output_dir="out", use_cpu=True, do_train=True, do_eval=True, do_predict=bool(test)),
+        TrainingArguments(
+            output_dir="out", use_cpu=True, do_train=True, do_eval=True, do_predict=bool(test)
+        ),
         texts=Columns("--text_column_names", [], [("text",)]),
         label=Columns("--label_column_name", [own.pop("label_column_name", None)], [("label",)]),
         trained=trained,
@@ -111,28 +120,59 @@ ASPECTS, PLACES = ["food", "price"], ["0", "1", "2"]
 VECTORS = [[1.0, 0.0, 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
 FOOD = [[1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [0.0, 0.0]]
 COLUMNS = {
-    "vectors": Column([[1, 0, 1], [0, 1, 0], [0, 0, 0]], MULTI, PLACES, VECTORS, "[1, 0, 1] means the labels 0, 2"),
+    "vectors": Column(
+        [[1, 0, 1], [0, 1, 0], [0, 0, 0]], MULTI, PLACES, VECTORS, "[1, 0, 1] means the labels 0, 2"
+    ),
     "vectors of floats": Column(VECTORS, MULTI, PLACES, VECTORS, "means"),
-    "vectors in cells": Column(["[1, 0, 1]", "[0, 1, 0]", "[0, 0, 0]"], MULTI, PLACES, VECTORS, "means"),
-    "numpy's vectors in cells": Column(["[1 0 1]", "[0 1 0]", "[0 0 0]"], MULTI, PLACES, VECTORS, "means"),
-    "vectors without brackets": Column(["1,0,1", "0,1,0", "0,0,0"], MULTI, PLACES, VECTORS, "several", "means"),
+    "vectors in cells": Column(
+        ["[1, 0, 1]", "[0, 1, 0]", "[0, 0, 0]"], MULTI, PLACES, VECTORS, "means"
+    ),
+    "numpy's vectors in cells": Column(
+        ["[1 0 1]", "[0 1 0]", "[0 0 0]"], MULTI, PLACES, VECTORS, "means"
+    ),
+    "vectors without brackets": Column(
+        ["1,0,1", "0,1,0", "0,0,0"], MULTI, PLACES, VECTORS, "several", "means"
+    ),
     "vectors divided by a blank": Column(
         ["1 0 1", "0 1 0", "0 0 0"], MULTI, PLACES, VECTORS, "means", label_delimiter=" "
     ),
-    "vectors with names": Column(VECTORS, MULTI, list("abc"), VECTORS, "labels a, c", class_names=list("abc")),
-    "two places": Column([[0, 1], [1, 0]], MULTI, ["0", "1"], [[0.0, 1.0], [1.0, 0.0]], "means"),
-    "lists of ids": Column([[0], [1, 2], [2]], MULTI, PLACES, [[1.0, 0, 0], [0, 1.0, 1.0], [0, 0, 1.0]]),
-    "Python's lists in cells": Column(["['food']", "['food', 'price']", "['price']", "[]"], MULTI, ASPECTS, FOOD),
-    "JSON's lists in cells": Column(['["food"]', '["food", "price"]', '["price"]', "[]"], MULTI, ASPECTS, FOOD),
-    "lists without quotes": Column(["[food]", "[food, price]", "[price]", "[]"], MULTI, ASPECTS, FOOD),
-    "commas": Column(
-        ["food", "food,price", "price"], MULTI, ASPECTS, FOOD[:3], "divided by ','", "--label_delimiter none"
+    "vectors with names": Column(
+        VECTORS, MULTI, list("abc"), VECTORS, "labels a, c", class_names=list("abc")
     ),
-    "commas and blanks": Column(["food", " price , food", "price"], MULTI, ASPECTS, FOOD[:3], "divided by ','"),
-    "semicolons": Column(["food", "food; price", "price"], MULTI, ASPECTS, FOOD[:3], "divided by ';'"),
+    "two places": Column([[0, 1], [1, 0]], MULTI, ["0", "1"], [[0.0, 1.0], [1.0, 0.0]], "means"),
+    "lists of ids": Column(
+        [[0], [1, 2], [2]], MULTI, PLACES, [[1.0, 0, 0], [0, 1.0, 1.0], [0, 0, 1.0]]
+    ),
+    "Python's lists in cells": Column(
+        ["['food']", "['food', 'price']", "['price']", "[]"], MULTI, ASPECTS, FOOD
+    ),
+    "JSON's lists in cells": Column(
+        ['["food"]', '["food", "price"]', '["price"]', "[]"], MULTI, ASPECTS, FOOD
+    ),
+    "lists without quotes": Column(
+        ["[food]", "[food, price]", "[price]", "[]"], MULTI, ASPECTS, FOOD
+    ),
+    "commas": Column(
+        ["food", "food,price", "price"],
+        MULTI,
+        ASPECTS,
+        FOOD[:3],
+        "divided by ','",
+        "--label_delimiter none",
+    ),
+    "commas and blanks": Column(
+        ["food", " price , food", "price"], MULTI, ASPECTS, FOOD[:3], "divided by ','"
+    ),
+    "semicolons": Column(
+        ["food", "food; price", "price"], MULTI, ASPECTS, FOOD[:3], "divided by ';'"
+    ),
     "bars": Column(["food", "food|price", "price"], MULTI, ASPECTS, FOOD[:3], "divided by '|'"),
-    "Chinese commas": Column(["food", "food，price", "price"], MULTI, ASPECTS, FOOD[:3], "divided by '，'"),
-    "slashes, as was said": Column(["food", "food/price", "price"], MULTI, ASPECTS, FOOD[:3], label_delimiter="/"),
+    "Chinese commas": Column(
+        ["food", "food，price", "price"], MULTI, ASPECTS, FOOD[:3], "divided by '，'"
+    ),
+    "slashes, as was said": Column(
+        ["food", "food/price", "price"], MULTI, ASPECTS, FOOD[:3], label_delimiter="/"
+    ),
     "commas within names": Column(
         ["Arts, Culture", "News", "Sport, Health"],
         SINGLE,
@@ -150,20 +190,37 @@ COLUMNS = {
     "commas between the names given": Column(
         ["b, a"], MULTI, ["a", "b"], [[1.0, 1.0]], "several", class_names=["a", "b"]
     ),
-    "a text beside lists": Column(["food", ["food", "price"], ["price"]], MULTI, ASPECTS, FOOD[:3], "a list of one"),
+    "a text beside lists": Column(
+        ["food", ["food", "price"], ["price"]], MULTI, ASPECTS, FOOD[:3], "a list of one"
+    ),
     "blanks": Column(["neg", " neg", "pos "], SINGLE, ["neg", "pos"], [0, 0, 1]),
     "blanks in lists": Column([["food "], [" food", "price"], ["price"]], MULTI, ASPECTS, FOOD[:3]),
-    "0.0 and 1.0": Column([0.0, 1.0, 1.0], SINGLE, ["0", "1"], [0, 1, 1], "0.0 is the class 0", "--do_regression"),
-    "0.0 and 1.0 in cells": Column(["0.0", "1.0", "1.0"], SINGLE, ["0", "1"], [0, 1, 1], "0.0 is the class 0"),
+    "0.0 and 1.0": Column(
+        [0.0, 1.0, 1.0], SINGLE, ["0", "1"], [0, 1, 1], "0.0 is the class 0", "--do_regression"
+    ),
+    "0.0 and 1.0 in cells": Column(
+        ["0.0", "1.0", "1.0"], SINGLE, ["0", "1"], [0, 1, 1], "0.0 is the class 0"
+    ),
     "integers with a gap": Column(
-        ["1.0", "", "3.0", "2.0"], SINGLE, ["1", "2", "3"], [0, 2, 1], "1.0 is the class 1", "no label"
+        ["1.0", "", "3.0", "2.0"],
+        SINGLE,
+        ["1", "2", "3"],
+        [0, 2, 1],
+        "1.0 is the class 1",
+        "no label",
     ),
     "integers with a null": Column(
         [1.0, None, 3.0, 2.0], SINGLE, ["1", "2", "3"], [0, 2, 1], "1.0 is the class 1", "no label"
     ),
-    "integers, some with a point": Column(["1", "2.0", "3"], SINGLE, ["1", "2", "3"], [0, 1, 2], "2.0 is the class 2"),
-    "whole ratings": Column([1.0, 2.0, 5.0], REGRESSION, [], [1.0, 2.0, 5.0], "1.0 is a rating: --do_regression false"),
-    "whole ratings as classes": Column([1.0, 2.0, 5.0], SINGLE, ["1", "2", "5"], [0, 1, 2], do_regression=False),
+    "integers, some with a point": Column(
+        ["1", "2.0", "3"], SINGLE, ["1", "2", "3"], [0, 1, 2], "2.0 is the class 2"
+    ),
+    "whole ratings": Column(
+        [1.0, 2.0, 5.0], REGRESSION, [], [1.0, 2.0, 5.0], "1.0 is a rating: --do_regression false"
+    ),
+    "whole ratings as classes": Column(
+        [1.0, 2.0, 5.0], SINGLE, ["1", "2", "5"], [0, 1, 2], do_regression=False
+    ),
     "0.0 and 1.0 as numbers": Column([0.0, 1.0], REGRESSION, [], [0.0, 1.0], do_regression=True),
     "ratings": Column(["1.5", "2.0"], REGRESSION, [], [1.5, 2.0]),
     "ratings and nan": Column(
@@ -175,25 +232,47 @@ COLUMNS = {
         "1 of 3 rows skipped: no label",
     ),
     "ratings and NA": Column(
-        ["1.5", "NA", "2.0", "NULL", "None"], REGRESSION, [], [1.5, 2.0], "'NA'", "'NULL'", "'None'", "3 of 5"
+        ["1.5", "NA", "2.0", "NULL", "None"],
+        REGRESSION,
+        [],
+        [1.5, 2.0],
+        "'NA'",
+        "'NULL'",
+        "'None'",
+        "3 of 5",
     ),
     "integers and null": Column(["1", "null", "2"], SINGLE, ["1", "2"], [0, 1], "'null'"),
     "classes and nan": Column(["a", "nan", "b"], SINGLE, ["a", "b"], [0, 1], "spelt 'nan'"),
     "a class that is called so": Column(
         ["a", "nan", "b"], SINGLE, ["a", "b", "nan"], [0, 2, 1], class_names=["a", "b", "nan"]
     ),
-    "classes and NA": Column(["a", "NA", "b"], SINGLE, ["NA", "a", "b"], [1, 0, 2], "'NA' is a class of its own"),
+    "classes and NA": Column(
+        ["a", "NA", "b"], SINGLE, ["NA", "a", "b"], [1, 0, 2], "'NA' is a class of its own"
+    ),
     "classes and none": Column(["a", "none", "b"], SINGLE, ["a", "b", "none"], [0, 2, 1]),
-    "a decimal comma": Column(["3,5", "2,0"], REGRESSION, [], [3.5, 2.0], "3,5 is read as 3.5", do_regression=True),
-    "ids with commas": Column(["3,5", "5"], MULTI, ["3", "5"], [[1.0, 1.0], [0.0, 1.0]], label_delimiter=","),
-    "upper and lower case": Column(["a", "A", "b"], SINGLE, ["A", "a", "b"], [1, 0, 2], "'A'", "two classes"),
+    "a decimal comma": Column(
+        ["3,5", "2,0"], REGRESSION, [], [3.5, 2.0], "3,5 is read as 3.5", do_regression=True
+    ),
+    "ids with commas": Column(
+        ["3,5", "5"], MULTI, ["3", "5"], [[1.0, 1.0], [0.0, 1.0]], label_delimiter=","
+    ),
+    "upper and lower case": Column(
+        ["a", "A", "b"], SINGLE, ["A", "a", "b"], [1, 0, 2], "'A'", "two classes"
+    ),
     "five names for 1 to 5": Column(
-        ["1", "5", "3", "2", "4"], SINGLE, list("abcde"), [0, 4, 2, 1, 3], "1 a, 2 b", class_names=list("abcde")
+        ["1", "5", "3", "2", "4"],
+        SINGLE,
+        list("abcde"),
+        [0, 4, 2, 1, 3],
+        "1 a, 2 b",
+        class_names=list("abcde"),
     ),
     "five names for some of 1 to 5": Column(
         [1, 5, 3], SINGLE, list("abcde"), [0, 4, 2], "1 a, 2 b", class_names=list("abcde")
     ),
-    "five names for 0 to 4": Column(["0", "4", "3"], SINGLE, list("abcde"), [0, 4, 3], class_names=list("abcde")),
+    "five names for 0 to 4": Column(
+        ["0", "4", "3"], SINGLE, list("abcde"), [0, 4, 3], class_names=list("abcde")
+    ),
     "two names for 0 and 4": Column(
         [0, 4, 4], SINGLE, ["no", "yes"], [0, 1, 1], "0 no, 4 yes", class_names=["no", "yes"]
     ),
@@ -203,8 +282,12 @@ COLUMNS = {
     "names for 1.0 to 3.0": Column(
         ["1.0", "3.0", "2.0"], SINGLE, list("abc"), [0, 2, 1], "1 a", class_names=list("abc")
     ),
-    "names for truth values": Column(["True", "False"], SINGLE, ["no", "yes"], [1, 0], class_names=["no", "yes"]),
-    "names in another case": Column(["Good", "BAD"], SINGLE, ["bad", "good"], [1, 0], class_names=["bad", "good"]),
+    "names for truth values": Column(
+        ["True", "False"], SINGLE, ["no", "yes"], [1, 0], class_names=["no", "yes"]
+    ),
+    "names in another case": Column(
+        ["Good", "BAD"], SINGLE, ["bad", "good"], [1, 0], class_names=["bad", "good"]
+    ),
     "a map": Column(
         ["1", "2", "3", "4", "5"],
         SINGLE,
@@ -221,8 +304,12 @@ COLUMNS = {
         "no row has the label '2'",
         label_map=["1,2=bad", "4,5=good"],
     ),
-    "a map of integers": Column([1, 2, 4], SINGLE, ["bad", "good"], [0, 0, 1], label_map=["1,2=bad 4=good"]),
-    "a map of floats": Column([1.0, 2.0, 4.5], SINGLE, ["bad", "good"], [0, 0, 1], label_map=["1,2=bad 4.5=good"]),
+    "a map of integers": Column(
+        [1, 2, 4], SINGLE, ["bad", "good"], [0, 0, 1], label_map=["1,2=bad 4=good"]
+    ),
+    "a map of floats": Column(
+        [1.0, 2.0, 4.5], SINGLE, ["bad", "good"], [0, 0, 1], label_map=["1,2=bad 4.5=good"]
+    ),
     "a map with blanks": Column(
         ["very bad", "good"],
         SINGLE,
@@ -231,27 +318,55 @@ COLUMNS = {
         label_map=["very bad=negative", "good=very good"],
     ),
     "a map with an order": Column(
-        ["n", "p"], SINGLE, ["good", "bad"], [1, 0], label_map=["n=bad p=good"], class_names=["good", "bad"]
+        ["n", "p"],
+        SINGLE,
+        ["good", "bad"],
+        [1, 0],
+        label_map=["n=bad p=good"],
+        class_names=["good", "bad"],
     ),
-    "a map of lists": Column([["f"], ["f", "p"], ["p"], ["x"]], MULTI, ASPECTS, FOOD, label_map=["f=food p=price"]),
+    "a map of lists": Column(
+        [["f"], ["f", "p"], ["p"], ["x"]], MULTI, ASPECTS, FOOD, label_map=["f=food p=price"]
+    ),
     "several numbers": Column(
-        [[0.5, 0.25], [1.0, 0.0]], REGRESSION, ["0", "1"], [[0.5, 0.25], [1.0, 0.0]], "2 numbers a row"
+        [[0.5, 0.25], [1.0, 0.0]],
+        REGRESSION,
+        ["0", "1"],
+        [[0.5, 0.25], [1.0, 0.0]],
+        "2 numbers a row",
     ),
     "several numbers in cells": Column(
-        ["0.5,0.25", "1.0,0.0"], REGRESSION, ["0", "1"], [[0.5, 0.25], [1.0, 0.0]], "2 numbers a row"
+        ["0.5,0.25", "1.0,0.0"],
+        REGRESSION,
+        ["0", "1"],
+        [[0.5, 0.25], [1.0, 0.0]],
+        "2 numbers a row",
     ),
     "several whole numbers": Column(
         [[4, 4], [5, 3]], REGRESSION, ["0", "1"], [[4.0, 4.0], [5.0, 3.0]], "2 numbers a row"
     ),
     "several numbers with names": Column(
-        [[4, 3], [5, 3]], REGRESSION, ["a", "b"], [[4.0, 3.0], [5.0, 3.0]], do_regression=True, class_names=["a", "b"]
+        [[4, 3], [5, 3]],
+        REGRESSION,
+        ["a", "b"],
+        [[4.0, 3.0], [5.0, 3.0]],
+        do_regression=True,
+        class_names=["a", "b"],
     ),
     "lists of one number": Column([[0.5], [0.25]], REGRESSION, [], [0.5, 0.25]),
     "a column each": Column(
-        [("1", "0"), ("1", "1"), ("0", "1"), ("0", "0")], MULTI, ASPECTS, FOOD, label_column_name="food,price"
+        [("1", "0"), ("1", "1"), ("0", "1"), ("0", "0")],
+        MULTI,
+        ASPECTS,
+        FOOD,
+        label_column_name="food,price",
     ),
     "a column each of floats": Column(
-        [(1.0, 0.0), (1.0, 1.0), (0.0, 1.0), (0.0, 0.0)], MULTI, ASPECTS, FOOD, label_column_name="food, price"
+        [(1.0, 0.0), (1.0, 1.0), (0.0, 1.0), (0.0, 0.0)],
+        MULTI,
+        ASPECTS,
+        FOOD,
+        label_column_name="food, price",
     ),
     "a column each of truth values": Column(
         [("True", "False"), ("yes", "true"), ("no", "yes"), (False, False)],
@@ -269,7 +384,11 @@ COLUMNS = {
         label_column_name="food,price",
     ),
     "a column each of numbers": Column(
-        [("1", "0.5"), ("2", "0")], REGRESSION, ASPECTS, [[1.0, 0.5], [2.0, 0.0]], label_column_name="food,price"
+        [("1", "0.5"), ("2", "0")],
+        REGRESSION,
+        ASPECTS,
+        [[1.0, 0.5], [2.0, 0.0]],
+        label_column_name="food,price",
     ),
     "a column each of 0 and 1 as numbers": Column(
         [("1", "0"), ("0", "0")],
@@ -282,7 +401,14 @@ COLUMNS = {
 }
 
 
-STREAMED = {"vectors", "commas", "ratings and NA", "integers with a gap", "a map", "a column each, not scored"}
+STREAMED = {
+    "vectors",
+    "commas",
+    "ratings and NA",
+    "integers with a gap",
+    "a map",
+    "a column each, not scored",
+}
 CASES = [*((case, False) for case in COLUMNS), *((case, True) for case in sorted(STREAMED))]
 
 
@@ -317,15 +443,23 @@ REFUSED = {
     "a map of nothing": Refused(["1", "2"], "'1' names no class", "--label_map", label_map=["1"]),
     "a map to two classes": Refused(["1", "2"], "'1' is both 'a' and 'b'", label_map=["1=a 1=b"]),
     "a column each, one empty": Refused(
-        [("1", "0"), ("1", "")], "no value in the column 'price'", "train.csv:3", label_column_name="food,price"
+        [("1", "0"), ("1", "")],
+        "no value in the column 'price'",
+        "train.csv:3",
+        label_column_name="food,price",
     ),
     "a column each, one a text": Refused(
-        [("1", "0"), ("1", "much")], "'much' is not a number", "train.csv:3", label_column_name="food,price"
+        [("1", "0"), ("1", "much")],
+        "'much' is not a number",
+        "train.csv:3",
+        label_column_name="food,price",
     ),
     "a column that is not there": Refused(
         [("1", "0")], "no column 'prize'", "--label_column_name", label_column_name="food,prize"
     ),
-    "numbers of another length": Refused([[0.5, 0.5], [0.1]], "2 numbers a row", "train.jsonl:2", do_regression=True),
+    "numbers of another length": Refused(
+        [[0.5, 0.5], [0.1]], "2 numbers a row", "train.jsonl:2", do_regression=True
+    ),
 }
 
 
@@ -344,20 +478,43 @@ def checkpoint(*names, kind=SINGLE, goes_on=True):
 
 GOES_ON = {
     "the other order": Further(
-        ["pos", "neg"], ["neg", "pos"], ["pos", "neg"], [1, 0], "the checkpoint's, in its order: pos, neg"
+        ["pos", "neg"],
+        ["neg", "pos"],
+        ["pos", "neg"],
+        [1, 0],
+        "the checkpoint's, in its order: pos, neg",
     ),
     "case apart": Further(
-        ["NEGATIVE", "POSITIVE"], ["positive", "negative"], ["NEGATIVE", "POSITIVE"], [1, 0], "NEGATIVE, POSITIVE"
+        ["NEGATIVE", "POSITIVE"],
+        ["positive", "negative"],
+        ["NEGATIVE", "POSITIVE"],
+        [1, 0],
+        "NEGATIVE, POSITIVE",
     ),
     "some of them": Further(
-        ["neg", "neutral", "pos"], ["pos", "neg"], ["neg", "neutral", "pos"], [2, 0], "the checkpoint's"
+        ["neg", "neutral", "pos"],
+        ["pos", "neg"],
+        ["neg", "neutral", "pos"],
+        [2, 0],
+        "the checkpoint's",
     ),
-    "their numbers": Further(["neg", "pos"], ["0", "1"], ["neg", "pos"], [0, 1], "the checkpoint's"),
-    "their numbers from 1": Further(["bad", "fair", "good"], [1, 2, 3], ["bad", "fair", "good"], [0, 1, 2], "1 bad"),
-    "others": Further(["entailment", "contradiction"], ["pos", "neg"], ["neg", "pos"], [1, 0], "not its classes"),
+    "their numbers": Further(
+        ["neg", "pos"], ["0", "1"], ["neg", "pos"], [0, 1], "the checkpoint's"
+    ),
+    "their numbers from 1": Further(
+        ["bad", "fair", "good"], [1, 2, 3], ["bad", "fair", "good"], [0, 1, 2], "1 bad"
+    ),
+    "others": Further(
+        ["entailment", "contradiction"], ["pos", "neg"], ["neg", "pos"], [1, 0], "not its classes"
+    ),
     "another number": Further(list("abc"), ["pos", "neg"], ["neg", "pos"], [1, 0]),
     "as the user says": Further(
-        ["pos", "neg"], ["n", "p"], ["pos", "neg"], [1, 0], "the checkpoint's", label_map=["n=neg p=pos"]
+        ["pos", "neg"],
+        ["n", "p"],
+        ["pos", "neg"],
+        [1, 0],
+        "the checkpoint's",
+        label_map=["n=neg p=pos"],
     ),
 }
 
@@ -365,8 +522,13 @@ GOES_ON = {
 @pytest.mark.parametrize("case", GOES_ON)
 def test_a_checkpoint_s_names_decide_the_order_for_training_too(case, in_tmp_path, capsys):
     further = GOES_ON[case]
-    splits = load(in_tmp_path, further.values, trained=checkpoint(*further.checkpoint), **further.flags)
-    assert (splits.labels.names, list(splits.validation["labels"])) == (further.names, further.learned)
+    splits = load(
+        in_tmp_path, further.values, trained=checkpoint(*further.checkpoint), **further.flags
+    )
+    assert (splits.labels.names, list(splits.validation["labels"])) == (
+        further.names,
+        further.learned,
+    )
     printed = capsys.readouterr().err
     assert [words for words in further.said if words not in printed] == []
     if not further.said:
@@ -381,7 +543,11 @@ def test_test_rows_lose_a_label_that_means_none_and_stay(in_tmp_path):
 def test_ratings_that_are_not_remembered_one_by_one_keep_their_mean(in_tmp_path):
     values = [*(row + 0.5 for row in range(3000)), "nan"]
     splits = load(in_tmp_path, values)
-    assert (splits.labels.kind, splits.labels.rows, splits.labels.mean) == (REGRESSION, 3000, 1500.0)
+    assert (splits.labels.kind, splits.labels.rows, splits.labels.mean) == (
+        REGRESSION,
+        3000,
+        1500.0,
+    )
 
 
 def test_there_are_cases():

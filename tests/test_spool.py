@@ -15,7 +15,10 @@ def test_rows_come_back_in_order_however_many_are_held(rows, characters, monkeyp
     for row in range(10):
         written.add(row, "字" * row)
     assert written.rows == 10
-    assert written.table.to_pydict() == {"row": list(range(10)), "text": ["字" * row for row in range(10)]}
+    assert written.table.to_pydict() == {
+        "row": list(range(10)),
+        "text": ["字" * row for row in range(10)],
+    }
 
 
 def test_a_few_rows_are_held_and_the_others_are_on_disk(monkeypatch):

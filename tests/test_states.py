@@ -11,7 +11,12 @@ from recipes.common.checkpoints import tensor_files
 
 
 def test_a_nest_comes_back_as_it_was(tmp_path):
-    state = {"a": [1, 2.5, None, "x", True], 7: (1, (2, float("inf"))), "empty": {}, "numpy": numpy.float64(0.1)}
+    state = {
+        "a": [1, 2.5, None, "x", True],
+        7: (1, (2, float("inf"))),
+        "empty": {},
+        "numpy": numpy.float64(0.1),
+    }
     tensor_files.write(state, tmp_path / "s.safetensors")
     assert tensor_files.read(tmp_path / "s.safetensors") == state
 
@@ -22,7 +27,10 @@ def test_tensors_and_arrays_come_back_in_their_type(tmp_path):
         torch.arange(6).reshape(2, 3).T,
         torch.tensor(3),
     ]
-    tensor_files.write({"tensors": tensors, "array": numpy.arange(3, dtype=numpy.uint32)}, tmp_path / "s.safetensors")
+    tensor_files.write(
+        {"tensors": tensors, "array": numpy.arange(3, dtype=numpy.uint32)},
+        tmp_path / "s.safetensors",
+    )
     found = tensor_files.read(tmp_path / "s.safetensors")
     for one, other in zip(found["tensors"], tensors, strict=True):
         assert one.dtype == other.dtype
@@ -64,7 +72,10 @@ def test_an_optimizer_goes_on_as_if_it_had_never_stopped(tmp_path):
         (lambda state: state["param_groups"][0].update(eps="1"), "eps is a str, not a float"),
         (lambda state: state["param_groups"].append({}), "param_groups has 2 entries, not 1"),
         (lambda state: state["state"][0].pop("exp_avg"), "exp_avg"),
-        (lambda state: state["state"][1].update(exp_avg_sq=torch.zeros(3)), "exp_avg_sq of parameter 1 has the shape"),
+        (
+            lambda state: state["state"][1].update(exp_avg_sq=torch.zeros(3)),
+            "exp_avg_sq of parameter 1 has the shape",
+        ),
         (lambda state: state["state"][0].update(step=7), "step is a int, not a Tensor"),
     ],
 )
@@ -105,11 +116,17 @@ def test_of_several_gpus_only_the_generator_of_the_process_s_own_is_kept(monkeyp
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.current_device", lambda: 1)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
-    monkeypatch.setattr("torch.cuda.get_rng_state", lambda device=1: torch.tensor([device], dtype=torch.uint8))
-    monkeypatch.setattr("torch.cuda.set_rng_state", lambda state, device=1: seen.append((state.tolist(), device)))
+    monkeypatch.setattr(
+        "torch.cuda.get_rng_state", lambda device=1: torch.tensor([device], dtype=torch.uint8)
+    )
+    monkeypatch.setattr(
+        "torch.cuda.set_rng_state", lambda state, device=1: seen.append((state.tolist(), device))
+    )
     found = tensor_files.randomness()
     assert [state.tolist() for state in found["devices"]] == [[1]]
-    tensor_files.set_randomness(found | {"devices": [*found["devices"], torch.tensor([7], dtype=torch.uint8)]})
+    tensor_files.set_randomness(
+        found | {"devices": [*found["devices"], torch.tensor([7], dtype=torch.uint8)]}
+    )
     with tensor_files.randomness_kept():
         pass
     assert seen == [([1], 1), ([1], 1)]

@@ -68,7 +68,10 @@ def test_without_a_folder_nothing_stays_and_the_arrays_can_be_read(tmp_path, wri
 
 def test_a_hash_of_texts_sees_their_borders():
     assert cache.content(["ab", "c"]) == cache.content(iter(["ab", "c"]))
-    assert len({cache.content(texts) for texts in (["ab", "c"], ["a", "bc"], ["abc"], ["abc", ""])}) == 4
+    assert (
+        len({cache.content(texts) for texts in (["ab", "c"], ["a", "bc"], ["abc"], ["abc", ""])})
+        == 4
+    )
 
 
 def test_what_another_run_has_prepared_meanwhile_is_used(tmp_path, writes):

@@ -16,18 +16,57 @@ from tools import equivalence
 pytest_plugins = ["trainers"]
 
 LANGUAGES = ["--source_lang", "en", "--target_lang", "de"]
-EPOCHS = ["--streaming", "--num_train_epochs", "3", "--eval_strategy", "epoch", "--save_strategy", "epoch"]
-EPOCHS += ["--per_device_train_batch_size", "4", "--save_total_limit", "9", "--load_best_model_at_end", "false"]
+EPOCHS = [
+    "--streaming",
+    "--num_train_epochs",
+    "3",
+    "--eval_strategy",
+    "epoch",
+    "--save_strategy",
+    "epoch",
+]
+EPOCHS += [
+    "--per_device_train_batch_size",
+    "4",
+    "--save_total_limit",
+    "9",
+    "--load_best_model_at_end",
+    "false",
+]
 
 
 def flags(recipe, folder, number_of_rows=20):
     """The flags of a tiny run of a recipe, with its data of so many rows."""
     data = folder / f"{recipe}.jsonl"
-    data.write_text("".join(json.dumps(row(recipe, number)) + "\n" for number in range(number_of_rows)), "utf-8")
+    data.write_text(
+        "".join(json.dumps(row(recipe, number)) + "\n" for number in range(number_of_rows)), "utf-8"
+    )
     model_type, overrides, algorithm, *own = equivalence.MODELS[recipe]
-    words = ["--train_file", str(data), "--validation_file", str(data), "--output_dir", "out", "--bf16", "false"]
-    words += ["--model_type", model_type, "--config_overrides", overrides, "--tokenizer_algorithm", algorithm]
-    words += [*[word for word in own if "sampling" not in word], "--vocab_size", "300", "--max_eval_samples", "4"]
+    words = [
+        "--train_file",
+        str(data),
+        "--validation_file",
+        str(data),
+        "--output_dir",
+        "out",
+        "--bf16",
+        "false",
+    ]
+    words += [
+        "--model_type",
+        model_type,
+        "--config_overrides",
+        overrides,
+        "--tokenizer_algorithm",
+        algorithm,
+    ]
+    words += [
+        *[word for word in own if "sampling" not in word],
+        "--vocab_size",
+        "300",
+        "--max_eval_samples",
+        "4",
+    ]
     return [*words, *(LANGUAGES if recipe == "translation" else [])]
 
 
@@ -57,7 +96,14 @@ def test_a_stream_of_blocks_is_evaluated_and_saved_once_a_pass(name, in_tmp_path
 
 
 def test_early_stopping_stops_a_stream_after_a_pass_and_evaluates_it_once(sentiment, in_tmp_path):
-    never_better = ["--early_stopping_patience", "1", "--learning_rate", "0", "--load_best_model_at_end", "true"]
+    never_better = [
+        "--early_stopping_patience",
+        "1",
+        "--learning_rate",
+        "0",
+        "--load_best_model_at_end",
+        "true",
+    ]
     sentiment.main(merged(*flags("sentiment", in_tmp_path), *EPOCHS, *never_better))
     assert steps() == ([5, 10], [5, 10])
 
@@ -84,7 +130,10 @@ def test_given_steps_end_passes_too(sentiment, in_tmp_path):
 def test_whose_passes_nobody_knows_waits_for_the_last_step_and_says_so(trainer, tokenizer, capsys):
     stream = encoding.Endless(rows(tokenizer).to_iterable_dataset(), dict, ())
     built = trainer(stream, validation=rows(tokenizer), eval_strategy="epoch", max_steps=5)
-    assert "nobody knows where a pass over this stream ends: --eval_strategy epoch waits" in capsys.readouterr().err
+    assert (
+        "nobody knows where a pass over this stream ends: --eval_strategy epoch waits"
+        in capsys.readouterr().err
+    )
     built.train()
     assert [log["step"] for log in built.state.log_history if "eval_loss" in log] == [5]
 

@@ -10,10 +10,29 @@ from recipes.common.predict import open_folder
 
 RECIPE = "summarization"
 FILES = ["--train_file", "train.jsonl", "--test_file", "test.jsonl", "--output_dir", "out"]
-TINY = ["--model_type", "t5", "--config_overrides", "d_model=16,d_kv=8,num_heads=2,d_ff=32,num_layers=1"]
+TINY = [
+    "--model_type",
+    "t5",
+    "--config_overrides",
+    "d_model=16,d_kv=8,num_heads=2,d_ff=32,num_layers=1",
+]
 TINY += ["--tokenizer_algorithm", "bpe", "--vocab_size", "300"]
-LEFT = {"README.md", "run.yaml", "run.json", "predictions.jsonl", "config.json", "model.safetensors", "tokenizer.json"}
-LEFT |= {"all_results.json", "train_results.json", "eval_results.json", "predict_results.json", "plots"}
+LEFT = {
+    "README.md",
+    "run.yaml",
+    "run.json",
+    "predictions.jsonl",
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+}
+LEFT |= {
+    "all_results.json",
+    "train_results.json",
+    "eval_results.json",
+    "predict_results.json",
+    "plots",
+}
 ROWS = [
     (f"On day {n} it rained. The soup was {w}. We left.", f"The soup was {w}.")
     for n in range(20)
@@ -27,7 +46,9 @@ def recipe():
 
 
 def write(path, rows, columns=("document", "summary")):
-    lines = [json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False) + "\n" for row in rows]
+    lines = [
+        json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False) + "\n" for row in rows
+    ]
     path.write_text("".join(lines), encoding="utf-8")
 
 
@@ -44,7 +65,9 @@ def test_a_run_leaves_the_whole_contract(recipe, documents):
     assert {path.name for path in (documents / "out").iterdir()} >= LEFT
     rows = predictions()
     assert [(row["source"], row["reference"]) for row in rows] == ROWS[36:]
-    scores = generated_text.rouge_scores([row["prediction"] for row in rows], [row["reference"] for row in rows])
+    scores = generated_text.rouge_scores(
+        [row["prediction"] for row in rows], [row["reference"] for row in rows]
+    )
     assert metrics["predict_rougeL"] == pytest.approx(scores["rougeL"])
     # the lead of three sentences holds the summary: 4 of 10 words or so; the first sentence shares none
     assert metrics["predict_lead3_rougeL"] > metrics["predict_lead1_rougeL"] == 0
@@ -53,20 +76,26 @@ def test_a_run_leaves_the_whole_contract(recipe, documents):
 
 def test_known_columns_are_found(recipe, documents):
     write(documents / "news.jsonl", ROWS, ("article", "highlights"))
-    recipe.main(merged(*FILES[:2], "--train_file", "news.jsonl", "--output_dir", "out", *TINY, *SHORT))
+    recipe.main(
+        merged(*FILES[:2], "--train_file", "news.jsonl", "--output_dir", "out", *TINY, *SHORT)
+    )
     record = json.loads((documents / "out/run.json").read_text())
     assert (record["text_columns"], record["target_column"]) == (["article"], "highlights")
 
 
 def test_chinese(recipe, documents):
-    rows = [(f"第{n}天下雨。汤很{w}。我们走了。", f"汤很{w}。") for n in range(20) for w in ("好", "差")]
+    rows = [
+        (f"第{n}天下雨。汤很{w}。我们走了。", f"汤很{w}。") for n in range(20) for w in ("好", "差")
+    ]
     write(documents / "zh.jsonl", rows)
     flags = merged(*FILES, *TINY, *SHORT, "--train_file", "zh.jsonl", "--test_file", "zh.jsonl")
     assert recipe.main(flags)["predict_baseline_rouge1"] > 20
 
 
 def test_every_row_is_answered_without_reference_and_with_an_empty_side(recipe, documents):
-    (documents / "bare.jsonl").write_text('{"document": "It rained."}\n{"document": ""}\n', encoding="utf-8")
+    (documents / "bare.jsonl").write_text(
+        '{"document": "It rained."}\n{"document": ""}\n', encoding="utf-8"
+    )
     metrics = recipe.main(merged(*FILES, *TINY, *SHORT, "--test_file", "bare.jsonl"))
     assert "predict_rougeL" not in metrics
     assert [row["source"] for row in predictions()] == ["It rained.", ""]

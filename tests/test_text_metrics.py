@@ -43,7 +43,10 @@ def test_the_signature_names_tokeniser_and_version():
 
 
 def test_rouge_is_rouge_scores_for_english():
-    references, answers = ["the cat sat on the mat. it slept."], ["a cat sat there. it was sleeping."]
+    references, answers = (
+        ["the cat sat on the mat. it slept."],
+        ["a cat sat there. it was sleeping."],
+    )
     scorer = rouge_scorer.RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
     expected = scorer.score(references[0], answers[0])
     found = generated_text.rouge_scores(answers, references)
@@ -54,7 +57,9 @@ def test_rouge_is_rouge_scores_for_english():
 def test_chinese_rouge_counts_characters():
     assert generated_text.rouge_scores(CHINESE, CHINESE)["rougeL"] == pytest.approx(100)
     # 这家餐厅很好 and 这家酒店很好 share 4 of 6 characters
-    assert generated_text.rouge_scores(["这家酒店很好。"], CHINESE[:1])["rouge1"] == pytest.approx(100 * 4 / 6)
+    assert generated_text.rouge_scores(["这家酒店很好。"], CHINESE[:1])["rouge1"] == pytest.approx(
+        100 * 4 / 6
+    )
 
 
 def test_chinese_ter_counts_characters():
@@ -63,22 +68,35 @@ def test_chinese_ter_counts_characters():
     assert found["ter"] == pytest.approx(100 * 2 / 7)
 
 
-@pytest.mark.parametrize("text", ["Дом очень маленький", "البيت صغير جدا", "집이 아주 작다", "घर बहुत छोटा है"])
+@pytest.mark.parametrize(
+    "text", ["Дом очень маленький", "البيت صغير جدا", "집이 아주 작다", "घर बहुत छोटा है"]
+)
 def test_rouge_counts_the_words_of_any_script(text):
     """rouge_score drops all their letters: a perfect answer had 0."""
     assert generated_text.rouge_scores([text], [text])["rougeL"] == pytest.approx(100)
 
 
 def test_a_greek_letter_in_an_english_text_changes_no_score():
-    plain, greek = (generated_text.rouge_scores(["the cat sat"], [text]) for text in ("the cats sat", "the α cats sat"))
+    plain, greek = (
+        generated_text.rouge_scores(["the cat sat"], [text])
+        for text in ("the cats sat", "the α cats sat")
+    )
     assert greek["rouge1"] == plain["rouge1"] == pytest.approx(100)
 
 
 def test_a_reference_in_another_script_changes_the_score_of_no_other_row():
-    rows = [("the cat sat", "the cats sat"), ("酒店很好", "酒店不好"), ("使用 Transformer 模型", "Transformer 模型")]
-    one_by_one = [generated_text.rouge_scores([answer], [reference])["rouge1"] for answer, reference in rows]
+    rows = [
+        ("the cat sat", "the cats sat"),
+        ("酒店很好", "酒店不好"),
+        ("使用 Transformer 模型", "Transformer 模型"),
+    ]
+    one_by_one = [
+        generated_text.rouge_scores([answer], [reference])["rouge1"] for answer, reference in rows
+    ]
     assert one_by_one == pytest.approx([100, 75, 100 * 2 * 3 / (5 + 3)])
-    assert generated_text.rouge_scores(*zip(*rows, strict=True))["rouge1"] == pytest.approx(sum(one_by_one) / 3)
+    assert generated_text.rouge_scores(*zip(*rows, strict=True))["rouge1"] == pytest.approx(
+        sum(one_by_one) / 3
+    )
 
 
 def test_units_are_words_and_single_characters():
@@ -112,7 +130,9 @@ class Plain:
 
 PLAIN = Plain()
 LABELS = numpy.array([[5, 6, 7, 8], [-100] * 4, [5, 6, -100, -100]])
-ROWS = datasets.Dataset.from_dict({"en": ["a", "b", "c"], "de": ["Das Haus ist klein.", "", "Wir waren im Kino."]})
+ROWS = datasets.Dataset.from_dict(
+    {"en": ["a", "b", "c"], "de": ["Das Haus ist klein.", "", "Wir waren im Kino."]}
+)
 
 
 def answers(texts):
@@ -137,9 +157,13 @@ def test_nothing_is_scored_where_no_row_has_a_reference():
 
 
 def test_the_better_lead_is_the_baseline():
-    rows = datasets.Dataset.from_dict({"document": ["One two. Three four. Five six. Seven."], "summary": ["One two."]})
+    rows = datasets.Dataset.from_dict(
+        {"document": ["One two. Three four. Five six. Seven."], "summary": ["One two."]}
+    )
     compute = generated_text.for_summaries("document", "summary", PLAIN)
-    found = compute(EvalPrediction((numpy.array([[1.0, 1, 2]]), ["One two."]), LABELS[:1], inputs=rows))
+    found = compute(
+        EvalPrediction((numpy.array([[1.0, 1, 2]]), ["One two."]), LABELS[:1], inputs=rows)
+    )
     assert found["lead1_rougeL"] == pytest.approx(100)
     assert found["lead3_rougeL"] == pytest.approx(50)
     assert found["baseline_rougeL"] == found["lead1_rougeL"]

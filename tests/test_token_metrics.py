@@ -46,7 +46,9 @@ def test_no_predicted_token_is_no_division_by_zero():
 
 
 def blocks(ids):
-    return Blocks(numpy.array(ids), numpy.array([0]), numpy.array([len(ids)]), Layout(9, 1, 0), trains=True)
+    return Blocks(
+        numpy.array(ids), numpy.array([0]), numpy.array([len(ids)]), Layout(9, 1, 0), trains=True
+    )
 
 
 def test_the_unigram_model_by_hand():
@@ -58,5 +60,7 @@ def test_the_unigram_model_by_hand():
     sums = language_modeling.sums(shift=False)(LOGITS, LABELS).numpy()
     found = compute(EvalPrediction(sums, LABELS.numpy(), inputs=evaluated))
     assert found["baseline_accuracy"] == 0.75
-    assert found["baseline_cross_entropy"] == pytest.approx(-(3 * math.log(4 / 6) + math.log(2 / 6)) / 4)
+    assert found["baseline_cross_entropy"] == pytest.approx(
+        -(3 * math.log(4 / 6) + math.log(2 / 6)) / 4
+    )
     assert found["bits_per_byte"] == pytest.approx(found["cross_entropy"] / math.log(2) / 4)

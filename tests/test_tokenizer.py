@@ -11,7 +11,9 @@ from tools import tokenizer
 
 @pytest.fixture
 def corpus(in_tmp_path):
-    (in_tmp_path / "corpus.txt").write_text("the soup was good\nthe soup was cold\n汤很好\n" * 20, encoding="utf-8")
+    (in_tmp_path / "corpus.txt").write_text(
+        "the soup was good\nthe soup was cold\n汤很好\n" * 20, encoding="utf-8"
+    )
     return in_tmp_path
 
 
@@ -19,14 +21,18 @@ def train(file, *settings, **more):
     return tokenizer.train([file], "text", Path("tok"), tokenizer.Settings(*settings, **more))
 
 
-@pytest.mark.parametrize(("algorithm", "size"), [("wordpiece", 60), ("bpe", 300), ("unigram", 45), ("char", 60)])
+@pytest.mark.parametrize(
+    ("algorithm", "size"), [("wordpiece", 60), ("bpe", 300), ("unigram", 45), ("char", 60)]
+)
 def test_it_is_saved_and_reported(algorithm, size, corpus):
     found = train("corpus.txt", size, "bert", algorithm)
     loaded = AutoTokenizer.from_pretrained("tok")
     assert len(loaded) == found["vocab_size"] <= size
     assert found["unknown_share"] == 0
     lines = (corpus / "corpus.txt").read_text(encoding="utf-8").splitlines()
-    assert found["tokens"] == sum(len(loaded(line, add_special_tokens=False)["input_ids"]) for line in lines)
+    assert found["tokens"] == sum(
+        len(loaded(line, add_special_tokens=False)["input_ids"]) for line in lines
+    )
     size_in_bytes = sum(len(line.encode()) for line in lines)
     assert found["bytes_per_token"] == pytest.approx(size_in_bytes / found["tokens"], abs=1e-3)
     assert "bytes/token" in tokenizer.render(found, corpus / "tok")
@@ -52,13 +58,19 @@ def test_a_missing_column_is_refused(corpus):
         train("rows.jsonl", 300)
 
 
-@pytest.mark.parametrize(("model_type", "algorithm"), [("gpt2", "bpe"), ("llama", "bpe"), ("bert", "wordpiece")])
-def test_without_an_algorithm_the_family_decides_and_the_report_says_what_comes_back(model_type, algorithm, corpus):
+@pytest.mark.parametrize(
+    ("model_type", "algorithm"), [("gpt2", "bpe"), ("llama", "bpe"), ("bert", "wordpiece")]
+)
+def test_without_an_algorithm_the_family_decides_and_the_report_says_what_comes_back(
+    model_type, algorithm, corpus
+):
     (corpus / "code.jsonl").write_text('{"text": "def Soup():\\n    return 1"}\n', encoding="utf-8")
     found = train("code.jsonl", 300, model_type)
     assert (found["algorithm"], found["round_trip_share"]) == (algorithm, 1)
     words = "as it was" if algorithm == "bpe" else "but for its spaces"
-    assert f"gives back      100.0% of the text {words}\n" in tokenizer.render(found, corpus / "tok")
+    assert f"gives back      100.0% of the text {words}\n" in tokenizer.render(
+        found, corpus / "tok"
+    )
 
 
 def test_lower_case_is_a_flag(corpus):
@@ -77,7 +89,9 @@ def test_lower_case_is_a_flag(corpus):
         ({"model_type": "lama"}, "--model_type", "did you mean llama?"),
     ],
 )
-def test_an_unknown_algorithm_or_architecture_is_refused_before_any_text_is_read(settings, where, fix, corpus):
+def test_an_unknown_algorithm_or_architecture_is_refused_before_any_text_is_read(
+    settings, where, fix, corpus
+):
     with pytest.raises(Refusal, match="unknown") as refused:
         train("absent.txt", **settings)
     assert refused.value.where == where

@@ -5,7 +5,12 @@ import json
 import pytest
 from conftest import ROOT, load_recipe, merged
 from test_bad_text_inputs import DATA, STEP, TRAIN
-from tokenizers import BertWordPieceTokenizer, ByteLevelBPETokenizer, SentencePieceUnigramTokenizer, Tokenizer
+from tokenizers import (
+    BertWordPieceTokenizer,
+    ByteLevelBPETokenizer,
+    SentencePieceUnigramTokenizer,
+    Tokenizer,
+)
 from tokenizers import models as algorithms
 from transformers import AutoConfig
 
@@ -21,8 +26,30 @@ TEXTS = ["The soup was Good and warm", "the Room was COLD; x = 1"] * 30
 LIKE_ROBERTA = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 NO_WORDS = "holds no tokenizer: no vocabulary, only special tokens"
 # How transformers answers where there are no files: an empty tokenizer of each algorithm, or an error.
-EMPTY = ["bert", "modernbert", "roberta", "gpt2", "llama", "qwen2", "gemma", "t5", "mt5", "mbart", "xlm-roberta"]
-EMPTY += ["deberta-v2", "distilbert", "bart", "marian", "m2m_100", "pegasus", "gpt_neox", "mistral", "albert"]
+EMPTY = [
+    "bert",
+    "modernbert",
+    "roberta",
+    "gpt2",
+    "llama",
+    "qwen2",
+    "gemma",
+    "t5",
+    "mt5",
+    "mbart",
+    "xlm-roberta",
+]
+EMPTY += [
+    "deberta-v2",
+    "distilbert",
+    "bart",
+    "marian",
+    "m2m_100",
+    "pegasus",
+    "gpt_neox",
+    "mistral",
+    "albert",
+]
 
 
 def load(folder, *named):
@@ -30,7 +57,9 @@ def load(folder, *named):
 
 
 @pytest.mark.parametrize("model_type", EMPTY)
-@pytest.mark.parametrize("extra", [None, {}, {"model_max_length": 512}], ids=["no files", "empty", "settings alone"])
+@pytest.mark.parametrize(
+    "extra", [None, {}, {"model_max_length": 512}], ids=["no files", "empty", "settings alone"]
+)
 def test_a_folder_without_a_vocabulary_is_refused(model_type, extra, tmp_path):
     """transformers makes a tokenizer of nothing: every text becomes [UNK], whatever it says."""
     (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
@@ -48,10 +77,14 @@ def test_a_tokenizer_that_needs_no_vocabulary_is_none_without_one(model_type, tm
     if model_type == "byt5":
         (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "ByT5Tokenizer"}')
     tokenizer = load(tmp_path)
-    assert tokenizer.decode(tokenizer("Soup 汤")["input_ids"], skip_special_tokens=True) == "Soup 汤"
+    assert (
+        tokenizer.decode(tokenizer("Soup 汤")["input_ids"], skip_special_tokens=True) == "Soup 汤"
+    )
 
 
-@pytest.mark.parametrize("recipe", ["mlm_pretrain", "clm_pretrain", "translation", "summarization", "sentiment"])
+@pytest.mark.parametrize(
+    "recipe", ["mlm_pretrain", "clm_pretrain", "translation", "summarization", "sentiment"]
+)
 @pytest.mark.parametrize("flag", ["--model_name_or_path", "--tokenizer_name"])
 def test_every_recipe_refuses_a_folder_without_tokenizer_files(recipe, flag, in_tmp_path):
     for name, content in DATA.items():
@@ -64,9 +97,13 @@ def test_every_recipe_refuses_a_folder_without_tokenizer_files(recipe, flag, in_
     assert refused.value.where == flag
 
 
-@pytest.mark.parametrize("kind", ["SequenceClassification", "MaskedLM", "ConditionalGeneration", "CausalLM"])
+@pytest.mark.parametrize(
+    "kind", ["SequenceClassification", "MaskedLM", "ConditionalGeneration", "CausalLM"]
+)
 def test_predict_and_generate_refuse_it_too(kind, tmp_path):
-    model_type, name = {"ConditionalGeneration": ("t5", "T5"), "CausalLM": ("gpt2", "GPT2")}.get(kind, ("bert", "Bert"))
+    model_type, name = {"ConditionalGeneration": ("t5", "T5"), "CausalLM": ("gpt2", "GPT2")}.get(
+        kind, ("bert", "Bert")
+    )
     config = AutoConfig.for_model(model_type, architectures=[f"{name}For{kind}"])
     config.save_pretrained(tmp_path)
     with pytest.raises(Refusal, match=NO_WORDS) as refused:
@@ -76,7 +113,9 @@ def test_predict_and_generate_refuse_it_too(kind, tmp_path):
 
 def byte_level(*special):
     tokenizer = ByteLevelBPETokenizer()
-    tokenizer.train_from_iterator(TEXTS, vocab_size=330, special_tokens=[*special], show_progress=False)
+    tokenizer.train_from_iterator(
+        TEXTS, vocab_size=330, special_tokens=[*special], show_progress=False
+    )
     return tokenizer
 
 
@@ -88,16 +127,31 @@ def word_pieces():
 
 def unigram():
     tokenizer, special = SentencePieceUnigramTokenizer(), ["<s>", "</s>", "<unk>", "<pad>"]
-    tokenizer.train_from_iterator(TEXTS, 80, special_tokens=special, unk_token="<unk>", show_progress=False)
+    tokenizer.train_from_iterator(
+        TEXTS, 80, special_tokens=special, unk_token="<unk>", show_progress=False
+    )
     return tokenizer
 
 
-ROBERTA = {"bos": "<s>", "eos": "</s>", "cls": "<s>", "sep": "</s>", "pad": "<pad>", "unk": "<unk>", "mask": "<mask>"}
+ROBERTA = {
+    "bos": "<s>",
+    "eos": "</s>",
+    "cls": "<s>",
+    "sep": "</s>",
+    "pad": "<pad>",
+    "unk": "<unk>",
+    "mask": "<mask>",
+}
 BERT = {"cls": "[CLS]", "sep": "[SEP]", "pad": "[PAD]", "unk": "[UNK]", "mask": "[MASK]"}
 # How a tokenizer was made and saved, its special tokens, and what it makes of "Good".
 OWN = {
     "tokenizer.json, bytes": (lambda: byte_level(*LIKE_ROBERTA), "save", ROBERTA, "<s>Good</s>"),
-    "tokenizer.json, bytes, an end": (lambda: byte_level("<|endoftext|>"), "save", {"eos": "<|endoftext|>"}, "Good"),
+    "tokenizer.json, bytes, an end": (
+        lambda: byte_level("<|endoftext|>"),
+        "save",
+        {"eos": "<|endoftext|>"},
+        "Good",
+    ),
     "tokenizer.json, capitals": (
         lambda: byte_level("<BOS>", "<EOS>"),
         "save",
@@ -111,8 +165,18 @@ OWN = {
         {"bos": "<s>", "eos": "</s>", "unk": "<unk>", "pad": "<pad>"},
         "Good",
     ),
-    "vocab.json and merges.txt": (lambda: byte_level(*LIKE_ROBERTA), "save_model", ROBERTA, "<s>Good</s>"),
-    "NAME-vocab.json and NAME-merges.txt": (lambda: byte_level(*LIKE_ROBERTA), "prefix", ROBERTA, "<s>Good</s>"),
+    "vocab.json and merges.txt": (
+        lambda: byte_level(*LIKE_ROBERTA),
+        "save_model",
+        ROBERTA,
+        "<s>Good</s>",
+    ),
+    "NAME-vocab.json and NAME-merges.txt": (
+        lambda: byte_level(*LIKE_ROBERTA),
+        "prefix",
+        ROBERTA,
+        "<s>Good</s>",
+    ),
     "vocab.txt": (word_pieces, "save_model", BERT, "[CLS] Good [SEP]"),
 }
 
@@ -132,7 +196,10 @@ def test_files_of_one_s_own_are_read_as_they_were_made(name, beside, tmp_path, c
     """A model's configuration beside them makes no other tokenizer of them: BERT's class lower-cases, GPT-2's splits
     otherwise, T5's does not read them."""
     special, good = save(name, tmp_path)
-    known_to_its_class = (beside, name) in [("roberta", "vocab.json and merges.txt"), ("bert", "vocab.txt")]
+    known_to_its_class = (beside, name) in [
+        ("roberta", "vocab.json and merges.txt"),
+        ("bert", "vocab.txt"),
+    ]
     if beside:
         (tmp_path / "config.json").write_text(json.dumps({"model_type": beside}))
     tokenizer = load(tmp_path)
@@ -142,7 +209,9 @@ def test_files_of_one_s_own_are_read_as_they_were_made(name, beside, tmp_path, c
 
 
 def test_a_vocabulary_without_capitals_lower_cases(tmp_path):
-    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "soup"]))
+    (tmp_path / "vocab.txt").write_text(
+        "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "soup"])
+    )
     assert load(tmp_path).tokenize("Good SOUP") == ["good", "soup"]
 
 
@@ -161,14 +230,18 @@ def test_tokens_with_other_names_are_named_by_a_flag(tmp_path):
     flags = ["eos_token=<ENDE>", "pad_token=<FÜLL>"]
     tokenizer = load_tokenizer(Arguments(tokenizer_name=str(tmp_path), special_tokens=flags), [])
     assert (tokenizer.eos_token_id, tokenizer.pad_token_id) == (0, 1)
-    assert tokenizer.decode(tokenizer("Good<ENDE>")["input_ids"], skip_special_tokens=True) == "Good"
+    assert (
+        tokenizer.decode(tokenizer("Good<ENDE>")["input_ids"], skip_special_tokens=True) == "Good"
+    )
 
 
 @pytest.mark.parametrize("take", ["a pad token", "an end"])
 def test_a_role_that_is_missing_is_refused_with_the_flag_that_names_it(take, tmp_path):
     byte_level("<ENDE>").save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(Refusal, match="no token (that|to)") as refused:
-        end_of_text(load(tmp_path)) if take == "an end" else load_tokenizer(Arguments(tokenizer_name=str(tmp_path)), [])
+        end_of_text(load(tmp_path)) if take == "an end" else load_tokenizer(
+            Arguments(tokenizer_name=str(tmp_path)), []
+        )
     assert "--special_tokens eos_token=TOKEN" in refused.value.fix
 
 
@@ -227,8 +300,12 @@ def test_a_sentencepiece_model_alone_is_refused_with_the_name_that_is_read(tmp_p
     assert "rename mine.model to tokenizer.model" in refused.value.fix
 
 
-@pytest.mark.parametrize(("given", "lower"), [([], True), (["--train_file", "own.txt"], False)], ids=["sample", "own"])
+@pytest.mark.parametrize(
+    ("given", "lower"), [([], True), (["--train_file", "own.txt"], False)], ids=["sample", "own"]
+)
 def test_only_the_sample_is_lower_cased_by_its_own_configuration(given, lower, in_tmp_path):
     run = str(ROOT / "recipes/mlm_pretrain/run.py")
-    arguments, _ = parsing.parse(load_recipe("mlm_pretrain").Arguments, run, [*given, "--output_dir", "out"])
+    arguments, _ = parsing.parse(
+        load_recipe("mlm_pretrain").Arguments, run, [*given, "--output_dir", "out"]
+    )
     assert arguments.do_lower_case == lower

@@ -117,7 +117,10 @@ def test_tokens_are_on_disk_not_in_memory():
     rows = datasets.Dataset.from_dict({"row_id": range(20_000), "text": ["a"] * 20_000})
 
     def encode_rows(batch):
-        return {"input_ids": [[7] * 200 for _ in batch["text"]], "attention_mask": [[1] * 200 for _ in batch["text"]]}
+        return {
+            "input_ids": [[7] * 200 for _ in batch["text"]],
+            "attention_mask": [[1] * 200 for _ in batch["text"]],
+        }
 
     before = pyarrow.total_allocated_bytes()
     encoded = encoding.encode(splits(rows), encode_rows, Arguments()).train
@@ -138,8 +141,14 @@ def test_the_width_of_a_row_is_that_of_its_longer_side():
     rows = {"source": ["a b c", "a"], "target": ["x", "x y z w"]}
 
     def words(rows):
-        ids, labels = ([list(range(len(text.split()))) for text in rows[name]] for name in ("source", "target"))
-        return {"input_ids": ids, "attention_mask": [[1] * len(row) for row in ids], "labels": labels}
+        ids, labels = (
+            [list(range(len(text.split()))) for text in rows[name]] for name in ("source", "target")
+        )
+        return {
+            "input_ids": ids,
+            "attention_mask": [[1] * len(row) for row in ids],
+            "labels": labels,
+        }
 
     assert encoding._batch(words, rows)["width"] == [3, 4]
 
@@ -148,7 +157,9 @@ def test_tables_are_not_hashed_for_their_tokens(tokenizer, monkeypatch):
     """datasets reads every table that the encode function knows into memory for it."""
     hashed, usual = [], datasets.fingerprint.Hasher.hash
     monkeypatch.setattr(
-        datasets.fingerprint.Hasher, "hash", staticmethod(lambda value: hashed.append(value) or usual(value))
+        datasets.fingerprint.Hasher,
+        "hash",
+        staticmethod(lambda value: hashed.append(value) or usual(value)),
     )
     encode(tokenizer, splits(split(1, 10, 2), split(1, 10, 2)))
     assert hashed and not any(map(callable, hashed))
@@ -165,7 +176,11 @@ def test_a_stream_is_tokenised_while_it_is_read(tokenizer):
 
 def numbers():
     """An endless stream of the numbers 0 to 19."""
-    rows = datasets.Dataset.from_dict({"number": range(20)}).to_iterable_dataset().shuffle(seed=1, buffer_size=20)
+    rows = (
+        datasets.Dataset.from_dict({"number": range(20)})
+        .to_iterable_dataset()
+        .shuffle(seed=1, buffer_size=20)
+    )
     return encoding.Endless(rows, lambda columns: {"number": columns["number"]}, ())
 
 

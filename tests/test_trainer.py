@@ -29,11 +29,17 @@ def one_by_one(model, dataset):
     """The scores of each row, run through the model alone."""
     model.eval()
     with torch.inference_mode():
-        return numpy.stack([model(input_ids=torch.tensor([row["input_ids"]])).logits[0].numpy() for row in dataset])
+        return numpy.stack(
+            [model(input_ids=torch.tensor([row["input_ids"]])).logits[0].numpy() for row in dataset]
+        )
 
 
-@pytest.mark.parametrize(("strategy", "with_length"), [("random", True), ("random", False), ("group_by_length", True)])
-def test_predictions_come_back_in_the_order_of_the_rows(strategy, with_length, trainer, model, tokenizer):
+@pytest.mark.parametrize(
+    ("strategy", "with_length"), [("random", True), ("random", False), ("group_by_length", True)]
+)
+def test_predictions_come_back_in_the_order_of_the_rows(
+    strategy, with_length, trainer, model, tokenizer
+):
     dataset = rows(tokenizer, with_length=with_length)
     output = trainer(dataset, train_sampling_strategy=strategy).predict(dataset)
     expected = one_by_one(model, dataset)
@@ -60,7 +66,11 @@ def test_rows_without_labels_are_predicted_in_order(trainer, model, tokenizer):
 def test_predicting_pads_less_because_rows_of_like_length_stand_together(trainer, tokenizer):
     dataset = rows(tokenizer)
     widths = [batch["input_ids"].shape[1] for batch in trainer().get_test_dataloader(dataset)]
-    assert widths == [12, 9, 4]  # lengths with [CLS] and [SEP]: 12 11 10 9 | 9 8 7 6 5 (48 // 9) | 4 3 3
+    assert widths == [
+        12,
+        9,
+        4,
+    ]  # lengths with [CLS] and [SEP]: 12 11 10 9 | 9 8 7 6 5 (48 // 9) | 4 3 3
 
 
 def test_the_evaluation_s_scores_belong_to_their_rows(trainer, tokenizer):
@@ -76,7 +86,9 @@ def test_the_evaluation_s_loss_is_the_mean_over_the_rows(trainer, model, tokeniz
     dataset = rows(tokenizer, LENGTHS[:10])
     scores = torch.tensor(one_by_one(model, dataset))
     expected = torch.nn.functional.cross_entropy(scores, torch.tensor(dataset["labels"][:])).item()
-    assert trainer(dataset, per_device_eval_batch_size=10).evaluate()["eval_loss"] == pytest.approx(expected, abs=1e-5)
+    assert trainer(dataset, per_device_eval_batch_size=10).evaluate()["eval_loss"] == pytest.approx(
+        expected, abs=1e-5
+    )
 
 
 def test_workers_outlive_sigterm_also_after_a_resume_in_mid_epoch(trainer):
@@ -94,9 +106,15 @@ def test_a_loss_that_leaps_is_warned_of_once(trainer, capsys):
 
 
 @pytest.mark.parametrize(("batch", "accumulation"), [(4, 2), (2, 4), (1, 8)])
-def test_accumulated_batches_have_the_loss_and_gradient_of_one_large_batch(batch, accumulation, trainer, tokenizer):
+def test_accumulated_batches_have_the_loss_and_gradient_of_one_large_batch(
+    batch, accumulation, trainer, tokenizer
+):
     def first_log(batch, accumulation):
-        flags = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulation, "max_steps": 1}
+        flags = {
+            "per_device_train_batch_size": batch,
+            "gradient_accumulation_steps": accumulation,
+            "max_steps": 1,
+        }
         built = trainer(rows(tokenizer, LENGTHS[:8]), learning_rate=0.0, **flags)
         built.train()
         return built.state.log_history[0]
@@ -110,7 +128,9 @@ def test_the_first_logged_loss_is_the_mean_over_the_rows(trainer, model, tokeniz
     dataset = rows(tokenizer, LENGTHS[:8])
     scores = torch.tensor(one_by_one(model, dataset))
     expected = torch.nn.functional.cross_entropy(scores, torch.tensor(dataset["labels"][:])).item()
-    built = trainer(dataset, per_device_train_batch_size=2, gradient_accumulation_steps=4, max_steps=1)
+    built = trainer(
+        dataset, per_device_train_batch_size=2, gradient_accumulation_steps=4, max_steps=1
+    )
     built.train()
     assert losses_of(built)[0] == pytest.approx(expected, abs=1e-4)
 
@@ -127,9 +147,12 @@ def test_a_model_without_gradient_checkpointing_is_refused(trainer, model):
 
 
 @pytest.mark.parametrize(
-    ("flags", "quick"), [({}, True), ({"torch_compile": True, "torch_compile_backend": "eager"}, False)]
+    ("flags", "quick"),
+    [({}, True), ({"torch_compile": True, "torch_compile_backend": "eager"}, False)],
 )
-def test_training_and_evaluation_take_the_quick_kernels_where_nothing_is_compiled(flags, quick, trainer, model):
+def test_training_and_evaluation_take_the_quick_kernels_where_nothing_is_compiled(
+    flags, quick, trainer, model
+):
     torchs, seen = torch.nn.functional.dropout, {True: set(), False: set()}
 
     def look(module, inputs):
@@ -147,7 +170,10 @@ class Line(torch.nn.Module):
 
     def __init__(self, returns="tuple", tied=True):
         super().__init__()
-        self.a, self.b = torch.nn.Parameter(torch.tensor(0.5)), torch.nn.Parameter(torch.tensor(1.0))
+        self.a, self.b = (
+            torch.nn.Parameter(torch.tensor(0.5)),
+            torch.nn.Parameter(torch.tensor(1.0)),
+        )
         self.also, self.returns = self.a if tied else torch.nn.Parameter(torch.tensor(0.5)), returns
 
     def forward(self, x, labels=None):
@@ -160,8 +186,18 @@ class Line(torch.nn.Module):
 
 def line_trainer(folder, dataset=None, model=None, cls=Trainer, **options):
     """A Trainer of a Line on x = 0, 1, … 7 and y = 3 x, as a recipe of one's own makes it."""
-    flags = {"use_cpu": True, "disable_tqdm": True, "logging_steps": 1, "max_steps": 4, "learning_rate": 0.1}
-    flags |= {"per_device_train_batch_size": 4, "per_device_eval_batch_size": 3, "save_strategy": "no"}
+    flags = {
+        "use_cpu": True,
+        "disable_tqdm": True,
+        "logging_steps": 1,
+        "max_steps": 4,
+        "learning_rate": 0.1,
+    }
+    flags |= {
+        "per_device_train_batch_size": 4,
+        "per_device_eval_batch_size": 3,
+        "save_strategy": "no",
+    }
     names = [name for name in options if name in TrainingArguments.__dataclass_fields__]
     flags |= {name: options.pop(name) for name in names}
     arguments = TrainingArguments(str(folder / "line"), **flags)
@@ -173,7 +209,9 @@ def line_trainer(folder, dataset=None, model=None, cls=Trainer, **options):
 
 
 def line_rows(rows=8, slope=3.0):
-    return Dataset.from_dict({"x": [float(x) for x in range(rows)], "labels": [slope * x for x in range(rows)]})
+    return Dataset.from_dict(
+        {"x": [float(x) for x in range(rows)], "labels": [slope * x for x in range(rows)]}
+    )
 
 
 def weights_of(model):
@@ -194,8 +232,17 @@ def test_a_plain_module_trains_saves_and_goes_on_as_if_it_had_not_stopped(tmp_pa
 
 
 def test_the_best_of_a_plain_module_is_loaded(tmp_path):
-    flags = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1, "max_steps": 3}
-    flags |= {"learning_rate": 1.0, "lr_scheduler_type": "constant"}  # one step is right, the next ones go too far
+    flags = {
+        "eval_strategy": "steps",
+        "eval_steps": 1,
+        "save_strategy": "steps",
+        "save_steps": 1,
+        "max_steps": 3,
+    }
+    flags |= {
+        "learning_rate": 1.0,
+        "lr_scheduler_type": "constant",
+    }  # one step is right, the next ones go too far
     built = line_trainer(tmp_path, **flags, load_best_model_at_end=True)
     built.train()
     found = [log["eval_loss"] for log in built.state.log_history if "eval_loss" in log]
@@ -260,7 +307,12 @@ def test_several_data_sets_are_evaluated_by_their_names(tmp_path):
     built = line_trainer(tmp_path, eval_dataset=several, learning_rate=0.0, eval_strategy="epoch")
     built.train()
     found = built.evaluate()
-    logged = {name: value for log in built.state.log_history for name, value in log.items() if name in found}
+    logged = {
+        name: value
+        for log in built.state.log_history
+        for name, value in log.items()
+        if name in found
+    }
     assert found["eval_near_samples_per_second"] and found["eval_far_samples_per_second"]
     means = {name: built.evaluate(rows)["eval_loss"] for name, rows in several.items()}
     assert means["near"] != means["far"]
@@ -280,7 +332,9 @@ def test_workers_that_are_kept_read_the_data_set_that_is_asked_for(tmp_path):
         assert built.get_eval_dataloader(dataset) is loader
 
 
-def test_each_training_begins_with_the_model_that_model_init_makes(model, tokenizer, trainer, tmp_path):
+def test_each_training_begins_with_the_model_that_model_init_makes(
+    model, tokenizer, trainer, tmp_path
+):
     built = line_trainer(tmp_path, model_init=lambda: Line())
     built.train()
     first = losses_of(built)
@@ -308,10 +362,14 @@ def test_the_head_is_that_of_the_model_that_model_init_makes(tmp_path):
 def test_another_loader_s_batches_keep_all_their_labels(tmp_path):
     class Own(Trainer):
         def get_train_dataloader(self):
-            return self.accelerator.prepare(torch.utils.data.DataLoader(self.train_dataset.with_format("torch"), 8))
+            return self.accelerator.prepare(
+                torch.utils.data.DataLoader(self.train_dataset.with_format("torch"), 8)
+            )
 
     # 8 rows in batches of 8, although the flags say 3: y = x + 1 for 3 x, errors 1 - 2x
-    built = line_trainer(tmp_path, cls=Own, max_steps=1, per_device_train_batch_size=3, compute_loss_func=first_error)
+    built = line_trainer(
+        tmp_path, cls=Own, max_steps=1, per_device_train_batch_size=3, compute_loss_func=first_error
+    )
     built.train()
     assert losses_of(built) == [pytest.approx(sum((1 - 2 * x) ** 2 for x in range(8)) / 8)]
     assert built.rows_of_step(0) == []  # nobody knows them
@@ -324,16 +382,25 @@ def first_error(outputs, labels, num_items_in_batch=None):
 
 
 def test_dropping_the_last_batch_drops_no_labels_of_the_one_before(tmp_path):
-    flags = {"per_device_train_batch_size": 3, "max_steps": 2, "learning_rate": 0.0, "dataloader_drop_last": True}
+    flags = {
+        "per_device_train_batch_size": 3,
+        "max_steps": 2,
+        "learning_rate": 0.0,
+        "dataloader_drop_last": True,
+    }
     built = line_trainer(tmp_path, line_rows(8, slope=1.0), **flags, compute_loss_func=first_error)
     built.train()
-    assert losses_of(built) == [pytest.approx(1.0)] * 2  # y = x + 1 for x, in each of two whole batches
+    assert (
+        losses_of(built) == [pytest.approx(1.0)] * 2
+    )  # y = x + 1 for x, in each of two whole batches
 
 
 def test_another_loader_s_predictions_stay_in_its_order(trainer, model, tokenizer):
     dataset = rows(tokenizer)
     built = trainer(dataset)
-    own = torch.utils.data.DataLoader(dataset.remove_columns("length"), 5, collate_fn=built.data_collator)
+    own = torch.utils.data.DataLoader(
+        dataset.remove_columns("length"), 5, collate_fn=built.data_collator
+    )
     built.get_test_dataloader = lambda rows: own
     assert numpy.allclose(built.predict(dataset).predictions, one_by_one(model, dataset), atol=1e-5)
 
@@ -355,7 +422,9 @@ def test_a_loader_of_two_passes_trains_in_another_order_each_epoch(tmp_path):
 
     seen = []
     model = Line()
-    model.register_forward_pre_hook(lambda module, inputs, named: seen.append(named["x"].tolist()), with_kwargs=True)
+    model.register_forward_pre_hook(
+        lambda module, inputs, named: seen.append(named["x"].tolist()), with_kwargs=True
+    )
     line_trainer(tmp_path, model=model, cls=Twice, max_steps=8).train()
     first, second = sum(seen[:2], []), sum(seen[4:6], [])
     assert sorted(first) == sorted(second) == list(range(8)) and first != second
@@ -395,7 +464,9 @@ def test_callbacks_of_one_s_own_stay_and_ours_can_be_taken_away(tmp_path):
 
     built = line_trainer(tmp_path, disable_tqdm=False, callbacks=[Mine, EarlyStoppingCallback(1)])
     names = [type(one).__name__ for one in built.callback_handler.callbacks]
-    assert {"Mine", "Progress", "EarlyStoppingCallback"} <= {*names} and "ProgressCallback" not in names
+    assert {"Mine", "Progress", "EarlyStoppingCallback"} <= {
+        *names
+    } and "ProgressCallback" not in names
     built.remove_callback(Mine)
     built.remove_callback(ProgressCallback)
     assert not any(isinstance(one, ProgressCallback) for one in built.callback_handler.callbacks)
@@ -431,7 +502,9 @@ def test_metrics_get_what_they_ask_for_in_the_order_of_the_rows(trainer, tokeniz
     dataset = rows(tokenizer, LENGTHS)
     asked = {}
     built = trainer(dataset, include_for_metrics=["inputs", "loss"])
-    built.compute_metrics = partial(built.evaluation.score, lambda pair: asked.update(vars(pair)) or {})
+    built.compute_metrics = partial(
+        built.evaluation.score, lambda pair: asked.update(vars(pair)) or {}
+    )
     built.evaluate()
     assert [[int(i) for i in row if i > 0] for row in asked["inputs"]] == dataset["input_ids"][:]
     assert len(asked["losses"])
@@ -450,7 +523,10 @@ def test_labels_may_have_another_name(tmp_path):
             return super().forward(x, wanted)
 
     dataset = line_rows().rename_column("labels", "wanted")
-    options = {"label_names": ["wanted"], "compute_loss_func": lambda outputs, labels, **_: outputs[0]}
+    options = {
+        "label_names": ["wanted"],
+        "compute_loss_func": lambda outputs, labels, **_: outputs[0],
+    }
     built = line_trainer(tmp_path, dataset, Named(), **options)
     built.train()
     assert built.state.global_step == 4 and built.evaluate()["eval_loss"] < losses_of(built)[0]
@@ -477,9 +553,14 @@ def test_a_schedule_that_waits_for_a_metric_nobody_computes_is_refused(metric, t
 def test_the_trials_of_a_search_have_their_checkpoints_apart(tmp_path, monkeypatch):
     monkeypatch.setattr("transformers.integrations.hp_params", vars)  # optuna need not be there
     built = line_trainer(tmp_path, model_init=lambda: Line(), save_strategy="steps", save_steps=4)
-    built.hp_search_backend, built.hp_space = "optuna", lambda trial: {"learning_rate": 0.1 * trial.number}
+    built.hp_search_backend, built.hp_space = (
+        "optuna",
+        lambda trial: {"learning_rate": 0.1 * trial.number},
+    )
     for number in (1, 2):
         built.train(trial=SimpleNamespace(number=number, params={}))
     assert built.args.learning_rate == 0.2
     assert {path.name for path in (tmp_path / "line").iterdir()} == {"run-1", "run-2"}
-    assert all(atomic_folder.intact(folder) for folder in (tmp_path / "line").glob("run-*/checkpoint-4"))
+    assert all(
+        atomic_folder.intact(folder) for folder in (tmp_path / "line").glob("run-*/checkpoint-4")
+    )

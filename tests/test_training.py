@@ -50,10 +50,14 @@ def test_other_arguments_into_the_same_folder_are_refused_with_the_difference(se
         sentiment.main([*FLAGS, *SHORT, "--seed", "7"])
 
 
-@pytest.mark.parametrize("content", ["", "[]", "7", "{}", "status: x", '{"world_size": "2"}', "[" * 9000, "\0"])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "7", "{}", "status: x", '{"world_size": "2"}', "[" * 9000, "\0"]
+)
 @pytest.mark.parametrize("name", ["run.yaml", "run.json"])
 def test_a_folder_whose_record_is_damaged_is_none_of_ours(name, content, tmp_path):
-    (tmp_path / "run.yaml").write_text("per_device_train_batch_size: 4\ngradient_accumulation_steps: 1\n")
+    (tmp_path / "run.yaml").write_text(
+        "per_device_train_batch_size: 4\ngradient_accumulation_steps: 1\n"
+    )
     (tmp_path / "run.json").write_text('{"world_size": 1}')
     assert run_record.earlier(tmp_path)
     (tmp_path / name).write_text(content)
@@ -76,8 +80,19 @@ def test_a_folder_with_a_foreign_model_is_left_alone(sentiment, reviews):
     assert (reviews / "out/config.json").read_text() == "{}"
 
 
-def test_an_unfinished_run_goes_on_and_ends_like_one_that_was_not_stopped(sentiment, reviews, capsys):
-    steps = ["--max_steps", "6", "--per_device_train_batch_size", "4", "--save_steps", "2", "--eval_steps", "2"]
+def test_an_unfinished_run_goes_on_and_ends_like_one_that_was_not_stopped(
+    sentiment, reviews, capsys
+):
+    steps = [
+        "--max_steps",
+        "6",
+        "--per_device_train_batch_size",
+        "4",
+        "--save_steps",
+        "2",
+        "--eval_steps",
+        "2",
+    ]
     steps += ["--save_strategy", "steps", "--eval_strategy", "steps", "--save_total_limit", "5"]
     whole = sentiment.main([*FLAGS[:4], "--output_dir", "whole", *SCRATCH, *steps])
     sentiment.main([*FLAGS, *steps])
@@ -91,7 +106,9 @@ def test_an_unfinished_run_goes_on_and_ends_like_one_that_was_not_stopped(sentim
     assert resumed["predict_loss"] == whole["predict_loss"]
 
 
-@pytest.mark.parametrize("name", ["all_results.json", "train_results.json", "trainer_state.json", "predictions.jsonl"])
+@pytest.mark.parametrize(
+    "name", ["all_results.json", "train_results.json", "trainer_state.json", "predictions.jsonl"]
+)
 def test_a_run_that_was_killed_while_it_wrote_a_result_goes_on(name, sentiment, reviews):
     whole = sentiment.main([*FLAGS, *SHORT])
     as_if_killed(reviews / "out", "checkpoint-2")
@@ -101,7 +118,9 @@ def test_a_run_that_was_killed_while_it_wrote_a_result_goes_on(name, sentiment, 
 
 
 @pytest.mark.parametrize("name", ["run.yaml", "run.json", "all_results.json"])
-def test_a_run_that_is_stopped_while_it_writes_its_record_leaves_the_one_before(name, sentiment, reviews, monkeypatch):
+def test_a_run_that_is_stopped_while_it_writes_its_record_leaves_the_one_before(
+    name, sentiment, reviews, monkeypatch
+):
     sentiment.main([*FLAGS, *SHORT])
     as_if_killed(reviews / "out", "checkpoint-2")
     before = (reviews / "out" / name).read_text()
@@ -118,8 +137,25 @@ def test_a_run_that_is_stopped_while_it_writes_its_record_leaves_the_one_before(
     assert (reviews / "out" / name).read_text() == before
 
 
-STEPS = ["--max_steps", "6", "--per_device_train_batch_size", "4", "--save_strategy", "steps", "--save_steps", "2"]
-STEPS += ["--save_total_limit", "5", "--eval_strategy", "no", "--load_best_model_at_end", "false", "--do_train"]
+STEPS = [
+    "--max_steps",
+    "6",
+    "--per_device_train_batch_size",
+    "4",
+    "--save_strategy",
+    "steps",
+    "--save_steps",
+    "2",
+]
+STEPS += [
+    "--save_total_limit",
+    "5",
+    "--eval_strategy",
+    "no",
+    "--load_best_model_at_end",
+    "false",
+    "--do_train",
+]
 STEPS += ["--bf16", "false"]
 CHANGES = {  # what changes, its flags, words of the refusal
     "a learning rate": (["--learning_rate", "1e-3"], "--learning_rate 5e-05 -> 0.001"),
@@ -137,7 +173,10 @@ CHANGES = {  # what changes, its flags, words of the refusal
     "more steps": (["--max_steps", "8"], "--max_steps 6 -> 8"),
     "dropout": (["--config_overrides", "hidden_dropout_prob=0.2"], "--config_overrides"),
     "rows a step": (["--per_device_train_batch_size", "8"], "--per_device_train_batch_size 4 -> 8"),
-    "accumulation": (["--gradient_accumulation_steps", "2"], "--gradient_accumulation_steps 1 -> 2"),
+    "accumulation": (
+        ["--gradient_accumulation_steps", "2"],
+        "--gradient_accumulation_steps 1 -> 2",
+    ),
     "fewer rows": (["--max_train_samples", "8"], "--max_train_samples None -> 8"),
     "shorter rows": (["--max_seq_length", "5"], "--max_seq_length"),
     "precision": (["--bf16", "true"], "--bf16 False -> True"),
@@ -163,7 +202,9 @@ def test_a_flag_that_changes_the_mathematics_is_refused_on_resume(case, sentimen
 
 
 def test_a_flag_that_was_permitted_may_change(sentiment, stopped, capsys):
-    sentiment.main(merged(*FLAGS, *STEPS, "--learning_rate", "1e-3", "--allow_changed", "learning_rate"))
+    sentiment.main(
+        merged(*FLAGS, *STEPS, "--learning_rate", "1e-3", "--allow_changed", "learning_rate")
+    )
     assert "resuming from out/checkpoint-2" in capsys.readouterr().err
 
 
@@ -203,7 +244,9 @@ def test_a_folder_that_another_process_trains_in_is_refused(sentiment, reviews):
     (reviews / "out").mkdir()
     code = "import fcntl, sys; lock = open('out/.lock', 'w'); fcntl.lockf(lock, fcntl.LOCK_EX); "
     code += "print('locked', flush=True); sys.stdin.read()"
-    other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    other = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     assert other.stdout.readline() == "locked\n"
     with pytest.raises(Refusal, match="another process trains in out"):
         sentiment.main([*FLAGS, *STEPS])
@@ -223,7 +266,9 @@ def test_a_disk_that_two_checkpoints_do_not_fit_on_is_refused(sentiment, reviews
         sentiment.main([*FLAGS, *STEPS])
 
 
-def test_a_save_that_does_not_fit_leaves_the_checkpoint_before_it_and_the_run_goes_on(reviews, sentiment):
+def test_a_save_that_does_not_fit_leaves_the_checkpoint_before_it_and_the_run_goes_on(
+    reviews, sentiment
+):
     words = [sys.executable, str(ROOT / "recipes/sentiment/run.py"), *FLAGS, *STEPS]
     limited = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (40_000, 40_000))  # bytes a file
     ended = subprocess.run(words, capture_output=True, text=True, check=False, preexec_fn=limited)
@@ -258,7 +303,9 @@ def test_a_disk_that_fills_up_ends_the_run_and_more_room_lets_it_go_on(reviews, 
     assert "checkpoint-2\n" in ended.stdout
     assert ".saving-" not in ended.stdout
     assert "second run 0" in ended.stdout
-    assert (reviews / "kept/model.safetensors").read_bytes() == (reviews / "whole/model.safetensors").read_bytes()
+    assert (reviews / "kept/model.safetensors").read_bytes() == (
+        reviews / "whole/model.safetensors"
+    ).read_bytes()
 
 
 def test_a_checkpoint_that_holds_the_model_alone_is_passed_over(sentiment, reviews, capsys):
@@ -266,7 +313,10 @@ def test_a_checkpoint_that_holds_the_model_alone_is_passed_over(sentiment, revie
     as_if_killed(reviews / "out", "checkpoint-2")
     sentiment.main([*FLAGS, *STEPS, "--save_only_model"])
     said = capsys.readouterr().err
-    assert "out/checkpoint-2 is passed over: it holds a model alone, as --save_only_model writes it" in said
+    assert (
+        "out/checkpoint-2 is passed over: it holds a model alone, as --save_only_model writes it"
+        in said
+    )
     assert "resuming" not in said
 
 
@@ -281,7 +331,10 @@ def test_a_damaged_checkpoint_is_not_resumed_from(sentiment, reviews, capsys):
 def test_the_summary_and_the_closing_table_are_printed(sentiment, reviews, capsys):
     sentiment.main([*FLAGS, *SHORT])
     printed = capsys.readouterr().out
-    assert "train       36 of 40 rows, 4 held out for validation, 360 tokens, 0.0% truncated" in printed
+    assert (
+        "train       36 of 40 rows, 4 held out for validation, 360 tokens, 0.0% truncated"
+        in printed
+    )
     assert "training    2 steps of 4 rows, learning rate 5e-05" in printed
     assert "baseline" in printed
     assert "report      out/README.md" in printed
@@ -304,11 +357,33 @@ def test_no_secret_is_written(sentiment, reviews):
 
 
 def test_the_best_model_is_the_one_of_the_best_accuracy_not_of_the_lowest_loss(sentiment, reviews):
-    steps = ["--max_steps", "4", "--eval_steps", "1", "--save_steps", "1", "--learning_rate", "0.05"]
-    steps += ["--save_strategy", "steps", "--eval_strategy", "steps", "--save_total_limit", "9", "--seed", "1"]
+    steps = [
+        "--max_steps",
+        "4",
+        "--eval_steps",
+        "1",
+        "--save_steps",
+        "1",
+        "--learning_rate",
+        "0.05",
+    ]
+    steps += [
+        "--save_strategy",
+        "steps",
+        "--eval_strategy",
+        "steps",
+        "--save_total_limit",
+        "9",
+        "--seed",
+        "1",
+    ]
     metrics = sentiment.main([*FLAGS, *steps, "--load_best_model_at_end"])
     state = json.loads((reviews / "out/trainer_state.json").read_text())
-    evaluated = {entry["step"]: entry["eval_accuracy"] for entry in state["log_history"] if "eval_accuracy" in entry}
+    evaluated = {
+        entry["step"]: entry["eval_accuracy"]
+        for entry in state["log_history"]
+        if "eval_accuracy" in entry
+    }
     assert len(evaluated) == 4
     assert state["best_metric"] == max(evaluated.values()) == metrics["eval_accuracy"]
 
@@ -321,7 +396,9 @@ def test_a_file_that_has_come_beside_those_of_a_pattern_is_other_data(in_tmp_pat
     known = {"train_file": ["[ab].csv"]}
 
     def other(*patterns):
-        return run_identity.other_data(facts, known, Run({"train_file": [*patterns]}, "", Path("run.py")))
+        return run_identity.other_data(
+            facts, known, Run({"train_file": [*patterns]}, "", Path("run.py"))
+        )
 
     assert other("[ab].csv") == other("a.csv", "./b.csv") == ""
     assert other("*.csv") == "c.csv"

@@ -16,13 +16,27 @@ pytest_plugins = ["trainers"]
 # The private methods of transformers' Trainer that ours overrides -> their parameters.
 OVERRIDDEN = {
     "_finalize_training": ["trial", "num_train_samples", "start_time"],
-    "_get_dataloader": ["dataset", "description", "batch_size", "sampler_fn", "is_training", "dataloader_key"],
+    "_get_dataloader": [
+        "dataset",
+        "description",
+        "batch_size",
+        "sampler_fn",
+        "is_training",
+        "dataloader_key",
+    ],
     "_get_grad_norm": ["model", "grad_norm"],
     "_load_best_model": [],
     "_load_from_checkpoint": ["resume_from_checkpoint", "model"],
     "_load_optimizer_and_scheduler": ["checkpoint"],
     "_run_epoch": [
-        *("model", "epoch", "train_dataloader", "steps_in_epoch", "num_update_steps_per_epoch", "trial"),
+        *(
+            "model",
+            "epoch",
+            "train_dataloader",
+            "steps_in_epoch",
+            "num_update_steps_per_epoch",
+            "trial",
+        ),
         *("ignore_keys_for_eval", "start_time", "resume_from_checkpoint", "epochs_trained"),
         "steps_trained_in_current_epoch",
     ],
@@ -34,7 +48,16 @@ CALLED = {
     "_get_num_items_in_batch": ["batch_samples", "device"],
     "_get_output_dir": ["trial"],
     "_maybe_log_save_evaluate": [
-        *("tr_loss", "grad_norm", "model", "trial", "epoch", "ignore_keys_for_eval", "start_time", "learning_rate")
+        *(
+            "tr_loss",
+            "grad_norm",
+            "model",
+            "trial",
+            "epoch",
+            "ignore_keys_for_eval",
+            "start_time",
+            "learning_rate",
+        )
     ],
     "_push_from_checkpoint": ["checkpoint_folder"],
     "_save_optimizer_and_scheduler": ["output_dir"],
@@ -66,7 +89,9 @@ class Seen(transformers.TrainerCallback):
         self.losses = []
 
     def on_step_end(self, args, state, control, **options):
-        self.losses.append(upstream.progress_of_loss(self.trainer) | {"sum": upstream.loss_since_log(self.trainer)})
+        self.losses.append(
+            upstream.progress_of_loss(self.trainer) | {"sum": upstream.loss_since_log(self.trainer)}
+        )
 
 
 def test_the_loss_since_the_last_log_is_where_it_was(trainer):
@@ -115,5 +140,9 @@ def test_no_other_module_reads_a_private_name_of_a_trainer():
         if path.name == "upstream.py":
             continue
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
+            if (
+                isinstance(node, ast.Attribute)
+                and node.attr.startswith("_")
+                and not node.attr.startswith("__")
+            ):
                 assert ast.unparse(node.value).split(".")[-1] != "trainer", (path.name, node.attr)

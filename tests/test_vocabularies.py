@@ -8,7 +8,11 @@ from transformers import AutoTokenizer
 from recipes.common.model import tokenizer_training
 from recipes.common.runtime.errors import Refusal
 
-ENGLISH = ["the soup was warm and good", "the room was cold and the staff was rude", "a film that I liked"] * 10
+ENGLISH = [
+    "the soup was warm and good",
+    "the room was cold and the staff was rude",
+    "a film that I liked",
+] * 10
 CHINESE = ["这家餐厅的汤很好喝", "房间太冷,服务员态度很差", "我喜欢这部电影。"] * 10
 TEXTS = ENGLISH + CHINESE
 ALGORITHMS = ["wordpiece", "bpe", "unigram"]
@@ -44,11 +48,28 @@ def test_capitals_stay_unless_lower_case_was_asked_for(algorithm):
         assert given_back == (texts[0].lower() if lower else texts[0])
 
 
-CODE = ["class Soup:\n\tdef taste(self):\n        return 'Good'  # 你好\n", "if (Room == null) {\n  return;\n}\n"] * 5
-FAMILIES = [("bert", "wordpiece"), ("modernbert", "wordpiece"), ("electra", "wordpiece"), ("deberta-v2", "wordpiece")]
-FAMILIES += [(name, "bpe") for name in ("gpt2", "llama", "qwen3", "mistral", "gemma2", "mamba", "bloom", "xglm")]
-FAMILIES += [(name, "bpe") for name in ("roberta", "xlm-roberta-xl", "roberta-prelayernorm", "luke", "longformer")]
-FAMILIES += [(name, "bpe") for name in ("t5", "bart", "pegasus", "marian", "m2m_100", "led", "mvp", "prophetnet")]
+CODE = [
+    "class Soup:\n\tdef taste(self):\n        return 'Good'  # 你好\n",
+    "if (Room == null) {\n  return;\n}\n",
+] * 5
+FAMILIES = [
+    ("bert", "wordpiece"),
+    ("modernbert", "wordpiece"),
+    ("electra", "wordpiece"),
+    ("deberta-v2", "wordpiece"),
+]
+FAMILIES += [
+    (name, "bpe")
+    for name in ("gpt2", "llama", "qwen3", "mistral", "gemma2", "mamba", "bloom", "xglm")
+]
+FAMILIES += [
+    (name, "bpe")
+    for name in ("roberta", "xlm-roberta-xl", "roberta-prelayernorm", "luke", "longformer")
+]
+FAMILIES += [
+    (name, "bpe")
+    for name in ("t5", "bart", "pegasus", "marian", "m2m_100", "led", "mvp", "prophetnet")
+]
 
 
 @pytest.mark.parametrize(("model_type", "algorithm"), FAMILIES)
@@ -56,7 +77,9 @@ def test_the_default_algorithm_follows_the_family_and_gives_code_back(model_type
     assert tokenizer_training.default_algorithm(model_type) == algorithm
     tokenizer = train(None, model_type=model_type, texts=CODE)
     assert (
-        tokenizer_training.round_trip(tokenizer, CODE) == tokenizer_training.writes(model_type) == (algorithm == "bpe")
+        tokenizer_training.round_trip(tokenizer, CODE)
+        == tokenizer_training.writes(model_type)
+        == (algorithm == "bpe")
     )
     assert tokenizer_training.round_trip(tokenizer, CODE, spaces=False) == 1
 
@@ -80,7 +103,9 @@ def test_the_share_that_comes_back_is_of_pieces_of_500_characters():
     assert tokenizer_training.round_trip(train(), []) == 0
 
 
-@pytest.mark.parametrize(("text", "share"), [("今天的湯很好，明天再來。", 1), ("good, soup!", 1), ("good 湯 soup", 0)])
+@pytest.mark.parametrize(
+    ("text", "share"), [("今天的湯很好，明天再來。", 1), ("good, soup!", 1), ("good 湯 soup", 0)]
+)
 def test_spaces_do_not_count_where_words_are_no_tokens_and_letters_do(text, share):
     """BERT's tokenizer puts spaces around every Chinese character; one that it has never seen is lost."""
     texts = ["今天的湯很好，明天再來。", "good, soup!"] if share else ["good soup"]
@@ -104,9 +129,20 @@ def test_bpe_knows_and_gives_back_any_string():
 
 def test_special_tokens_of_roberta_s_kin_have_roberta_s_ids():
     """Their positions are counted from the padding's id."""
-    for model_type in ("roberta", "xlm-roberta-xl", "roberta-prelayernorm", "luke", "ibert", "xmod"):
+    for model_type in (
+        "roberta",
+        "xlm-roberta-xl",
+        "roberta-prelayernorm",
+        "luke",
+        "ibert",
+        "xmod",
+    ):
         tokenizer = train(None, model_type=model_type, texts=ENGLISH)
-        assert (tokenizer.bos_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id) == (0, 1, 2), model_type
+        assert (tokenizer.bos_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id) == (
+            0,
+            1,
+            2,
+        ), model_type
 
 
 def test_wordpiece_sets_every_chinese_character_apart():
@@ -121,7 +157,11 @@ def test_unigram_never_joins_chinese_and_latin():
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("vocab_size", [300, 330])
 def test_the_vocabulary_is_not_larger_than_asked(algorithm, vocab_size):
-    varied = [f"{first}{second} {second}{first}" for first in "abcdefghij" for second in "klmnopqrstuvwxyz"]
+    varied = [
+        f"{first}{second} {second}{first}"
+        for first in "abcdefghij"
+        for second in "klmnopqrstuvwxyz"
+    ]
     assert 60 < len(train(algorithm, vocab_size, texts=TEXTS + varied)) <= vocab_size
 
 
@@ -156,7 +196,10 @@ def test_special_tokens_stand_where_the_architecture_has_them(algorithm, model_t
     x, y = (tokenizer("soup", add_special_tokens=False)["input_ids"] for _ in "xy")
 
     def expected(pattern):
-        ids = [x if word == "x" else y if word == "y" else [tokenizer.convert_tokens_to_ids(word)] for word in pattern]
+        ids = [
+            x if word == "x" else y if word == "y" else [tokenizer.convert_tokens_to_ids(word)]
+            for word in pattern
+        ]
         return [token for part in ids for token in part]
 
     assert tokenizer("soup")["input_ids"] == expected(one.split())
@@ -166,9 +209,31 @@ def test_special_tokens_stand_where_the_architecture_has_them(algorithm, model_t
 @pytest.mark.parametrize(
     ("model_type", "tokens"),
     [
-        ("bert", {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}),
-        ("roberta", {"bos": "<s>", "eos": "</s>", "pad": "<pad>", "unk": "<unk>", "cls": "<s>", "mask": "<mask>"}),
-        ("gpt2", {"bos": "<|endoftext|>", "eos": "<|endoftext|>", "pad": "<|pad|>", "mask": None, "cls": None}),
+        (
+            "bert",
+            {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"},
+        ),
+        (
+            "roberta",
+            {
+                "bos": "<s>",
+                "eos": "</s>",
+                "pad": "<pad>",
+                "unk": "<unk>",
+                "cls": "<s>",
+                "mask": "<mask>",
+            },
+        ),
+        (
+            "gpt2",
+            {
+                "bos": "<|endoftext|>",
+                "eos": "<|endoftext|>",
+                "pad": "<|pad|>",
+                "mask": None,
+                "cls": None,
+            },
+        ),
     ],
 )
 def test_each_architecture_has_its_own_special_tokens(model_type, tokens):
@@ -184,7 +249,9 @@ def test_the_second_text_of_a_pair_has_its_own_type():
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("model_type", ["bert", "roberta", "gpt2"])
 @pytest.mark.parametrize("beside", [True, False])
-def test_a_saved_tokenizer_gives_the_same_ids_also_beside_a_model(algorithm, model_type, beside, tmp_path):
+def test_a_saved_tokenizer_gives_the_same_ids_also_beside_a_model(
+    algorithm, model_type, beside, tmp_path
+):
     tokenizer = train(algorithm, model_type=model_type)
     tokenizer.save_pretrained(tmp_path)
     if beside:

@@ -30,9 +30,20 @@ from recipes.common.model.tokenizer_training import train_tokenizer
 from recipes.common.predict import Classifier, Continuer, MaskFiller, Writer
 from recipes.common.runtime.errors import Refusal
 
-SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+SIZES = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+}
 MOE = {"num_key_value_heads": 2, "num_local_experts": 2, "pad_token_id": 0}
-EVERY_STEP = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1, "max_steps": 4}
+EVERY_STEP = {
+    "eval_strategy": "steps",
+    "eval_steps": 1,
+    "save_strategy": "steps",
+    "save_steps": 1,
+    "max_steps": 4,
+}
 OLDER = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
 
 
@@ -40,7 +51,11 @@ def rewrite(folder, change):
     """Writes a folder's weights again: `change` makes of a name and a weight another pair, or None."""
     path = Path(folder, "model.safetensors")
     pairs = [change(name, value) for name, value in load_file(path).items()]
-    save_file({name: value.clone() for name, value in filter(None, pairs)}, path, metadata={"format": "pt"})
+    save_file(
+        {name: value.clone() for name, value in filter(None, pairs)},
+        path,
+        metadata={"format": "pt"},
+    )
 
 
 def older(name, value):
@@ -64,7 +79,9 @@ def an_expert_a_weight(folder, size):
 
 
 def layers_under_other_names(folder, size):
-    return NomicBertForSequenceClassification(NomicBertConfig(vocab_size=size, **SIZES, pad_token_id=0))
+    return NomicBertForSequenceClassification(
+        NomicBertConfig(vocab_size=size, **SIZES, pad_token_id=0)
+    )
 
 
 @pytest.fixture(params=[gamma_and_beta, an_expert_a_weight, layers_under_other_names])
@@ -89,7 +106,9 @@ def copied(model):
 
 
 def same(found, expected):
-    return found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in found)
+    return found.keys() == expected.keys() and all(
+        torch.equal(found[name], expected[name]) for name in found
+    )
 
 
 def test_the_kinds_have_other_names_on_disk_than_in_memory(model, tmp_path):
@@ -148,26 +167,45 @@ def test_a_weight_that_is_really_missing_is_refused_all_the_same(published):
     built, checkpoint = published
     lost = next(name for name in load_file(checkpoint / "model.safetensors") if ".1." in name)
     rewrite(checkpoint, lambda name, value: None if name == lost else (name, value))
-    with pytest.raises(Refusal, match="the checkpoint cannot be read: LostWeight: it lacks (the|a) weight "):
+    with pytest.raises(
+        Refusal, match="the checkpoint cannot be read: LostWeight: it lacks (the|a) weight "
+    ):
         built._load_from_checkpoint(str(checkpoint))
 
 
 def words():
-    return train_tokenizer(["the soup was warm and good", "the room was cold and rude"] * 20, "wordpiece", 300, "bert")
+    return train_tokenizer(
+        ["the soup was warm and good", "the room was cold and rude"] * 20, "wordpiece", 300, "bert"
+    )
 
 
 SHORT = ["--max_seq_length", "32", "--bf16", "false"]
 
 
-@pytest.mark.parametrize("recipe", ["sentiment", pytest.param("mlm_pretrain", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "recipe", ["sentiment", pytest.param("mlm_pretrain", marks=pytest.mark.slow)]
+)
 def test_a_run_on_gamma_and_beta_ends_and_its_folder_scores_the_same(recipe, reviews):
-    BertForMaskedLM(BertConfig(vocab_size=len(words()), max_position_embeddings=64, **SIZES)).save_pretrained("base")
+    BertForMaskedLM(
+        BertConfig(vocab_size=len(words()), max_position_embeddings=64, **SIZES)
+    ).save_pretrained("base")
     words().save_pretrained("base")
     rewrite(reviews / "base", older)
     data = ["--train_file", "train.csv", *SHORT]
     best = ["--load_best_model_at_end", "--eval_strategy", "epoch", "--save_strategy", "epoch"]
     run = load_recipe(recipe).main
-    trained = run([*data, *best, "--model_name_or_path", "base", "--output_dir", "out", "--num_train_epochs", "2"])
+    trained = run(
+        [
+            *data,
+            *best,
+            "--model_name_or_path",
+            "base",
+            "--output_dir",
+            "out",
+            "--num_train_epochs",
+            "2",
+        ]
+    )
     again = run([*data, "--model_name_or_path", "out", "--output_dir", "again", "--do_eval"])
     assert again["eval_loss"] == pytest.approx(trained["eval_loss"], abs=1e-6)
 
@@ -176,7 +214,9 @@ def test_a_run_on_gamma_and_beta_ends_and_its_folder_scores_the_same(recipe, rev
 
 
 def bert(model_class):
-    return model_class(BertConfig(vocab_size=len(words()), max_position_embeddings=64, **SIZES)), words()
+    return model_class(
+        BertConfig(vocab_size=len(words()), max_position_embeddings=64, **SIZES)
+    ), words()
 
 
 def gpt2():
@@ -188,21 +228,44 @@ def gpt2():
 
 def t5():
     found = train_tokenizer(["the soup was warm and good"] * 20, "bpe", 300, "t5")
-    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2, "tie_word_embeddings": False}
+    sizes = {
+        "d_model": 16,
+        "d_kv": 8,
+        "d_ff": 32,
+        "num_layers": 2,
+        "num_heads": 2,
+        "tie_word_embeddings": False,
+    }
     ends = {"decoder_start_token_id": found.pad_token_id, "eos_token_id": found.eos_token_id}
     return T5ForConditionalGeneration(T5Config(vocab_size=len(found), **sizes, **ends)), found
 
 
 FAMILIES = {  # the recipe, its model and tokenizer, who answers, where the head and a layer begin
-    "classifier": ("sentiment", lambda: bert(BertForSequenceClassification), Classifier, "classifier.", "layer.1."),
-    "masked": ("mlm_pretrain", lambda: bert(BertForMaskedLM), MaskFiller, "cls.predictions.transform.", "layer.1."),
+    "classifier": (
+        "sentiment",
+        lambda: bert(BertForSequenceClassification),
+        Classifier,
+        "classifier.",
+        "layer.1.",
+    ),
+    "masked": (
+        "mlm_pretrain",
+        lambda: bert(BertForMaskedLM),
+        MaskFiller,
+        "cls.predictions.transform.",
+        "layer.1.",
+    ),
     "causal": ("clm_pretrain", gpt2, Continuer, "", "h.1.mlp"),
     "seq2seq": ("summarization", t5, Writer, "", "decoder.block.1."),
 }
 DAMAGES = ["head", "layer", "final norm", "not finite"]
 CASES = [(family, damage) for family in FAMILIES for damage in DAMAGES]
 CASES = [(family, damage) for family, damage in CASES if damage != "head" or FAMILIES[family][3]]
-CASES = [(family, damage) for family, damage in CASES if damage != "final norm" or family in ("causal", "seq2seq")]
+CASES = [
+    (family, damage)
+    for family, damage in CASES
+    if damage != "final norm" or family in ("causal", "seq2seq")
+]
 
 
 def damaged(family, damage, folder):
@@ -211,9 +274,15 @@ def damaged(family, damage, folder):
     model, found = build()
     model.save_pretrained(folder)
     found.save_pretrained(folder)
-    lost = {"head": head, "layer": layer, "final norm": "ln_f." if family == "causal" else "final_layer_norm"}
+    lost = {
+        "head": head,
+        "layer": layer,
+        "final norm": "ln_f." if family == "causal" else "final_layer_norm",
+    }
     if damage == "not finite":
-        rewrite(folder, lambda name, value: (name, value * float("nan") if layer in name else value))
+        rewrite(
+            folder, lambda name, value: (name, value * float("nan") if layer in name else value)
+        )
     else:
         rewrite(folder, lambda name, value: None if lost[damage] in name else (name, value))
     return folder
@@ -224,27 +293,44 @@ def data(in_tmp_path):
     """data.jsonl with twenty rows that every recipe can read."""
     rows = [{"text": f"the soup was {n} and good", "label": f"LABEL_{n % 2}"} for n in range(20)]
     rows = [row | {"document": row["text"], "summary": "good"} for row in rows]
-    (in_tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (in_tmp_path / "data.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
+    )
     return in_tmp_path
 
 
 def run(family, folder, *flags):
     """The family's recipe on the folder."""
-    data = ["--train_file", "data.jsonl", "--validation_file", "data.jsonl", "--bf16", "false", "--output_dir", "out"]
+    data = [
+        "--train_file",
+        "data.jsonl",
+        "--validation_file",
+        "data.jsonl",
+        "--bf16",
+        "false",
+        "--output_dir",
+        "out",
+    ]
     return load_recipe(FAMILIES[family][0]).main([*data, "--model_name_or_path", folder, *flags])
 
 
 @pytest.mark.parametrize(("family", "damage"), CASES)
 def test_a_folder_that_lacks_weights_answers_nothing(family, damage, in_tmp_path):
     """It answered at random, with exit code 0."""
-    said = "not finite" if damage == "not finite" else "lacks weights of the model: .*: the answers would be random"
+    said = (
+        "not finite"
+        if damage == "not finite"
+        else "lacks weights of the model: .*: the answers would be random"
+    )
     with pytest.raises(Refusal, match=f"base .*{said}"):
         FAMILIES[family][2](damaged(family, damage, "base"))
 
 
 @pytest.mark.parametrize("family", ["classifier", "masked"])
 def test_a_model_without_a_head_is_not_evaluated_either(family, data):
-    with pytest.raises(Refusal, match="base lacks weights of the model: c.*: the answers would be random"):
+    with pytest.raises(
+        Refusal, match="base lacks weights of the model: c.*: the answers would be random"
+    ):
         run(family, damaged(family, "head", "base"), "--do_eval")
     assert not (data / "out/all_results.json").exists()
 
@@ -252,7 +338,9 @@ def test_a_model_without_a_head_is_not_evaluated_either(family, data):
 @pytest.mark.parametrize(("family", "damage"), [case for case in CASES if case[1] != "head"])
 @pytest.mark.parametrize("flags", [["--do_eval"], ["--max_steps", "1"]])
 def test_a_body_that_is_not_whole_is_neither_evaluated_nor_trained(flags, family, damage, data):
-    with pytest.raises(Refusal, match="is not finite" if damage == "not finite" else "lacks weights of the model"):
+    with pytest.raises(
+        Refusal, match="is not finite" if damage == "not finite" else "lacks weights of the model"
+    ):
         run(family, damaged(family, damage, "base"), *flags)
 
 
@@ -268,7 +356,10 @@ def test_a_pooler_that_masked_language_models_have_not_is_part_of_a_new_head(dat
     model.save_pretrained("base")
     found.save_pretrained("base")
     run("classifier", "base", "--max_steps", "1")
-    assert "head        new, the checkpoint has none: bert.pooler, classifier\n" in capsys.readouterr().out
+    assert (
+        "head        new, the checkpoint has none: bert.pooler, classifier\n"
+        in capsys.readouterr().out
+    )
     with pytest.raises(Refusal, match="base holds no classifier but a BertForMaskedLM"):
         run("classifier", "base", "--do_eval", "--overwrite_output_dir")
 
@@ -290,7 +381,9 @@ def test_a_whole_folder_answers_without_a_word_about_its_weights(family, in_tmp_
     assert "LOAD REPORT" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("prefix", ["module.", pytest.param("module._orig_mod.", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "prefix", ["module.", pytest.param("module._orig_mod.", marks=pytest.mark.slow)]
+)
 def test_names_of_a_wrapped_model_are_read_without_their_prefix(prefix, data, capsys):
     """torch.save(model.state_dict()) of a DistributedDataParallel or compiled model: every weight was drawn anew."""
     model, found = bert(BertForSequenceClassification)
@@ -306,23 +399,53 @@ def test_names_of_a_wrapped_model_are_read_without_their_prefix(prefix, data, ca
 # 3. Every architecture
 
 
-SMALL = SIZES | {"d_model": 16, "n_embd": 16, "dim": 16, "emb_dim": 16, "embedding_size": 16, "vocab_size": 64}
+SMALL = SIZES | {
+    "d_model": 16,
+    "n_embd": 16,
+    "dim": 16,
+    "emb_dim": 16,
+    "embedding_size": 16,
+    "vocab_size": 64,
+}
 SMALL |= dict.fromkeys(("num_layers", "n_layer", "n_layers", "encoder_layers", "decoder_layers"), 2)
-SMALL |= dict.fromkeys(("num_decoder_layers", "n_head", "n_heads", "num_heads", "num_key_value_heads"), 2)
-SMALL |= dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads", "num_experts_per_tok"), 2)
+SMALL |= dict.fromkeys(
+    ("num_decoder_layers", "n_head", "n_heads", "num_heads", "num_key_value_heads"), 2
+)
+SMALL |= dict.fromkeys(
+    ("encoder_attention_heads", "decoder_attention_heads", "num_experts_per_tok"), 2
+)
 SMALL |= dict.fromkeys(("num_local_experts", "num_experts", "n_routed_experts"), 4)
-SMALL |= dict.fromkeys(("d_ff", "d_inner", "hidden_dim", "encoder_ffn_dim", "decoder_ffn_dim", "ffn_dim"), 32)
+SMALL |= dict.fromkeys(
+    ("d_ff", "d_inner", "hidden_dim", "encoder_ffn_dim", "decoder_ffn_dim", "ffn_dim"), 32
+)
 SMALL |= dict.fromkeys(("moe_intermediate_size", "shared_expert_intermediate_size"), 32)
-SMALL |= dict.fromkeys(("q_lora_rank", "kv_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim"), 8)
-SMALL |= {"head_dim": 8, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1, "pad_token_id": 0}
-AUTO = ["AutoModelForMaskedLM", "AutoModelForCausalLM", "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification"]
+SMALL |= dict.fromkeys(
+    ("q_lora_rank", "kv_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim"), 8
+)
+SMALL |= {
+    "head_dim": 8,
+    "n_group": 1,
+    "topk_group": 1,
+    "first_k_dense_replace": 1,
+    "pad_token_id": 0,
+}
+AUTO = [
+    "AutoModelForMaskedLM",
+    "AutoModelForCausalLM",
+    "AutoModelForSeq2SeqLM",
+    "AutoModelForSequenceClassification",
+]
 
 
 def tiny(auto_class, config_class):
     """A tiny model of an architecture, or None where these sizes are none for it."""
     try:
         usual = config_class()
-        known = {name: size for name, size in SMALL.items() if isinstance(getattr(usual, name, None), int)}
+        known = {
+            name: size
+            for name, size in SMALL.items()
+            if isinstance(getattr(usual, name, None), int)
+        }
         config = config_class(**known)
         with torch.device("meta"):
             number = sum(value.numel() for value in auto_class.from_config(config).parameters())

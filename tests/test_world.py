@@ -52,9 +52,18 @@ json.dump(facts, open(f"facts{processes.rank()}.json", "w"))
 
 
 def torchrun(*words, folder, processes=2):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        str(processes),
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run([*command, *words], capture_output=True, text=True, cwd=folder, env=environment, check=False)
+    return subprocess.run(
+        [*command, *words], capture_output=True, text=True, cwd=folder, env=environment, check=False
+    )
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +73,12 @@ def facts(tmp_path_factory):
     (folder / "probe.py").write_text(PROBE, encoding="utf-8")
     ended = torchrun("probe.py", str(ROOT), folder=folder)
     assert ended.returncode == 0, ended.stderr
-    seen = [json.loads((folder / f"facts{rank}.json").read_text(encoding="utf-8")) for rank in (0, 1)]
-    texts = {name: (folder / name).read_text(encoding="utf-8") for name in ("calls", "left0", "left1")}
+    seen = [
+        json.loads((folder / f"facts{rank}.json").read_text(encoding="utf-8")) for rank in (0, 1)
+    ]
+    texts = {
+        name: (folder / name).read_text(encoding="utf-8") for name in ("calls", "left0", "left1")
+    }
     return seen, texts
 
 
@@ -124,7 +137,16 @@ def test_what_is_wrong_in_every_process_is_said_once_and_at_once(reviews):
 
 
 def test_a_refusal_on_two_processes_ends_as_on_one(reviews):
-    flags = ["--train_file", "absent.csv", "--output_dir", "out", *SCRATCH, *SHORT, "--num_processes", "2"]
+    flags = [
+        "--train_file",
+        "absent.csv",
+        "--output_dir",
+        "out",
+        *SCRATCH,
+        *SHORT,
+        "--num_processes",
+        "2",
+    ]
     command = [sys.executable, str(ROOT / "cli.py"), "finetune", "sentiment", *flags]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
@@ -136,30 +158,55 @@ def test_a_process_that_is_killed_is_named(tmp_path):
     (tmp_path / "run.py").write_text(
         "import os, time\nos.kill(os.getpid(), 9) if os.environ['RANK'] == '1' else time.sleep(60)"
     )
-    command = [sys.executable, str(ROOT / "tools/torchrun.py"), "--standalone", "--nproc_per_node", "2"]
-    ended = subprocess.run([*command, str(tmp_path / "run.py")], capture_output=True, text=True, check=False)
+    command = [
+        sys.executable,
+        str(ROOT / "tools/torchrun.py"),
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+    ]
+    ended = subprocess.run(
+        [*command, str(tmp_path / "run.py")], capture_output=True, text=True, check=False
+    )
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[0] == "error: process 1 was killed by SIGKILL"
 
 
 def test_two_processes_print_and_write_once(reviews):
-    flags = ["--train_file", "train.csv", "--test_file", "test.csv", "--output_dir", "out", *SCRATCH, *SHORT]
-    ended = torchrun(str(ROOT / "recipes/sentiment/run.py"), *flags, "--num_processes", "2", folder=reviews)
+    flags = [
+        "--train_file",
+        "train.csv",
+        "--test_file",
+        "test.csv",
+        "--output_dir",
+        "out",
+        *SCRATCH,
+        *SHORT,
+    ]
+    ended = torchrun(
+        str(ROOT / "recipes/sentiment/run.py"), *flags, "--num_processes", "2", folder=reviews
+    )
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.count("report ") == 1
     assert json.loads((reviews / "out/run.json").read_text(encoding="utf-8"))["world_size"] == 2
     assert len((reviews / "out/predictions.jsonl").read_text(encoding="utf-8").splitlines()) == 8
-    again = torchrun(str(ROOT / "recipes/sentiment/run.py"), *flags, "--num_processes", "2", folder=reviews)
+    again = torchrun(
+        str(ROOT / "recipes/sentiment/run.py"), *flags, "--num_processes", "2", folder=reviews
+    )
     assert again.returncode == 0
     assert again.stderr.count("already complete") == 1
 
 
-@pytest.mark.parametrize("words", ["Application timeout caused pair closure", "[gloo/transport/tcp] closed", "other"])
+@pytest.mark.parametrize(
+    "words", ["Application timeout caused pair closure", "[gloo/transport/tcp] closed", "other"]
+)
 def test_an_error_of_a_collective_is_known_from_others(words):
     assert processes.lost_another(RuntimeError(words)) == (words != "other")
 
 
-@pytest.mark.parametrize("words", ["--num_processes 4", "--num-processes 4", "--num_processes=4", "--num-processes=4"])
+@pytest.mark.parametrize(
+    "words", ["--num_processes 4", "--num-processes 4", "--num_processes=4", "--num-processes=4"]
+)
 def test_a_flag_is_read_however_it_is_written(words):
     assert joining._flag(["accelerate", "launch", "--cpu", *words.split()], "num_processes") == "4"
     assert joining._flag(["accelerate", "launch"], "num_processes") == ""

@@ -3,7 +3,12 @@
 import pytest
 import torch
 from datasets import Dataset
-from transformers import BertConfig, BertForSequenceClassification, DataCollatorWithPadding, TrainingArguments
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    DataCollatorWithPadding,
+    TrainingArguments,
+)
 from transformers.utils import logging
 
 from recipes.common.data.labels import SINGLE
@@ -25,16 +30,29 @@ def tokenizer():
 def model(tokenizer):
     """A tiny classifier without dropout, with the same random weights every time."""
     torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    none = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "initializer_range": 0.5}
-    return BertForSequenceClassification(BertConfig(vocab_size=len(tokenizer), num_labels=2, **sizes, **none))
+    sizes = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+    }
+    none = {
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "initializer_range": 0.5,
+    }
+    return BertForSequenceClassification(
+        BertConfig(vocab_size=len(tokenizer), num_labels=2, **sizes, **none)
+    )
 
 
 def rows(tokenizer, lengths=LENGTHS, with_length=True):
     """Tokenised rows of so many words, labelled 0, 1, 0, 1, …"""
     encoded = tokenizer([" ".join(WORDS.split()[:length]) for length in lengths])
     columns = {**encoded, "labels": [row % 2 for row in range(len(lengths))]}
-    return Dataset.from_dict(columns | ({"length": [length + 2 for length in lengths]} if with_length else {}))
+    return Dataset.from_dict(
+        columns | ({"length": [length + 2 for length in lengths]} if with_length else {})
+    )
 
 
 @pytest.fixture
@@ -42,8 +60,18 @@ def trainer(model, tokenizer, tmp_path):
     """A Trainer on these rows; flags of TrainingArguments by name."""
 
     def build(dataset=None, validation=None, **flags):
-        options = {"use_cpu": True, "disable_tqdm": True, "logging_steps": 1, "seed": 1, "max_steps": 2}
-        options |= {"per_device_train_batch_size": 4, "per_device_eval_batch_size": 4, "save_strategy": "no"}
+        options = {
+            "use_cpu": True,
+            "disable_tqdm": True,
+            "logging_steps": 1,
+            "seed": 1,
+            "max_steps": 2,
+        }
+        options |= {
+            "per_device_train_batch_size": 4,
+            "per_device_eval_batch_size": 4,
+            "save_strategy": "no",
+        }
         dataset = rows(tokenizer) if dataset is None else dataset
         return Trainer(
             model=model,

@@ -8,10 +8,37 @@ from pathlib import Path
 from recipes.common.launch import ROOT
 
 # The TrainingArguments that most runs set; the others work as well.
-USUAL = ("output_dir", "do_train", "do_eval", "do_predict", "learning_rate", "num_train_epochs", "max_steps")
-USUAL += ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps", "warmup_steps")
-USUAL += ("lr_scheduler_type", "weight_decay", "max_grad_norm", "label_smoothing_factor", "bf16", "fp16", "seed")
-USUAL += ("eval_strategy", "save_strategy", "save_total_limit", "load_best_model_at_end", "metric_for_best_model")
+USUAL = (
+    "output_dir",
+    "do_train",
+    "do_eval",
+    "do_predict",
+    "learning_rate",
+    "num_train_epochs",
+    "max_steps",
+)
+USUAL += (
+    "per_device_train_batch_size",
+    "per_device_eval_batch_size",
+    "gradient_accumulation_steps",
+    "warmup_steps",
+)
+USUAL += (
+    "lr_scheduler_type",
+    "weight_decay",
+    "max_grad_norm",
+    "label_smoothing_factor",
+    "bf16",
+    "fp16",
+    "seed",
+)
+USUAL += (
+    "eval_strategy",
+    "save_strategy",
+    "save_total_limit",
+    "load_best_model_at_end",
+    "metric_for_best_model",
+)
 USUAL += ("train_sampling_strategy", "resume_from_checkpoint", "report_to", "push_to_hub")
 
 
@@ -31,8 +58,14 @@ def docstring(run: Path) -> str:
 
 def presets(run: Path) -> dict[str, str]:
     """The recipe's configurations: file name -> the comment on its first line."""
-    lines = {path.name: path.read_text(encoding="utf-8").partition("\n")[0] for path in run.parent.glob("*.yaml")}
-    return {name: line.lstrip("# ") for name, line in sorted(lines.items(), key=lambda item: item[0] != "config.yaml")}
+    lines = {
+        path.name: path.read_text(encoding="utf-8").partition("\n")[0]
+        for path in run.parent.glob("*.yaml")
+    }
+    return {
+        name: line.lstrip("# ")
+        for name, line in sorted(lines.items(), key=lambda item: item[0] != "config.yaml")
+    }
 
 
 def flags(run: Path) -> dict[str, list[Flag]]:
@@ -41,23 +74,39 @@ def flags(run: Path) -> dict[str, list[Flag]]:
     inherited = _inherited(_bases(run).get("Arguments", []), _bases(shared))
     groups = {"This task": _classes(run).get("Arguments", [])}
     groups |= {
-        name.removesuffix("Arguments"): found for name, found in _classes(shared).items() if name in inherited and found
+        name.removesuffix("Arguments"): found
+        for name, found in _classes(shared).items()
+        if name in inherited and found
     }
     spec = importlib.util.find_spec("transformers")
     if spec and spec.submodule_search_locations:
-        training = _classes(Path(spec.submodule_search_locations[0]) / "training_args.py")["TrainingArguments"]
+        training = _classes(Path(spec.submodule_search_locations[0]) / "training_args.py")[
+            "TrainingArguments"
+        ]
         known = {flag.name: flag for flag in training}
-        title = f"Training (the most used of TrainingArguments' {len(training)}; the others work too)"
+        title = (
+            f"Training (the most used of TrainingArguments' {len(training)}; the others work too)"
+        )
         groups[title] = [known[name] for name in USUAL if name in known]
-    return groups | {"Launch (of python cli.py)": _classes(ROOT / "recipes/common/launch.py")["World"]}
+    return groups | {
+        "Launch (of python cli.py)": _classes(ROOT / "recipes/common/launch.py")["World"]
+    }
 
 
 def render(run: Path, width: int = 110) -> str:
     """The page that --help prints for a recipe."""
     name = run.parent.name
     verb = "pretrain" if name.endswith("_pretrain") else "finetune"
-    lines = [docstring(run), "", f"Usage: python cli.py {verb} {name.removesuffix('_pretrain')} [FLAGS]", "", "Presets"]
-    lines += [f"  --config recipes/{name}/{file:<24} {comment}" for file, comment in presets(run).items()]
+    lines = [
+        docstring(run),
+        "",
+        f"Usage: python cli.py {verb} {name.removesuffix('_pretrain')} [FLAGS]",
+        "",
+        "Presets",
+    ]
+    lines += [
+        f"  --config recipes/{name}/{file:<24} {comment}" for file, comment in presets(run).items()
+    ]
     for title, found in flags(run).items():
         lines += ["", title]
         for flag in found:
@@ -77,7 +126,9 @@ def _classes(path: Path) -> dict[str, list[Flag]]:
     for node in _tree(path).body:
         if isinstance(node, ast.ClassDef):
             fields = [
-                item for item in node.body if isinstance(item, ast.AnnAssign) and isinstance(item.value, ast.Call)
+                item
+                for item in node.body
+                if isinstance(item, ast.AnnAssign) and isinstance(item.value, ast.Call)
             ]
             found[node.name] = [flag for flag in map(_flag, fields) if flag]
     return found
@@ -86,7 +137,9 @@ def _classes(path: Path) -> dict[str, list[Flag]]:
 def _bases(path: Path) -> dict[str, list[str]]:
     """Every class of a module with the names of those it is made of."""
     classes = [node for node in _tree(path).body if isinstance(node, ast.ClassDef)]
-    return {node.name: [ast.unparse(base).rpartition(".")[2] for base in node.bases] for node in classes}
+    return {
+        node.name: [ast.unparse(base).rpartition(".")[2] for base in node.bases] for node in classes
+    }
 
 
 def _inherited(names: list[str], bases: dict[str, list[str]]) -> set[str]:

@@ -26,7 +26,12 @@ TOLERANCE = 1e-4
 CLIPPED_AT = 0.05
 ENGINES = ("python", "ddp", "fsdp2", "zero1", "zero2", "zero2_offload", "zero3", "zero3_offload")
 BY_ACCELERATE = ("ddp", "fsdp2")  # started by `accelerate launch`, the others by torchrun
-SPLITS = [(1, 16, 1), (1, 4, 4), (2, 8, 1), (2, 2, 4)]  # processes, rows a micro-batch, micro-batches accumulated
+SPLITS = [
+    (1, 16, 1),
+    (1, 4, 4),
+    (2, 8, 1),
+    (2, 2, 4),
+]  # processes, rows a micro-batch, micro-batches accumulated
 BERT = "hidden_size=32,num_hidden_layers=2,num_attention_heads=2,intermediate_size=64,max_position_embeddings=64"
 BERT += ",hidden_dropout_prob=0,attention_probs_dropout_prob=0"
 GPT2 = "n_embd=32,n_layer=2,n_head=2,n_positions=64,resid_pdrop=0,embd_pdrop=0,attn_pdrop=0"
@@ -37,7 +42,13 @@ BART += ",encoder_ffn_dim=64,decoder_ffn_dim=64,max_position_embeddings=64,dropo
 MODELS = {
     "mlm_pretrain": ["bert", BERT, "wordpiece", "--max_seq_length=32"],
     "clm_pretrain": ["gpt2", GPT2, "bpe", "--block_size=32"],
-    "translation": ["t5", T5, "bpe", "--max_source_length=32", "--train_sampling_strategy=group_by_length"],
+    "translation": [
+        "t5",
+        T5,
+        "bpe",
+        "--max_source_length=32",
+        "--train_sampling_strategy=group_by_length",
+    ],
     "summarization": ["bart", BART, "bpe", "--max_source_length=64", "--max_target_length=32"],
     "sentiment": ["bert", BERT, "wordpiece", "--max_seq_length=32"],
 }
@@ -51,12 +62,30 @@ def curve(recipe: str, engine: str, split: tuple[int, int, int], folder: Path) -
     """(loss, gradient norm) of each step of one run; raises RuntimeError with its last lines if it failed."""
     processes, rows, accumulated = split
     model_type, overrides, algorithm, *own = MODELS[recipe]
-    flags = ["--model_type", model_type, "--config_overrides", overrides, "--tokenizer_algorithm", algorithm, *own]
-    flags += [*SAME.split(), "--per_device_train_batch_size", str(rows), "--output_dir", str(folder)]
+    flags = [
+        "--model_type",
+        model_type,
+        "--config_overrides",
+        overrides,
+        "--tokenizer_algorithm",
+        algorithm,
+        *own,
+    ]
+    flags += [
+        *SAME.split(),
+        "--per_device_train_batch_size",
+        str(rows),
+        "--output_dir",
+        str(folder),
+    ]
     flags += ["--gradient_accumulation_steps", str(accumulated)]
-    words = _command(launch.recipes()[recipe], flags, engine, processes, folder.with_suffix(".yaml"))
+    words = _command(
+        launch.recipes()[recipe], flags, engine, processes, folder.with_suffix(".yaml")
+    )
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    ended = subprocess.run(words, capture_output=True, text=True, cwd=launch.ROOT, env=environment, check=False)
+    ended = subprocess.run(
+        words, capture_output=True, text=True, cwd=launch.ROOT, env=environment, check=False
+    )
     if ended.returncode:
         raise RuntimeError(f"{recipe} under {engine} {split}:\n{ended.stderr[-3000:]}")
     return read(folder)
@@ -68,11 +97,19 @@ def read(folder: Path) -> Curve:
     return [(log["loss"], log["grad_norm"]) for log in history if "loss" in log]
 
 
-def _command(recipe: Path, flags: list[str], engine: str, processes: int, configuration: Path) -> list[str]:
+def _command(
+    recipe: Path, flags: list[str], engine: str, processes: int, configuration: Path
+) -> list[str]:
     if engine in BY_ACCELERATE:
         text = (launch.ROOT / f"ds_configs/accelerate/{engine}.yaml").read_text(encoding="utf-8")
         configuration.write_text(text + "use_cpu: true\n", encoding="utf-8")
-        words = ["accelerate.commands.launch", "--config_file", str(configuration), "--num_processes", str(processes)]
+        words = [
+            "accelerate.commands.launch",
+            "--config_file",
+            str(configuration),
+            "--num_processes",
+            str(processes),
+        ]
         return [sys.executable, "-m", *words, str(recipe), *flags]
     world = launch.World("" if engine == "python" else engine, processes)
     return [sys.executable, *launch.command(recipe, flags, world)[1:]]
@@ -89,12 +126,17 @@ def difference(curve: Curve, reference: Curve) -> float:
 def distances(recipe: str, engine: str, reference: Curve, folder: Path) -> list[float]:
     """How far each split's curve is from the reference."""
     names = [folder / f"{recipe}-{engine}-{'x'.join(map(str, split))}" for split in SPLITS]
-    return [difference(curve(recipe, engine, *one), reference) for one in zip(SPLITS, names, strict=True)]
+    return [
+        difference(curve(recipe, engine, *one), reference)
+        for one in zip(SPLITS, names, strict=True)
+    ]
 
 
 def main(
     recipe: Annotated[list[str] | None, typer.Option(help="Only this recipe; repeatable.")] = None,
-    engine: Annotated[list[str] | None, typer.Option(help=f"Only this one of {', '.join(ENGINES)}.")] = None,
+    engine: Annotated[
+        list[str] | None, typer.Option(help=f"Only this one of {', '.join(ENGINES)}.")
+    ] = None,
 ) -> None:
     """Print the table; the exit code is 1 where a curve differs by more than 1e-4."""
     worst = 0.0
@@ -102,14 +144,20 @@ def main(
         with tempfile.TemporaryDirectory() as folder:
             reference = curve(name, "python", SPLITS[0], Path(folder, "reference"))
             print(f"{name}, one process of 16 rows")
-            for title, values in zip(("loss", "grad norm"), zip(*reference, strict=True), strict=True):
+            for title, values in zip(
+                ("loss", "grad norm"), zip(*reference, strict=True), strict=True
+            ):
                 print(f"  {title:<14}{' '.join(f'{value:.5f}' for value in values)}")
-            print(f"  {'distance':<14}{' '.join(f'{n} x {b} x {a}'.rjust(11) for n, b, a in SPLITS)}")
+            print(
+                f"  {'distance':<14}{' '.join(f'{n} x {b} x {a}'.rjust(11) for n, b, a in SPLITS)}"
+            )
             for chosen in engine or ENGINES:
                 found = distances(name, chosen, reference, Path(folder))
                 print(f"  {chosen:<14}{' '.join(f'{value:11.1e}' for value in found)}", flush=True)
                 worst = max(worst, *found)
-    print(f"largest distance {worst:.1e} (processes x rows x accumulated micro-batches); wanted: below {TOLERANCE:g}")
+    print(
+        f"largest distance {worst:.1e} (processes x rows x accumulated micro-batches); wanted: below {TOLERANCE:g}"
+    )
     raise typer.Exit(int(worst > TOLERANCE))
 
 

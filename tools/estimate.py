@@ -24,7 +24,10 @@ def memory(parameters: float, processes: int) -> dict[str, tuple[float, float]]:
         "fsdp2": (everything / processes, 0),
         "zero3_offload": (0, everything / processes),
     }
-    return {name: (gpu * parameters / GB, host * parameters / GB) for name, (gpu, host) in bytes_each.items()}
+    return {
+        name: (gpu * parameters / GB, host * parameters / GB)
+        for name, (gpu, host) in bytes_each.items()
+    }
 
 
 def memory_table(sizes: Sequence[float], processes: int) -> str:
@@ -33,6 +36,9 @@ def memory_table(sizes: Sequence[float], processes: int) -> str:
     lines = [f"| GB a GPU, {processes} GPUs | {' | '.join(f'{size / GB:g} B' for size in sizes)} |"]
     lines.append("|---" * (len(sizes) + 1) + "|")
     for name in found[0]:
-        cells = [f"{gpu:.1f} (+ {host:.1f})" if host else f"{gpu:.1f}" for gpu, host in (one[name] for one in found)]
+        cells = [
+            f"{gpu:.1f} (+ {host:.1f})" if host else f"{gpu:.1f}"
+            for gpu, host in (one[name] for one in found)
+        ]
         lines.append(f"| `{name}` | {' | '.join(cells)} |")
     return "\n".join(lines)

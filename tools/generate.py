@@ -42,14 +42,24 @@ def run(settings: Settings) -> None:
         from recipes.common.predict import Continuer
 
         model = Continuer(settings.folder, settings.trust_remote_code)
-        options = {name: value for name, value in settings.model.items() if value or name not in ZERO_IS_UNSET}
+        options = {
+            name: value
+            for name, value in settings.model.items()
+            if value or name not in ZERO_IS_UNSET
+        }
         options["bad_words_ids"] = model.forbidden(words) or None
         for prompt in prompts:
             model.check(prompt, options)
         set_seed(settings.seed)
-        streams = not settings.output and options["num_beams"] == 1 and options["num_return_sequences"] == 1
+        streams = (
+            not settings.output
+            and options["num_beams"] == 1
+            and options["num_return_sequences"] == 1
+        )
         found = Counter()
-        for number, prompt in enumerate(tqdm(prompts, "writing", delay=2, leave=False, disable=not settings.output)):
+        for number, prompt in enumerate(
+            tqdm(prompts, "writing", delay=2, leave=False, disable=not settings.output)
+        ):
             streamer = _streamer(model.tokenizer) if streams else None
             for sample, text in enumerate(model.write(prompt, options, streamer)):
                 found.update(_held(words, text.removeprefix(prompt)))
@@ -65,10 +75,15 @@ def _words(settings: Settings) -> list[str]:
     if not settings.forbidden_words:
         return []
     path = readers.one(settings.forbidden_words, "--forbidden_words", settings.encoding)
-    rows = [(number, row.get("text")) for number, row in readers.read(path, readers.Options(settings.encoding))]
+    rows = [
+        (number, row.get("text"))
+        for number, row in readers.read(path, readers.Options(settings.encoding))
+    ]
     missing = next((number for number, word in rows if not isinstance(word, str)), None)
     if missing is not None:
-        raise Refusal("no column text", readers.place(path, missing), "write one word a line into a .txt file")
+        raise Refusal(
+            "no column text", readers.place(path, missing), "write one word a line into a .txt file"
+        )
     return [word.strip() for _, word in rows if word.strip()]
 
 
@@ -76,25 +91,41 @@ def _held(words: list[str], text: str) -> list[str]:
     """The words that a text holds, in whatever casing; where a script has no spaces, also within others."""
     from recipes.common.model.languages import UNSPACED
 
-    borders = {word: ("", "") if UNSPACED.search(word) else (r"(?<!\w)", r"(?!\w)") for word in words}
-    return [word for word, (left, right) in borders.items() if re.search(f"{left}{re.escape(word)}{right}", text, re.I)]
+    borders = {
+        word: ("", "") if UNSPACED.search(word) else (r"(?<!\w)", r"(?!\w)") for word in words
+    }
+    return [
+        word
+        for word, (left, right) in borders.items()
+        if re.search(f"{left}{re.escape(word)}{right}", text, re.I)
+    ]
 
 
 def _tell(found: Counter) -> None:
     """Says which forbidden words were written all the same: a model may spell a word with other tokens."""
     if found:
         shown = ", ".join(f"{word} {number} times" for word, number in found.most_common(5))
-        warn(f"--forbidden_words forbids usual spellings alone; written all the same, in another one: {shown}")
+        warn(
+            f"--forbidden_words forbids usual spellings alone; written all the same, in another one: {shown}"
+        )
 
 
 def _check_number(options: dict[str, Any]) -> None:
     """Refuses more texts than a search has beams, or than differ."""
     texts, beams = options["num_return_sequences"], options["num_beams"]
     if texts > beams > 1:
-        raise Refusal(f"{beams} beams end in no {texts} texts", "--num_return_sequences", f"--num_beams {texts}")
+        raise Refusal(
+            f"{beams} beams end in no {texts} texts",
+            "--num_return_sequences",
+            f"--num_beams {texts}",
+        )
     if texts > 1 and beams == 1 and not options["do_sample"]:
         fix = "set --temperature above 0, or --num_beams to as many"
-        raise Refusal("several texts of a prompt without drawing would be the same", "--num_return_sequences", fix)
+        raise Refusal(
+            "several texts of a prompt without drawing would be the same",
+            "--num_return_sequences",
+            fix,
+        )
 
 
 def _streamer(tokenizer: Any) -> Any:
@@ -103,7 +134,9 @@ def _streamer(tokenizer: Any) -> Any:
 
     streamer = TextStreamer(tokenizer, skip_special_tokens=True)
     show = streamer.on_finalized_text
-    streamer.on_finalized_text = lambda text, stream_end=False: show(visible_lines(text), stream_end)
+    streamer.on_finalized_text = lambda text, stream_end=False: show(
+        visible_lines(text), stream_end
+    )
     return streamer
 
 

@@ -9,7 +9,13 @@ from recipes.common.runtime.errors import Refusal
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 # What a copy needs to run where there is no clone.
-HOUSE = ("recipes/__init__.py", "recipes/common", "tests/conftest.py", "requirements.txt", "requirements-dev.txt")
+HOUSE = (
+    "recipes/__init__.py",
+    "recipes/common",
+    "tests/conftest.py",
+    "requirements.txt",
+    "requirements-dev.txt",
+)
 HOUSE += ("pyproject.toml", "LICENSE")
 
 
@@ -20,12 +26,18 @@ def new(name: str, run: Path, directory: Path) -> list[Path]:
         raise Refusal(f"{name!r} cannot be a recipe's name", "NAME", fix)
     target, old = directory / "recipes" / name, run.parent.name
     if target.exists():
-        raise Refusal(f"{target} exists already", "NAME", "choose another name, or delete that folder")
+        raise Refusal(
+            f"{target} exists already", "NAME", "choose another name, or delete that folder"
+        )
     outside = directory.resolve() != ROOT
     if outside:
         _copy_house(directory, run)
     target.mkdir(parents=True)
-    written = [_copy(path, target / path.name, old, name) for path in sorted(run.parent.iterdir()) if path.is_file()]
+    written = [
+        _copy(path, target / path.name, old, name)
+        for path in sorted(run.parent.iterdir())
+        if path.is_file()
+    ]
     test = ROOT / "tests" / f"test_{old}.py"
     if test.exists():
         (directory / "tests").mkdir(exist_ok=True)
@@ -43,7 +55,9 @@ def _copy(source: Path, target: Path, old: str, name: str) -> Path:
 
 
 def _copy_house(directory: Path, run: Path) -> None:
-    samples = set(re.findall(r"samples/\w+", (run.parent / "config.yaml").read_text(encoding="utf-8")))
+    samples = set(
+        re.findall(r"samples/\w+", (run.parent / "config.yaml").read_text(encoding="utf-8"))
+    )
     for name in (*HOUSE, *sorted(samples)):
         source, target = ROOT / name, directory / name
         if target.exists() or not source.exists():

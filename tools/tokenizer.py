@@ -9,7 +9,13 @@ from typing import Any
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from recipes.common.data import decoding, readers
-from recipes.common.model.tokenizer_training import ALGORITHMS, default_algorithm, round_trip, train_tokenizer, writes
+from recipes.common.model.tokenizer_training import (
+    ALGORITHMS,
+    default_algorithm,
+    round_trip,
+    train_tokenizer,
+    writes,
+)
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import did_you_mean, visible
 
@@ -27,7 +33,11 @@ class FileTexts:
             for number, row in readers.read(path, self.options):
                 if not isinstance(row.get(self.column), str):
                     what = f"no text in column {self.column!r}; columns: {', '.join(row)}"
-                    raise Refusal(what, readers.place(path, number), "say which it is: --text_column_name NAME")
+                    raise Refusal(
+                        what,
+                        readers.place(path, number),
+                        "say which it is: --text_column_name NAME",
+                    )
                 yield row[self.column]
 
 
@@ -43,14 +53,18 @@ class Settings:
     def check(self) -> None:
         """Refuses an architecture or an algorithm that nobody knows."""
         if self.model_type not in CONFIG_MAPPING:
-            fix = did_you_mean(self.model_type, CONFIG_MAPPING, "for example bert, roberta, t5, gpt2, llama")
+            fix = did_you_mean(
+                self.model_type, CONFIG_MAPPING, "for example bert, roberta, t5, gpt2, llama"
+            )
             raise Refusal(f"unknown architecture {self.model_type!r}", "--model_type", fix)
         if self.algorithm is not None and self.algorithm not in ALGORITHMS:
             fix = did_you_mean(self.algorithm, ALGORITHMS, f"choose one of {', '.join(ALGORITHMS)}")
             raise Refusal(f"unknown algorithm {self.algorithm!r}", "--algorithm", fix)
 
 
-def train(patterns: list[str], column: str, output_dir: Path, settings: Settings, encoding: str = "") -> dict:
+def train(
+    patterns: list[str], column: str, output_dir: Path, settings: Settings, encoding: str = ""
+) -> dict:
     """Trains and saves a tokenizer; its report: vocabulary, bytes a token, share of unknown tokens, samples."""
     settings.check()
     decoding.check(encoding)
@@ -58,7 +72,9 @@ def train(patterns: list[str], column: str, output_dir: Path, settings: Settings
     tokenizer = train_tokenizer(texts, **asdict(settings))
     tokenizer.save_pretrained(output_dir)
     found = report(tokenizer, texts, settings)
-    (output_dir / "tokenizer_report.json").write_text(json.dumps(found, ensure_ascii=False, indent=2), encoding="utf-8")
+    (output_dir / "tokenizer_report.json").write_text(
+        json.dumps(found, ensure_ascii=False, indent=2), encoding="utf-8"
+    )
     return found
 
 
@@ -67,7 +83,9 @@ def report(tokenizer: Any, texts: FileTexts, settings: Settings) -> dict[str, An
     tokens = size = unknown = 0
     samples = []
     spaces = writes(settings.model_type)
-    share = round_trip(tokenizer, map(str.lower, texts) if settings.do_lower_case else texts, spaces)
+    share = round_trip(
+        tokenizer, map(str.lower, texts) if settings.do_lower_case else texts, spaces
+    )
     for text in texts:
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         tokens, size = tokens + len(ids), size + len(text.encode())

@@ -22,13 +22,18 @@ def main(words: list[str]) -> int:
     """Starts the processes and waits for them; the exit code of the first that failed, 1 where it was killed."""
     logging.disable(logging.ERROR)
     try:
-        run.run(run.parse_args(["--signals_to_handle", SIGNALS, "--shutdown_timeout", PATIENCE, *words]))
+        run.run(
+            run.parse_args(["--signals_to_handle", SIGNALS, "--shutdown_timeout", PATIENCE, *words])
+        )
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         if failure.exitcode > 0:
             return failure.exitcode
         name = signal.Signals(-failure.exitcode).name
-        print(f"error: process {rank} was killed by {name}\n  where: rank {rank}\n  fix: {FIX}", file=sys.stderr)
+        print(
+            f"error: process {rank} was killed by {name}\n  where: rank {rank}\n  fix: {FIX}",
+            file=sys.stderr,
+        )
         return 1
     except SignalException as error:
         return 130 if error.sigval == signal.SIGINT else 143

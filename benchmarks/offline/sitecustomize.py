@@ -23,7 +23,9 @@ class SacreBleu:
     def compute(self, predictions, references):
         import sacrebleu
 
-        return {"score": sacrebleu.corpus_bleu(predictions, list(zip(*references, strict=True))).score}
+        return {
+            "score": sacrebleu.corpus_bleu(predictions, list(zip(*references, strict=True))).score
+        }
 
 
 class Rouge:
@@ -34,7 +36,9 @@ class Rouge:
 
         names = ["rouge1", "rouge2", "rougeL", "rougeLsum"]
         scorer = rouge_scorer.RougeScorer(names, use_stemmer=use_stemmer)
-        scores = [scorer.score(truth, text) for truth, text in zip(references, predictions, strict=True)]
+        scores = [
+            scorer.score(truth, text) for truth, text in zip(references, predictions, strict=True)
+        ]
         return {name: sum(score[name].fmeasure for score in scores) / len(scores) for name in names}
 
 

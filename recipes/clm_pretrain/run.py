@@ -12,7 +12,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, next(str(path) for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir()))
+sys.path.insert(
+    0,
+    next(
+        str(path) for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir()
+    ),
+)
 
 from transformers import AutoModelForCausalLM
 
@@ -38,10 +43,18 @@ class Arguments(flags.PackingArguments, flags.Arguments):
     """What this task adds."""
 
     text_column_name: str | None = setting(None, "Column of the text (default: text).")
-    block_size: int = setting(1024, "Tokens a block, at most as many as the model has positions for.")
-    keep_linebreaks: bool = setting(True, "A .txt file is one text with its line breaks; false: every line is a text.")
-    packing_isolation: bool = setting(False, "No attention from one document to another in the same block.")
-    eval_stride: int = setting(0, "Evaluate in overlapping blocks, each moved by so many tokens (0: no overlap).")
+    block_size: int = setting(
+        1024, "Tokens a block, at most as many as the model has positions for."
+    )
+    keep_linebreaks: bool = setting(
+        True, "A .txt file is one text with its line breaks; false: every line is a text."
+    )
+    packing_isolation: bool = setting(
+        False, "No attention from one document to another in the same block."
+    )
+    eval_stride: int = setting(
+        0, "Evaluate in overlapping blocks, each moved by so many tokens (0: no overlap)."
+    )
 
 
 @runner.recipe
@@ -51,7 +64,9 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
     # 1. Data
     texts = Columns("--text_column_name", [arguments.text_column_name], [("text",)])
-    splits = load_splits(arguments, training_arguments, texts, reading=Reading(line_breaks=arguments.keep_linebreaks))
+    splits = load_splits(
+        arguments, training_arguments, texts, reading=Reading(line_breaks=arguments.keep_linebreaks)
+    )
 
     # 2. Model
     tokenizer = loading.load_tokenizer(arguments, loading.Texts(splits.train, splits.texts))
@@ -76,12 +91,16 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         train_dataset=blocks.train,
         eval_dataset=blocks.validation,
         processing_class=tokenizer,
-        data_collator=CausalBlocks(layout.pad, layout.end, arguments.packing_isolation, start=layout.start),
+        data_collator=CausalBlocks(
+            layout.pad, layout.end, arguments.packing_isolation, start=layout.start
+        ),
         compute_loss_func=losses.TokenLoss(training_arguments.label_smoothing_factor, shift=True),
         compute_metrics=language_modeling.for_tokens(blocks.train, len(tokenizer), shift=True),
         preprocess_logits_for_metrics=language_modeling.sums(shift=True),
     )
-    return runner.run(trainer, arguments, splits, blocks, task_report.for_continuations(blocks, tokenizer, model))
+    return runner.run(
+        trainer, arguments, splits, blocks, task_report.for_continuations(blocks, tokenizer, model)
+    )
 
 
 if __name__ == "__main__":

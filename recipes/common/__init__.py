@@ -22,5 +22,9 @@ import sys
 logging.getLogger("bitsandbytes.backends.cpu").setLevel(logging.ERROR)
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-if "huggingface_hub.constants" in sys.modules:  # a recipe imports transformers first: too late for the variable
-    sys.modules["huggingface_hub.constants"].HF_HUB_DISABLE_TELEMETRY = os.environ["HF_HUB_DISABLE_TELEMETRY"] != "0"
+if (
+    "huggingface_hub.constants" in sys.modules
+):  # a recipe imports transformers first: too late for the variable
+    sys.modules["huggingface_hub.constants"].HF_HUB_DISABLE_TELEMETRY = (
+        os.environ["HF_HUB_DISABLE_TELEMETRY"] != "0"
+    )

@@ -22,7 +22,10 @@ ROOT = Path(__file__).resolve().parents[2]
 TORCHRUN = ROOT / "tools/torchrun.py"
 # What each launcher adds to the recipe's flags; every one of them starts its processes with torchrun.
 LAUNCHERS = {"ddp": [], "fsdp2": ["--fsdp"]}
-LAUNCHERS |= {name: ["--deepspeed", name] for name in ("zero1", "zero2", "zero2_offload", "zero3", "zero3_offload")}
+LAUNCHERS |= {
+    name: ["--deepspeed", name]
+    for name in ("zero1", "zero2", "zero2_offload", "zero3", "zero3_offload")
+}
 PATTERN = re.compile(r"_file\b.*[*?]")  # of files, which others may have come to since
 PORT = 29500  # torchrun's own default
 # On a CPU torch asks for memory in pages of 2 MB instead of 4 KB; it reads this when it is imported.
@@ -37,7 +40,9 @@ def _flag(default: str | int | None, kind: type, help: str) -> Any:
 class World:
     """The processes to start; each field is a flag of `finetune` and `pretrain`, named as accelerate's."""
 
-    launcher: str = _flag("", str, "ddp, fsdp2, zero1, zero2, zero2_offload, zero3 or zero3_offload.")
+    launcher: str = _flag(
+        "", str, "ddp, fsdp2, zero1, zero2, zero2_offload, zero3 or zero3_offload."
+    )
     num_processes: int | None = _flag(None, int, "Processes over all machines: one a GPU.")
     num_machines: int = _flag(1, int, "Machines.")
     machine_rank: int | None = _flag(None, int, "Which machine this is, from 0.")
@@ -82,7 +87,9 @@ def split(flags: list[str]) -> tuple[World, list[str]]:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise Refusal(message.removeprefix("argument "), "the command line", "see python cli.py show NAME")
+        raise Refusal(
+            message.removeprefix("argument "), "the command line", "see python cli.py show NAME"
+        )
 
 
 def command(recipe: Path, flags: list[str], world: World | None = None) -> list[str]:
@@ -93,14 +100,27 @@ def command(recipe: Path, flags: list[str], world: World | None = None) -> list[
     where = ["--standalone"]
     if world.num_machines > 1:
         where = ["--nnodes", str(world.num_machines), "--node_rank", str(world.machine_rank)]
-        where += ["--master_addr", world.main_process_ip, "--master_port", str(world.main_process_port or PORT)]
+        where += [
+            "--master_addr",
+            world.main_process_ip,
+            "--master_port",
+            str(world.main_process_port or PORT),
+        ]
     elif world.main_process_port:
         where = ["--master_addr", "127.0.0.1", "--master_port", str(world.main_process_port)]
     return _torchrun(recipe, flags, world, where, Path.cwd())
 
 
-def _torchrun(recipe: Path, flags: list[str], world: World, where: list[str], folder: Path) -> list[str]:
-    words = ["python", _from(folder, TORCHRUN), *where, "--nproc_per_node", str(world.on_each_machine)]
+def _torchrun(
+    recipe: Path, flags: list[str], world: World, where: list[str], folder: Path
+) -> list[str]:
+    words = [
+        "python",
+        _from(folder, TORCHRUN),
+        *where,
+        "--nproc_per_node",
+        str(world.on_each_machine),
+    ]
     added = [*LAUNCHERS[world.launcher or "ddp"], "--num_processes", str(world.num_processes)]
     return [*words, _from(folder, recipe), *flags, *added]
 
@@ -115,22 +135,38 @@ def check(world: World) -> None:
         fix = did_you_mean(world.launcher, LAUNCHERS, f"launchers: {', '.join(LAUNCHERS)}")
         raise Refusal(f"no launcher {world.launcher!r}", "--launcher", fix)
     if not world.num_processes or world.num_processes < 1 or world.num_machines < 1:
-        raise Refusal("how many processes?", "--num_processes", "say --num_processes N: one a GPU, over all machines")
+        raise Refusal(
+            "how many processes?",
+            "--num_processes",
+            "say --num_processes N: one a GPU, over all machines",
+        )
     if world.num_processes % world.num_machines:
         what = f"{world.num_processes} processes cannot be shared by {world.num_machines} machines"
-        raise Refusal(what, "--num_processes", f"give a multiple of {world.num_machines}: it counts all machines")
+        raise Refusal(
+            what,
+            "--num_processes",
+            f"give a multiple of {world.num_machines}: it counts all machines",
+        )
     if world.slurm:
         return
     if world.num_machines > 1:
         _check_machine(world)
     if world.main_process_port and not world.machine_rank and not _is_free(world.main_process_port):
         what = f"port {world.main_process_port} is taken on this machine"
-        raise Refusal(what, "--main_process_port", "choose another one; on several machines the same everywhere")
+        raise Refusal(
+            what,
+            "--main_process_port",
+            "choose another one; on several machines the same everywhere",
+        )
 
 
 def _check_machine(world: World) -> None:
     if world.machine_rank is None or not 0 <= world.machine_rank < world.num_machines:
-        what = "which machine is this?" if world.machine_rank is None else f"no machine {world.machine_rank}"
+        what = (
+            "which machine is this?"
+            if world.machine_rank is None
+            else f"no machine {world.machine_rank}"
+        )
         fix = f"--machine_rank 0 on the first machine, … {world.num_machines - 1} on the last"
         raise Refusal(what, "--machine_rank", fix)
     if not world.main_process_ip:
@@ -159,8 +195,16 @@ def write_slurm(recipe: Path, flags: list[str], world: World, dry_run: bool = Fa
     where += ["--master_addr", "$MASTER_ADDR", "--master_port", "$MASTER_PORT"]
     words = _torchrun(recipe, flags, world, where, Path.cwd())
     line = " ".join(word if word.startswith("$") else shlex.quote(word) for word in words)
-    filled = {"NAME": recipe.parent.name, "MACHINES": world.num_machines, "PROCESSES": world.on_each_machine}
-    filled |= {"FOLDER": shlex.quote(str(Path.cwd())), "ROOT": shlex.quote(str(ROOT)), "COMMAND": shlex.quote(line)}
+    filled = {
+        "NAME": recipe.parent.name,
+        "MACHINES": world.num_machines,
+        "PROCESSES": world.on_each_machine,
+    }
+    filled |= {
+        "FOLDER": shlex.quote(str(Path.cwd())),
+        "ROOT": shlex.quote(str(ROOT)),
+        "COMMAND": shlex.quote(line),
+    }
     text = (ROOT / "ds_configs/slurm.sh").read_text(encoding="utf-8")
     for key, value in filled.items():
         text = text.replace(f"@{key}@", str(value))
@@ -175,7 +219,9 @@ def run(words: list[str], dry_run: bool = False) -> int:
     """Prints the command and becomes it, so that signals and the exit code are its own; a dry run only prints."""
     threads = _threads(words)
     words, token = secrets.taken_out(words)
-    shown = shlex.join([*(f"{name}={value}" for name, value in threads.items()), *secrets.masked(words)])
+    shown = shlex.join(
+        [*(f"{name}={value}" for name, value in threads.items()), *secrets.masked(words)]
+    )
     print("$", visible(shown, len(shown) * 10), flush=True)
     if dry_run:
         return 0
@@ -196,7 +242,9 @@ def _already_complete(words: list[str]) -> str | None:
     script = next(place for place, word in enumerate(words) if Path(word).name == "run.py")
     configured = Path(words[script]).with_name("config.yaml")
     text = configured.read_text(encoding="utf-8") if configured.is_file() else ""
-    found = re.search(r"--output_dir[= ](\S+)", " ".join(words)) or re.search(r"^output_dir: *(\S+)", text, re.M)
+    found = re.search(r"--output_dir[= ](\S+)", " ".join(words)) or re.search(
+        r"^output_dir: *(\S+)", text, re.M
+    )
     command = shlex.join(secrets.masked(["python", *words[script:]]))
     if any(word.startswith("--overwrite_output_dir") for word in words):
         return None
@@ -207,7 +255,10 @@ def _already_complete(words: list[str]) -> str | None:
         read |= {one["path"]: one["sha256"] for one in facts["inputs"].values()} if same else {}
         if not same or any(hash_of(Path(path)) != known for path, known in read.items()):
             return None
-        texts = [command, *(Path(path).read_text(encoding="utf-8") for path in facts["configurations"])]
+        texts = [
+            command,
+            *(Path(path).read_text(encoding="utf-8") for path in facts["configurations"]),
+        ]
         if any(map(PATTERN.search, texts)) or _names_folder(texts, facts["data_sha256"]):
             return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -45,7 +45,9 @@ class Folder:
         if self.tokenizer.pad_token is None:
             give_padding(self.tokenizer, "the folder")
         self.collate = never_empty(DataCollatorWithPadding(self.tokenizer), self.tokenizer)
-        self.device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
+        self.device = (
+            torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
+        )
         self.model = self._load().to(self.device).eval()
         text_config = self.model.config.get_text_config()
         if text_config.pad_token_id is None:  # by it a decoder's classifier finds where a text ends
@@ -53,10 +55,16 @@ class Folder:
 
     def _load(self) -> torch.nn.Module:
         """The model with all its weights: nothing that stayed random may answer."""
-        auto_class, name, flag = getattr(transformers, self.auto_class), str(self.path), "the folder"
+        auto_class, name, flag = (
+            getattr(transformers, self.auto_class),
+            str(self.path),
+            "the folder",
+        )
         options = {"config": self.config, "dtype": torch.float32}
         if adapters.folder_of(name):
-            return adapters.load(auto_class, self.path, flag, self.trust_remote_code, **options).get_base_model()
+            return adapters.load(
+                auto_class, self.path, flag, self.trust_remote_code, **options
+            ).get_base_model()
         model, new = weights.load(auto_class, name, flag, self.trust_remote_code, **options)
         weights.refuse_new(new, name, flag)
         weights.check_finite(model, name, flag)
@@ -70,7 +78,13 @@ class Folder:
             rows: dict[int, dict[str, Any]] = {}
             for start in range(0, len(order), batch_size):
                 positions = order[start : start + batch_size]
-                rows |= dict(zip(positions, self.answer([chunk[position] for position in positions]), strict=True))
+                rows |= dict(
+                    zip(
+                        positions,
+                        self.answer([chunk[position] for position in positions]),
+                        strict=True,
+                    )
+                )
             yield from ({"text": text, **rows[position]} for position, text in enumerate(chunk))
 
     def answer(self, texts: list[Text]) -> list[dict[str, Any]]:
@@ -80,7 +94,10 @@ class Folder:
     def encode(self, texts: list[Text], max_length: int) -> Any:
         """Token ids of a batch on the model's device."""
         encoded = self.tokenizer(texts, truncation=True, max_length=max_length)
-        rows = [dict(zip(encoded, values, strict=True)) for values in zip(*encoded.values(), strict=True)]
+        rows = [
+            dict(zip(encoded, values, strict=True))
+            for values in zip(*encoded.values(), strict=True)
+        ]
         return self.collate(rows).to(self.device)
 
     def asked(self, texts: Iterable[str], by_lines: bool) -> Iterator[Text]:
@@ -97,7 +114,11 @@ class Folder:
             if second is None or (by_lines and not tab):
                 columns = " and ".join(self.record["text_columns"])
                 fix = "give two texts each time, or write a tab between them; --file reads the columns"
-                raise Refusal(f"this model reads pairs ({columns}), and here is one text", visible(text, 60), fix)
+                raise Refusal(
+                    f"this model reads pairs ({columns}), and here is one text",
+                    visible(text, 60),
+                    fix,
+                )
             yield first, second
 
     def texts(self, path: Path, encoding: str = "") -> Iterator[Text]:
@@ -113,9 +134,14 @@ class Folder:
             missing = next((name for name in columns if name not in row), None)
             if missing:
                 what = f"no column {missing!r}; columns: {', '.join(row)}"
-                raise Refusal(what, readers.place(path, number), "name the columns as in the training data")
+                raise Refusal(
+                    what, readers.place(path, number), "name the columns as in the training data"
+                )
             one = {name: [str(row[name] or "")] for name in columns}
-            delimiter, is_pair = self.flags.get("text_column_delimiter", " "), self.record.get("is_pair", False)
+            delimiter, is_pair = (
+                self.flags.get("text_column_delimiter", " "),
+                self.record.get("is_pair", False),
+            )
             first, second = join(one, columns, delimiter, is_pair)
             yield (first[0], second[0]) if second else first[0]
 
@@ -128,8 +154,12 @@ class Classifier(Folder):
     def __init__(self, folder: str, trust_remote_code: bool = False):
         super().__init__(folder, trust_remote_code)
         self.names = [self.config.id2label[number] for number in range(self.config.num_labels)]
-        self.kind = self.config.problem_type or (SINGLE if self.config.num_labels > 1 else REGRESSION)
-        self.max_length = max_length(self.flags.get("max_seq_length", 512), self.tokenizer, self.model)
+        self.kind = self.config.problem_type or (
+            SINGLE if self.config.num_labels > 1 else REGRESSION
+        )
+        self.max_length = max_length(
+            self.flags.get("max_seq_length", 512), self.tokenizer, self.model
+        )
 
     @torch.inference_mode()
     def answer(self, texts: list[Text]) -> list[dict[str, Any]]:
@@ -141,9 +171,14 @@ class Classifier(Folder):
         if self.kind == REGRESSION:
             numbers = dict(zip(self.names, logits.tolist(), strict=True))
             return {"prediction": numbers if len(numbers) > 1 else float(logits[0])}
-        scores = dict(zip(self.names, classification.probabilities(logits, self.kind).tolist(), strict=True))
+        scores = dict(
+            zip(self.names, classification.probabilities(logits, self.kind).tolist(), strict=True)
+        )
         if self.kind == MULTI:
-            return {"prediction": [name for name, score in scores.items() if score > 0.5], "scores": scores}
+            return {
+                "prediction": [name for name, score in scores.items() if score > 0.5],
+                "scores": scores,
+            }
         best = max(scores, key=scores.get)
         return {"prediction": best, "score": scores[best], "scores": scores}
 
@@ -156,7 +191,9 @@ class MaskFiller(Folder):
 
     def __init__(self, folder: str, trust_remote_code: bool = False):
         super().__init__(folder, trust_remote_code)
-        self.max_length = max_length(self.flags.get("max_seq_length", 512), self.tokenizer, self.model)
+        self.max_length = max_length(
+            self.flags.get("max_seq_length", 512), self.tokenizer, self.model
+        )
 
     @torch.inference_mode()
     def answer(self, texts: list[Text]) -> list[dict[str, Any]]:
@@ -164,12 +201,22 @@ class MaskFiller(Folder):
         mask = self.tokenizer.mask_token
         missing = next((text for text in texts if mask not in text), None)
         if missing is not None:
-            raise Refusal(f"no {mask} in {missing!r}", "the text", f"write {mask} where a word is to be filled in")
+            raise Refusal(
+                f"no {mask} in {missing!r}",
+                "the text",
+                f"write {mask} where a word is to be filled in",
+            )
         batch = self.encode(texts, self.max_length)
         cut = ~batch["input_ids"].eq(self.tokenizer.mask_token_id).any(1)
         if cut.any():
-            what = f"{mask} stands behind token {batch['input_ids'].shape[1]}, where the text is cut"
-            raise Refusal(what, f"the text {texts[int(cut.nonzero()[0])]!r:.60}", "shorten what stands before it")
+            what = (
+                f"{mask} stands behind token {batch['input_ids'].shape[1]}, where the text is cut"
+            )
+            raise Refusal(
+                what,
+                f"the text {texts[int(cut.nonzero()[0])]!r:.60}",
+                "shorten what stands before it",
+            )
         logits = self.model(**batch).logits
         return [self._answer(*row) for row in zip(texts, batch["input_ids"], logits, strict=True)]
 
@@ -189,7 +236,9 @@ class Writer(Folder):
 
     def __init__(self, folder: str, trust_remote_code: bool = False):
         super().__init__(folder, trust_remote_code)
-        self.max_length = max_length(self.flags.get("max_source_length", 1024), self.tokenizer, self.model)
+        self.max_length = max_length(
+            self.flags.get("max_source_length", 1024), self.tokenizer, self.model
+        )
 
     @torch.inference_mode()
     def answer(self, texts: list[Text]) -> list[dict[str, Any]]:
@@ -215,7 +264,9 @@ class Continuer(Folder):
         self.room, _ = probes.positions(self.model)
         if probes.reads_both_sides(self.model):
             name = self.config.model_type
-            warn(f"this {name} reads both sides of a word: what it writes says nothing of how good it is")
+            warn(
+                f"this {name} reads both sides of a word: what it writes says nothing of how good it is"
+            )
 
     @torch.inference_mode()
     def write(self, prompt: str, settings: dict[str, Any], streamer: Any = None) -> list[str]:
@@ -225,7 +276,9 @@ class Continuer(Folder):
         ends a text: there the next one begins.
         """
         batch = torch.tensor([self._ids(prompt)], device=self.device)
-        written = self.model.generate(batch, attention_mask=torch.ones_like(batch), streamer=streamer, **settings)
+        written = self.model.generate(
+            batch, attention_mask=torch.ones_like(batch), streamer=streamer, **settings
+        )
         return [self.tokenizer.decode(row, skip_special_tokens=True) for row in written]
 
     def check(self, prompt: str, settings: dict[str, Any]) -> None:
@@ -237,7 +290,10 @@ class Continuer(Folder):
             raise Refusal(what, "--max_new_tokens", f"--max_new_tokens {most}, or a shorter prompt")
 
     def _ids(self, prompt: str) -> list[int]:
-        start, ids = [*start_of_text(self.tokenizer)], self.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        start, ids = (
+            [*start_of_text(self.tokenizer)],
+            self.tokenizer(prompt, add_special_tokens=False)["input_ids"],
+        )
         begun = ids[: len(start)] == start  # the prompt itself says <s>
         return (ids if begun else [*start, *ids]) or [end_of_text(self.tokenizer)]
 
@@ -255,15 +311,22 @@ def open_folder(folder: str, trust_remote_code: bool = False) -> Folder:
     kind = (config.architectures or [""])[0]
     if kind.endswith("ForSequenceClassification"):
         return Classifier(folder, trust_remote_code)
-    if kind.endswith("ForMaskedLM") or _read(Path(folder, "run.json")).get("task") == "fill-mask":  # BART's, XLM's
+    if (
+        kind.endswith("ForMaskedLM") or _read(Path(folder, "run.json")).get("task") == "fill-mask"
+    ):  # BART's, XLM's
         return MaskFiller(folder, trust_remote_code)
     if config.is_encoder_decoder:
         return Writer(folder, trust_remote_code)
     if kind.endswith(CONTINUES):
-        what, fix = f"{folder} holds a causal language model", f"python cli.py generate {folder} --prompt …"
+        what, fix = (
+            f"{folder} holds a causal language model",
+            f"python cli.py generate {folder} --prompt …",
+        )
         raise Refusal(what, "the folder", fix)
     raise Refusal(
-        f"{folder} holds a {kind or config.model_type}, which answers nothing", "the folder", "train it first"
+        f"{folder} holds a {kind or config.model_type}, which answers nothing",
+        "the folder",
+        "train it first",
     )
 
 
@@ -273,7 +336,11 @@ def config_of(path: Path, trust_remote_code: bool = False) -> Any:
     if folder := adapters.folder_of(str(path)):
         return adapters.config_of(folder, "the folder", trust_remote_code)
     if not path.exists():
-        raise Refusal(f"no folder {path}", "the folder", model_folders.near(path) or "name a run's --output_dir")
+        raise Refusal(
+            f"no folder {path}",
+            "the folder",
+            model_folders.near(path) or "name a run's --output_dir",
+        )
     if not (path / "config.json").is_file():
         raise Refusal(f"{path} holds no trained model", "the folder", "name a run's --output_dir")
     return model_folders.load(AutoConfig, str(path), "the folder", trust_remote_code)
@@ -286,4 +353,6 @@ def _read(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
         return json.loads(text) if path.suffix == ".json" else yaml.load(text, PlainLoader)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise Refusal(f"not what a run wrote: {reason(error)}", str(path), "name a run's --output_dir") from None
+        raise Refusal(
+            f"not what a run wrote: {reason(error)}", str(path), "name a run's --output_dir"
+        ) from None

@@ -78,8 +78,12 @@ def start(arguments_class: type, recipe: str, argv: list[str] | None = None) -> 
     if getattr(arguments, "prepare_only", False):  # no run begins: nothing is claimed
         return arguments, training_arguments
     command = ["python", os.path.relpath(recipe), *(sys.argv[1:] if argv is None else argv)]
-    arguments.run = Run(flags.to_dict(arguments, training_arguments, recipe), shlex.join(command), Path(recipe))
-    complete = is_main_process() and folder_claims.claim(arguments.run, training_arguments, arguments)
+    arguments.run = Run(
+        flags.to_dict(arguments, training_arguments, recipe), shlex.join(command), Path(recipe)
+    )
+    complete = is_main_process() and folder_claims.claim(
+        arguments.run, training_arguments, arguments
+    )
     if processes.exchange(complete)[0]:
         raise Complete(arguments.run.output_dir)
     return arguments, training_arguments
@@ -94,7 +98,9 @@ def run(
 ) -> dict[str, float]:
     """Trains, evaluates and predicts as the flags say, and leaves the output folder's whole contract; the metrics."""
     training_arguments = trainer.args
-    training_arguments.do_predict &= splits.test is not None  # the process that has read the data may have found none
+    training_arguments.do_predict &= (
+        splits.test is not None
+    )  # the process that has read the data may have found none
     _refuse_random(trainer, arguments)
     record = Record(trainer, arguments, splits, tokens, task)
     _judge_by(task, trainer, tokens.validation)
@@ -105,7 +111,9 @@ def run(
     chosen = None
     if training_arguments.do_train:
         trainer.fingerprint = record.fingerprint(arguments.run)
-        chosen, trainer.changed = processes.exchange(folder_claims.checkpoint(trainer, arguments))[0]
+        chosen, trainer.changed = processes.exchange(folder_claims.checkpoint(trainer, arguments))[
+            0
+        ]
         _check_steps(trainer, chosen)
     if trainer.is_world_process_zero():
         run_record.begin(arguments.run, arguments.overwrite_output_dir)
@@ -116,7 +124,9 @@ def run(
     if training_arguments.do_predict:
         _measure(trainer, record, "test", tokens.test, "predict")
     # By every process: a model that is shared out (ZeRO-3, FSDP2) writes texts only together.
-    examples = task.examples(record.predictions, record.predicted_split) if record.predicted_split else ""
+    examples = (
+        task.examples(record.predictions, record.predicted_split) if record.predicted_split else ""
+    )
     if trainer.is_world_process_zero():
         record.finish(examples)
     if training_arguments.push_to_hub:
@@ -143,7 +153,11 @@ def _judge_by(task: Task, trainer: Trainer, validation: Any) -> None:
     if name == HEADLINE:
         trainer.args.metric_for_best_model = task.headline
         trainer.args.greater_is_better = task.headline not in defaults.LOWER_IS_BETTER
-    elif name and name.removeprefix("eval_") not in ("loss", task.headline) and hasattr(validation, "select"):
+    elif (
+        name
+        and name.removeprefix("eval_") not in ("loss", task.headline)
+        and hasattr(validation, "select")
+    ):
         few = validation.select(range(min(FEW, len(validation))))
         found = trainer.predict(few, metric_key_prefix="eval").metrics
         trainer.check_metric(name, [*found, *(f"eval_{shown}" for shown in task.shown)])
@@ -151,10 +165,16 @@ def _judge_by(task: Task, trainer: Trainer, validation: Any) -> None:
 
 def _quiet(training_arguments: Any) -> None:
     """Libraries speak up from warnings on; bars and the report are this project's own."""
-    level = training_arguments.get_process_log_level() if training_arguments.log_level != "passive" else logging.ERROR
+    level = (
+        training_arguments.get_process_log_level()
+        if training_arguments.log_level != "passive"
+        else logging.ERROR
+    )
     transformers.utils.logging.set_verbosity(level)
     datasets.utils.logging.set_verbosity(level)
-    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")  # DeepSpeed's use of it
+    warnings.filterwarnings(
+        "ignore", category=FutureWarning, module="torch.distributed"
+    )  # DeepSpeed's use of it
     transformers.utils.logging.disable_progress_bar()  # of loading and saving; training has its own bar
 
 
@@ -163,11 +183,17 @@ def _check_steps(trainer: Trainer, checkpoint: Path | None) -> None:
     if trainer.plan.batches == 0:
         rows = f"{len(trainer.train_dataset):,} rows are less than one batch of all processes"
         fix = "leave it out, or lower --per_device_train_batch_size"
-        raise Refusal(f"{rows}, and --dataloader_drop_last drops them", "--dataloader_drop_last", fix)
+        raise Refusal(
+            f"{rows}, and --dataloader_drop_last drops them", "--dataloader_drop_last", fix
+        )
     done = retention.step(checkpoint) if checkpoint else 0
     if done > trainer.plan.steps:
         fix = f"train longer, or begin anew with another --output_dir; the model in {checkpoint} can be used as it is"
-        raise Refusal(f"the training ends after step {trainer.plan.steps:,}, before {checkpoint}", "--max_steps", fix)
+        raise Refusal(
+            f"the training ends after step {trainer.plan.steps:,}, before {checkpoint}",
+            "--max_steps",
+            fix,
+        )
     if done == trainer.plan.steps:
         note(f"nothing is left to train: {checkpoint} is of the last step")
 
@@ -176,10 +202,14 @@ def _train(trainer: Trainer, tokens: Tokens, checkpoint: Path | None) -> dict[st
     if trainer.args.save_strategy != "no" and trainer.is_world_process_zero():
         retention.check_space(Path(trainer.args.output_dir), 2 * trainer.checkpoints.bytes_needed)
     if trainer.args.save_only_model:
-        note("--save_only_model: a run that is killed starts over; one that is stopped by Ctrl-C or SIGTERM goes on")
+        note(
+            "--save_only_model: a run that is killed starts over; one that is stopped by Ctrl-C or SIGTERM goes on"
+        )
     result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if not trainer.state.global_step:
-        raise TrainingFailed("no step was taken: the training data gave no batch", "--train_file", "give more rows")
+        raise TrainingFailed(
+            "no step was taken: the training data gave no batch", "--train_file", "give more rows"
+        )
     metrics = dict(result.metrics)
     if hasattr(tokens.train, "__len__"):
         metrics["train_samples"] = len(tokens.train)
@@ -193,7 +223,11 @@ def _measure(trainer: Trainer, record: Record, split: str, dataset: Any, prefix:
     output = trainer.predict(dataset, metric_key_prefix=prefix)
     metrics = {**output.metrics, f"{prefix}_samples": len(dataset)}
     if f"{prefix}_perplexity" in metrics and prefix == "eval":
-        metrics["perplexity"] = metrics["eval_perplexity"]  # its name in Hugging Face's all_results.json
+        metrics["perplexity"] = metrics[
+            "eval_perplexity"
+        ]  # its name in Hugging Face's all_results.json
     record.add_scores(prefix, metrics)
     if output.predictions is not None:
-        record.add_predictions(split, record.task.describe(split, output) if trainer.is_world_process_zero() else [])
+        record.add_predictions(
+            split, record.task.describe(split, output) if trainer.is_world_process_zero() else []
+        )

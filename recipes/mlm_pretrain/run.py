@@ -12,7 +12,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, next(str(path) for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir()))
+sys.path.insert(
+    0,
+    next(
+        str(path) for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir()
+    ),
+)
 
 from transformers import AutoModelForMaskedLM
 
@@ -38,10 +43,14 @@ class Arguments(flags.PackingArguments, flags.Arguments):
 
     text_column_name: str | None = setting(None, "Column of the text (default: text).")
     max_seq_length: int = setting(512, "Tokens a block.")
-    line_by_line: bool = setting(False, "Every text a block of its own, instead of all texts packed without a gap.")
+    line_by_line: bool = setting(
+        False, "Every text a block of its own, instead of all texts packed without a gap."
+    )
     mlm_probability: float = setting(0.15, "Share of the tokens to predict.")
     mask_replace_prob: float = setting(0.8, "Share of those that become the mask token.")
-    random_replace_prob: float = setting(0.1, "Share of those that become a random token; the rest stay.")
+    random_replace_prob: float = setting(
+        0.1, "Share of those that become a random token; the rest stay."
+    )
     whole_word_mask: bool = setting(False, "Mask all pieces of a word together.")
 
 

@@ -12,7 +12,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, next(str(path) for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir()))
+sys.path.insert(
+    0,
+    next(
+        str(path) for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir()
+    ),
+)
 
 from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding
 
@@ -37,16 +42,30 @@ TEXTS += [("question1", "question2"), ("sentence",)]
 class Arguments(flags.LabelArguments, flags.PaddingArguments, flags.Arguments):
     """What this task adds."""
 
-    task_name: str | None = setting(None, "A task of the GLUE benchmark: sst2, cola, mrpc, stsb, qqp, mnli, qnli, rte.")
-    text_column_names: str | None = setting(None, "Columns joined to one text, separated by commas (default: text).")
-    text_pair_column_name: str | None = setting(None, "Column of a second text, kept apart from the first.")
+    task_name: str | None = setting(
+        None, "A task of the GLUE benchmark: sst2, cola, mrpc, stsb, qqp, mnli, qnli, rte."
+    )
+    text_column_names: str | None = setting(
+        None, "Columns joined to one text, separated by commas (default: text)."
+    )
+    text_pair_column_name: str | None = setting(
+        None, "Column of a second text, kept apart from the first."
+    )
     text_column_delimiter: str = setting(" ", "What stands between joined columns.")
     label_column_name: str | None = setting(
-        None, "Column of the label; several, with commas: one label each.", aliases=["--label_column_names"]
+        None,
+        "Column of the label; several, with commas: one label each.",
+        aliases=["--label_column_names"],
     )
-    class_names: list[str] | None = setting(None, "Names of the classes 0, 1, … where the data has numbers.")
-    do_regression: bool | None = setting(None, "Predict a number (default: if the labels have a point).", **OPTIONAL)
-    metric_name: str | None = setting(None, "Metric that chooses the best model (default: accuracy, f1_micro or mse).")
+    class_names: list[str] | None = setting(
+        None, "Names of the classes 0, 1, … where the data has numbers."
+    )
+    do_regression: bool | None = setting(
+        None, "Predict a number (default: if the labels have a point).", **OPTIONAL
+    )
+    metric_name: str | None = setting(
+        None, "Metric that chooses the best model (default: accuracy, f1_micro or mse)."
+    )
     class_weights: str | None = setting(None, "Weigh rare classes more.", choices=["balanced"])
     max_seq_length: int = setting(128, "Cut texts to so many tokens.")
 
@@ -74,7 +93,9 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
     # 2. Model
     tokenizer = loading.load_tokenizer(arguments, loading.Texts(splits.train, splits.texts))
-    model = loading.load_model(AutoModelForSequenceClassification, arguments, tokenizer, **splits.labels.config)
+    model = loading.load_model(
+        AutoModelForSequenceClassification, arguments, tokenizer, **splits.labels.config
+    )
 
     # 3. Tokens
     max_length = loading.max_length(arguments.max_seq_length, tokenizer, model)
@@ -96,10 +117,14 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         eval_dataset=encoded.validation,
         processing_class=tokenizer,
         data_collator=DataCollatorWithPadding(tokenizer),
-        compute_loss_func=losses.for_problem(splits.labels.kind, training_arguments.label_smoothing_factor, weights),
+        compute_loss_func=losses.for_problem(
+            splits.labels.kind, training_arguments.label_smoothing_factor, weights
+        ),
         compute_metrics=classification.for_labels(splits.labels, arguments.metric_name),
     )
-    return runner.run(trainer, arguments, splits, encoded, task_report.for_labels(splits, arguments.metric_name))
+    return runner.run(
+        trainer, arguments, splits, encoded, task_report.for_labels(splits, arguments.metric_name)
+    )
 
 
 if __name__ == "__main__":

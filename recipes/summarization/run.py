@@ -13,7 +13,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, next(str(path) for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir()))
+sys.path.insert(
+    0,
+    next(
+        str(path) for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir()
+    ),
+)
 
 from transformers import AutoModelForSeq2SeqLM
 
@@ -30,7 +35,15 @@ from recipes.common.tokens.collators import Pairs
 from recipes.common.train import generation, losses
 from recipes.common.train.trainer import Trainer
 
-TEXTS = ["document", "article", "text", "dialogue", "content", "source", "Articles"]  # of well-known data sets
+TEXTS = [
+    "document",
+    "article",
+    "text",
+    "dialogue",
+    "content",
+    "source",
+    "Articles",
+]  # of well-known data sets
 SUMMARIES = ["summary", "highlights", "target", "title", "abstract", "Summaries"]
 
 
@@ -38,10 +51,16 @@ SUMMARIES = ["summary", "highlights", "target", "title", "abstract", "Summaries"
 class Arguments(flags.GenerationArguments, flags.Arguments):
     """What this task adds."""
 
-    text_column: str | None = setting(None, "Column of the full texts (default: document, article, text, …).")
-    summary_column: str | None = setting(None, "Column of the summaries (default: summary, highlights, …).")
+    text_column: str | None = setting(
+        None, "Column of the full texts (default: document, article, text, …)."
+    )
+    summary_column: str | None = setting(
+        None, "Column of the summaries (default: summary, highlights, …)."
+    )
     lang: str | None = setting(None, "Language, for models that have tags: en_XX, zh, zho_Hans.")
-    resize_position_embeddings: bool | None = setting(None, "Give the model positions it lacks.", **OPTIONAL)
+    resize_position_embeddings: bool | None = setting(
+        None, "Give the model positions it lacks.", **OPTIONAL
+    )
 
 
 @runner.recipe
@@ -54,14 +73,22 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         arguments,
         training_arguments,
         texts=Columns("--text_column", [arguments.text_column], [(name,) for name in TEXTS]),
-        target=Columns("--summary_column", [arguments.summary_column], [(name,) for name in SUMMARIES]),
+        target=Columns(
+            "--summary_column", [arguments.summary_column], [(name,) for name in SUMMARIES]
+        ),
     )
 
     # 2. Model
-    tokenizer = loading.load_tokenizer(arguments, loading.Texts(splits.train, [*splits.texts, splits.target]))
+    tokenizer = loading.load_tokenizer(
+        arguments, loading.Texts(splits.train, [*splits.texts, splits.target])
+    )
     model = loading.load_model(AutoModelForSeq2SeqLM, arguments, tokenizer)
-    loading.resize_positions(model, arguments.max_source_length, arguments.resize_position_embeddings)
-    prefix = languages.prepare(tokenizer, model, arguments, (arguments.lang, arguments.lang), "summarize: ")
+    loading.resize_positions(
+        model, arguments.max_source_length, arguments.resize_position_embeddings
+    )
+    prefix = languages.prepare(
+        tokenizer, model, arguments, (arguments.lang, arguments.lang), "summarize: "
+    )
 
     # 3. Tokens
     encode_pairs = encoding.pairs(tokenizer, model, arguments)

@@ -13,7 +13,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, next(str(path) for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir()))
+sys.path.insert(
+    0,
+    next(
+        str(path) for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir()
+    ),
+)
 
 from transformers import AutoModelForSeq2SeqLM
 
@@ -35,7 +40,9 @@ from recipes.common.train.trainer import Trainer
 class Arguments(flags.GenerationArguments, flags.Arguments):
     """What this task adds."""
 
-    source_lang: str | None = setting(None, "Language of the source texts: en, or the model's own en_XX, eng_Latn.")
+    source_lang: str | None = setting(
+        None, "Language of the source texts: en, or the model's own en_XX, eng_Latn."
+    )
     target_lang: str | None = setting(None, "Language to translate into.")
 
 
@@ -55,9 +62,13 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     )
 
     # 2. Model
-    tokenizer = loading.load_tokenizer(arguments, loading.Texts(splits.train, [*splits.texts, splits.target]))
+    tokenizer = loading.load_tokenizer(
+        arguments, loading.Texts(splits.train, [*splits.texts, splits.target])
+    )
     model = loading.load_model(AutoModelForSeq2SeqLM, arguments, tokenizer)
-    prefix = languages.prepare(tokenizer, model, arguments, (source, target), "translate {} to {}: ")
+    prefix = languages.prepare(
+        tokenizer, model, arguments, (source, target), "translate {} to {}: "
+    )
 
     # 3. Tokens
     encode_pairs = encoding.pairs(tokenizer, model, arguments)
@@ -79,11 +90,18 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         processing_class=tokenizer,
         data_collator=Pairs(tokenizer, model, arguments.ignore_pad_token_for_loss),
         compute_loss_func=losses.TokenLoss(training_arguments.label_smoothing_factor),
-        compute_metrics=generated_text.for_translation(splits.texts[0], splits.target, target, decode),
+        compute_metrics=generated_text.for_translation(
+            splits.texts[0], splits.target, target, decode
+        ),
         preprocess_logits_for_metrics=language_modeling.sums(shift=False),
     )
-    shown, signature = ("bleu", "chrf", "ter", "gen_len", "ref_len"), generated_text.signature(target)
-    task = task_report.for_texts(splits, decode, "translation", "bleu", shown, f"BLEU is `{signature}`.")
+    shown, signature = (
+        ("bleu", "chrf", "ter", "gen_len", "ref_len"),
+        generated_text.signature(target),
+    )
+    task = task_report.for_texts(
+        splits, decode, "translation", "bleu", shown, f"BLEU is `{signature}`."
+    )
     return runner.run(trainer, arguments, splits, encoded, task)
 
 

@@ -74,7 +74,11 @@ def damage(folder: Path) -> str:
     found = {str(path.relative_to(folder)) for path in files} - {MANIFEST}
     if not listed or found != set(listed):
         differing = sorted(found ^ set(listed))
-        return f"{differing[0]} is {'extra' if differing[0] in found else 'missing'}" if differing else "it is empty"
+        return (
+            f"{differing[0]} is {'extra' if differing[0] in found else 'missing'}"
+            if differing
+            else "it is empty"
+        )
     for name, (size, digest) in listed.items():
         path = folder / name
         if path.is_symlink() or path.stat().st_size != size or content_hash(path) != digest:

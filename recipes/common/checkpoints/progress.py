@@ -12,7 +12,9 @@ NUMBERS = dict.fromkeys(("loss", "total_loss", "logged_step", "seconds"), 0)
 def write(folder: Path, process: int, place: dict[str, Any]) -> None:
     """Writes NUMBERS and `pending` of a process, and the state of its random generators."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensor_files.write({"random": tensor_files.randomness(), "place": place}, _file(folder, process))
+    tensor_files.write(
+        {"random": tensor_files.randomness(), "place": place}, _file(folder, process)
+    )
 
 
 def read(checkpoint: Path, process: int, processes: int) -> dict[str, Any]:

@@ -10,22 +10,48 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from recipes.common.checkpoints.atomic_folder import MANIFEST, OUTGOING, damage, delete, intact, remove
+from recipes.common.checkpoints.atomic_folder import (
+    MANIFEST,
+    OUTGOING,
+    damage,
+    delete,
+    intact,
+    remove,
+)
 from recipes.common.runtime.disk_errors import FREE_SPACE, disk_error
 from recipes.common.runtime.errors import DiskFull, Refusal
 from recipes.common.runtime.messages import note
 
 FINGERPRINT = "fingerprint.json"
-PROCESS = "process_{}.safetensors"  # what belongs to one process: random generators, its place in the run
+PROCESS = (
+    "process_{}.safetensors"  # what belongs to one process: random generators, its place in the run
+)
 STAGING = ".saving-"
-STARTS_OVER = "the same command starts over: checkpoints of --save_only_model hold nothing to go on from"
+STARTS_OVER = (
+    "the same command starts over: checkpoints of --save_only_model hold nothing to go on from"
+)
 UNREADABLE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 UNREADABLE += (EOFError, SafetensorError, UnpicklingError)
 NUMBER, PERHAPS = (int, float), (int, float, type(None))
 # The types of what Trainer reads back from trainer_state.json.
-STATE = {"global_step": int, "max_steps": int, "epoch": NUMBER, "total_flos": NUMBER, "num_input_tokens_seen": NUMBER}
-STATE |= {"best_metric": PERHAPS, "best_global_step": PERHAPS, "log_history": list, "stateful_callbacks": dict}
-STATE |= {"best_model_checkpoint": (str, type(None)), "train_batch_size": PERHAPS, "num_train_epochs": NUMBER}
+STATE = {
+    "global_step": int,
+    "max_steps": int,
+    "epoch": NUMBER,
+    "total_flos": NUMBER,
+    "num_input_tokens_seen": NUMBER,
+}
+STATE |= {
+    "best_metric": PERHAPS,
+    "best_global_step": PERHAPS,
+    "log_history": list,
+    "stateful_callbacks": dict,
+}
+STATE |= {
+    "best_model_checkpoint": (str, type(None)),
+    "train_batch_size": PERHAPS,
+    "num_train_epochs": NUMBER,
+}
 
 
 def no_states(folder: Path) -> str:
@@ -57,7 +83,9 @@ def rotate(output_dir: Path, limit: int | None, best: str | None) -> None:
     """Keeps the newest `limit` checkpoints and the best one; folders without a manifest are not ours."""
     if not limit:
         return
-    ours = sorted((folder for folder in all_of(output_dir) if (folder / MANIFEST).exists()), key=step)
+    ours = sorted(
+        (folder for folder in all_of(output_dir) if (folder / MANIFEST).exists()), key=step
+    )
     kept = {folder.name for folder in ours[-1:]} | ({Path(best).name} if best else set())
     for folder in reversed(ours):
         if len(kept) < limit:
@@ -93,13 +121,17 @@ def readable(folder: Path | str) -> Iterator[None]:
 def check_state(folder: Path, state: Any) -> None:
     """Refuses a trainer_state.json of another step, or with values of other types than Trainer writes."""
     with readable(folder):
-        wrong = [name for name, kinds in STATE.items() if not isinstance(getattr(state, name), kinds)]
+        wrong = [
+            name for name, kinds in STATE.items() if not isinstance(getattr(state, name), kinds)
+        ]
         if wrong:
             raise TypeError(f"{wrong[0]} is a {type(getattr(state, wrong[0])).__name__}")
         if is_named(folder) and state.global_step != step(folder):
             raise ValueError(f"global_step is {state.global_step}")
         for entry in state.log_history:
-            if not isinstance(entry["step"], int) or not all(isinstance(value, NUMBER) for value in entry.values()):
+            if not isinstance(entry["step"], int) or not all(
+                isinstance(value, NUMBER) for value in entry.values()
+            ):
                 raise TypeError("log_history holds what is no number")
 
 
@@ -108,7 +140,9 @@ def check_space(output_dir: Path, needed: int) -> None:
     free = shutil.disk_usage(output_dir).free
     if free < needed:
         fix = "free some space, choose another --output_dir, or --save_strategy no"
-        raise DiskFull(f"two checkpoints need {_size(needed)}, {_size(free)} are free", str(output_dir), fix)
+        raise DiskFull(
+            f"two checkpoints need {_size(needed)}, {_size(free)} are free", str(output_dir), fix
+        )
 
 
 @contextmanager

@@ -95,14 +95,20 @@ def check_optimizer(found: dict[str, Any], optimizer: torch.optim.Optimizer) -> 
     for number, state in found["state"].items():
         for name in ("exp_avg", "exp_avg_sq"):
             if state[name].shape != trained[number].shape:
-                raise ValueError(f"{name} of parameter {number} has the shape {tuple(state[name].shape)}")
+                raise ValueError(
+                    f"{name} of parameter {number} has the shape {tuple(state[name].shape)}"
+                )
         check_like(state["step"], torch.tensor(0.0), "step")
 
 
 def randomness() -> dict[str, Any]:
     """The states of the random generators of Python, numpy, torch and the GPU that this process computes on."""
     devices = [torch.cuda.get_rng_state()] if torch.cuda.is_available() else []
-    states = {"python": random.getstate(), "numpy": numpy.random.get_state(), "torch": torch.get_rng_state()}
+    states = {
+        "python": random.getstate(),
+        "numpy": numpy.random.get_state(),
+        "torch": torch.get_rng_state(),
+    }
     return states | {"devices": devices}
 
 

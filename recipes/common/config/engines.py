@@ -14,7 +14,12 @@ from recipes.common.runtime.messages import did_you_mean, note
 CONFIGS = Path(__file__).resolve().parents[3] / "ds_configs"
 ROWS = 8  # TrainingArguments' default for --per_device_train_batch_size
 INSTALL = "install g++ (Debian: apt install g++)"
-MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")  # of torch.compile
+MODES = (
+    "default",
+    "reduce-overhead",
+    "max-autotune",
+    "max-autotune-no-cudagraphs",
+)  # of torch.compile
 SIZES = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
 
 
@@ -28,7 +33,9 @@ def choose(values: dict[str, Any]) -> None:
             known = [path.stem for path in sorted(CONFIGS.glob("*.json"))]
             fix = did_you_mean(name, known, f"known: {', '.join(known)}")
             raise Refusal(f"no DeepSpeed configuration {name!r}", "--deepspeed", fix)
-        values["deepspeed"] = str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+        values["deepspeed"] = str(
+            path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+        )
     if values.get("global_batch_size"):
         values["gradient_accumulation_steps"] = _accumulation(values)
 
@@ -61,7 +68,11 @@ def check(arguments: Any, training_arguments: Any) -> None:
     _check_accelerator(training_arguments.accelerator_config)
     if training_arguments.auto_find_batch_size:
         fix = "lower --per_device_train_batch_size; with --global_batch_size N the curve stays the same"
-        raise Refusal("a batch that shrinks in mid-run changes the rows of a step", "--auto_find_batch_size", fix)
+        raise Refusal(
+            "a batch that shrinks in mid-run changes the rows of a step",
+            "--auto_find_batch_size",
+            fix,
+        )
     if training_arguments.debug:
         fix = "leave it out: a loss, a gradient or a weight that is not finite ends a run anyway, and names its rows"
         what = f"{training_arguments.debug[0].value} fails on masks of booleans, or needs a TPU"
@@ -83,9 +94,18 @@ def _check_accelerator(config: Any) -> None:
     """Refuses what would change which rows a step takes: the recipes' own order decides that."""
     if config.split_batches:
         fix = "leave it out: --global_batch_size N says how many rows a step takes in all"
-        raise Refusal("split_batches gives --per_device_train_batch_size another meaning", "--accelerator_config", fix)
+        raise Refusal(
+            "split_batches gives --per_device_train_batch_size another meaning",
+            "--accelerator_config",
+            fix,
+        )
     usual = type(config)()
-    for name in ("dispatch_batches", "even_batches", "use_seedable_sampler", "gradient_accumulation_kwargs"):
+    for name in (
+        "dispatch_batches",
+        "even_batches",
+        "use_seedable_sampler",
+        "gradient_accumulation_kwargs",
+    ):
         if getattr(config, name) != getattr(usual, name):
             fix = f"leave {name} out; --data_seed draws another order, --gradient_accumulation_steps N accumulates"
             raise Refusal(f"the recipe itself decides about {name}", "--accelerator_config", fix)
@@ -115,7 +135,10 @@ def _check_compiler(arguments: Any, training_arguments: Any) -> None:
     if mode and mode not in MODES:
         fix = did_you_mean(mode, MODES, f"one of {', '.join(MODES)}")
         raise Refusal(f"torch.compile has no mode {mode!r}", "--torch_compile_mode", fix)
-    known, backend = [name.lower() for name in DynamoBackend.__members__], training_arguments.torch_compile_backend
+    known, backend = (
+        [name.lower() for name in DynamoBackend.__members__],
+        training_arguments.torch_compile_backend,
+    )
     if backend.lower() not in known:
         fix = did_you_mean(backend, known, f"one of {', '.join(known)}")
         raise Refusal(f"torch.compile has no backend {backend!r}", "--torch_compile_backend", fix)
@@ -137,17 +160,50 @@ def _check_fsdp(training_arguments: Any) -> None:
 
     options = training_arguments.fsdp_plugin_args or {}
     if int(options.get("fsdp_version", os.environ.get("FSDP_VERSION", "1"))) != 2:
-        raise Refusal("of FSDP only its second version is used here", "--fsdp", "configure version 2")
+        raise Refusal(
+            "of FSDP only its second version is used here", "--fsdp", "configure version 2"
+        )
     plugin = FullyShardedDataParallelPlugin(**options)
-    flags, on_cpu = training_arguments, training_arguments.use_cpu and torch.accelerator.is_available()
+    flags, on_cpu = (
+        training_arguments,
+        training_arguments.use_cpu and torch.accelerator.is_available(),
+    )
     refused = [
-        (not flags.do_train, "cannot only evaluate", "use --launcher ddp, or zero3 where one GPU is too small"),
-        ("FULL" not in plugin.state_dict_type.name, "would save no whole model", "choose FULL_STATE_DICT"),
-        (plugin.activation_checkpointing, "computes again with other dropout", "use --gradient_checkpointing"),
-        (isinstance(plugin.cpu_offload, CPUOffloadPolicy), "offloads nothing here", "use --launcher zero3_offload"),
-        (flags.fp16, "cannot go on with the scale of fp16's losses", "use --bf16, or --launcher zero3"),
-        (flags.save_on_each_node, "saves on the first machine only", "leave out --save_on_each_node"),
-        (on_cpu, "takes the GPUs, whatever --use_cpu says", "hide them: CUDA_VISIBLE_DEVICES= before the command"),
+        (
+            not flags.do_train,
+            "cannot only evaluate",
+            "use --launcher ddp, or zero3 where one GPU is too small",
+        ),
+        (
+            "FULL" not in plugin.state_dict_type.name,
+            "would save no whole model",
+            "choose FULL_STATE_DICT",
+        ),
+        (
+            plugin.activation_checkpointing,
+            "computes again with other dropout",
+            "use --gradient_checkpointing",
+        ),
+        (
+            isinstance(plugin.cpu_offload, CPUOffloadPolicy),
+            "offloads nothing here",
+            "use --launcher zero3_offload",
+        ),
+        (
+            flags.fp16,
+            "cannot go on with the scale of fp16's losses",
+            "use --bf16, or --launcher zero3",
+        ),
+        (
+            flags.save_on_each_node,
+            "saves on the first machine only",
+            "leave out --save_on_each_node",
+        ),
+        (
+            on_cpu,
+            "takes the GPUs, whatever --use_cpu says",
+            "hide them: CUDA_VISIBLE_DEVICES= before the command",
+        ),
     ]
     for is_asked, what, fix in refused:
         if is_asked:
@@ -159,19 +215,38 @@ def _check_deepspeed(training_arguments: Any) -> None:
     from recipes.common.runtime import compile_locks
 
     compile_locks.watch()
-    config, where = training_arguments.hf_deepspeed_config, f"--deepspeed {training_arguments.deepspeed}"
+    config, where = (
+        training_arguments.hf_deepspeed_config,
+        f"--deepspeed {training_arguments.deepspeed}",
+    )
     for mismatch in config.mismatches:
-        key, found, flag, wanted = re.fullmatch(r"- ds (\S+)=(.*) vs hf (.*?)=(.*)", mismatch).groups()
-        raise Refusal(_contradiction(key, found, flag, wanted, training_arguments), where, f'write "{key}": "auto"')
+        key, found, flag, wanted = re.fullmatch(
+            r"- ds (\S+)=(.*) vs hf (.*?)=(.*)", mismatch
+        ).groups()
+        raise Refusal(
+            _contradiction(key, found, flag, wanted, training_arguments),
+            where,
+            f'write "{key}": "auto"',
+        )
     for block in ("optimizer", "scheduler"):
         if config.config.get(block):
-            note(f"DeepSpeed's own {block} replaces Trainer's: the curve will differ from that of other launchers")
-    if config.is_zero3() and not config.is_true("zero_optimization.stage3_gather_16bit_weights_on_model_save"):
+            note(
+                f"DeepSpeed's own {block} replaces Trainer's: the curve will differ from that of other launchers"
+            )
+    if config.is_zero3() and not config.is_true(
+        "zero_optimization.stage3_gather_16bit_weights_on_model_save"
+    ):
         fix = 'write "stage3_gather_16bit_weights_on_model_save": true'
         raise Refusal("this configuration would save a model without weights", where, fix)
-    if training_arguments.use_cpu and int(os.environ.get("WORLD_SIZE", "1")) > 1 and not _compiler():
+    if (
+        training_arguments.use_cpu
+        and int(os.environ.get("WORLD_SIZE", "1")) > 1
+        and not _compiler()
+    ):
         fix = f"{INSTALL}; or train with --launcher ddp or fsdp2"
-        raise Refusal("DeepSpeed compiles its communication on CPU, and there is no C++ compiler", where, fix)
+        raise Refusal(
+            "DeepSpeed compiles its communication on CPU, and there is no C++ compiler", where, fix
+        )
 
 
 @contextmanager
@@ -190,7 +265,10 @@ def whole_model() -> Iterator[None]:
 def _contradiction(key: str, found: str, flag: str, wanted: str, training_arguments: Any) -> str:
     if key not in SIZES:
         return f"{key} is {found}, but --{flag} is {wanted}"
-    rows, accumulated = training_arguments.per_device_train_batch_size, training_arguments.gradient_accumulation_steps
+    rows, accumulated = (
+        training_arguments.per_device_train_batch_size,
+        training_arguments.gradient_accumulation_steps,
+    )
     processes = training_arguments.world_size
     total = rows * accumulated * processes
     return f"{key} is {found}, but {rows} rows x {accumulated} accumulated x {processes} processes = {total}"

@@ -39,22 +39,49 @@ FOR_THE_SAMPLE = {"do_lower_case", "vocab_size", "max_source_length", "max_targe
 # The schedule that the recipe's config.yaml has for its own model: no pretrained model is trained with a learning rate
 # that is meant for random weights.
 TUNED = {
-    *("tokenizer_algorithm", "do_lower_case", "vocab_size", "per_device_train_batch_size", "learning_rate"),
+    *(
+        "tokenizer_algorithm",
+        "do_lower_case",
+        "vocab_size",
+        "per_device_train_batch_size",
+        "learning_rate",
+    ),
     *("block_size", "max_seq_length", "max_source_length", "max_target_length"),
-    *("num_train_epochs", "max_steps", "lr_scheduler_type", "warmup_steps", "weight_decay", "max_grad_norm"),
+    *(
+        "num_train_epochs",
+        "max_steps",
+        "lr_scheduler_type",
+        "warmup_steps",
+        "weight_decay",
+        "max_grad_norm",
+    ),
     "mlm_probability",
 }
-COUNTED = {"true": "all", "yes": "all", "1": "all", "false": "no", "0": "no"}  # --include_num_input_tokens_seen
-PATHS = ("dataset_name", "prepared_dir", "cache_dir")  # in which no shell replaces ~ behind = or in a configuration
+COUNTED = {
+    "true": "all",
+    "yes": "all",
+    "1": "all",
+    "false": "no",
+    "0": "no",
+}  # --include_num_input_tokens_seen
+PATHS = (
+    "dataset_name",
+    "prepared_dir",
+    "cache_dir",
+)  # in which no shell replaces ~ behind = or in a configuration
 MAY_BE_EMPTY = {"text_column_delimiter", "source_prefix", "debug", "fsdp"}
 
 
-def parse(arguments_class: type, recipe: str, argv: list[str] | None = None) -> tuple[Any, "TrainingArguments"]:
+def parse(
+    arguments_class: type, recipe: str, argv: list[str] | None = None
+) -> tuple[Any, "TrainingArguments"]:
     """The recipe's arguments and TrainingArguments, resolved from all layers; refuses what is unknown or repeated."""
     import transformers
 
     environment.settle()
-    training_class = getattr(transformers, getattr(arguments_class, "training_arguments", "TrainingArguments"))
+    training_class = getattr(
+        transformers, getattr(arguments_class, "training_arguments", "TrainingArguments")
+    )
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = _parser((arguments_class, training_class), recipe)
     values = _resolve(parser, Path(recipe), argv)
@@ -75,14 +102,22 @@ def _parser(classes: tuple, recipe: str) -> "HfArgumentParser":
 
     class Parser(HfArgumentParser):
         def error(self, message: str):
-            raise Refusal(message.removeprefix("argument "), "the command line", f"see python {recipe} --help")
+            raise Refusal(
+                message.removeprefix("argument "), "the command line", f"see python {recipe} --help"
+            )
 
         def _get_option_tuples(self, option_string: str) -> list:
             """The flags that an abbreviation means, each once: Python 3.11 counts a flag's other name as another."""
-            return list({id(found[0]): found for found in super()._get_option_tuples(option_string)}.values())
+            return list(
+                {
+                    id(found[0]): found for found in super()._get_option_tuples(option_string)
+                }.values()
+            )
 
     name = Path(recipe).resolve().parent.name
-    parser = Parser(classes, prog=f"python recipes/{name}/run.py", description=f"The recipe {name}.")
+    parser = Parser(
+        classes, prog=f"python recipes/{name}/run.py", description=f"The recipe {name}."
+    )
     for action in parser._actions:  # argparse takes one type, and these flags may be of several
         if action.dest == "include_num_input_tokens_seen":
             action.type, action.const = lambda word: COUNTED.get(word.lower(), word), "all"
@@ -93,7 +128,12 @@ def _parser(classes: tuple, recipe: str) -> "HfArgumentParser":
             action.type = str
         if action.dest == "report_to":
             action.nargs = "+"
-    parser.add_argument("--config", action="append", metavar="FILE", help="A YAML or JSON file of flags; repeatable.")
+    parser.add_argument(
+        "--config",
+        action="append",
+        metavar="FILE",
+        help="A YAML or JSON file of flags; repeatable.",
+    )
     return parser
 
 
@@ -145,7 +185,9 @@ class _Once(argparse.Namespace):
     def __setattr__(self, name: str, value: Any) -> None:
         if name != "config" and hasattr(self, name) and getattr(self, name) != value:
             values = "" if name in SECRETS else f": {_said(getattr(self, name))} and {_said(value)}"
-            raise Refusal(f"--{name} is given twice{values}", "the command line", "keep one of the two")
+            raise Refusal(
+                f"--{name} is given twice{values}", "the command line", "keep one of the two"
+            )
         super().__setattr__(name, value)
 
 
@@ -175,8 +217,14 @@ def _typed(parser: "HfArgumentParser", key: str, placed: Placed) -> Any:
     value = placed.value
     items = value if isinstance(value, list) else [value]
     words = [json.dumps(item) if isinstance(item, dict) else str(item) for item in items]
-    if not words and not any(action.dest == key and action.nargs in ("+", "*") for action in parser._actions):
-        raise Refusal(f"{key} takes one value, not an empty list", placed.where, "write one value, or null to unset it")
+    if not words and not any(
+        action.dest == key and action.nargs in ("+", "*") for action in parser._actions
+    ):
+        raise Refusal(
+            f"{key} takes one value, not an empty list",
+            placed.where,
+            "write one value, or null to unset it",
+        )
     if placed.words is not None and [*placed.words] != words:
         with suppress(Refusal):
             return _parsed(parser, key, [*placed.words], placed)
@@ -188,7 +236,9 @@ def _parsed(parser: "HfArgumentParser", key: str, words: list[str], placed: Plac
     try:
         namespace, unknown = parser.parse_known_args(argv if words else [])
     except Refusal as refusal:
-        raise Refusal(refusal.what, placed.where, f"write {key}: followed by a value of its type") from None
+        raise Refusal(
+            refusal.what, placed.where, f"write {key}: followed by a value of its type"
+        ) from None
     if unknown:
         shown = "several" if key in SECRETS else shlex.join(words)
         raise Refusal(f"{key} takes one value, not {shown}", placed.where, "write one value")
@@ -220,7 +270,9 @@ def _check_folder(name: str) -> None:
         if disk_error(error):
             raise
         reason = getattr(error, "strerror", None) or str(error)
-        raise Refusal(f"no folder can have the name {name!r:.100}: {reason}", "--output_dir", "name another") from None
+        raise Refusal(
+            f"no folder can have the name {name!r:.100}: {reason}", "--output_dir", "name another"
+        ) from None
     if found:
         kind, written = ("folder", "file") if found[0].is_dir() else ("file", "folder")
         what = f"{found[0]} is a {kind}, where the run writes a {written}"
@@ -229,7 +281,16 @@ def _check_folder(name: str) -> None:
 
 def _is_of_another_kind(path: Path) -> bool:
     if path.is_dir():
-        return path.suffix in (".json", ".jsonl", ".yaml", ".md", ".safetensors", ".txt", ".model", ".lock")
+        return path.suffix in (
+            ".json",
+            ".jsonl",
+            ".yaml",
+            ".md",
+            ".safetensors",
+            ".txt",
+            ".model",
+            ".lock",
+        )
     return path.name in ("plots", "config") or bool(re.fullmatch(r"checkpoint-\d+", path.name))
 
 
@@ -246,11 +307,23 @@ def _build(arguments_class: type, values: dict[str, Any]) -> Any:
 def _build_training_arguments(training_class: type, values: dict[str, Any]) -> "TrainingArguments":
     names = {item.name for item in dataclasses.fields(training_class) if item.init}
     if not values.get("output_dir"):
-        raise Refusal("no output folder", "--output_dir", "say where the run may write: --output_dir outputs/my_run")
+        raise Refusal(
+            "no output folder",
+            "--output_dir",
+            "say where the run may write: --output_dir outputs/my_run",
+        )
     _check_folder(values["output_dir"])
     try:
         return training_class(**{key: value for key, value in values.items() if key in names})
-    except (AttributeError, ImportError, LookupError, OSError, OverflowError, TypeError, ValueError) as error:
+    except (
+        AttributeError,
+        ImportError,
+        LookupError,
+        OSError,
+        OverflowError,
+        TypeError,
+        ValueError,
+    ) as error:
         if disk_error(error):
             raise
         flag = next((f"--{name}" for name in values if name in str(error)), "the arguments")

@@ -13,7 +13,11 @@ from recipes.common.runtime.messages import note
 from recipes.common.runtime.secrets import HIDDEN, SECRETS
 
 UNSAID = -1  # the layer of a library's own default
-INTERVALS = {"eval": "no", "save": "steps", "logging": "steps"}  # and the default of each --…_strategy
+INTERVALS = {
+    "eval": "no",
+    "save": "steps",
+    "logging": "steps",
+}  # and the default of each --…_strategy
 EVALUATIONS = 0.1  # of the steps between two evaluations, where only --eval_strategy steps is said
 HEADLINE = "headline"  # --metric_for_best_model: the metric that the task is usually judged by
 BEST = "load_best_model_at_end"
@@ -24,16 +28,33 @@ BY_EVALUATION = {"reduce_lr_on_plateau", "greedy"}
 NO_BETAS = {"adafactor", "sgd", "adagrad", "rmsprop", "lomo", "adalomo"}
 
 # Without which flags a flag means nothing: it is refused, for the run would be another one than was meant.
-NEEDS = dict.fromkeys(("lora_alpha", "lora_dropout", "lora_target_modules", "load_in_4bit"), ("lora_rank",))
+NEEDS = dict.fromkeys(
+    ("lora_alpha", "lora_dropout", "lora_target_modules", "load_in_4bit"), ("lora_rank",)
+)
 HUB = ("hub_model_id", "hub_strategy", "hub_private_repo", "hub_revision", "hub_always_push")
 NEEDS |= dict.fromkeys(HUB, ("push_to_hub",))
 AGAIN = ("gradient_checkpointing", "activation_checkpointing")
 NEEDS |= {f"{name}_kwargs": AGAIN for name in AGAIN}
 NEEDS["dataloader_persistent_workers"] = ("dataloader_num_workers",)
-NEEDS |= {"fsdp_config": ("fsdp",), "liger_kernel_config": ("use_liger_kernel",), "prepare_only": ("prepared_dir",)}
+NEEDS |= {
+    "fsdp_config": ("fsdp",),
+    "liger_kernel_config": ("use_liger_kernel",),
+    "prepare_only": ("prepared_dir",),
+}
 # What the recipes decide by themselves.
-DECIDED = {"batch_eval_metrics", "eval_do_concat_batches", "remove_unused_columns", "label_names", "length_column_name"}
-DECIDED |= {"include_for_metrics", "sortish_sampler", "eval_use_gather_object", "parallelism_config"}
+DECIDED = {
+    "batch_eval_metrics",
+    "eval_do_concat_batches",
+    "remove_unused_columns",
+    "label_names",
+    "length_column_name",
+}
+DECIDED |= {
+    "include_for_metrics",
+    "sortish_sampler",
+    "eval_use_gather_object",
+    "parallelism_config",
+}
 DECIDED |= {"dataloader_multiprocessing_context", "ignore_data_skip", "local_rank"}
 
 
@@ -115,7 +136,9 @@ def refuse(values: Values, standard: dict[str, Any]) -> None:
             raise Refusal(f"the recipe itself decides about {flag}", f"--{flag}", fix)
     if values.get("lora_rank") and values.get("freeze_encoder"):
         fix = "leave one of the two out"
-        raise Refusal("adapters freeze the encoder anyway, but for themselves", "--freeze_encoder", fix)
+        raise Refusal(
+            "adapters freeze the encoder anyway, but for themselves", "--freeze_encoder", fix
+        )
 
 
 def _settle_evaluation(values: Values) -> None:
@@ -125,7 +148,9 @@ def _settle_evaluation(values: Values) -> None:
     if values.layer("eval_strategy") < values.layer("do_eval"):
         values.give_way("eval_strategy", "do_eval", "no")
     else:
-        note(f"--eval_strategy {values['eval_strategy']} evaluates, although --do_eval is false: leave one of them out")
+        note(
+            f"--eval_strategy {values['eval_strategy']} evaluates, although --do_eval is false: leave one of them out"
+        )
 
 
 def _settle_interval(values: Values, action: str, standard: dict[str, Any]) -> None:
@@ -145,9 +170,13 @@ def _settle_interval(values: Values, action: str, standard: dict[str, Any]) -> N
 
 def _evaluate_less_often_than_log(values: Values) -> None:
     """--eval_strategy steps alone would evaluate whenever a loss is logged: in a config.yaml that is often."""
-    if "eval_steps" not in values and UNSAID < values.layer("logging_steps") < values.layer("eval_strategy"):
+    if "eval_steps" not in values and UNSAID < values.layer("logging_steps") < values.layer(
+        "eval_strategy"
+    ):
         values["eval_steps"] = EVALUATIONS
-        note(f"--eval_strategy steps: evaluates every {EVALUATIONS:.0%} of the steps; --eval_steps sets it")
+        note(
+            f"--eval_strategy steps: evaluates every {EVALUATIONS:.0%} of the steps; --eval_steps sets it"
+        )
 
 
 def _settle_best_model(values: Values) -> None:
@@ -156,14 +185,18 @@ def _settle_best_model(values: Values) -> None:
         return
     evaluation = values.layer("eval_strategy", "eval_steps")
     saving = values.layer("save_strategy", "save_steps")
-    evaluates, saves = (values.get(f"{action}_strategy", INTERVALS[action]) for action in ("eval", "save"))
+    evaluates, saves = (
+        values.get(f"{action}_strategy", INTERVALS[action]) for action in ("eval", "save")
+    )
     if saving < evaluation and evaluates != "no":
         _follow(values, "save", "eval")
     elif values.layer(BEST) > evaluation and saves in ("steps", "epoch") and saving > UNSAID:
         _follow(values, "eval", "save")
     elif values.layer(BEST) > max(evaluation, saving):
         values |= {"eval_strategy": "epoch", "save_strategy": "epoch"}
-    elif values.layer(BEST) < max(evaluation, saving, 1):  # where the recipe contradicts itself, too
+    elif values.layer(BEST) < max(
+        evaluation, saving, 1
+    ):  # where the recipe contradicts itself, too
         names = ("eval_steps", "eval_strategy", "save_steps", "save_strategy")
         values.give_way(BEST, max(names, key=values.layer))
     else:
@@ -174,7 +207,9 @@ def _settle_best_model(values: Values) -> None:
 
 def _finds_best(values: Values) -> bool:
     """Whether every checkpoint is evaluated."""
-    evaluates, saves = (values.get(f"{action}_strategy", INTERVALS[action]) for action in ("eval", "save"))
+    evaluates, saves = (
+        values.get(f"{action}_strategy", INTERVALS[action]) for action in ("eval", "save")
+    )
     if evaluates == "no" or saves == "best":
         return evaluates != "no"
     if evaluates != saves or evaluates != "steps":
@@ -192,7 +227,9 @@ def _follow(values: Values, follower: str, leader: str) -> None:
         values.give_way(f"{follower}_steps", winner, values.get(f"{leader}_steps"), silently=True)
     elif f"{leader}_steps" in values:
         values[f"{follower}_steps"] = values[f"{leader}_steps"]
-    values.give_way(f"{follower}_strategy", winner, values.get(f"{leader}_strategy", INTERVALS[leader]))
+    values.give_way(
+        f"{follower}_strategy", winner, values.get(f"{leader}_strategy", INTERVALS[leader])
+    )
 
 
 def _settle_pointless(values: Values, row: Pointless, standard: dict[str, Any]) -> None:
@@ -205,7 +242,11 @@ def _settle_pointless(values: Values, row: Pointless, standard: dict[str, Any]) 
             values.give_way(flag, row.beside, silently=not row.told)
             continue
         said = values.get(row.beside) and values.layer(row.beside) > UNSAID
-        beside = f"beside --{row.beside} {_plain(values[row.beside])}" if said else f"without --{row.beside}"
+        beside = (
+            f"beside --{row.beside} {_plain(values[row.beside])}"
+            if said
+            else f"without --{row.beside}"
+        )
         shown = HIDDEN if flag in SECRETS else _plain(values[flag])
         note(f"--{flag} {shown} has no effect {beside}")
 
@@ -241,7 +282,9 @@ def _judges(values: Values) -> bool:
 
 def _unheard_direction(values: Values) -> bool:
     """The headline metric has a direction of its own; Trainer writes true for every metric."""
-    return values.get("metric_for_best_model") == HEADLINE and values.get("greater_is_better") is False
+    return (
+        values.get("metric_for_best_model") == HEADLINE and values.get("greater_is_better") is False
+    )
 
 
 def _takes_whole_model(values: Values) -> bool:
@@ -251,7 +294,13 @@ def _takes_whole_model(values: Values) -> bool:
 
 LOADING = ("dataloader_prefetch_factor", "dataloader_in_order")
 TRAINED = ("tokenizer_algorithm", "do_lower_case", "vocab_size")
-OF_A_DATA_SET = ("train_split_name", "validation_split_name", "test_split_name", "remove_splits", "overwrite_cache")
+OF_A_DATA_SET = (
+    "train_split_name",
+    "validation_split_name",
+    "test_split_name",
+    "remove_splits",
+    "overwrite_cache",
+)
 OF_A_DATA_SET += ("dataset_config_name", "dataset_revision")
 WRITING = ("num_beams", "generation_num_beams", "generation_max_length", "generation_config")
 WRITING += ("val_max_target_length", "interim_eval_samples")
@@ -260,8 +309,15 @@ DDP += ("ddp_broadcast_buffers", "ddp_static_graph")
 JUDGING = ("metric_for_best_model", "greater_is_better")
 TRACKIO = ("trackio_space_id", "trackio_bucket_id", "trackio_static_space_id")
 TABLE = [
-    Pointless(("warmup_steps",), "lr_scheduler_type", _is("lr_scheduler_type", *NO_WARMUP), told=True),
-    Pointless(("lr_scheduler_kwargs",), "lr_scheduler_type", _is("lr_scheduler_type", *NO_SETTINGS), told=True),
+    Pointless(
+        ("warmup_steps",), "lr_scheduler_type", _is("lr_scheduler_type", *NO_WARMUP), told=True
+    ),
+    Pointless(
+        ("lr_scheduler_kwargs",),
+        "lr_scheduler_type",
+        _is("lr_scheduler_type", *NO_SETTINGS),
+        told=True,
+    ),
     Pointless(("adam_beta1", "adam_beta2"), "optim", _is("optim", *NO_BETAS)),
     Pointless(("optim_target_modules",), "optim", _takes_whole_model),
     Pointless(("save_total_limit", "save_only_model"), "save_strategy", _is("save_strategy", "no")),
@@ -275,9 +331,13 @@ TABLE = [
     Pointless(("validation_split_percentage",), "validation_file", _given("validation_file")),
     Pointless(("shuffle_seed",), "shuffle_train_dataset", _without("shuffle_train_dataset")),
     Pointless(("model_type",), "model_name_or_path", _given("model_name_or_path")),
-    Pointless(("ignore_mismatched_sizes", "dtype"), "model_name_or_path", _without("model_name_or_path")),
     Pointless(
-        ("model_revision",), "model_name_or_path", _without("model_name_or_path", "config_name", "tokenizer_name")
+        ("ignore_mismatched_sizes", "dtype"), "model_name_or_path", _without("model_name_or_path")
+    ),
+    Pointless(
+        ("model_revision",),
+        "model_name_or_path",
+        _without("model_name_or_path", "config_name", "tokenizer_name"),
     ),
     Pointless(TRAINED, "tokenizer_name", _given("tokenizer_name")),
     Pointless(TRAINED, "model_name_or_path", _given("model_name_or_path")),
@@ -287,5 +347,7 @@ TABLE = [
     Pointless(("run_name", "project"), "report_to", _is("report_to", None, [], "none", ["none"])),
     Pointless(("hub_token",), "push_to_hub", _without("push_to_hub")),
     Pointless(DDP, "num_processes", lambda _: os.environ.get("WORLD_SIZE", "1") == "1"),
-    Pointless(TRACKIO, "report_to", lambda values: "trackio" not in (values.get("report_to") or [])),
+    Pointless(
+        TRACKIO, "report_to", lambda values: "trackio" not in (values.get("report_to") or [])
+    ),
 ]

@@ -17,16 +17,30 @@ from recipes.common.runtime.disk_errors import disk_error
 from recipes.common.runtime.errors import DISK, Refusal, Stop
 from recipes.common.runtime.messages import did_you_mean, is_main_process, note, reason
 
-ALIASES = {"tb": "tensorboard", "azureml": "azure_ml", "comet": "comet_ml", "weights_and_biases": "wandb"}
+ALIASES = {
+    "tb": "tensorboard",
+    "azureml": "azure_ml",
+    "comet": "comet_ml",
+    "weights_and_biases": "wandb",
+}
 PACKAGES = {"comet_ml": "comet-ml"}  # of the services; of the others by the same name
-PACKAGES |= {name: name for name in ("mlflow", "dagshub", "tensorboard", "trackio", "wandb", "codecarbon", "clearml")}
+PACKAGES |= {
+    name: name
+    for name in ("mlflow", "dagshub", "tensorboard", "trackio", "wandb", "codecarbon", "clearml")
+}
 PACKAGES |= {name: name for name in ("dvclive", "swanlab")}
 NO_LOGIN = {"offline", "disabled", "dryrun"}  # values of WANDB_MODE
 WRONG = (ArithmeticError, AttributeError, ImportError, LookupError, OSError, TypeError, ValueError)
 WRONG += (NotImplementedError,)
 STEPS = 10  # of a schedule that is tried
 LOGIN = "hf auth login, or --hub_token TOKEN"
-LIMITS = ("max_length", "max_new_tokens", "min_length", "min_new_tokens", "num_beams")  # of an answer
+LIMITS = (
+    "max_length",
+    "max_new_tokens",
+    "min_length",
+    "min_new_tokens",
+    "num_beams",
+)  # of an answer
 OTHERS = "leave the flag out, or choose another one"
 
 
@@ -58,9 +72,14 @@ def _check_reports(training_arguments: Any) -> None:
         if name not in known:
             fix = did_you_mean(name, known, f"one of none, all, {', '.join(known)}")
             raise Refusal(f"nothing is known that reports to {name!r}", "--report_to", fix)
-        if name in PACKAGES and name not in integration_utils.get_available_reporting_integrations():
+        if (
+            name in PACKAGES
+            and name not in integration_utils.get_available_reporting_integrations()
+        ):
             fix = f"pip install {PACKAGES[name]}, or --report_to none"
-            raise Refusal(f"{PACKAGES[name]} is not installed, or too old", f"--report_to {name}", fix)
+            raise Refusal(
+                f"{PACKAGES[name]} is not installed, or too old", f"--report_to {name}", fix
+            )
         with refused(f"--report_to {name}", "do as it says, or --report_to none", RuntimeError):
             known[name]()
     training_arguments.report_to = names
@@ -81,7 +100,9 @@ def _check_wandb() -> None:
 def _check_optimizer(training_arguments: Any) -> None:
     """Builds the optimizer for a model of one weight, with --optim_args and without each of them."""
     name = training_arguments.optim.value
-    given = [part.strip() for part in (training_arguments.optim_args or "").split(",") if part.strip()]
+    given = [
+        part.strip() for part in (training_arguments.optim_args or "").split(",") if part.strip()
+    ]
     with refused("--optim", OTHERS):
         _optimizer(training_arguments, [])
     for part in given:
@@ -113,7 +134,9 @@ def _optimizer(training_arguments: Any, settings: list[str]) -> dict[str, Any] |
     try:
         kind, options = transformers.Trainer.get_optimizer_cls_and_kwargs(arguments, None)
     except ValueError as error:
-        if "pass a" in str(error) and "model" in str(error):  # its package is there: that was asked first
+        if "pass a" in str(error) and "model" in str(
+            error
+        ):  # its package is there: that was asked first
             return None
         raise
     if is_optimizer_factory(kind):
@@ -125,7 +148,9 @@ def _optimizer(training_arguments: Any, settings: list[str]) -> dict[str, Any] |
 def check_schedule(training_arguments: Any, warmup_steps: int = 2, steps: int = STEPS) -> None:
     """Takes some steps with the learning rate's schedule, which may not fit the steps of the training."""
     kind, settings = training_arguments.lr_scheduler_type, training_arguments.lr_scheduler_kwargs
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=training_arguments.learning_rate)
+    optimizer = torch.optim.SGD(
+        [torch.nn.Parameter(torch.zeros(1))], lr=training_arguments.learning_rate
+    )
     with refused("--lr_scheduler_kwargs", f"give what the schedule {kind.value} takes, as JSON"):
         schedule = transformers.get_scheduler(kind, optimizer, warmup_steps, steps, settings)
         by_metric = kind.value in ("reduce_lr_on_plateau", "greedy")
@@ -144,7 +169,9 @@ def _check_liger() -> None:
 
 def generation_settings(name: Any) -> transformers.GenerationConfig:
     """What --generation_config names: a file, the folder of one, or a checkpoint."""
-    with refused("--generation_config", "name a generation_config.json, or a folder that holds one"):
+    with refused(
+        "--generation_config", "name a generation_config.json, or a folder that holds one"
+    ):
         found = transformers.Seq2SeqTrainer.load_generation_config(str(name))
         for key in LIMITS:
             if not isinstance(getattr(found, key, None), (int, type(None))):
@@ -169,10 +196,18 @@ def _check_hub(arguments: Any, training_arguments: Any) -> None:
 
     training_arguments.hub_token = token = training_arguments.hub_token or arguments.token
     if not (token or get_token()):
-        raise Refusal("nobody is logged in to the Hub", "--push_to_hub", f"{LOGIN}; or leave it out")
+        raise Refusal(
+            "nobody is logged in to the Hub", "--push_to_hub", f"{LOGIN}; or leave it out"
+        )
     name = training_arguments.hub_model_id or Path(training_arguments.output_dir).absolute().name
-    with _hub("the model could not be pushed", Refusal, "leave it out, and push the model when it is trained"):
-        made = create_repo(name, token=token, private=training_arguments.hub_private_repo, exist_ok=True)
+    with _hub(
+        "the model could not be pushed",
+        Refusal,
+        "leave it out, and push the model when it is trained",
+    ):
+        made = create_repo(
+            name, token=token, private=training_arguments.hub_private_repo, exist_ok=True
+        )
         training_arguments.hub_model_id = made.repo_id
 
 
@@ -194,7 +229,9 @@ def _hub(what: str, kind: type[Stop], fix: str) -> Iterator[None]:
         yield
     except HFValidationError as error:
         raise kind(f"{what}: {reason(error)}", "--hub_model_id", "name it ME/NAME") from None
-    except Exception as error:  # of the network, of the service, of the login: its libraries know many
+    except (
+        Exception
+    ) as error:  # of the network, of the service, of the login: its libraries know many
         status = getattr(getattr(error, "response", None), "status_code", None)
         fix = f"{LOGIN}, with the right to write; or {fix}" if status in (401, 403) else fix
         why = reason(error) if status else f"the Hub does not answer: {reason(error)}"

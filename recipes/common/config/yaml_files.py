@@ -30,19 +30,32 @@ def from_yaml(path: Path) -> dict[str, Placed]:
     """A flat mapping of flags to values; refuses duplicate keys, aliases, nesting and anything but YAML or JSON."""
     try:
         if path.stat().st_size > LARGEST:
-            raise Refusal("this is no configuration: it is larger than 1 MB", str(path), "check --config")
+            raise Refusal(
+                "this is no configuration: it is larger than 1 MB", str(path), "check --config"
+            )
         document = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=PlainLoader)
     except OSError as error:
-        raise Refusal(f"cannot read the configuration: {error.strerror}", str(path), "check --config") from None
+        raise Refusal(
+            f"cannot read the configuration: {error.strerror}", str(path), "check --config"
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
         problem = getattr(error, "problem", None) or "it is not UTF-8 text"
-        raise Refusal(f"malformed YAML: {problem}", where, "write one `flag: value` a line") from None
+        raise Refusal(
+            f"malformed YAML: {problem}", where, "write one `flag: value` a line"
+        ) from None
     if document is None:
         return {}
-    if not isinstance(document, yaml.MappingNode) or document.tag != PlainLoader.DEFAULT_MAPPING_TAG:
-        raise Refusal("a configuration must be a list of `flag: value`", str(path), "see recipes/sentiment/config.yaml")
+    if (
+        not isinstance(document, yaml.MappingNode)
+        or document.tag != PlainLoader.DEFAULT_MAPPING_TAG
+    ):
+        raise Refusal(
+            "a configuration must be a list of `flag: value`",
+            str(path),
+            "see recipes/sentiment/config.yaml",
+        )
     return _mapping(document, path)
 
 
@@ -54,9 +67,13 @@ class PlainLoader(yaml.SafeLoader):
     def compose_node(self, parent, index):
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()
-            raise yaml.composer.ComposerError(None, None, "aliases are not allowed", event.start_mark)
+            raise yaml.composer.ComposerError(
+                None, None, "aliases are not allowed", event.start_mark
+            )
         if self._depth == DEEPEST:
-            raise yaml.composer.ComposerError(None, None, "it is nested too deeply", self.peek_event().start_mark)
+            raise yaml.composer.ComposerError(
+                None, None, "it is nested too deeply", self.peek_event().start_mark
+            )
         self._depth += 1
         node = super().compose_node(parent, index)
         self._depth -= 1

@@ -54,7 +54,9 @@ def class_names(path: Path, kind: str) -> dict[str, list[str]]:
     """The names of classes by column, as the datasets library writes them into its files; `kind`: parquet or arrow."""
     with _refused(path, kind, lambda: 1):
         source = _source(path)
-        schema = pyarrow.parquet.read_schema(source) if kind == "parquet" else _reader(source).schema
+        schema = (
+            pyarrow.parquet.read_schema(source) if kind == "parquet" else _reader(source).schema
+        )
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         found = {column: _names_in(feature) for column, feature in features.items()}
@@ -69,7 +71,9 @@ def _names_in(feature: Any) -> list[str]:
         return _names_in(feature[0])
     if isinstance(feature, dict) and feature.get("_type") == "ClassLabel":
         return [str(one) for one in feature.get("names") or ()]
-    return _names_in(feature["feature"]) if isinstance(feature, dict) and "feature" in feature else []
+    return (
+        _names_in(feature["feature"]) if isinstance(feature, dict) and "feature" in feature else []
+    )
 
 
 def _source(path: Path) -> Any:

@@ -20,8 +20,20 @@ from recipes.common.runtime.errors import Refusal
 NO_LABEL, LEFT_OUT = "no label", "not in --label_map"  # reasons to skip a row
 # The columns of the data sets and of predictions.jsonl that are not the user's, and what tokenizers write.
 OWN = {"row_id", "label", "labels", "prediction", "scores", "loss", "length", "width", "truncated"}
-OWN |= {"input_ids", "attention_mask", "token_type_ids", "special_tokens_mask", "position_ids", "decoder_input_ids"}
-OWN |= {"offset_mapping", "overflowing_tokens", "num_truncated_tokens", "overflow_to_sample_mapping"}
+OWN |= {
+    "input_ids",
+    "attention_mask",
+    "token_type_ids",
+    "special_tokens_mask",
+    "position_ids",
+    "decoder_input_ids",
+}
+OWN |= {
+    "offset_mapping",
+    "overflowing_tokens",
+    "num_truncated_tokens",
+    "overflow_to_sample_mapping",
+}
 TRACKED_ROWS = 1_000_000  # duplicates are looked for among so many rows: about 0.1 GB
 
 
@@ -58,7 +70,9 @@ class Table:
     held_out: tuple[int, int] | None = None  # of a stream: percentage and seed
     spool: Spool = field(init=False)
     label_values: list[Any] = field(default_factory=list)
-    spelt: label_spelling.Spelling | None = None  # how labels are written, once all of them were seen
+    spelt: label_spelling.Spelling | None = (
+        None  # how labels are written, once all of them were seen
+    )
     kept_rows: list[int] | None = None  # of those on disk; None: all of them
     labels_seen: labels.Seen = field(default_factory=labels.Seen)
     skipped: Counter = field(default_factory=Counter)
@@ -102,12 +116,21 @@ class Table:
     def usable(self, count: bool = False) -> Iterator[tuple[int, list[str], Any]]:
         """Triples of row number, texts (the target last) and label; skips, or refuses, what cannot be used."""
         rows = self.source.rows()
-        progress = tqdm(rows, f"reading {self.source.name}", unit=" rows", delay=2, leave=False, disable=not count)
+        progress = tqdm(
+            rows,
+            f"reading {self.source.name}",
+            unit=" rows",
+            delay=2,
+            leave=False,
+            disable=not count,
+        )
         for row, (number, values) in enumerate(progress):
             where = partial(self.source.place, number)
             texts = [self._text(values, name, where) for name in self.columns.texts]
             if self.columns.target:
-                texts.append(self._text({self.columns.target: None} | values, self.columns.target, where))
+                texts.append(
+                    self._text({self.columns.target: None} | values, self.columns.target, where)
+                )
             label = self._label(values, where)
             if self.spelt:
                 label = self.spelt.read(label)
@@ -122,11 +145,16 @@ class Table:
         cells = [label_spelling.cell(values.get(name)) for name in self.columns.labels]
         if len(cells) < 2:
             return next(iter(cells), None)
-        empty = next((name for name, cell in zip(self.columns.labels, cells, strict=True) if cell is None), None)
+        empty = next(
+            (name for name, cell in zip(self.columns.labels, cells, strict=True) if cell is None),
+            None,
+        )
         if empty is None or not any(cell is not None for cell in cells):
             return cells if empty is None else None
         fix = "write 0 or 1 in every label's column, or nothing in any of them"
-        raise Refusal(f"the row has no value in the column {empty!r}, but has some beside it", where(), fix)
+        raise Refusal(
+            f"the row has no value in the column {empty!r}, but has some beside it", where(), fix
+        )
 
     def _count(self, values: dict, texts: list[str], label: Any, reason: str, where: Any) -> None:
         self.rows_read += 1
@@ -148,12 +176,16 @@ class Table:
             return ""
         if not isinstance(text, str):
             what = f"{name!r} must be a text, not {type(text).__name__}: {text}"
-            raise Refusal(what, where(), f"write it in quotes, or name another column than {name!r}")
+            raise Refusal(
+                what, where(), f"write it in quotes, or name another column than {name!r}"
+            )
         try:
             text.encode()
         except UnicodeEncodeError as error:
             what = f"{name!r} holds half a character ({text[error.start]!r})"
-            raise Refusal(what, where(), "write the file again with a tool that keeps Unicode whole") from None
+            raise Refusal(
+                what, where(), "write the file again with a tool that keeps Unicode whole"
+            ) from None
         return text
 
     def _reason_to_skip(self, texts: list[str], label: Any) -> str:
@@ -195,7 +227,9 @@ class Table:
         if self.held_out is None:
             return False
         percentage, seed = self.held_out
-        digest = hashlib.blake2b("\0".join(texts).encode(), digest_size=8, salt=str(seed).encode()[:16]).digest()
+        digest = hashlib.blake2b(
+            "\0".join(texts).encode(), digest_size=8, salt=str(seed).encode()[:16]
+        ).digest()
         return int.from_bytes(digest, "big") % 10_000 < percentage * 100
 
     def dataset(self, decided: labels.Labels | None) -> datasets.Dataset | datasets.IterableDataset:
@@ -212,7 +246,9 @@ class Table:
         table = self.spool.table
         if decided is not None and self.labels_seen.types:
             table = table.append_column("labels", pyarrow.array(decided.encode(self.label_values)))
-        dataset = datasets.Dataset(table, fingerprint=generate_random_fingerprint())  # or it is hashed in memory
+        dataset = datasets.Dataset(
+            table, fingerprint=generate_random_fingerprint()
+        )  # or it is hashed in memory
         return dataset if self.kept_rows is None else dataset.select(self.kept_rows)
 
     def _stream(self, decided: labels.Labels | None) -> Iterator[dict[str, Any]]:

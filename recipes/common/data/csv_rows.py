@@ -14,7 +14,9 @@ Row = dict
 DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 USUAL = {"csv": (",", ";"), "tsv": ("\t",)}  # what nobody needs to be told
 LOOKED_AT = 100  # lines by which the delimiter is found
-SEPARATOR = re.compile(r'"?sep=([,;|:^~#\t ])"?', re.IGNORECASE)  # Excel's first line, which is no row
+SEPARATOR = re.compile(
+    r'"?sep=([,;|:^~#\t ])"?', re.IGNORECASE
+)  # Excel's first line, which is no row
 QUOTED_CELL = re.compile(r'"(?:[^"]|"")*"')
 JOINED = 1000  # lines of one cell in a tsv file
 LONG_NAME, WORDS = 60, 4  # characters, words: few columns have so long a name
@@ -38,7 +40,9 @@ def rows(lines: Iterator[str], path: Path, ending: str) -> Iterator[tuple[int, R
 def no_header(columns: Iterable[str]) -> str:
     """What to do where the names of the columns look like data: the file has no header. Otherwise an empty string."""
     names = list(columns)
-    numbered = [str(position) for position in range(len(names))]  # as pandas names columns without names
+    numbered = [
+        str(position) for position in range(len(names))
+    ]  # as pandas names columns without names
     return HEADER if names != numbered and any(map(_is_data, names)) else ""
 
 
@@ -63,13 +67,17 @@ def _delimiter(lines: list[str], ending: str) -> str:
 def _fit(lines: list[str], delimiter: str) -> float:
     """The share of the rows that have as many cells as the header; 0 where that has one."""
     plain = (line.replace("\r", " ") for line in lines)  # which csv raises for within a cell
-    number, *others = [len(cells) for cells in csv.reader(plain, delimiter=delimiter) if cells] or [0]
+    number, *others = [len(cells) for cells in csv.reader(plain, delimiter=delimiter) if cells] or [
+        0
+    ]
     others = others[:-1] if len(lines) == LOOKED_AT else others  # the last row may go on
     fitting = sum(other == number for other in others)
     return (1 + fitting) / (1 + len(others)) if number > 1 else 0
 
 
-def _quoted_rows(lines: Iterator[str], path: Path, before: int, delimiter: str) -> Iterator[tuple[int, Row]]:
+def _quoted_rows(
+    lines: Iterator[str], path: Path, before: int, delimiter: str
+) -> Iterator[tuple[int, Row]]:
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     columns: list[str] = []
     start = before + 1
@@ -85,7 +93,9 @@ def _quoted_rows(lines: Iterator[str], path: Path, before: int, delimiter: str) 
         raise Refusal(f"malformed CSV: {error}", f"{path}:{start}", fix) from None
 
 
-def _tab_rows(lines: Iterator[str], path: Path, before: int, delimiter: str) -> Iterator[tuple[int, Row]]:
+def _tab_rows(
+    lines: Iterator[str], path: Path, before: int, delimiter: str
+) -> Iterator[tuple[int, Row]]:
     """A quote is a character like another, unless it encloses a cell, as it does where that holds tabs or line breaks:
     data sets like GLUE quote nothing, and pandas and Excel only what must be."""
     columns: list[str] = []
@@ -179,7 +189,11 @@ def named(columns: list[str], cells: list[str], where: str, delimiter: str) -> R
         cells = _fitted(columns, cells)
     if len(cells) != len(columns):
         tabs = delimiter == "\t"
-        fix = "one tab between two cells" if tabs else "put texts that hold the delimiter in double quotes"
+        fix = (
+            "one tab between two cells"
+            if tabs
+            else "put texts that hold the delimiter in double quotes"
+        )
         what = f"{len(cells)} cells, but the header names {len(columns)} columns ({', '.join(columns[:20])})"
         raise Refusal(what, where, fix)
     return dict(zip(columns, cells, strict=True))

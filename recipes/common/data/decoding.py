@@ -17,20 +17,66 @@ FLAG = "--encoding"
 # FF FE is also how UTF-32's mark begins: the longer marks come first.
 MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF8: "utf-8-sig"}
 MARKS |= {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-LONGEST = 1 << 27  # bytes of a line, characters of a cell: text8, a well-known corpus, is one line of 10^8
+LONGEST = (
+    1 << 27
+)  # bytes of a line, characters of a cell: text8, a well-known corpus, is one line of 10^8
 HEAD, SAMPLE = 1 << 16, 1 << 22  # bytes that are looked at for line ends, and for an encoding
 GUESSED = 1 << 14  # bytes of lines beyond ASCII by which an encoding is guessed
 # Names that people know, and Python does not.
-OTHERWISE = {"ansi": "cp1252", "unicode": "utf-16", "utf-8-bom": "utf-8-sig", "utf8-bom": "utf-8-sig"}
+OTHERWISE = {
+    "ansi": "cp1252",
+    "unicode": "utf-16",
+    "utf-8-bom": "utf-8-sig",
+    "utf8-bom": "utf-8-sig",
+}
 # What guesses are called more often: it holds all that the guessed one holds of a usual text.
-USUAL = {"shift_jis_2004": "cp932", "shift_jisx0213": "cp932", "shift_jis": "cp932", "euc_jis_2004": "euc_jp"}
-USUAL |= {"euc_jisx0213": "euc_jp", "big5hkscs": "big5", "gbk": "gb18030", "gb2312": "gb18030", "euc_kr": "cp949"}
-EAST_ASIAN = {"gb18030", "big5", "cp932", "euc_jp", "cp949", "johab", "iso2022_jp", "iso2022_kr", "hz"}
-OTHER_SCRIPTS = {"cp1251", "koi8_r", "cp1253", "cp1255", "cp1256"}  # Cyrillic, Greek, Hebrew, Arabic
+USUAL = {
+    "shift_jis_2004": "cp932",
+    "shift_jisx0213": "cp932",
+    "shift_jis": "cp932",
+    "euc_jis_2004": "euc_jp",
+}
+USUAL |= {
+    "euc_jisx0213": "euc_jp",
+    "big5hkscs": "big5",
+    "gbk": "gb18030",
+    "gb2312": "gb18030",
+    "euc_kr": "cp949",
+}
+EAST_ASIAN = {
+    "gb18030",
+    "big5",
+    "cp932",
+    "euc_jp",
+    "cp949",
+    "johab",
+    "iso2022_jp",
+    "iso2022_kr",
+    "hz",
+}
+OTHER_SCRIPTS = {
+    "cp1251",
+    "koi8_r",
+    "cp1253",
+    "cp1255",
+    "cp1256",
+}  # Cyrillic, Greek, Hebrew, Arabic
 # How other files than texts begin.
-KINDS = {b"PK\x03\x04": "a zip archive (Excel's .xlsx is one, too)", b"\x1f\x8b": "packed by gzip", b"PAR1": "parquet"}
-KINDS |= {b"BZh": "packed by bzip2", b"\xfd7zXZ": "packed by xz", b"\x28\xb5\x2f\xfd": "packed by Zstandard"}
-KINDS |= {b"%PDF": "a PDF", b"\xd0\xcf\x11\xe0": "an old Office file (.xls, .doc)", b"SQLite": "a database"}
+KINDS = {
+    b"PK\x03\x04": "a zip archive (Excel's .xlsx is one, too)",
+    b"\x1f\x8b": "packed by gzip",
+    b"PAR1": "parquet",
+}
+KINDS |= {
+    b"BZh": "packed by bzip2",
+    b"\xfd7zXZ": "packed by xz",
+    b"\x28\xb5\x2f\xfd": "packed by Zstandard",
+}
+KINDS |= {
+    b"%PDF": "a PDF",
+    b"\xd0\xcf\x11\xe0": "an old Office file (.xls, .doc)",
+    b"SQLite": "a database",
+}
 POINTER = b"version https://git-lfs.github.com/spec"
 
 _said: set[str] = set()
@@ -88,10 +134,14 @@ def _line_end(head: bytes) -> bytes:
 def _narrow_lines(path: Path, stream: BinaryIO, encoding: str, end: bytes) -> Iterator[str]:
     told = "" if encoding.startswith("utf-8") else codecs.lookup(encoding).name
     later = "utf-8" if encoding == "utf-8-sig" else encoding
-    found = iter(partial(stream.readline, LONGEST), b"") if end == b"\n" else _returned_lines(stream)
+    found = (
+        iter(partial(stream.readline, LONGEST), b"") if end == b"\n" else _returned_lines(stream)
+    )
     for number, line in enumerate(found, 1):
         if len(line) >= LONGEST:
-            raise Refusal(f"a line of more than {LONGEST:,} bytes", f"{path}:{number}", "break it into lines")
+            raise Refusal(
+                f"a line of more than {LONGEST:,} bytes", f"{path}:{number}", "break it into lines"
+            )
         if told and _is_other_line(line, told):
             what = f"this line is UTF-8, the lines before are {told}"
             raise Refusal(what, f"{path}:{number}", "write the whole file as UTF-8")
@@ -119,7 +169,9 @@ def _encoding(path: Path, head: bytes, encoding: str) -> str:
     if not found:
         _say_how(path, encoding)
     elif told not in (found, "utf-8", f"{found}-le", f"{found}-be"):
-        say_once(f"{path} is {found.removesuffix('-sig').upper()} and read so, not as {encoding}", warn)
+        say_once(
+            f"{path} is {found.removesuffix('-sig').upper()} and read so, not as {encoding}", warn
+        )
     return found or encoding
 
 
@@ -182,15 +234,24 @@ def _lines_beyond_ascii(data: bytes) -> Iterator[bytes]:
 def _check_text(path: Path, head: bytes) -> None:
     """Refuses what is no text, and a text whose characters are two or four bytes wide."""
     if head.startswith(POINTER):
-        raise Refusal("this is a pointer of Git LFS, not the file that it stands for", str(path), "git lfs pull")
+        raise Refusal(
+            "this is a pointer of Git LFS, not the file that it stands for",
+            str(path),
+            "git lfs pull",
+        )
     if b"\0" not in head:
         return
     wide = _wide_guess(head)
     if wide:
         what = f"this is {wide.rpartition('-')[0].upper()} without a mark at its beginning"
         raise Refusal(what, f"{path}:1", f"say {FLAG} {wide}, or save it as UTF-8")
-    kind = next((f"it is {kind}" for mark, kind in KINDS.items() if head.startswith(mark)), "it holds NUL bytes")
-    raise Refusal(f"this is not text: {kind}", f"{path}:1", "name it by what it is, or save it as UTF-8 text")
+    kind = next(
+        (f"it is {kind}" for mark, kind in KINDS.items() if head.startswith(mark)),
+        "it holds NUL bytes",
+    )
+    raise Refusal(
+        f"this is not text: {kind}", f"{path}:1", "name it by what it is, or save it as UTF-8 text"
+    )
 
 
 def _wide_guess(head: bytes) -> str:
@@ -198,7 +259,12 @@ def _wide_guess(head: bytes) -> str:
     for name, width in (("utf-32-le", 4), ("utf-32-be", 4), ("utf-16-le", 2), ("utf-16-be", 2)):
         whole = head[: len(head) // width * width]
         text = whole.decode(name, errors="replace")
-        if len(text) > 1 and "�" not in text[:-1] and "\0" not in text and any(c in text for c in "\n\r ,\t"):
+        if (
+            len(text) > 1
+            and "�" not in text[:-1]
+            and "\0" not in text
+            and any(c in text for c in "\n\r ,\t")
+        ):
             return name
     return ""
 
@@ -221,7 +287,9 @@ def _advice(path: Path, line: bytes, encoding: str) -> str:
         name = unpacking.content_name(path)
         drop = f"iconv -c -f utf-8 -t utf-8 {name} > clean-{name}"
         return f"all but a few bytes is UTF-8: mend this line, or drop such bytes: {drop}"
-    shown = {_shown(line, name): name for name in reversed(_guesses(sample, line)) if name != encoding}
+    shown = {
+        _shown(line, name): name for name in reversed(_guesses(sample, line)) if name != encoding
+    }
     if not shown:
         return f"save the file as UTF-8, or name its encoding: {FLAG} NAME"
     ways = [f"{FLAG} {name} if {text!r} is right" for text, name in reversed(shown.items())]
@@ -232,7 +300,9 @@ def _shown(line: bytes, encoding: str) -> str:
     """The part of the line that is beyond ASCII, with a little around it."""
     first = next((place for place, byte in enumerate(line) if byte > 127), 0)
     start = max(line.rfind(b" ", 0, max(0, first - 8)), line.rfind(b",", 0, first), 0)
-    return visible(line.decode(encoding)[len(line[:start].decode(encoding, "replace")) :].strip(" ,\r\n"), 40)
+    return visible(
+        line.decode(encoding)[len(line[:start].decode(encoding, "replace")) :].strip(" ,\r\n"), 40
+    )
 
 
 def _guesses(sample: bytes, line: bytes) -> list[str]:

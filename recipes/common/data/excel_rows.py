@@ -33,7 +33,9 @@ def _cells(path: Path) -> Iterator[tuple]:
         import openpyxl
     except ImportError:
         fix = f"pip install openpyxl; or {EXPORT}"
-        raise Refusal("Excel files are read by the package openpyxl, which is not here", str(path), fix) from None
+        raise Refusal(
+            "Excel files are read by the package openpyxl, which is not here", str(path), fix
+        ) from None
     try:
         _check_size(path)
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
@@ -41,7 +43,9 @@ def _cells(path: Path) -> Iterator[tuple]:
         sheet.reset_dimensions()  # some programs write wrong ones
         others = [one.title for one in book.worksheets[1:]]
         if others:
-            say_once(f"{path}: the sheet {sheet.title!r} is read, and not {', '.join(map(repr, others))}")
+            say_once(
+                f"{path}: the sheet {sheet.title!r} is read, and not {', '.join(map(repr, others))}"
+            )
         yield from sheet.iter_rows(values_only=True)
     except BROKEN as error:
         raise Refusal(f"not a readable Excel file: {reason(error)}", str(path), EXPORT) from None

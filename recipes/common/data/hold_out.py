@@ -14,17 +14,24 @@ def is_coarse(train: datasets.Dataset, column: str, percentage: int, count: int)
     """Whether the last `count` rows hold far more, or far less, than this percentage of the text."""
     lengths = _lengths(train, column)
     whole, held_out = lengths.sum(), lengths[len(lengths) - count :].sum()
-    pairs = [(held_out, whole * percentage / 100), (whole - held_out, whole * (100 - percentage) / 100)]
+    pairs = [
+        (held_out, whole * percentage / 100),
+        (whole - held_out, whole * (100 - percentage) / 100),
+    ]
     return not all(meant / TOLERANCE <= found <= meant * TOLERANCE for found, meant in pairs)
 
 
-def cut(train: datasets.Dataset, column: str, percentage: int) -> tuple[datasets.Dataset, datasets.Dataset, int]:
+def cut(
+    train: datasets.Dataset, column: str, percentage: int
+) -> tuple[datasets.Dataset, datasets.Dataset, int]:
     """The text but for its last part, that part, and how many rows are wholly in it: one row may be in both."""
     ends = numpy.cumsum(_lengths(train, column))
     border = int(ends[-1] * (100 - percentage) / 100)
     if not border:
         what = f"{percentage} % of {ends[-1]:,} characters leaves nothing to train on"
-        raise Refusal(what, "--validation_split_percentage", "give more text, or a --validation_file")
+        raise Refusal(
+            what, "--validation_split_percentage", "give more text, or a --validation_file"
+        )
     row = int(numpy.searchsorted(ends, border, side="right"))
     text = train[row][column]
     place = _at_a_space(text, border - int(ends[row - 1] if row else 0))

@@ -24,7 +24,9 @@ def rows_of_lines(lines: Iterator[str], path: Path) -> Iterator[tuple[int, Row]]
             yield number, _object(_parse(line, path, number), f"{path}:{number}")
 
 
-def rows(lines: Iterator[str], path: Path, split: tuple[str, ...] = ()) -> Iterator[tuple[int, Row]]:
+def rows(
+    lines: Iterator[str], path: Path, split: tuple[str, ...] = ()
+) -> Iterator[tuple[int, Row]]:
     """Pairs of number and row of one document, or of an object a line; the list that is read may be one of `split`."""
     text = "".join(lines)
     first = text.lstrip().partition("\n")[0]
@@ -64,7 +66,9 @@ def _chosen(document: dict, wanted: list[str], tables: list[str], path: Path) ->
         raise Refusal(f"the file holds several lists: {', '.join(tables[:10])}", str(path), fix)
     key = (wanted or tables)[0]
     if len(tables) > 1:
-        say_once(f"{path}: the rows of {key!r} are read, and not those of {', '.join(set(tables) - {key})}")
+        say_once(
+            f"{path}: the rows of {key!r} are read, and not those of {', '.join(set(tables) - {key})}"
+        )
     return document[key]
 
 
@@ -87,9 +91,13 @@ def _parse(text: str, path: Path, number: int = 1) -> Any:
         return JSON.decode(text)
     except json.JSONDecodeError as error:
         where = f"{path}:{number + error.lineno - 1}:{error.colno}"
-        raise Refusal(f"malformed JSON: {error.msg}", where, "write one complete JSON object a line") from None
+        raise Refusal(
+            f"malformed JSON: {error.msg}", where, "write one complete JSON object a line"
+        ) from None
     except ValueError as error:  # a name that stands twice, an integer of thousands of digits
-        raise Refusal(f"JSON with two meanings or none: {error}", f"{path}:{number}", "write the row again") from None
+        raise Refusal(
+            f"JSON with two meanings or none: {error}", f"{path}:{number}", "write the row again"
+        ) from None
 
 
 def _once(pairs: list[tuple[str, Any]]) -> Row:

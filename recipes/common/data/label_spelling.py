@@ -20,12 +20,19 @@ from recipes.common.runtime.messages import nearest, note, warn
 
 DELIMITERS = (",", ";", "|", "，", "；", "、")
 WHOLE = "none"  # --label_delimiter none: a cell is one label, whatever it holds
-ALWAYS_MISSING = {"nan", "nat", "<na>", "#n/a"}  # how pandas and Excel write an empty cell; no class is called so
+ALWAYS_MISSING = {
+    "nan",
+    "nat",
+    "<na>",
+    "#n/a",
+}  # how pandas and Excel write an empty cell; no class is called so
 DOUBTFUL = {"null", "na", "n/a"}  # an empty cell, or a class
 MISSING_AMONG_NUMBERS = ALWAYS_MISSING | DOUBTFUL | {"none"}
 OPENING, CLOSING = ("[", "(", "{"), ("]", ")", "}")
 LONGEST_LIST = 10_000  # characters of a cell that is looked at as a list
-ARRAY = re.compile(r"\[\s*[-+.\d]+(?:e[-+]?\d+)?(?:\s+[-+.\d]+(?:e[-+]?\d+)?)*\s*\]", re.IGNORECASE)  # numpy's print
+ARRAY = re.compile(
+    r"\[\s*[-+.\d]+(?:e[-+]?\d+)?(?:\s+[-+.\d]+(?:e[-+]?\d+)?)*\s*\]", re.IGNORECASE
+)  # numpy's print
 DECIMAL_COMMA = re.compile(r"[-+]?\d+(,\d+)?")
 WITH_POINT = re.compile(r"[-+]?\d+\.0*")
 
@@ -109,7 +116,9 @@ def _written_list(text: str) -> list | None:
         return None
     if ARRAY.fullmatch(text):
         return [_number(item) for item in text[1:-1].split()]
-    joined = re.sub(r"(?<=['\"])\s+(?=['\"])", ", ", text)  # Python would read ['a' 'b'] as one text
+    joined = re.sub(
+        r"(?<=['\"])\s+(?=['\"])", ", ", text
+    )  # Python would read ['a' 'b'] as one text
     for parse in (json.loads, ast.literal_eval):
         try:
             with warnings.catch_warnings(action="ignore"):
@@ -135,7 +144,11 @@ def _number(text: str) -> int | float | str:
 def mapping(words: Sequence[str] | None) -> dict[str, str]:
     """--label_map "1,2=negative 4,5=positive" -> {"1": "negative", "2": "negative", "4": "positive", …}."""
     found: dict[str, str] = {}
-    groups = [group for word in words or () for group in ([word] if word.count("=") == 1 else shlex.split(word))]
+    groups = [
+        group
+        for word in words or ()
+        for group in ([word] if word.count("=") == 1 else shlex.split(word))
+    ]
     for group in groups:
         values, equals, name = (part.strip() for part in group.rpartition("="))
         if not equals or not values or not name:
@@ -144,7 +157,9 @@ def mapping(words: Sequence[str] | None) -> dict[str, str]:
         for value in map(str.strip, values.split(",")):
             if found.setdefault(value, name) != name:
                 fix = "name every value once"
-                raise Refusal(f"{value!r} is both {found[value]!r} and {name!r}", "--label_map", fix)
+                raise Refusal(
+                    f"{value!r} is both {found[value]!r} and {name!r}", "--label_map", fix
+                )
     return found
 
 
@@ -170,14 +185,18 @@ class _Column:
         for labels in seen.values():
             self.counts.update(labels.counts)
         self.known = {name.lower() for name in (*asked.names, *asked.known, *asked.map)}
-        self.missing = frozenset() if asked.columns else frozenset([*self._missing(), *self._unscored()])
+        self.missing = (
+            frozenset() if asked.columns else frozenset([*self._missing(), *self._unscored()])
+        )
         self.values = [value for value in self.counts if value not in self.missing]
         self.texts = [value for value in self.values if isinstance(value, str)]
 
     def one_each(self) -> Spelling:
         """One column per label: 0 and 1 are several labels a row, other numbers are numbers."""
         width = len(self.asked.columns)
-        unscored = frozenset({(-1,) * width, ("-1",) * width}) & self.counts.keys()  # Kaggle's test rows
+        unscored = (
+            frozenset({(-1,) * width, ("-1",) * width}) & self.counts.keys()
+        )  # Kaggle's test rows
         rows = [row for row in self.counts if row not in unscored]
         if self.asked.do_regression or any(_bit(item) is None for row in rows for item in row):
             self._check_numbers({row: row for row in rows})
@@ -213,13 +232,23 @@ class _Column:
         """Whether 3,5 is a number; refused where it may be two labels."""
         written = [text for text in self.texts if "," in text]
         asked = self.asked
-        if not written or asked.delimiter or asked.names or asked.map or asked.do_regression is False:
+        if (
+            not written
+            or asked.delimiter
+            or asked.names
+            or asked.map
+            or asked.do_regression is False
+        ):
             return False
-        if not all(DECIMAL_COMMA.fullmatch(text) for text in self.texts) or len(self.texts) < len(self.values):
+        if not all(DECIMAL_COMMA.fullmatch(text) for text in self.texts) or len(self.texts) < len(
+            self.values
+        ):
             return False
         if not asked.do_regression:
             fix = "say --do_regression for numbers, or --label_delimiter , for several labels a row"
-            raise Refusal(f"{written[0]!r} is a decimal comma, or two labels", self._place(written[0]), fix)
+            raise Refusal(
+                f"{written[0]!r} is a decimal comma, or two labels", self._place(written[0]), fix
+            )
         self._say(f"{written[0]} is read as {written[0].replace(',', '.')}")
         return True
 
@@ -241,12 +270,18 @@ class _Column:
         split = [_split(text, delimiter) for text in self.texts]
         parts = {part for cell in split for part in cell}
         known = {part.lower() for part in parts} <= self.known
-        vectors = len({len(cell) for cell in split}) == 1 and all(number(part) is not None for part in parts)
+        vectors = len({len(cell) for cell in split}) == 1 and all(
+            number(part) is not None for part in parts
+        )
         if known or vectors or len(parts) <= len(self.texts):
             keeps = f"--label_delimiter {WHOLE} keeps each whole"
-            self._say(f"labels such as {joined[0]!r} are several, divided by {delimiter!r} ({keeps})")
+            self._say(
+                f"labels such as {joined[0]!r} are several, divided by {delimiter!r} ({keeps})"
+            )
             return True
-        self._say(f"{joined[0]!r} is one label; --label_delimiter '{delimiter}' reads several from such a cell")
+        self._say(
+            f"{joined[0]!r} is one label; --label_delimiter '{delimiter}' reads several from such a cell"
+        )
         return False
 
     def _missing(self) -> list[str]:
@@ -260,16 +295,28 @@ class _Column:
             self._say(f"labels spelt {value!r} count as missing")
         for value in found:
             if value not in missing and spelt[value] in DOUBTFUL:
-                warn(f"{self.flag}: {value!r} is a class of its own; leave the cell empty where it means none")
+                warn(
+                    f"{self.flag}: {value!r} is a class of its own; leave the cell empty where it means none"
+                )
         return missing
 
     def _unscored(self) -> list[Any]:
         """GLUE writes -1 for the labels of its test sets, SNLI where its readers did not agree: where no class is
         called so, these are no labels. Among other ratings it is one."""
-        own = [] if self.asked.by_position else [labels.counts for name, labels in self.seen.items() if name != "test"]
+        own = (
+            []
+            if self.asked.by_position
+            else [labels.counts for name, labels in self.seen.items() if name != "test"]
+        )
         found = self.seen["test"].counts if "test" in self.seen else {}
-        rated = len(found) > 1 and any(_has_point(value) or isinstance(value, float) for value in found)
-        spelt = [value for value in (-1, "-1") if value in self.counts and not any(value in counts for counts in own)]
+        rated = len(found) > 1 and any(
+            _has_point(value) or isinstance(value, float) for value in found
+        )
+        spelt = [
+            value
+            for value in (-1, "-1")
+            if value in self.counts and not any(value in counts for counts in own)
+        ]
         return [] if rated or "-1" in self.known else spelt
 
     def _whole(self) -> bool:
@@ -280,17 +327,26 @@ class _Column:
         asked = self.asked
         if asked.do_regression or asked.names or asked.map or asked.do_regression is False:
             return not asked.do_regression
-        gap = any(labels.missing and any(map(_has_point, labels.counts)) for labels in self.seen.values())
+        gap = any(
+            labels.missing and any(map(_has_point, labels.counts)) for labels in self.seen.values()
+        )
         of_two = {float(value) for value in self.values} <= {0.0, 1.0}
         whole = gap or of_two or len(pointed) < len(self.values)
         shown = f"{pointed[0]} is the class {_word(pointed[0])}: --do_regression reads ratings"
-        self._say(shown if whole else f"{pointed[0]} is a rating: --do_regression false reads classes")
+        self._say(
+            shown if whole else f"{pointed[0]} is a rating: --do_regression false reads classes"
+        )
         return whole
 
     def _are_numbers(self, rows: list[tuple]) -> bool:
         items = [item for row in rows for item in row]
         numeric = all(number(item) is not None and not isinstance(item, bool) for item in items)
-        if self.asked.do_regression or not items or not numeric or len({len(row) for row in rows}) > 1:
+        if (
+            self.asked.do_regression
+            or not items
+            or not numeric
+            or len({len(row) for row in rows}) > 1
+        ):
             return bool(self.asked.do_regression)
         broken = any(not _is_whole(item) for item in items)
         repeated = any(len({float(item) for item in row}) < len(row) for row in rows)
@@ -299,16 +355,28 @@ class _Column:
 
     def _are_vectors(self, rows: list[tuple]) -> bool:
         widths = {len(row) for row in rows}
-        return len(widths) == 1 and max(widths) > 1 and all(_bit(item) is not None for row in rows for item in row)
+        return (
+            len(widths) == 1
+            and max(widths) > 1
+            and all(_bit(item) is not None for row in rows for item in row)
+        )
 
     def _names_of_places(self, rows: list[tuple]) -> tuple[str, ...]:
         width, names = len(rows[0]), tuple(self.asked.names)
         if names and len(names) != width:
             fix = f"name {width} classes, in the order of the vectors' places"
-            raise Refusal(f"{len(names)} class names for vectors of {width} places", "--class_names", fix)
-        names = names or (tuple(self.asked.known) if len(self.asked.known) == width else tuple(map(str, range(width))))
+            raise Refusal(
+                f"{len(names)} class names for vectors of {width} places", "--class_names", fix
+            )
+        names = names or (
+            tuple(self.asked.known)
+            if len(self.asked.known) == width
+            else tuple(map(str, range(width)))
+        )
         chosen = [name for name, item in zip(names, rows[0], strict=True) if _bit(item)]
-        self._say(f"{_shown(rows[0])} means the labels {', '.join(chosen) or 'none'} (--class_names names the places)")
+        self._say(
+            f"{_shown(rows[0])} means the labels {', '.join(chosen) or 'none'} (--class_names names the places)"
+        )
         return names
 
     def _map(self, values: Iterable[Any]) -> dict[str, str]:
@@ -317,7 +385,10 @@ class _Column:
         present = {_word(value) for value in values}
         for value in found.keys() - present:
             close = nearest(value, present)
-            warn(f"no row has the label {value!r} of --label_map" + (f": did you mean {close!r}?" if close else ""))
+            warn(
+                f"no row has the label {value!r} of --label_map"
+                + (f": did you mean {close!r}?" if close else "")
+            )
         return found
 
     def _check_numbers(self, rows: dict[Any, Any]) -> None:
@@ -330,12 +401,16 @@ class _Column:
             odd = next((item for item in row if number(item) is None), None)
             if odd is not None:
                 raise Refusal(
-                    f"{odd!r} is not a number", self._place(value), f"write 0 or 1, or numbers, in {self.flag}"
+                    f"{odd!r} is not a number",
+                    self._place(value),
+                    f"write 0 or 1, or numbers, in {self.flag}",
                 )
 
     def _place(self, value: Any) -> str:
         """Where a value stands first."""
-        return next((seen.places[value] for seen in self.seen.values() if value in seen.places), self.flag)
+        return next(
+            (seen.places[value] for seen in self.seen.values() if value in seen.places), self.flag
+        )
 
     def _say(self, what: str) -> None:
         note(f"{self.flag}: {what}")
@@ -366,11 +441,17 @@ def _bit(item: Any) -> int | None:
     words = {"true": 1, "false": 0, "yes": 1, "no": 0}
     if isinstance(item, str) and item.lower() in words:
         return words[item.lower()]
-    return int(item) if not isinstance(item, str) and item in (0, 1) else {0.0: 0, 1.0: 1}.get(number(item))
+    return (
+        int(item)
+        if not isinstance(item, str) and item in (0, 1)
+        else {0.0: 0, 1.0: 1}.get(number(item))
+    )
 
 
 def _has_point(value: Any) -> bool:
-    return isinstance(value, float) or (isinstance(value, str) and bool(WITH_POINT.fullmatch(value)))
+    return isinstance(value, float) or (
+        isinstance(value, str) and bool(WITH_POINT.fullmatch(value))
+    )
 
 
 def _is_whole(value: Any) -> bool:

@@ -10,8 +10,14 @@ from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import nearest, note
 
 # Hugging Face's names (config.problem_type)
-SINGLE, MULTI, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
-RATINGS = 1000  # so many different floats are counted; more are ratings, of which there may be one a row
+SINGLE, MULTI, REGRESSION = (
+    "single_label_classification",
+    "multi_label_classification",
+    "regression",
+)
+RATINGS = (
+    1000  # so many different floats are counted; more are ratings, of which there may be one a row
+)
 KINDS = (str, int, float)  # what a label may be
 MISSING = -100  # the label that losses and metrics leave out
 
@@ -52,10 +58,16 @@ class Seen:
         """The same rows with what their values mean; of many different floats only some are known one by one."""
         found = Seen(missing=self.missing)
         for value, rows in self.counts.items():
-            found.add(meaning(list(value) if isinstance(value, tuple) else value), self.places[value], rows)
+            found.add(
+                meaning(list(value) if isinstance(value, tuple) else value),
+                self.places[value],
+                rows,
+            )
         if len(self.counts) >= RATINGS and "float" in self.types:
             found.rows += self.rows - sum(self.counts.values())
-            found.total += self.total - sum(rows * (number(value) or 0.0) for value, rows in self.counts.items())
+            found.total += self.total - sum(
+                rows * (number(value) or 0.0) for value, rows in self.counts.items()
+            )
             found.types["float"] = self.types["float"]
         return found
 
@@ -70,7 +82,11 @@ class Seen:
     def place(self, label: Any) -> str:
         """Where a label stands first, alone or in a list."""
         places = self.places.items()
-        return next(place for value, place in places if value == label or (isinstance(value, tuple) and label in value))
+        return next(
+            place
+            for value, place in places
+            if value == label or (isinstance(value, tuple) and label in value)
+        )
 
 
 @dataclass(frozen=True)
@@ -83,7 +99,9 @@ class Labels:
     counts: list[int]  # rows of each class in training
     rows: int
     mean: float | list[float]
-    goes_on: bool = False  # of a checkpoint that is trained further: the data may bring other classes
+    goes_on: bool = (
+        False  # of a checkpoint that is trained further: the data may bring other classes
+    )
 
     @property
     def config(self) -> dict[str, Any]:
@@ -107,7 +125,9 @@ class Labels:
         """Ids for classes, multi-hot rows for several labels, floats for regression; MISSING (nan) where none is."""
         if self.kind == REGRESSION and self.names:
             unknown = [math.nan] * len(self.names)
-            return [unknown if value is None else [float(item) for item in value] for value in values]
+            return [
+                unknown if value is None else [float(item) for item in value] for value in values
+            ]
         if self.kind == REGRESSION:
             return [math.nan if is_missing(value) else float(value) for value in values]
         if self.kind == SINGLE:
@@ -149,7 +169,11 @@ def decide(
     if not seen and trained and not trained.goes_on:
         return trained
     if not seen:
-        raise Refusal("no row has a label", flag, "name its column, or predict with a trained --model_name_or_path")
+        raise Refusal(
+            "no row has a label",
+            flag,
+            "name its column, or predict with a trained --model_name_or_path",
+        )
     if trained and not trained.goes_on:
         names, do_regression = names or trained.names, trained.kind == REGRESSION
     for labels in seen.values():
@@ -175,7 +199,11 @@ def _classes(
         present.update(labels.items())
     names = names or _names_to_go_on(present, trained)
     counts = reference.items()
-    values = _named_values(names, present, flag, by_position, bool(trained)) if names else _sorted_values(counts)
+    values = (
+        _named_values(names, present, flag, by_position, bool(trained))
+        if names
+        else _sorted_values(counts)
+    )
     _check_classes(values, seen, flag)
     if trained:
         names, values = _as_trained(names or [str(value) for value in values], values, trained)
@@ -186,14 +214,21 @@ def _classes(
     return Labels(kind, list(names or map(str, values)), values, rows, reference.rows, 0.0)
 
 
-def _numbers(seen: dict[str, Seen], reference: Seen, names: Sequence[str] | None, flag: str) -> Labels:
+def _numbers(
+    seen: dict[str, Seen], reference: Seen, names: Sequence[str] | None, flag: str
+) -> Labels:
     _check_numbers(seen, flag)
     width = max((len(value) for value in reference.counts if isinstance(value, tuple)), default=1)
     if width == 1:
         return Labels(REGRESSION, [], {}, [], reference.rows, reference.total / reference.rows)
-    sums = [sum(value[place] * rows for value, rows in reference.counts.items()) for place in range(width)]
+    sums = [
+        sum(value[place] * rows for value, rows in reference.counts.items())
+        for place in range(width)
+    ]
     names = list(names) if names and len(names) == width else list(map(str, range(width)))
-    return Labels(REGRESSION, names, {}, [], reference.rows, [total / reference.rows for total in sums])
+    return Labels(
+        REGRESSION, names, {}, [], reference.rows, [total / reference.rows for total in sums]
+    )
 
 
 def _names_to_go_on(present: Counter, trained: Labels | None) -> list[str] | None:
@@ -204,23 +239,33 @@ def _names_to_go_on(present: Counter, trained: Labels | None) -> list[str] | Non
     if {str(value).lower() for value in present} <= known:
         return trained.names
     numbers = [_integer(value) for value in present]
-    if None in numbers or max(numbers) - min(numbers) + 1 != len(trained.names) or min(numbers) not in (0, 1):
+    if (
+        None in numbers
+        or max(numbers) - min(numbers) + 1 != len(trained.names)
+        or min(numbers) not in (0, 1)
+    ):
         return None
     return trained.names
 
 
-def _as_trained(names: Sequence[str], values: dict[Any, int], trained: Labels) -> tuple[Sequence[str], dict[Any, int]]:
+def _as_trained(
+    names: Sequence[str], values: dict[Any, int], trained: Labels
+) -> tuple[Sequence[str], dict[Any, int]]:
     """The names and ids of a trained model for the same classes in the data's order: the Hub's copies of MNLI begin
     with entailment, roberta-large-mnli with contradiction."""
     ids = {name.lower(): position for position, name in enumerate(trained.names)}
-    if {name.lower() for name in names} != ids.keys() or len(ids) < len(names):  # or they differ by case alone
+    if {name.lower() for name in names} != ids.keys() or len(ids) < len(
+        names
+    ):  # or they differ by case alone
         if trained.goes_on and len(names) == len(ids):
             shown = f"{_listed(names)} are not its classes: {_listed(trained.names)}"
             note(f"the checkpoint's head is trained further for other classes: {shown}")
         return names, values
     if trained.goes_on:
         note(f"the classes are the checkpoint's, in its order: {_listed(trained.names)}")
-    return trained.names, {value: ids[names[position].lower()] for value, position in values.items()}
+    return trained.names, {
+        value: ids[names[position].lower()] for value, position in values.items()
+    }
 
 
 def _listed(names: Iterable[Any], most: int = 5) -> str:
@@ -234,7 +279,9 @@ def check_types(labels: Seen) -> None:
     odd = next((kind for kind in labels.types if kind not in known), None)
     if odd:
         value, place = labels.types[odd]
-        raise Refusal(f"a label is a {odd}: {value}", place, "use a text, a number or a list of texts")
+        raise Refusal(
+            f"a label is a {odd}: {value}", place, "use a text, a number or a list of texts"
+        )
 
 
 def _check_one_type(labels: Seen, flag: str) -> None:
@@ -258,7 +305,11 @@ def _looks_like_regression(labels: Seen, named: bool) -> bool:
     if "float" in labels.types:
         return True
     texts = [value for value in labels.counts if isinstance(value, str)]
-    return bool(texts) and any("." in text for text in texts) and all(number(text) is not None for text in texts)
+    return (
+        bool(texts)
+        and any("." in text for text in texts)
+        and all(number(text) is not None for text in texts)
+    )
 
 
 def number(value: Any) -> float | None:
@@ -272,7 +323,9 @@ def number(value: Any) -> float | None:
 
 def _check_numbers(seen: dict[str, Seen], flag: str) -> None:
     for labels in seen.values():
-        found = [(value, place) for value, place in labels.types.values() if not isinstance(value, list)]
+        found = [
+            (value, place) for value, place in labels.types.values() if not isinstance(value, list)
+        ]
         found += [(item, labels.place(item)) for item in labels.items() if number(item) is None]
         for value, place in found:
             if number(value) is None:
@@ -297,7 +350,11 @@ def _named_values(
     """
     twice = next((name for name in names if list(names).count(name) > 1), None)
     if twice:
-        raise Refusal(f"the class {twice!r} is named twice", "--class_names", "name every class once, in order of id")
+        raise Refusal(
+            f"the class {twice!r} is named twice",
+            "--class_names",
+            "name every class once, in order of id",
+        )
     if (
         len(names) == 2
         and {str(value).lower() for value in present} <= {"true", "false"}
@@ -309,17 +366,23 @@ def _named_values(
     numbers = {value: _integer(value) for value in present}
     if None in numbers.values() or {str(value) for value in present} <= exact.keys():
         alike = folded if len(folded) == len(exact) else {}
-        own = {value: one for value, one in numbers.items() if by_position and one in range(len(names))}
+        own = {
+            value: one for value, one in numbers.items() if by_position and one in range(len(names))
+        }
         found = {value: alike.get(str(value).lower(), own.get(value)) for value in present}
         found |= {value: exact[str(value)] for value in present if str(value) in exact}
-        return exact | {value: position for value, position in found.items() if position is not None}
+        return exact | {
+            value: position for value, position in found.items() if position is not None
+        }
     places = _places(names, set(numbers.values()), flag, by_position, trained)
     text = isinstance(next(iter(present)), str)
     found = {str(one) if text else one: position for one, position in places.items()}
     return found | {value: places[one] for value, one in numbers.items() if one in places}
 
 
-def _places(names: Sequence[str], numbers: set[int], flag: str, by_position: bool, trained: bool) -> dict[int, int]:
+def _places(
+    names: Sequence[str], numbers: set[int], flag: str, by_position: bool, trained: bool
+) -> dict[int, int]:
     """Which name each number has: 0 the first; or, where there are as many numbers as names, the least the first."""
     count, ordered = len(names), sorted(numbers)
     positions = {position: position for position in range(count)}
@@ -355,14 +418,18 @@ def _check_classes(values: dict[Any, int], seen: dict[str, Seen], flag: str) -> 
         only = next(iter(values), None)
         places = [labels.place(only) for labels in seen.values() if only in labels.items()]
         if only is not None and not places:
-            raise Refusal(f"{only!r} is the only class", "--class_names", "name all classes, in order of id")
+            raise Refusal(
+                f"{only!r} is the only class", "--class_names", "name all classes, in order of id"
+            )
         where = next(iter(places), flag)
         fix = "classification needs two classes; is another column the label, or --max_train_samples too small?"
         raise Refusal(f"all labels are {only!r}", where, fix)
     rows = sum(seen["train"].items().values()) if "train" in seen else 0
     if len(values) > 20 and rows and len(values) > rows / 2:
         fix = "name the label's column, or say --do_regression for ratings"
-        raise Refusal(f"{len(values)} different labels in {rows} rows: that is no set of classes", flag, fix)
+        raise Refusal(
+            f"{len(values)} different labels in {rows} rows: that is no set of classes", flag, fix
+        )
     for split, labels in seen.items():
         unknown = next((value for value in labels.items() if value not in values), None)
         if unknown is not None:
@@ -370,4 +437,6 @@ def _check_classes(values: dict[Any, int], seen: dict[str, Seen], flag: str) -> 
             known = ", ".join(repr(value) for value in list(values)[:5])
             fix = f"did you mean {close!r}?" if close else f"known labels: {known}"
             fix += f"; --label_map {unknown}=NAME … names another"
-            raise Refusal(f"label {unknown!r} in {split} is unknown to training", labels.place(unknown), fix)
+            raise Refusal(
+                f"label {unknown!r} in {split} is unknown to training", labels.place(unknown), fix
+            )

@@ -24,12 +24,27 @@ from recipes.common.runtime.messages import nearest, warn
 Row = dict
 Rows = Iterator[tuple[int, Row]]
 # Other endings of the same formats.
-ALIASES = {"text": "txt", "raw": "txt", "tokens": "txt", "md": "txt", "tab": "tsv", "ndjson": "jsonl"}
-ALIASES |= {"jsonlines": "jsonl", "pq": "parquet", "parq": "parquet", "feather": "arrow", "xlsm": "xlsx"}
+ALIASES = {
+    "text": "txt",
+    "raw": "txt",
+    "tokens": "txt",
+    "md": "txt",
+    "tab": "tsv",
+    "ndjson": "jsonl",
+}
+ALIASES |= {
+    "jsonlines": "jsonl",
+    "pq": "parquet",
+    "parq": "parquet",
+    "feather": "arrow",
+    "xlsm": "xlsx",
+}
 # What to do about files that are not read.
 ELSEWHERE = dict.fromkeys(("tar", "tgz", "7z", "rar", "lz4"), "unpack it, and name its files")
 ELSEWHERE |= dict.fromkeys(("xls", "xlsb", "ods", "numbers"), "save it as .xlsx, or as CSV UTF-8")
-ELSEWHERE |= dict.fromkeys(("pdf", "doc", "docx", "rtf", "html", "htm", "epub", "xml"), "save its text as a .txt file")
+ELSEWHERE |= dict.fromkeys(
+    ("pdf", "doc", "docx", "rtf", "html", "htm", "epub", "xml"), "save its text as a .txt file"
+)
 WEB = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 # How the files of a folder may be called that are for another purpose than the others.
 PARTS = re.compile(r"(train|valid|validation|val|dev|test|eval)\b", re.IGNORECASE)
@@ -42,13 +57,17 @@ class Options:
 
     encoding: str = ""  # of texts that are not UTF-8
     line_breaks: bool = False  # a line of a .txt file that another follows keeps its line break
-    split: tuple[str, ...] = ()  # its usual names, which a JSON file or a folder may have beside others
+    split: tuple[
+        str, ...
+    ] = ()  # its usual names, which a JSON file or a folder may have beside others
 
 
 PLAIN = Options()
 
 
-def expand(patterns: list[str], flag: str, languages: Sequence[str] = (), split: Sequence[str] = ()) -> list[Path]:
+def expand(
+    patterns: list[str], flag: str, languages: Sequence[str] = (), split: Sequence[str] = ()
+) -> list[Path]:
     """The files that paths, globs and folders name, in order, each once; refuses a pattern that names none.
 
     Names may end in a language where there are `languages`: train.en and train.de are parallel texts.
@@ -71,7 +90,9 @@ def one(path: Path, flag: str, encoding: str = "") -> Path:
     found = expand([str(path)], flag)
     if len(found) > 1:
         shown = ", ".join(map(str, found[:5]))
-        raise Refusal(f"{path} names {len(found)} files: {shown}", flag, "name one of them at a time")
+        raise Refusal(
+            f"{path} names {len(found)} files: {shown}", flag, "name one of them at a time"
+        )
     return found[0]
 
 
@@ -97,7 +118,11 @@ def read_parallel(paths: dict[str, Path], encoding: str = "") -> Rows:
         if None in found:
             short = list(paths.values())[found.index(None)]
             what = f"{short} ends before line {number}, the text beside it goes on"
-            raise Refusal(what, f"{short}:{number}", "give two files of which every line translates the other's")
+            raise Refusal(
+                what,
+                f"{short}:{number}",
+                "give two files of which every line translates the other's",
+            )
         yield number, {column: row["text"] for column, (_, row) in zip(paths, found, strict=True)}
 
 
@@ -136,7 +161,9 @@ def _guarded(reader: Callable[[Path, Options], Rows], path: Path, options: Optio
     except PermissionError:
         raise Refusal("the file may not be read", str(path), f"chmod +r {path}") from None
     except RecursionError:
-        raise Refusal("the JSON is nested too deeply", str(path), "write one flat object a row") from None
+        raise Refusal(
+            "the JSON is nested too deeply", str(path), "write one flat object a row"
+        ) from None
 
 
 def _format(path: Path) -> str:
@@ -156,7 +183,11 @@ def _file_fix(pattern: str) -> str:
     if not names:
         return f"the folder {folder} is missing or empty; paths are relative to the current folder"
     close = nearest(Path(pattern).name, names)
-    return f"did you mean {folder / close}?" if close else f"{folder} holds {', '.join(sorted(names)[:5])}"
+    return (
+        f"did you mean {folder / close}?"
+        if close
+        else f"{folder} holds {', '.join(sorted(names)[:5])}"
+    )
 
 
 def _web_fix(address: str) -> str:
@@ -182,7 +213,11 @@ def _inside(folder: Path, split: Sequence[str]) -> list[Path]:
         fix = f"name files further down: '{folder}/**/*.txt'" if inside else "name the files"
         raise Refusal(f"the folder {folder} holds no file that can be read", str(folder), fix)
     if len(formats) > 1 or (parts and len(found) > 1):
-        why = f"files of several kinds ({', '.join(formats)})" if len(formats) > 1 else "files for several purposes"
+        why = (
+            f"files of several kinds ({', '.join(formats)})"
+            if len(formats) > 1
+            else "files for several purposes"
+        )
         names = ", ".join(path.name for path in found[:5])
         fix = f"name the files that are meant, for example {found[0]} or '{folder}/*{found[0].suffix}'"
         raise Refusal(f"the folder {folder} holds {why}: {names}", str(folder), fix)
@@ -207,7 +242,9 @@ def _saved_split(folder: Path, present: dict[str, Path], split: Sequence[str]) -
     chosen = next((name for name in split if name in present), None)
     if chosen is None and len(present) > 1:
         fix = f"name one of them: {folder}/{next(iter(present))}; or all of them: --dataset_name {folder}"
-        raise Refusal(f"the folder {folder} holds the splits {', '.join(present)}", str(folder), fix)
+        raise Refusal(
+            f"the folder {folder} holds the splits {', '.join(present)}", str(folder), fix
+        )
     return saved_files(present[chosen or next(iter(present))])
 
 
@@ -217,11 +254,15 @@ def saved_files(folder: Path) -> list[Path]:
         state = json.loads((folder / SAVED).read_text(encoding="utf-8"))
         names = [entry["filename"] for entry in state["_data_files"]]
         paths = [folder / name for name in names]
-        whole = bool(paths) and all(path.is_file() and path.resolve().parent == folder.resolve() for path in paths)
+        whole = bool(paths) and all(
+            path.is_file() and path.resolve().parent == folder.resolve() for path in paths
+        )
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         whole = False
     if not whole or state.get("_indices_data_files"):
-        raise Refusal("this is not what save_to_disk leaves", str(folder / SAVED), "save the data set again")
+        raise Refusal(
+            "this is not what save_to_disk leaves", str(folder / SAVED), "save the data set again"
+        )
     return paths
 
 
@@ -237,7 +278,9 @@ def _without_empty(paths: list[Path], languages: Sequence[str]) -> list[Path]:
     empty = [path for path in paths if not path.stat().st_size]
     parallel = [path for path in empty if language(path, languages)]
     if parallel or (empty and len(empty) == len(paths)):
-        raise Refusal("the file is empty", str((parallel or empty)[0]), "give a file with at least one row")
+        raise Refusal(
+            "the file is empty", str((parallel or empty)[0]), "give a file with at least one row"
+        )
     for path in empty:
         warn(f"{path} is empty: it adds no row")
     return [path for path in paths if path not in empty]
@@ -259,9 +302,13 @@ def rows_to(path: Path | None, read: Path | None = None) -> Iterator[Callable[[R
         path.parent.mkdir(parents=True, exist_ok=True)
         part.touch()
     except (FileExistsError, NotADirectoryError) as error:
-        raise Refusal(f"cannot write below {error.filename}: no folder", f"--output {path}", "name another") from None
+        raise Refusal(
+            f"cannot write below {error.filename}: no folder", f"--output {path}", "name another"
+        ) from None
     except (IsADirectoryError, PermissionError) as error:
-        raise Refusal(f"cannot write: {error.strerror}", f"--output {path}", "name another file") from None
+        raise Refusal(
+            f"cannot write: {error.strerror}", f"--output {path}", "name another file"
+        ) from None
     with part.open("a", encoding="utf-8", buffering=1) as stream:
         _keep_others_out(stream, path)
         stream.truncate(0)  # rows of a process that was killed

@@ -53,12 +53,20 @@ class Source:
 PLAIN = Reading()
 
 
-def find(arguments: Arguments, training_arguments: Any, reading: Reading = PLAIN) -> dict[str, Source]:
+def find(
+    arguments: Arguments, training_arguments: Any, reading: Reading = PLAIN
+) -> dict[str, Source]:
     """The sources of the splits that this run uses; a missing one is refused unless it can be done without."""
     if arguments.dataset_name and arguments.train_file:
-        raise Refusal("two sources of data", "--dataset_name and --train_file", "give one of the two")
+        raise Refusal(
+            "two sources of data", "--dataset_name and --train_file", "give one of the two"
+        )
     decoding.check(arguments.encoding)
-    available = _data_set_sources(arguments) if arguments.dataset_name else _file_sources(arguments, reading)
+    available = (
+        _data_set_sources(arguments)
+        if arguments.dataset_name
+        else _file_sources(arguments, reading)
+    )
     if reading.nested:
         available = {name: _unnested(source, reading.nested) for name, source in available.items()}
     wanted = {
@@ -71,14 +79,29 @@ def find(arguments: Arguments, training_arguments: Any, reading: Reading = PLAIN
     elif wanted["validation"] and "validation" not in available and "test" in available:
         note("no validation data: evaluating on the test data")
         available["validation"] = available["test"]
-    if wanted["test"] and "test" not in available and training_arguments.do_train and not arguments.test_split_name:
+    if (
+        wanted["test"]
+        and "test" not in available
+        and training_arguments.do_train
+        and not arguments.test_split_name
+    ):
         note("no test data: nothing to predict")
         training_arguments.do_predict = wanted["test"] = False
     for split, is_wanted in wanted.items():
-        if is_wanted and split not in available and not (split == "validation" and "train" in available):
+        if (
+            is_wanted
+            and split not in available
+            and not (split == "validation" and "train" in available)
+        ):
             flag = f"--{split}_file"
-            raise Refusal(f"no {split} data", flag, f"name it: {flag} FILE, or a Hub data set with --dataset_name")
-    return {split: available[split] for split in SPLIT_NAMES if wanted[split] and split in available}
+            raise Refusal(
+                f"no {split} data",
+                flag,
+                f"name it: {flag} FILE, or a Hub data set with --dataset_name",
+            )
+    return {
+        split: available[split] for split in SPLIT_NAMES if wanted[split] and split in available
+    }
 
 
 def needs_validation(training_arguments: Any) -> bool:
@@ -118,7 +141,9 @@ def _file_sources(arguments: Arguments, reading: Reading) -> dict[str, Source]:
             rows = partial(_file_rows, paths, options)
         runs_on = reading.line_breaks and all(map(readers.is_plain_text, paths))
         names = {} if parallel else _class_names(paths)
-        sources[split] = Source(split, rows, partial(_file_place, paths), names, tuple(paths), runs_on)
+        sources[split] = Source(
+            split, rows, partial(_file_place, paths), names, tuple(paths), runs_on
+        )
     return sources
 
 
@@ -144,15 +169,21 @@ def _parallel_rows(
     paths: list[Path], languages: tuple[str, ...], flag: str, encoding: str
 ) -> Iterator[tuple[int, dict]]:
     """Rows of files that translate each other, paired in the order in which each language's are named."""
-    of_language = {code: [path for path in paths if readers.language(path, [code])] for code in languages}
+    of_language = {
+        code: [path for path in paths if readers.language(path, [code])] for code in languages
+    }
     if len({len(found) for found in of_language.values()}) > 1:
         found = ", ".join(f"{len(found)} in {code}" for code, found in of_language.items())
         raise Refusal(
-            f"the files do not pair up: {found}", flag, "name one file of each language, for example a.en a.de"
+            f"the files do not pair up: {found}",
+            flag,
+            "name one file of each language, for example a.en a.de",
         )
     for group in zip(*of_language.values(), strict=True):
         position = paths.index(group[0])
-        for number, row in readers.read_parallel(dict(zip(languages, group, strict=True)), encoding):
+        for number, row in readers.read_parallel(
+            dict(zip(languages, group, strict=True)), encoding
+        ):
             yield number * len(paths) + position, row
 
 
@@ -172,7 +203,9 @@ def _data_set_sources(arguments: Arguments) -> dict[str, Source]:
     data, paths, sources = _load_hub(arguments), _files_of(arguments), {}
     for split, name in _splits_of(arguments, data).items():
         place, rows = partial("{}, {}, row {}".format, arguments.dataset_name, name), data[name]
-        sources[split] = Source(split, partial(enumerate, rows, 1), place, _class_features(rows), paths)
+        sources[split] = Source(
+            split, partial(enumerate, rows, 1), place, _class_features(rows), paths
+        )
     return sources
 
 
@@ -181,7 +214,9 @@ def _splits_of(arguments: Arguments, present: Iterable[str]) -> dict[str, str]:
     left = list(present)
     for name in filter(None, (arguments.remove_splits or "").split(",")):
         if name not in left:
-            raise Refusal(f"no split {name!r} to remove", "--remove_splits", f"splits: {', '.join(left)}")
+            raise Refusal(
+                f"no split {name!r} to remove", "--remove_splits", f"splits: {', '.join(left)}"
+            )
         left.remove(name)
     found = {}
     for split, usual in SPLIT_NAMES.items():
@@ -218,7 +253,9 @@ def _load_hub(arguments: Arguments) -> dict[str, Any]:
             raise
         fix = "check its name, --dataset_config_name and the network; or read local files with --train_file"
         raise Refusal(
-            f"cannot load the data set {arguments.dataset_name}: {reason(error)}", "--dataset_name", fix
+            f"cannot load the data set {arguments.dataset_name}: {reason(error)}",
+            "--dataset_name",
+            fix,
         ) from None
 
 
@@ -238,18 +275,30 @@ def _files_of(arguments: Arguments) -> tuple[Path, ...]:
     if not folder.is_dir():
         return ()
     builder = datasets.load_dataset_builder(str(folder), name, cache_dir=arguments.cache_dir)
-    return tuple(map(Path, itertools.chain.from_iterable((builder.config.data_files or {}).values())))
+    return tuple(
+        map(Path, itertools.chain.from_iterable((builder.config.data_files or {}).values()))
+    )
 
 
 def _check_unpacks(path: Path) -> None:
     """Refuses a packed file, which the library knows by its first bytes, unless it is gzip of a reasonable size."""
-    packing = datasets.utils.extract.Extractor.infer_extractor_format(path) if path.is_file() else None
+    packing = (
+        datasets.utils.extract.Extractor.infer_extractor_format(path) if path.is_file() else None
+    )
     if packing == "gzip":
         readers.check_ratio(path)
     elif packing and packing != "tar":  # those are read as they are
-        raise Refusal(f"the file is packed as {packing}", str(path), "unpack it, or name it by --train_file")
+        raise Refusal(
+            f"the file is packed as {packing}", str(path), "unpack it, or name it by --train_file"
+        )
 
 
 def _class_features(split: Any) -> dict[str, list[str]]:
-    features = {name: getattr(value, "feature", value) for name, value in (split.features or {}).items()}
-    return {name: value.names for name, value in features.items() if isinstance(value, datasets.ClassLabel)}
+    features = {
+        name: getattr(value, "feature", value) for name, value in (split.features or {}).items()
+    }
+    return {
+        name: value.names
+        for name, value in features.items()
+        if isinstance(value, datasets.ClassLabel)
+    }

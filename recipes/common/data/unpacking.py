@@ -13,10 +13,27 @@ from typing import Any, BinaryIO
 
 from recipes.common.runtime.errors import Refusal
 
-RATIO, FLOOR = 200, 1 << 25  # gzip packs text to a fifth, and at best to a thousandth; small files may do so
-BROKEN = (EOFError, OSError, RuntimeError, ValueError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+RATIO, FLOOR = (
+    200,
+    1 << 25,
+)  # gzip packs text to a fifth, and at best to a thousandth; small files may do so
+BROKEN = (
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    zlib.error,
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+)
 # How the files begin that each packing makes.
-BEGINNINGS = {"gz": b"\x1f\x8b", "bz2": b"BZh", "xz": b"\xfd7zXZ", "zst": b"\x28\xb5\x2f\xfd", "zip": b"PK"}
+BEGINNINGS = {
+    "gz": b"\x1f\x8b",
+    "bz2": b"BZh",
+    "xz": b"\xfd7zXZ",
+    "zst": b"\x28\xb5\x2f\xfd",
+    "zip": b"PK",
+}
 TITLES = {"gz": "gzip", "bz2": "bzip2", "xz": "xz", "zst": "Zstandard", "zip": "zip"}
 BESIDE = ("readme", "license", "licence", "changelog")  # what lies in an archive beside its data
 
@@ -51,12 +68,16 @@ def check_ratio(path: Path) -> None:
 def bomb(path: Path) -> Refusal:
     """The refusal of a file that holds out of all proportion to its size."""
     return Refusal(
-        f"it unpacks to more than {RATIO} times its size", str(path), "unpack it yourself, if you know what it is"
+        f"it unpacks to more than {RATIO} times its size",
+        str(path),
+        "unpack it yourself, if you know what it is",
     )
 
 
 def _buffered(path: Path, kind: str) -> BinaryIO:
-    return io.BufferedReader(_Unpacked(path, kind), FLOOR)  # so much is unpacked, and looked at, before the first row
+    return io.BufferedReader(
+        _Unpacked(path, kind), FLOOR
+    )  # so much is unpacked, and looked at, before the first row
 
 
 class _Unpacked(io.RawIOBase):
@@ -106,7 +127,11 @@ class _Unpacked(io.RawIOBase):
         with self._path.open("rb") as stream:
             is_packed = stream.read(8).startswith(BEGINNINGS[self._kind])
         name = self._path.name if is_packed else self._path.stem
-        fix = "pack or download the file again" if is_packed else f"it is not packed at all: rename it to {name}"
+        fix = (
+            "pack or download the file again"
+            if is_packed
+            else f"it is not packed at all: rename it to {name}"
+        )
         if "too much memory" in str(error):  # Zstandard's long distance matching
             fix = f"it was packed by zstd --long: zstd -d --long=31 {name}"
         return Refusal(f"the {TITLES[self._kind]} data is broken: {error}", str(self._path), fix)
@@ -136,7 +161,9 @@ def _member(path: Path, _changed: int) -> str:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if not name.endswith("/")]
     except (zipfile.BadZipFile, ValueError) as error:
-        raise Refusal(f"the zip data is broken: {error}", str(path), "pack or download the file again") from None
+        raise Refusal(
+            f"the zip data is broken: {error}", str(path), "pack or download the file again"
+        ) from None
     found = list(_data_names(names))
     if len(found) != 1:
         what = f"the archive holds {len(found) or 'no'} files: {', '.join(found[:5])}"
@@ -147,5 +174,7 @@ def _member(path: Path, _changed: int) -> str:
 def _data_names(names: list[str]) -> Iterator[str]:
     for name in names:
         last = name.rpartition("/")[2].lower()
-        if not (name.startswith("__MACOSX/") or last.startswith((".", *BESIDE)) or last.endswith(".pdf")):
+        if not (
+            name.startswith("__MACOSX/") or last.startswith((".", *BESIDE)) or last.endswith(".pdf")
+        ):
             yield name

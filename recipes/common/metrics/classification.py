@@ -12,14 +12,27 @@ from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import did_you_mean
 
 Array = numpy.ndarray
-FOR_LABELS = ("accuracy", "f1_macro", "f1_micro", "f1", "precision", "recall", "matthews_correlation", "roc_auc")
+FOR_LABELS = (
+    "accuracy",
+    "f1_macro",
+    "f1_micro",
+    "f1",
+    "precision",
+    "recall",
+    "matthews_correlation",
+    "roc_auc",
+)
 FOR_NUMBERS = ("mse", "mae", "pearsonr", "spearmanr")
 REPORTED = {
     SINGLE: ("accuracy", "f1_macro", "f1_micro", "matthews_correlation"),
     MULTI: ("accuracy", "f1_macro", "f1_micro"),
     REGRESSION: FOR_NUMBERS,
 }
-ON_REQUEST = ("f1", "precision", "recall")  # of one class, or averaged: computed where --metric_name names them
+ON_REQUEST = (
+    "f1",
+    "precision",
+    "recall",
+)  # of one class, or averaged: computed where --metric_name names them
 CORRELATIONS = ("pearsonr", "spearmanr")
 RESERVED = ("macro", "micro", "low", "high")  # after a metric's name these words are no class
 HEADLINE = {SINGLE: "accuracy", MULTI: "f1_micro", REGRESSION: "mse"}
@@ -36,7 +49,9 @@ def compute(name: str, predictions: Array, references: Array, **options: Any) ->
     """One metric of FOR_LABELS or FOR_NUMBERS as a float."""
     from recipes.common.metrics.sklearn_metrics import ScikitMetric
 
-    return ScikitMetric(name).compute(predictions=predictions, references=references, **options)[name]
+    return ScikitMetric(name).compute(predictions=predictions, references=references, **options)[
+        name
+    ]
 
 
 def for_labels(labels: Labels, metric_name: str | None) -> Callable[[Any], dict[str, float]]:
@@ -67,14 +82,21 @@ def names(labels: Labels) -> frozenset[str]:
     found = {f"{name}{bound}" for name in whole for bound in ("", "_low", "_high")}
     classes = [*labels.names, *(f"{name}_class" for name in RESERVED)]
     return frozenset(
-        found | {f"{name}_{one}" for name in ("precision", "recall", "f1", *FOR_NUMBERS) for one in classes}
+        found
+        | {
+            f"{name}_{one}"
+            for name in ("precision", "recall", "f1", *FOR_NUMBERS)
+            for one in classes
+        }
     )
 
 
 def probabilities(logits: Array, kind: str) -> Array:
     """Softmax over the classes, a sigmoid for each of several labels, the number itself for regression."""
     logits = numpy.asarray(logits, dtype=numpy.float64)
-    return {SINGLE: partial(softmax, axis=-1), MULTI: expit}.get(kind, lambda values: values)(logits)
+    return {SINGLE: partial(softmax, axis=-1), MULTI: expit}.get(kind, lambda values: values)(
+        logits
+    )
 
 
 def decisions(logits: Array, kind: str) -> Array:
@@ -121,7 +143,9 @@ def _check_name(kind: str, metric_name: str | None) -> None:
         allowed = [name for name in allowed if name != "matthews_correlation"]
     if metric_name and metric_name not in allowed:
         fix = did_you_mean(metric_name, allowed, f"use one of {', '.join(sorted(allowed))}")
-        raise Refusal(f"no metric {metric_name!r} for {kind.replace('_', ' ')}", "--metric_name", fix)
+        raise Refusal(
+            f"no metric {metric_name!r} for {kind.replace('_', ' ')}", "--metric_name", fix
+        )
 
 
 def _present(references: Array, kind: str) -> Array:
@@ -135,11 +159,17 @@ def _by_row(numbers: Array) -> Array:
     return numbers.reshape(len(numbers), -1)
 
 
-def _scores(labels: Labels, logits: Array, references: Array, metric_name: str | None) -> dict[str, float]:
+def _scores(
+    labels: Labels, logits: Array, references: Array, metric_name: str | None
+) -> dict[str, float]:
     kind, predictions = labels.kind, decisions(logits, labels.kind)
     if kind == REGRESSION and labels.names:
         return _scores_of_numbers(labels, predictions, references)
-    defined = [name for name in REPORTED[kind] if name not in CORRELATIONS or _varies(predictions, references)]
+    defined = [
+        name
+        for name in REPORTED[kind]
+        if name not in CORRELATIONS or _varies(predictions, references)
+    ]
     scores = {name: compute(name, predictions, references) for name in defined}
     if metric_name and metric_name not in scores and metric_name != "roc_auc":
         binary = kind == SINGLE and len(labels.names) == 2
@@ -191,10 +221,14 @@ def _per_class(labels: Labels, predictions: Array, references: Array) -> dict[st
     from sklearn.metrics import precision_recall_fscore_support
 
     numbers = list(range(len(labels.names)))
-    table = precision_recall_fscore_support(references, predictions, labels=numbers, zero_division=0)
+    table = precision_recall_fscore_support(
+        references, predictions, labels=numbers, zero_division=0
+    )
     names = [f"{name}_class" if name in RESERVED else name for name in labels.names]
     named = zip(("precision", "recall", "f1"), table, strict=False)
-    return {f"{metric}_{name}": float(row[i]) for metric, row in named for i, name in enumerate(names)}
+    return {
+        f"{metric}_{name}": float(row[i]) for metric, row in named for i, name in enumerate(names)
+    }
 
 
 def _intervals(
@@ -206,11 +240,15 @@ def _intervals(
         yield "mse", (errors, lambda sums: sums[:, 0] / len(errors))
         return
     numbers = numpy.arange(len(labels.names))
-    predicted = predictions[:, None] == numbers if labels.kind == SINGLE else predictions.astype(bool)
+    predicted = (
+        predictions[:, None] == numbers if labels.kind == SINGLE else predictions.astype(bool)
+    )
     true = references[:, None] == numbers if labels.kind == SINGLE else references.astype(bool)
     right = (predicted == true).all(axis=1)[:, None].astype(float)
     yield "accuracy", (right, lambda sums: sums[:, 0] / len(right))
-    if labels.kind == SINGLE:  # as scikit-learn has it, a class that neither occurs nor is given counts in no mean
+    if (
+        labels.kind == SINGLE
+    ):  # as scikit-learn has it, a class that neither occurs nor is given counts in no mean
         found = (predicted | true).any(axis=0)
         predicted, true = predicted[:, found], true[:, found]
     counts = numpy.concatenate([predicted & true, predicted, true], axis=1).astype(float)
@@ -228,7 +266,11 @@ def _f1(sums: Array) -> Array:
 
 def _baseline_scores(labels: Labels, references: Array) -> dict[str, float]:
     constant = numpy.broadcast_to(labels.baseline, references.shape)
-    names = {SINGLE: ("accuracy", "f1_macro"), MULTI: ("f1_micro", "f1_macro"), REGRESSION: ("mse",)}[labels.kind]
+    names = {
+        SINGLE: ("accuracy", "f1_macro"),
+        MULTI: ("f1_micro", "f1_macro"),
+        REGRESSION: ("mse",),
+    }[labels.kind]
     if labels.kind == REGRESSION:
         constant, references = constant.reshape(-1), references.reshape(-1)
     return {f"baseline_{name}": compute(name, constant, references) for name in names}

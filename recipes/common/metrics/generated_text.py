@@ -22,10 +22,14 @@ ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 LATIN = re.compile(r"[a-z\u00aa-\u024f\u1e00-\u1eff]", re.IGNORECASE)
 LETTER = re.compile(r"[^\W\d_]")
 # By the first part of a language's code or name; other languages have 13a.
-BLEU_TOKENISERS = dict.fromkeys(("zh", "zho", "cmn", "yue", "wuu", "lzh", "chinese", "cantonese"), "zh")
+BLEU_TOKENISERS = dict.fromkeys(
+    ("zh", "zho", "cmn", "yue", "wuu", "lzh", "chinese", "cantonese"), "zh"
+)
 BLEU_TOKENISERS |= dict.fromkeys(("ja", "jpn", "japanese"), "ja-mecab")
 BLEU_TOKENISERS |= dict.fromkeys(("ko", "kor", "korean"), "ko-mecab")
-BLEU_TOKENISERS |= dict.fromkeys(("th", "tha", "lo", "lao", "km", "khm", "my", "mya", "bo", "bod", "thai"), "char")
+BLEU_TOKENISERS |= dict.fromkeys(
+    ("th", "tha", "lo", "lao", "km", "khm", "my", "mya", "bo", "bod", "thai"), "char"
+)
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*")
 
 
@@ -45,7 +49,9 @@ class Decoder:
         return ((ids >= 0) & (ids != self.tokenizer.pad_token_id)).sum(axis=1)
 
 
-def for_translation(source: str, target: str, language: str, decode: Decoder) -> Callable[[Any], dict[str, float]]:
+def for_translation(
+    source: str, target: str, language: str, decode: Decoder
+) -> Callable[[Any], dict[str, float]]:
     """A compute_metrics for Trainer: sacreBLEU's scores of the generated texts and of the copied sources.
 
     Rows without a reference are left out. `language` is the target's code: it chooses BLEU's tokeniser.
@@ -66,14 +72,25 @@ def for_summaries(source: str, target: str, decode: Decoder) -> Callable[[Any], 
     def compute(hypotheses: list[str], rows: Any) -> dict[str, float]:
         found = rouge_scores(hypotheses, rows[target])
         leads = {count: [lead(text, count) for text in rows[source]] for count in (1, 3)}
-        baselines = {count: rouge_scores(texts, rows[target], interval=False) for count, texts in leads.items()}
-        found |= {f"lead{count}_{name}": value for count, scores in baselines.items() for name, value in scores.items()}
-        return found | {f"baseline_{name}": max(scores[name] for scores in baselines.values()) for name in ROUGE}
+        baselines = {
+            count: rouge_scores(texts, rows[target], interval=False)
+            for count, texts in leads.items()
+        }
+        found |= {
+            f"lead{count}_{name}": value
+            for count, scores in baselines.items()
+            for name, value in scores.items()
+        }
+        return found | {
+            f"baseline_{name}": max(scores[name] for scores in baselines.values()) for name in ROUGE
+        }
 
     return _for_generated(target, decode, compute)
 
 
-def _for_generated(target: str, decode: Decoder, compute: Callable) -> Callable[[Any], dict[str, float]]:
+def _for_generated(
+    target: str, decode: Decoder, compute: Callable
+) -> Callable[[Any], dict[str, float]]:
     def compute_metrics(prediction: Any) -> dict[str, float]:
         predictions, rows = prediction.predictions, prediction.inputs
         if not isinstance(predictions, tuple):  # nothing was generated
@@ -116,7 +133,9 @@ def translation_scores(
         "bleu": score.score,
         "chrf": CHRF().corpus_score(hypotheses, references).score,
         # Without `normalized` a Chinese sentence is one word, whatever `asian_support` says.
-        "ter": TER(normalized=asian, asian_support=asian).corpus_score(hypotheses, references).score,
+        "ter": TER(normalized=asian, asian_support=asian)
+        .corpus_score(hypotheses, references)
+        .score,
     }
     if interval:
         found["bleu_low"], found["bleu_high"] = _bleu_interval(bleu, hypotheses, references)
@@ -130,12 +149,18 @@ def signature(language: str) -> str:
     return str(bleu.get_signature())
 
 
-def _bleu_interval(bleu: BLEU, hypotheses: Sequence[str], references: list[list[str]]) -> tuple[float, float]:
+def _bleu_interval(
+    bleu: BLEU, hypotheses: Sequence[str], references: list[list[str]]
+) -> tuple[float, float]:
     """Rows drawn with replacement; BLEU is a function of the rows' summed counts (Koehn 2004)."""
-    rows = numpy.asarray(bleu._extract_corpus_statistics(hypotheses, references), dtype=numpy.float64)
+    rows = numpy.asarray(
+        bleu._extract_corpus_statistics(hypotheses, references), dtype=numpy.float64
+    )
 
     def statistic(sums: numpy.ndarray) -> numpy.ndarray:
-        return numpy.asarray([bleu._compute_score_from_stats([int(value) for value in row]).score for row in sums])
+        return numpy.asarray(
+            [bleu._compute_score_from_stats([int(value) for value in row]).score for row in sums]
+        )
 
     return bootstrap(rows, statistic, DRAWS)
 
@@ -150,7 +175,9 @@ class UnspacedTokenizer:
 
 def units(text: str) -> list[str]:
     """Lower-case words; each character of Chinese, Japanese and Thai alone; no punctuation."""
-    spaced = UNSPACED.sub(lambda match: f" {match[0]} ", unicodedata.normalize("NFKC", text).lower())
+    spaced = UNSPACED.sub(
+        lambda match: f" {match[0]} ", unicodedata.normalize("NFKC", text).lower()
+    )
     return "".join(letter if _is_of_a_word(letter) else " " for letter in spaced).split()
 
 
@@ -182,7 +209,9 @@ def is_mostly_latin(text: str) -> bool:
     return 2 * sum(bool(LATIN.match(word)) for word in words) >= len(words)
 
 
-def rouge_scores(hypotheses: Sequence[str], references: Sequence[str], interval: bool = True) -> dict[str, float]:
+def rouge_scores(
+    hypotheses: Sequence[str], references: Sequence[str], interval: bool = True
+) -> dict[str, float]:
     """rouge1, rouge2, rougeL and rougeLsum: mean F1 in percent, and their 95 % bootstrap intervals.
 
     Of a reference in Latin script by rouge_score's stemmed words, as in Hugging Face's script; of another one, all of
@@ -191,7 +220,8 @@ def rouge_scores(hypotheses: Sequence[str], references: Sequence[str], interval:
     from rouge_score import rouge_scorer
 
     stems, whole = (
-        rouge_scorer.RougeScorer(list(ROUGE), tokenizer=one) for one in (StemmingTokenizer(), UnspacedTokenizer())
+        rouge_scorer.RougeScorer(list(ROUGE), tokenizer=one)
+        for one in (StemmingTokenizer(), UnspacedTokenizer())
     )
     rows = [
         (stems if is_mostly_latin(reference) else whole).score(
@@ -204,7 +234,9 @@ def rouge_scores(hypotheses: Sequence[str], references: Sequence[str], interval:
         values = 100 * numpy.asarray([[row[name].fmeasure] for row in rows])
         found[name] = float(values.mean())
         if interval:
-            found[f"{name}_low"], found[f"{name}_high"] = bootstrap(values, lambda sums: sums[:, 0] / len(rows))
+            found[f"{name}_low"], found[f"{name}_high"] = bootstrap(
+                values, lambda sums: sums[:, 0] / len(rows)
+            )
     return found
 
 

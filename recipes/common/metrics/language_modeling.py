@@ -45,9 +45,13 @@ def sums(shift: bool) -> Callable[[Any, torch.Tensor], Any]:
     return reduce
 
 
-def _losses_and_hits(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _losses_and_hits(
+    logits: torch.Tensor, labels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     parts = list(zip(logits.split(CHUNK), labels.split(CHUNK), strict=True))
-    losses = [functional.cross_entropy(part.float(), truth, reduction="none") for part, truth in parts]
+    losses = [
+        functional.cross_entropy(part.float(), truth, reduction="none") for part, truth in parts
+    ]
     hits = [part.argmax(-1).eq(truth) for part, truth in parts]
     return torch.cat(losses).double(), torch.cat(hits).double()
 
@@ -56,11 +60,18 @@ def scores(totals: Array) -> dict[str, float]:
     """Cross entropy (nats a token), perplexity and accuracy, with 95 % intervals, from rows of `sums`."""
     loss, hits, count = totals.sum(axis=0)
     mean = loss / max(count, 1)
-    found = {"loss": mean, "cross_entropy": mean, "perplexity": _exp(mean), "accuracy": hits / max(count, 1)}
+    found = {
+        "loss": mean,
+        "cross_entropy": mean,
+        "perplexity": _exp(mean),
+        "accuracy": hits / max(count, 1),
+    }
     if len(totals) > 1 and (totals[:, 2] > 0).all():
         low, high = bootstrap(totals, lambda drawn: drawn[:, 0] / drawn[:, 2])
         found |= {"perplexity_low": _exp(low), "perplexity_high": _exp(high)}
-        found["accuracy_low"], found["accuracy_high"] = bootstrap(totals, lambda drawn: drawn[:, 1] / drawn[:, 2])
+        found["accuracy_low"], found["accuracy_high"] = bootstrap(
+            totals, lambda drawn: drawn[:, 1] / drawn[:, 2]
+        )
     return {name: float(value) for name, value in found.items()}
 
 
@@ -73,7 +84,10 @@ def for_tokens(train: Any, vocabulary: int, shift: bool) -> Callable[[Any], dict
     frequencies = unigram(train, vocabulary) if train is not None else None
 
     def compute_metrics(prediction: Any) -> dict[str, float]:
-        totals, labels = numpy.asarray(prediction.predictions, dtype=numpy.float64), prediction.label_ids
+        totals, labels = (
+            numpy.asarray(prediction.predictions, dtype=numpy.float64),
+            prediction.label_ids,
+        )
         found = scores(totals)
         ratio = getattr(prediction.inputs, "tokens_per_byte", None)
         if ratio:
@@ -105,7 +119,11 @@ def _baseline(frequencies: Array, labels: Array) -> dict[str, float]:
         return {}
     mean = float(-numpy.log(frequencies[present]).mean())
     accuracy = float((present == frequencies.argmax()).mean())
-    return {"baseline_cross_entropy": mean, "baseline_perplexity": _exp(mean), "baseline_accuracy": accuracy}
+    return {
+        "baseline_cross_entropy": mean,
+        "baseline_perplexity": _exp(mean),
+        "baseline_accuracy": accuracy,
+    }
 
 
 def _exp(value: float) -> float:

@@ -40,7 +40,9 @@ class ScikitMetric(evaluate.Metric):
     """An `evaluate.Metric` by its name in FUNCTIONS: `ScikitMetric("f1").compute(predictions=…, references=…)`."""
 
     def __init__(self, config_name: str, **options: Any):
-        folder = tempfile.mkdtemp(prefix="metric-")  # by itself it makes one below the home, which may be read-only
+        folder = tempfile.mkdtemp(
+            prefix="metric-"
+        )  # by itself it makes one below the home, which may be read-only
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         super().__init__(config_name=config_name, keep_in_memory=True, cache_dir=folder, **options)
 
@@ -53,9 +55,15 @@ class ScikitMetric(evaluate.Metric):
             SCORES: [(number, integer), (many(number), integer), (many(number), many(integer))],
             NUMBERS: [(number, number)],
         }[compares]
-        features = [datasets.Features(predictions=first, references=second) for first, second in variants]
+        features = [
+            datasets.Features(predictions=first, references=second) for first, second in variants
+        ]
         return evaluate.MetricInfo(description=self.config_name, citation="", features=features)
 
     def _compute(self, predictions: Any, references: Any, **options: Any) -> dict[str, float]:
         _, function = FUNCTIONS[self.config_name]
-        return {self.config_name: float(function(numpy.asarray(references), numpy.asarray(predictions), **options))}
+        return {
+            self.config_name: float(
+                function(numpy.asarray(references), numpy.asarray(predictions), **options)
+            )
+        }

@@ -35,9 +35,18 @@ def folder_of(name: str | None, flag: str = "", **hub: Any) -> Path | None:
     """The folder of adapters without a model of their own that a flag names; with `hub`, how the Hub is asked, also one
     of the Hub, which is then downloaded."""
     folder = Path(name or "").expanduser()
-    if hub and not folder.exists() and not folder.parent.is_dir() and HUB_NAME.fullmatch(name or ""):
+    if (
+        hub
+        and not folder.exists()
+        and not folder.parent.is_dir()
+        and HUB_NAME.fullmatch(name or "")
+    ):
         folder = _downloaded(name, flag, **hub)
-    return folder if name and (folder / FILE).is_file() and not (folder / "config.json").is_file() else None
+    return (
+        folder
+        if name and (folder / FILE).is_file() and not (folder / "config.json").is_file()
+        else None
+    )
 
 
 @functools.cache
@@ -53,8 +62,13 @@ def _downloaded(name: str, flag: str, token: Any = None, **hub: Any) -> Path:
         hf_hub_download(name, FILE, token=token, **hub)
         return Path(snapshot_download(name, allow_patterns=OF_ADAPTERS, token=token, **hub))
     except LocalEntryNotFoundError as error:
-        raise Refusal(f"cannot load {name}: {reason(error)}", flag, model_folders.NOT_THERE) from None
-    except (OSError, HFValidationError):  # there is no such file: whoever loads the model says what is wrong
+        raise Refusal(
+            f"cannot load {name}: {reason(error)}", flag, model_folders.NOT_THERE
+        ) from None
+    except (
+        OSError,
+        HFValidationError,
+    ):  # there is no such file: whoever loads the model says what is wrong
         return Path(name)
 
 
@@ -73,7 +87,9 @@ def base_of(folder: Path, flag: str) -> str:
         return base
     if found := _above(folder, base):
         if absolute:
-            note(f"{base}, the model under the adapters in {folder}, is gone: {found} is taken for it")
+            note(
+                f"{base}, the model under the adapters in {folder}, is gone: {found} is taken for it"
+            )
         return found
     if absolute:
         fix = f"put it back, or write its new path into {folder / FILE}: base_model_name_or_path"
@@ -84,7 +100,11 @@ def base_of(folder: Path, flag: str) -> str:
 def _above(folder: Path, base: str) -> str:
     """A path, or the end of an absolute one, that names a model as seen from a folder above; "" where there is none."""
     parts = Path(base).parts
-    ends = [Path(*parts[start:]) for start in range(1, len(parts))] if os.path.isabs(base) else [Path(base)]
+    ends = (
+        [Path(*parts[start:]) for start in range(1, len(parts))]
+        if os.path.isabs(base)
+        else [Path(base)]
+    )
     places = (parent / end for parent in folder.resolve().parents for end in ends)
     return next((str(place) for place in places if (place / "config.json").is_file()), "")
 
@@ -98,7 +118,9 @@ def config_of(folder: Path, flag: str, trust_remote_code: bool, **options: Any) 
     own = folder / ADAPTED
     if (own / "config.json").is_file():
         return model_folders.load(AutoConfig, str(own), flag, trust_remote_code, **options)
-    config = model_folders.load(AutoConfig, base_of(folder, flag), _under(folder, flag), trust_remote_code, **options)
+    config = model_folders.load(
+        AutoConfig, base_of(folder, flag), _under(folder, flag), trust_remote_code, **options
+    )
     task = TASKS.get(str(_described(folder, flag).get("task_type")))
     architectures = getattr(transformers, task)._model_mapping if task else {}
     if type(config) in architectures:
@@ -111,7 +133,9 @@ def config_of(folder: Path, flag: str, trust_remote_code: bool, **options: Any) 
 def tokenizer_of(folder: Path, flag: str) -> str:
     """Where the tokenizer of a folder of adapters lies: in it, or beside the model under them."""
     names = ("tokenizer_config.json", "tokenizer.json", "vocab.txt", "vocab.json")
-    return str(folder) if any((folder / name).is_file() for name in names) else base_of(folder, flag)
+    return (
+        str(folder) if any((folder / name).is_file() for name in names) else base_of(folder, flag)
+    )
 
 
 def _under(folder: Path, flag: str) -> str:
@@ -142,7 +166,9 @@ def _read(folder: Path, flag: str) -> dict[str, torch.Tensor]:
 
 def _number_of_labels(folder: Path, flag: str, config: PretrainedConfig) -> int:
     """The number of labels with which a model has a head of the adapters' sizes."""
-    saved = {key.removeprefix(IN_MODEL): tuple(value.shape) for key, value in _read(folder, flag).items()}
+    saved = {
+        key.removeprefix(IN_MODEL): tuple(value.shape) for key, value in _read(folder, flag).items()
+    }
     head = {key: size for key, size in saved.items() if key.split(".")[0] in CLASSIFIERS}
     for number in sorted({size[0] for size in head.values()}):
         tried = copy.deepcopy(config)
@@ -156,24 +182,35 @@ def _number_of_labels(folder: Path, flag: str, config: PretrainedConfig) -> int:
 
 
 def load(
-    auto_class: Any, folder: Path, flag: str, trust_remote_code: bool, trained: bool = False, **options: Any
+    auto_class: Any,
+    folder: Path,
+    flag: str,
+    trust_remote_code: bool,
+    trained: bool = False,
+    **options: Any,
 ) -> torch.nn.Module:
     """PEFT's model of a folder's adapters and the model under them; `trained`: they are trained further.
 
     Refuses adapters for another model, and a model of which a part came from neither.
     """
     base = base_of(folder, flag)
-    options["ignore_mismatched_sizes"] = True  # what has another size comes with the adapters, or is refused
+    options["ignore_mismatched_sizes"] = (
+        True  # what has another size comes with the adapters, or is refused
+    )
     model, new = weights.load(auto_class, base, _under(folder, flag), trust_remote_code, **options)
     weights.check_finite(model, base, flag)
     if (folder / ADAPTED / "generation_config.json").is_file():
-        model.generation_config = model_folders.load(GenerationConfig, str(folder / ADAPTED), flag, False)
+        model.generation_config = model_folders.load(
+            GenerationConfig, str(folder / ADAPTED), flag, False
+        )
     if options.get("quantization_config"):
         model = prepare_4_bit(model)
     return _put_on(model, new, folder, flag, trained)
 
 
-def _put_on(model: torch.nn.Module, new: Iterable[str], folder: Path, flag: str, trained: bool) -> torch.nn.Module:
+def _put_on(
+    model: torch.nn.Module, new: Iterable[str], folder: Path, flag: str, trained: bool
+) -> torch.nn.Module:
     """The model with a folder's adapters; `new` weights of its own must come with them."""
     from peft import LoraConfig, PeftConfig, set_peft_model_state_dict
 
@@ -182,7 +219,9 @@ def _put_on(model: torch.nn.Module, new: Iterable[str], folder: Path, flag: str,
     try:
         config = PeftConfig.from_pretrained(str(folder))
         if not isinstance(config, LoraConfig):
-            raise Refusal(f"{folder} holds {config.peft_type} weights, not LoRA adapters", flag, other)
+            raise Refusal(
+                f"{folder} holds {config.peft_type} weights, not LoRA adapters", flag, other
+            )
         config.inference_mode, config.base_model_name_or_path = not trained, None
         adapted = _wrap(model, config)
         lost = _lost(adapted, saved) or sorted({f"{IN_MODEL}{key}" for key in new} - saved.keys())
@@ -191,7 +230,9 @@ def _put_on(model: torch.nn.Module, new: Iterable[str], folder: Path, flag: str,
         what = " ".join(str(error).split()).removeprefix("Error(s) in loading state_dict for ")
         raise Refusal(f"the adapters in {folder} do not fit: {what}", flag, other) from None
     if strange or lost:
-        what = f"the folder lacks the weight {lost[0]}" if lost else f"the model has no {strange[0]}"
+        what = (
+            f"the folder lacks the weight {lost[0]}" if lost else f"the model has no {strange[0]}"
+        )
         raise Refusal(f"the adapters in {folder} do not fit: {what}", flag, other)
     config.base_model_name_or_path = base if Path(base).is_dir() else model.name_or_path
     weights.check_finite(adapted, str(folder), flag)
@@ -221,7 +262,9 @@ def add(model: torch.nn.Module, arguments: Any, new: Collection[str]) -> torch.n
         raise Refusal("adapters need a trained model under them", "--lora_rank", fix)
     tasks = {"ForSequenceClassification": TaskType.SEQ_CLS, "ForCausalLM": TaskType.CAUSAL_LM}
     tasks |= {"ForConditionalGeneration": TaskType.SEQ_2_SEQ_LM}
-    task = next((task for ending, task in tasks.items() if type(model).__name__.endswith(ending)), None)
+    task = next(
+        (task for ending, task in tasks.items() if type(model).__name__.endswith(ending)), None
+    )
     modules = arguments.lora_target_modules
     whole = sorted({key.rpartition(".")[0] for key in new if key.split(".")[0] not in CLASSIFIERS})
     config = LoraConfig(
@@ -238,7 +281,9 @@ def add(model: torch.nn.Module, arguments: Any, new: Collection[str]) -> torch.n
     try:
         adapted = _wrap(model, config)
     except ValueError as error:
-        raise Refusal(f"no adapters: {reason(error)}", "--lora_target_modules", "name modules of the model") from None
+        raise Refusal(
+            f"no adapters: {reason(error)}", "--lora_target_modules", "name modules of the model"
+        ) from None
     if Path(arguments.model_name_or_path).is_dir():  # found again, wherever someone asks for it
         config.base_model_name_or_path = os.path.abspath(arguments.model_name_or_path)
     return adapted
@@ -248,8 +293,12 @@ def _wrap(model: torch.nn.Module, config: Any) -> torch.nn.Module:
     from peft import get_peft_model
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # PEFT (0.21) asks transformers for a name of yesterday
-        warnings.filterwarnings("ignore", message="fan_in_fan_out is set")  # GPT-2's layers: PEFT does what is right
+        warnings.simplefilter(
+            "ignore", FutureWarning
+        )  # PEFT (0.21) asks transformers for a name of yesterday
+        warnings.filterwarnings(
+            "ignore", message="fan_in_fan_out is set"
+        )  # GPT-2's layers: PEFT does what is right
         return get_peft_model(model, config)
 
 
@@ -257,7 +306,9 @@ def prepare_4_bit(model: torch.nn.Module) -> torch.nn.Module:
     """The model ready for adapters on weights of four bits."""
     from peft import prepare_model_for_kbit_training
 
-    return prepare_model_for_kbit_training(without_repacking(model), use_gradient_checkpointing=False)
+    return prepare_model_for_kbit_training(
+        without_repacking(model), use_gradient_checkpointing=False
+    )
 
 
 def without_repacking(model: torch.nn.Module) -> torch.nn.Module:
@@ -274,7 +325,9 @@ def save_base_configuration(model: Any, folder: Path) -> None:
     base = model.get_base_model()
     config = copy.deepcopy(base.config)
     config.architectures = [type(base).__name__]
-    vars(config).pop("quantization_config", None)  # or the base's weights would count as quantized already
+    vars(config).pop(
+        "quantization_config", None
+    )  # or the base's weights would count as quantized already
     config.save_pretrained(folder)
     if base.can_generate():
         base.generation_config.save_pretrained(folder)

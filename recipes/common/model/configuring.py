@@ -23,7 +23,11 @@ from recipes.common.model import (
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import did_you_mean, note, reason
 
-VOCABULARIES = ("decoder_vocab_size", "src_vocab_size", "tgt_vocab_size")  # of Marian and FSMT, beside vocab_size
+VOCABULARIES = (
+    "decoder_vocab_size",
+    "src_vocab_size",
+    "tgt_vocab_size",
+)  # of Marian and FSMT, beside vocab_size
 
 
 def model_type_of(arguments: Arguments) -> str:
@@ -33,7 +37,9 @@ def model_type_of(arguments: Arguments) -> str:
     return arguments.model_type or "bert"
 
 
-def load_config(arguments: Arguments, tokenizer: PreTrainedTokenizerBase, **changes: Any) -> PretrainedConfig:
+def load_config(
+    arguments: Arguments, tokenizer: PreTrainedTokenizerBase, **changes: Any
+) -> PretrainedConfig:
     """The model's configuration: the checkpoint's, or that of --model_type; `changes` are the task's (labels, …)."""
     return config_and_whether_own(arguments, tokenizer, changes)[0]
 
@@ -58,12 +64,18 @@ def config_and_whether_own(
     return config, own
 
 
-def _new_config(arguments: Arguments, tokenizer: PreTrainedTokenizerBase, changes: dict[str, Any]) -> PretrainedConfig:
+def _new_config(
+    arguments: Arguments, tokenizer: PreTrainedTokenizerBase, changes: dict[str, Any]
+) -> PretrainedConfig:
     if not arguments.model_type:
         fix = "name a checkpoint: --model_name_or_path NAME, or an architecture: --model_type bert"
         raise Refusal("no model", "--model_name_or_path", fix)
     if arguments.model_type not in CONFIG_MAPPING:
-        fix = did_you_mean(arguments.model_type, CONFIG_MAPPING, "for example bert, roberta, modernbert, gpt2, llama")
+        fix = did_you_mean(
+            arguments.model_type,
+            CONFIG_MAPPING,
+            "for example bert, roberta, modernbert, gpt2, llama",
+        )
         raise Refusal(f"unknown architecture {arguments.model_type!r}", "--model_type", fix)
     special = ("pad", "bos", "eos", "cls", "sep")
     ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in special}
@@ -73,8 +85,14 @@ def _new_config(arguments: Arguments, tokenizer: PreTrainedTokenizerBase, change
         )
     default = _build(arguments.model_type)
     tokens = {name: len(tokenizer) for name in VOCABULARIES if name in default.to_dict()}
-    build = partial(_build, arguments.model_type, vocab_size=len(tokenizer), **tokens, **ids, **changes)
-    values = config_overrides.parse(default, arguments.config_overrides) if arguments.config_overrides else {}
+    build = partial(
+        _build, arguments.model_type, vocab_size=len(tokenizer), **tokens, **ids, **changes
+    )
+    values = (
+        config_overrides.parse(default, arguments.config_overrides)
+        if arguments.config_overrides
+        else {}
+    )
     if following := config_overrides.derived(default, values):
         named = ", ".join(f"{key}={value}" for key, value in following.items())
         note(f"{named}: it follows from the number of attention heads")
@@ -83,7 +101,9 @@ def _new_config(arguments: Arguments, tokenizer: PreTrainedTokenizerBase, change
     return config
 
 
-def _is_own(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, arguments: Arguments) -> bool:
+def _is_own(
+    tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, arguments: Arguments
+) -> bool:
     """Whether a tokenizer is the one that a loaded configuration speaks of, perhaps with more tokens."""
     source = arguments.config_name or arguments.model_name_or_path
     named = arguments.tokenizer_name or arguments.model_name_or_path
@@ -92,7 +112,11 @@ def _is_own(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, argume
     options = {"use_fast": arguments.use_fast_tokenizer, **hub_options(arguments)}
     try:
         own = model_folders.load(
-            AutoTokenizer, model_folders.named(source, ""), "", arguments.trust_remote_code, **options
+            AutoTokenizer,
+            model_folders.named(source, ""),
+            "",
+            arguments.trust_remote_code,
+            **options,
         )
     except Refusal:
         return special_tokens.agree(config, tokenizer)
@@ -106,7 +130,9 @@ def _build(model_type: str, **values: Any) -> PretrainedConfig:
         return CONFIG_MAPPING[model_type](**values)
     except Exception as error:  # each architecture checks in its own way
         fix = "choose values that fit each other"
-        raise Refusal(" ".join(str(error).split()), "--model_type and --config_overrides", fix) from None
+        raise Refusal(
+            " ".join(str(error).split()), "--model_type and --config_overrides", fix
+        ) from None
 
 
 def _override(config: PretrainedConfig, overrides: str) -> None:
@@ -116,11 +142,15 @@ def _override(config: PretrainedConfig, overrides: str) -> None:
             setattr(config, key, value)
         except Exception as error:  # each architecture checks in its own way
             raise Refusal(
-                f"{key}={value}: {reason(error)}", config_overrides.WHERE, "leave it out, or choose another"
+                f"{key}={value}: {reason(error)}",
+                config_overrides.WHERE,
+                "leave it out, or choose another",
             ) from None
 
 
-def checkpoint_config(name: str, flag: str, arguments: Arguments, **changes: Any) -> PretrainedConfig:
+def checkpoint_config(
+    name: str, flag: str, arguments: Arguments, **changes: Any
+) -> PretrainedConfig:
     """A checkpoint's configuration; of a folder of adapters that of the model under them."""
     if folder := adapters.folder_of(name, flag, **hub_options(arguments)):
         options = hub_options(arguments) | changes
@@ -129,13 +159,24 @@ def checkpoint_config(name: str, flag: str, arguments: Arguments, **changes: Any
 
 
 def from_hub(
-    auto_class: Any, name: str, flag: str, arguments: Arguments, load: Callable = model_folders.load, **options: Any
+    auto_class: Any,
+    name: str,
+    flag: str,
+    arguments: Arguments,
+    load: Callable = model_folders.load,
+    **options: Any,
 ) -> Any:
     """from_pretrained with the Hub's flags."""
     name = model_folders.named(name, flag)
-    return load(auto_class, name, flag, arguments.trust_remote_code, **hub_options(arguments), **options)
+    return load(
+        auto_class, name, flag, arguments.trust_remote_code, **hub_options(arguments), **options
+    )
 
 
 def hub_options(arguments: Arguments) -> dict[str, Any]:
     """How the Hub is asked."""
-    return {"cache_dir": arguments.cache_dir, "revision": arguments.model_revision, "token": arguments.token}
+    return {
+        "cache_dir": arguments.cache_dir,
+        "revision": arguments.model_revision,
+        "token": arguments.token,
+    }

@@ -19,7 +19,10 @@ def replace(model: nn.Module) -> None:
     relatives."""
     for part in model.modules():
         for name, child in part.named_children():
-            if type(child) in (NewGELUActivation, FastGELUActivation):  # eight operations; torch's own is one
+            if type(child) in (
+                NewGELUActivation,
+                FastGELUActivation,
+            ):  # eight operations; torch's own is one
                 setattr(part, name, nn.GELU(approximate="tanh"))
             elif _is_feed_forward(child):
                 setattr(part, name, FeedForward(child))
@@ -62,7 +65,9 @@ def _looking_at_positions(make: Callable) -> Callable:
 
 def _is_feed_forward(layer: nn.Module) -> bool:
     """T5's or a relative's (NLLB-MoE's has other parts), in one precision."""
-    named = type(layer).__name__.endswith(("DenseActDense", "DenseGatedActDense")) and hasattr(layer, "wo")
+    named = type(layer).__name__.endswith(("DenseActDense", "DenseGatedActDense")) and hasattr(
+        layer, "wo"
+    )
     return named and len({weight.dtype for weight in layer.parameters()}) == 1
 
 
@@ -74,12 +79,18 @@ class FeedForward(nn.Module):
         for name, child in layer.named_children():
             self.add_module(name, child)
         self.gated = hasattr(layer, "wi_1")
-        if isinstance(self.act, nn.ReLU):  # nothing else needs what goes in: a fourfold width is not written again
+        if isinstance(
+            self.act, nn.ReLU
+        ):  # nothing else needs what goes in: a fourfold width is not written again
             self.act = nn.ReLU(inplace=True)
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """[..., d_model] -> [..., d_model]."""
-        inner = self.act(self.wi_0(states)) * self.wi_1(states) if self.gated else self.act(self.wi(states))
+        inner = (
+            self.act(self.wi_0(states)) * self.wi_1(states)
+            if self.gated
+            else self.act(self.wi(states))
+        )
         return self.wo(self.dropout(inner))
 
 
@@ -92,4 +103,6 @@ class Norm(nn.Module):
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """[..., d_model] -> [..., d_model]."""
-        return functional.rms_norm(states.to(self.weight.dtype), self.weight.shape, self.weight, self.variance_epsilon)
+        return functional.rms_norm(
+            states.to(self.weight.dtype), self.weight.shape, self.weight, self.variance_epsilon
+        )

@@ -14,7 +14,9 @@ from recipes.common.runtime.messages import note
 # Families that were trained with an instruction in front of the text.
 PREFIXED = {"t5", "mt5", "umt5", "longt5", "switch_transformers"}
 # Characters of scripts that write no spaces between words: Chinese, Japanese, Thai.
-UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u0e00-\u0e7f\U00020000-\U0002ffff]")
+UNSPACED = re.compile(
+    r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u0e00-\u0e7f\U00020000-\U0002ffff]"
+)
 TAG = re.compile(r"[a-z]{2,3}_[A-Za-z]{2,4}")
 # NLLB's tags for members of macrolanguages (ISO 639-3) that langcodes does not know as such: Fula, Pashto, Quechua.
 MEMBERS = {"fuv": "ff", "pbt": "ps", "quy": "qu"}
@@ -37,7 +39,11 @@ def reading(source: str, target: str) -> Reading:
 
 
 def prepare(
-    tokenizer: Any, model: torch.nn.Module, arguments: Any, languages: tuple[str | None, str | None], instruction: str
+    tokenizer: Any,
+    model: torch.nn.Module,
+    arguments: Any,
+    languages: tuple[str | None, str | None],
+    instruction: str,
 ) -> str:
     """Sets the languages of both sides in tokenizer and generation config; the prefix that every source text gets.
 
@@ -46,7 +52,9 @@ def prepare(
     is saved with the model.
     """
     generation = model.generation_config
-    generation._from_model_config = False  # or from_pretrained makes another one, without the prefix
+    generation._from_model_config = (
+        False  # or from_pretrained makes another one, without the prefix
+    )
     generation.prefix = _prefix(model, arguments, languages, instruction)
     source, target = (tag(tokenizer, language) for language in languages)
     if source and target:
@@ -69,8 +77,14 @@ def tag(tokenizer: Any, language: str | None) -> str:
         return language if known else ""
     found = match(language, known) if language else ""
     if not found:
-        what = f"the tokenizer has no language {language!r}" if language else "the tokenizer needs to know the language"
-        raise Refusal(what, "--source_lang, --target_lang or --lang", f"use one of {', '.join(sorted(known))}")
+        what = (
+            f"the tokenizer has no language {language!r}"
+            if language
+            else "the tokenizer needs to know the language"
+        )
+        raise Refusal(
+            what, "--source_lang, --target_lang or --lang", f"use one of {', '.join(sorted(known))}"
+        )
     note(f"the language {language} is {found} to this tokenizer")
     return found
 
@@ -136,10 +150,17 @@ def _macro(name: str) -> str:
     return MEMBERS.get(language, language)
 
 
-def _prefix(model: torch.nn.Module, arguments: Any, languages: tuple[str | None, str | None], instruction: str) -> str:
+def _prefix(
+    model: torch.nn.Module,
+    arguments: Any,
+    languages: tuple[str | None, str | None],
+    instruction: str,
+) -> str:
     if arguments.source_prefix is not None:
         return arguments.source_prefix
-    if hasattr(model.generation_config, "prefix"):  # trained here: the model knows its texts with that one
+    if hasattr(
+        model.generation_config, "prefix"
+    ):  # trained here: the model knows its texts with that one
         return model.generation_config.prefix
     if not arguments.model_name_or_path or model.config.model_type not in PREFIXED:
         return ""
@@ -151,5 +172,9 @@ def _prefix(model: torch.nn.Module, arguments: Any, languages: tuple[str | None,
 def _forced(tokenizer: Any, token: str) -> int:
     found = token_id(tokenizer, token)
     if found in (None, tokenizer.unk_token_id):
-        raise Refusal(f"the tokenizer has no token {token!r}", "--forced_bos_token", "name a token of its vocabulary")
+        raise Refusal(
+            f"the tokenizer has no token {token!r}",
+            "--forced_bos_token",
+            "name a token of its vocabulary",
+        )
     return found

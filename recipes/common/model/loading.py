@@ -63,17 +63,29 @@ def load_tokenizer(arguments: Arguments, texts: Iterable[str]) -> PreTrainedToke
     if not name:
         if arguments.special_tokens:
             fix = "leave it out, or name a tokenizer: --tokenizer_name NAME"
-            raise Refusal("a tokenizer that is trained has its family's special tokens", "--special_tokens", fix)
+            raise Refusal(
+                "a tokenizer that is trained has its family's special tokens",
+                "--special_tokens",
+                fix,
+            )
         size = arguments.vocab_size or fitting_size(texts)
         if not arguments.vocab_size:
             note(f"--vocab_size {size} is chosen by the training text")
         options = {"vocab_size": size, "do_lower_case": arguments.do_lower_case}
-        return train_tokenizer(texts, arguments.tokenizer_algorithm, model_type=model_type_of(arguments), **options)
+        return train_tokenizer(
+            texts, arguments.tokenizer_algorithm, model_type=model_type_of(arguments), **options
+        )
     flag = "--tokenizer_name" if arguments.tokenizer_name else "--model_name_or_path"
     if adapted := adapters.folder_of(name, flag, **hub_options(arguments)):
         name = adapters.tokenizer_of(adapted, flag)
-    options = {"use_fast": arguments.use_fast_tokenizer, "named": arguments.special_tokens, **hub_options(arguments)}
-    tokenizer = tokenizer_loading.load(model_folders.named(name, flag), flag, arguments.trust_remote_code, **options)
+    options = {
+        "use_fast": arguments.use_fast_tokenizer,
+        "named": arguments.special_tokens,
+        **hub_options(arguments),
+    }
+    tokenizer = tokenizer_loading.load(
+        model_folders.named(name, flag), flag, arguments.trust_remote_code, **options
+    )
     if tokenizer.pad_token is None:
         give_padding(tokenizer, flag)
         note(f"the tokenizer has no padding token: using {tokenizer.pad_token}")
@@ -99,7 +111,9 @@ def load_model(
     Adam loses small updates.
     """
     config, own = config_and_whether_own(arguments, tokenizer, changes)
-    if folder := adapters.folder_of(arguments.model_name_or_path, "--model_name_or_path", **hub_options(arguments)):
+    if folder := adapters.folder_of(
+        arguments.model_name_or_path, "--model_name_or_path", **hub_options(arguments)
+    ):
         return _load_adapted(auto_class, folder, arguments, tokenizer, config)
     new: set[str] = set()
     if arguments.model_name_or_path:
@@ -157,19 +171,33 @@ def _misfit(config: PretrainedConfig, what: str, error: Exception, where: str) -
 
 
 def _load_adapted(
-    auto_class: Any, folder: Path, arguments: Arguments, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig
+    auto_class: Any,
+    folder: Path,
+    arguments: Arguments,
+    tokenizer: PreTrainedTokenizerBase,
+    config: PretrainedConfig,
 ) -> torch.nn.Module:
     """The model with the adapters of a folder, which are trained further."""
     flag = "--model_name_or_path"
     if arguments.freeze_encoder:
-        raise Refusal(f"{folder} holds adapters, which freeze the encoder anyway", "--freeze_encoder", "leave it out")
+        raise Refusal(
+            f"{folder} holds adapters, which freeze the encoder anyway",
+            "--freeze_encoder",
+            "leave it out",
+        )
     options = _options(auto_class, arguments, config) | hub_options(arguments)
-    model = adapters.load(auto_class, folder, flag, arguments.trust_remote_code, trained=True, **options)
+    model = adapters.load(
+        auto_class, folder, flag, arguments.trust_remote_code, trained=True, **options
+    )
     rank = model.peft_config["default"].r
     if arguments.lora_rank not in (0, rank):
         fix = "leave --lora_rank out: they are trained further; or name the model under them for new ones"
-        raise Refusal(f"{folder} holds adapters of rank {rank}, not {arguments.lora_rank}", "--lora_rank", fix)
-    note(f"{folder} holds adapters of rank {rank}: a training goes on with them, the model under them stays as it is")
+        raise Refusal(
+            f"{folder} holds adapters of rank {rank}, not {arguments.lora_rank}", "--lora_rank", fix
+        )
+    note(
+        f"{folder} holds adapters of rank {rank}: a training goes on with them, the model under them stays as it is"
+    )
     _enlarge(model, tokenizer)
     fast_layers.replace(model)
     _try_out(model.get_base_model(), auto_class, arguments)
@@ -179,7 +207,9 @@ def _load_adapted(
 def _options(auto_class: Any, arguments: Arguments, config: PretrainedConfig) -> dict[str, Any]:
     """What from_pretrained is told beside the name."""
     dtype = arguments.dtype if arguments.dtype == "auto" else getattr(torch, arguments.dtype)
-    four_bits = {"quantization_config": _in_4_bit(auto_class, config)} if arguments.load_in_4bit else {}
+    four_bits = (
+        {"quantization_config": _in_4_bit(auto_class, config)} if arguments.load_in_4bit else {}
+    )
     return {"config": config, "dtype": dtype, **four_bits}
 
 
@@ -195,7 +225,9 @@ def _in_4_bit(auto_class: Any, config: PretrainedConfig) -> BitsAndBytesConfig:
     Heads stay whole: a classifier's is new, and is trained beside the adapters.
     """
     if not is_bitsandbytes_available():
-        raise Refusal("bitsandbytes is not installed", "--load_in_4bit", "pip install bitsandbytes==0.50.2")
+        raise Refusal(
+            "bitsandbytes is not installed", "--load_in_4bit", "pip install bitsandbytes==0.50.2"
+        )
     if not torch.accelerator.is_available():
         note("no GPU: weights of four bits save memory here, but no time")
     with torch.device("meta"):
@@ -226,11 +258,16 @@ def _from_config(auto_class: Any, config: PretrainedConfig) -> torch.nn.Module:
 def parameters(model: torch.nn.Module) -> tuple[int, int]:
     """Numbers of all parameters and of those that are trained."""
     # Of a parameter that ZeRO-3 shares out, this process may hold nothing.
-    sizes = [(getattr(value, "ds_numel", value.numel()), value.requires_grad) for value in model.parameters()]
+    sizes = [
+        (getattr(value, "ds_numel", value.numel()), value.requires_grad)
+        for value in model.parameters()
+    ]
     return sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
 
 
-def max_length(wanted: int, tokenizer: PreTrainedTokenizerBase, model: torch.nn.Module, answer: bool = False) -> int:
+def max_length(
+    wanted: int, tokenizer: PreTrainedTokenizerBase, model: torch.nn.Module, answer: bool = False
+) -> int:
     """`wanted`, or fewer tokens where the tokenizer or the model's positions end earlier: those of the text, or those
     of the answer to it."""
     positions = probes.positions(model)[answer]
@@ -261,7 +298,11 @@ def check_isolation(model: torch.nn.Module, end: int) -> None:
     model.train(was_training)
     if not isolated:
         fix = "leave the flag out, or choose another architecture: gpt2 and llama keep documents apart"
-        raise Refusal(f"{model.config.model_type} does not keep packed documents apart", "--packing_isolation", fix)
+        raise Refusal(
+            f"{model.config.model_type} does not keep packed documents apart",
+            "--packing_isolation",
+            fix,
+        )
 
 
 def resize_positions(model: torch.nn.Module, length: int, wanted: bool | None) -> None:
@@ -273,7 +314,9 @@ def resize_positions(model: torch.nn.Module, length: int, wanted: bool | None) -
         model.resize_position_embeddings(length)
     except NotImplementedError:
         what = f"{model.config.model_type} cannot get more than its {positions} positions"
-        raise Refusal(what, "--resize_position_embeddings", f"--max_source_length {positions}") from None
+        raise Refusal(
+            what, "--resize_position_embeddings", f"--max_source_length {positions}"
+        ) from None
 
 
 def trained_labels(arguments: Arguments, training_arguments: Any) -> Labels | None:
@@ -281,7 +324,9 @@ def trained_labels(arguments: Arguments, training_arguments: Any) -> Labels | No
 
     None without a checkpoint, for one that is no classifier or names no class, and where its head is to be a new one.
     """
-    if not arguments.model_name_or_path or (training_arguments.do_train and arguments.ignore_mismatched_sizes):
+    if not arguments.model_name_or_path or (
+        training_arguments.do_train and arguments.ignore_mismatched_sizes
+    ):
         return None
     flag, name = "--model_name_or_path", arguments.model_name_or_path
     config = checkpoint_config(name, flag, arguments)

@@ -29,7 +29,9 @@ def named(name: str, flag: str) -> str:
     if path.is_dir():
         return os.path.expanduser(name)
     if path.exists():
-        raise Refusal(f"{name} is a file, not a checkpoint", flag, f"name its folder: {path.parent}")
+        raise Refusal(
+            f"{name} is a file, not a checkpoint", flag, f"name its folder: {path.parent}"
+        )
     if name.startswith((".", "/", "~")) or len(path.parts) > 2:
         fix = "check the path; it is relative to the current folder"
         raise Refusal(f"no folder {name}", flag, near(path) or fix)
@@ -41,7 +43,9 @@ def near(path: Path) -> str:
     if len(path.parts) == 1 or not path.parent.is_dir():
         return ""
     beside = sorted(str(found) for found in path.parent.iterdir() if found.is_dir())
-    return did_you_mean(str(path), beside, f"{path.parent} holds {', '.join(beside[:5]) or 'no folders'}")
+    return did_you_mean(
+        str(path), beside, f"{path.parent} holds {', '.join(beside[:5]) or 'no folders'}"
+    )
 
 
 def load(auto_class: Any, name: str, flag: str, trust_remote_code: bool, **options: Any) -> Any:
@@ -51,7 +55,9 @@ def load(auto_class: Any, name: str, flag: str, trust_remote_code: bool, **optio
     if "/" in str(getattr(config, "_attn_implementation", "")) and not trust_remote_code:
         what = f"{name} wants to run a kernel of the Hub: {config._attn_implementation}"
         raise Refusal(what, flag, "leave attn_implementation out of its config.json")
-    checks_weights = options.get("output_loading_info")  # whoever asks for the list of missing weights looks at it
+    checks_weights = options.get(
+        "output_loading_info"
+    )  # whoever asks for the list of missing weights looks at it
     try:
         with without_report() if checks_weights else nullcontext():
             return auto_class.from_pretrained(name, trust_remote_code=trust_remote_code, **options)
@@ -60,9 +66,13 @@ def load(auto_class: Any, name: str, flag: str, trust_remote_code: bool, **optio
             raise
         if isinstance(error, RuntimeError) and "mismatch" in str(error):
             what = f"the checkpoint {name} does not fit this task's sizes"
-            raise Refusal(what, flag, "a new head: --ignore_mismatched_sizes; otherwise another checkpoint") from None
+            raise Refusal(
+                what, flag, "a new head: --ignore_mismatched_sizes; otherwise another checkpoint"
+            ) from None
         if isinstance(error, RuntimeError) and "automatic conversion of the weights" in str(error):
-            what = f"{name} lacks weights of the model: some of those that transformers joins to one"
+            what = (
+                f"{name} lacks weights of the model: some of those that transformers joins to one"
+            )
             raise Refusal(what, flag, "copy or download it again") from None
         missing = "" if Path(name).is_dir() else near(Path(name))
         raise Refusal(f"cannot load {name}: {reason(error)}", flag, missing or NOT_THERE) from None
@@ -84,7 +94,11 @@ def check(folder: Path, flag: str) -> None:
     """Refuses a folder whose links, or list of weights, lead out of it; the Hub's cache links to its own blobs."""
     if not folder.is_dir():
         return
-    links = [path for path in folder.iterdir() if path.is_symlink() and (path.is_file() or path.name == ADAPTED)]
+    links = [
+        path
+        for path in folder.iterdir()
+        if path.is_symlink() and (path.is_file() or path.name == ADAPTED)
+    ]
     check_inside(folder, [*links, *_weights(folder)], flag)
 
 
@@ -93,7 +107,10 @@ def _weights(folder: Path) -> list[Path]:
     found = []
     for index in folder.glob("*.index.json"):
         try:
-            found += [folder / name for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()]
+            found += [
+                folder / name
+                for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+            ]
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
     return found

@@ -30,7 +30,11 @@ class Lookups(TorchFunctionMode):
         super().__init__()
         self.text, self.answer = torch.inf, torch.inf
         self._answering = False
-        limits = [value for name, value in model.config.to_dict().items() if "position" in name and type(value) is int]
+        limits = [
+            value
+            for name, value in model.config.to_dict().items()
+            if "position" in name and type(value) is int
+        ]
         self._sizes = {limit + lost for limit in limits for lost in range(4)}
         if model.config.is_encoder_decoder:
             self._hook = _decoder(model).register_forward_pre_hook(self._begin_answer)
@@ -43,14 +47,22 @@ class Lookups(TorchFunctionMode):
     def _begin_answer(self, *_: Any) -> None:
         self._answering = True
 
-    def __torch_function__(self, called: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+    def __torch_function__(
+        self, called: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
         if called is functional.embedding:
             self._look(*args[:2])
         return called(*args, **(kwargs or {}))
 
     def _look(self, rows: torch.Tensor, table: torch.Tensor) -> None:
-        first = rows.reshape(-1, rows.shape[-1])[0].tolist() if rows.dim() in (1, 2) and rows.numel() else []
-        is_text = len(first) == LENGTH or len(table) in self._sizes  # Longformer's kin fill a text up to their window
+        first = (
+            rows.reshape(-1, rows.shape[-1])[0].tolist()
+            if rows.dim() in (1, 2) and rows.numel()
+            else []
+        )
+        is_text = (
+            len(first) == LENGTH or len(table) in self._sizes
+        )  # Longformer's kin fill a text up to their window
         if is_text and first[:LENGTH] == list(range(first[0], first[0] + LENGTH)):
             room = len(table) - first[0]
             if self._answering:
@@ -116,7 +128,9 @@ def write(model: torch.nn.Module) -> None:
     ids = _texts(probed)[:1]
     start = {"decoder_start_token_id": int(ids[0, 0])} if probed.config.is_encoder_decoder else {}
     with _as_it_was(probed):
-        probed.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=2, do_sample=False, **start)
+        probed.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=2, do_sample=False, **start
+        )
 
 
 def a_decoder_sees_ahead(model: torch.nn.Module) -> bool:
@@ -136,7 +150,9 @@ def words(model: torch.nn.Module) -> int:
         layer = model.get_input_embeddings()
     except NotImplementedError:
         return 0
-    return getattr(layer, "num_embeddings", 0) or len(layer.weight)  # I-BERT's layer has no such number
+    return getattr(layer, "num_embeddings", 0) or len(
+        layer.weight
+    )  # I-BERT's layer has no such number
 
 
 def _probed(model: torch.nn.Module) -> torch.nn.Module | None:
@@ -173,13 +189,19 @@ def _as_it_was(model: torch.nn.Module) -> Iterator[None]:
 def _texts(model: torch.nn.Module) -> torch.Tensor:
     """Two texts [2, LENGTH] that begin with the same SAME tokens, go on with others, and end as a text should."""
     config = model.config.get_text_config()
-    special = {value for name, value in vars(config).items() if name.endswith("_token_id") and type(value) is int}
+    special = {
+        value
+        for name, value in vars(config).items()
+        if name.endswith("_token_id") and type(value) is int
+    }
     known, end = range(words(model) or 100), config.eos_token_id
     ordinary = [number for number in known[3:] if number not in special]
     one, other, *_ = [*ordinary, *known[:3]]
     texts = torch.full((2, LENGTH), one)
     texts[1, SAME:] = other
-    if type(end) is int and end in known:  # BART's classifiers read it; a small copy of GPT-2 may have no word 50256
+    if (
+        type(end) is int and end in known
+    ):  # BART's classifiers read it; a small copy of GPT-2 may have no word 50256
         texts[:, -1] = end
     return texts.to(model.device)
 

@@ -8,16 +8,31 @@ from recipes.common.model.tokenizer_loading import HINT
 from recipes.common.model.tokenizer_training import T5_LIKE
 from recipes.common.runtime.errors import Refusal
 
-IDS = ("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id", "mask_token_id")
+IDS = (
+    "pad_token_id",
+    "bos_token_id",
+    "eos_token_id",
+    "cls_token_id",
+    "sep_token_id",
+    "mask_token_id",
+)
 ENDS = ("decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id")
 # What else of a generation configuration are ids of the tokenizer that it was written for.
-OF_ANOTHER = ("bad_words_ids", "force_words_ids", "sequence_bias", "suppress_tokens", "begin_suppress_tokens")
+OF_ANOTHER = (
+    "bad_words_ids",
+    "force_words_ids",
+    "sequence_bias",
+    "suppress_tokens",
+    "begin_suppress_tokens",
+)
 OF_ANOTHER += ("forced_decoder_ids",)
 
 
 def start_of_text(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """The ids that the tokenizer puts before a text: Llama's <s>, BERT's [CLS]; GPT-2's puts none."""
-    plain, framed = (list(tokenizer("a", add_special_tokens=special)["input_ids"]) for special in (False, True))
+    plain, framed = (
+        list(tokenizer("a", add_special_tokens=special)["input_ids"]) for special in (False, True)
+    )
     places = range(len(framed) - len(plain) + 1)
     first = next((place for place in places if framed[place : place + len(plain)] == plain), 0)
     return tuple(framed[:first])
@@ -62,14 +77,22 @@ def adopt(
         if isinstance(part := getattr(config, name, None), PretrainedConfig):
             adopt(part, tokenizer, getattr(published, name, None), kept)
     values = {name: getattr(tokenizer, name) for name in IDS} | {"eos_token_id": _end(tokenizer)}
-    for name in ("cls_token_id", "sep_token_id", "mask_token_id"):  # not every configuration takes None for them
+    for name in (
+        "cls_token_id",
+        "sep_token_id",
+        "mask_token_id",
+    ):  # not every configuration takes None for them
         if values[name] is None:
-            values[name] = values["eos_token_id"] if name != "mask_token_id" else getattr(config, name, None)
+            values[name] = (
+                values["eos_token_id"] if name != "mask_token_id" else getattr(config, name, None)
+            )
     if config.is_encoder_decoder:
         values["decoder_start_token_id"] = _decoder_start(published, tokenizer)
     if getattr(config, "forced_eos_token_id", None) is not None:
         values["forced_eos_token_id"] = values["eos_token_id"]
-    if getattr(config, "forced_bos_token_id", None) is not None:  # a language, where it is not the begin of a text
+    if (
+        getattr(config, "forced_bos_token_id", None) is not None
+    ):  # a language, where it is not the begin of a text
         same = config.forced_bos_token_id == published.bos_token_id
         values["forced_bos_token_id"] = tokenizer.bos_token_id if same else None
     for name, value in values.items():
@@ -80,7 +103,11 @@ def adopt(
 def _decoder_start(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int | None:
     """The tokenizer's token in the role of the one that the configuration's decoder begins with."""
     start = getattr(config, "decoder_start_token_id", None)
-    if config.model_type in T5_LIKE or start is not None and start == getattr(config, "pad_token_id", None):
+    if (
+        config.model_type in T5_LIKE
+        or start is not None
+        and start == getattr(config, "pad_token_id", None)
+    ):
         return tokenizer.pad_token_id
     begins = start is not None and start == getattr(config, "bos_token_id", None)
     if begins and tokenizer.bos_token_id is not None:
@@ -91,7 +118,9 @@ def _decoder_start(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase)
 def adopt_generation(generation: GenerationConfig, config: PretrainedConfig) -> None:
     """Makes the special ids of a generation configuration those of the configuration, which adopted the tokenizer's."""
     text = config.get_text_config(decoder=True)
-    begins = generation.forced_bos_token_id == generation.bos_token_id  # rather than with a language
+    begins = (
+        generation.forced_bos_token_id == generation.bos_token_id
+    )  # rather than with a language
     for name in ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"):
         setattr(generation, name, getattr(config, name, getattr(text, name, None)))
     if generation.forced_bos_token_id is not None:

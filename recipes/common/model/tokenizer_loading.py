@@ -13,7 +13,9 @@ from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import did_you_mean, note, reason
 
 FULL = 1000  # a vocabulary of so many tokens is no empty one
-CAPITALS = 0.01  # of the tokens, at least, have one where the vocabulary was made of texts with capitals
+CAPITALS = (
+    0.01  # of the tokens, at least, have one where the vocabulary was made of texts with capitals
+)
 CONFIG = "tokenizer_config.json"
 # How special tokens are usually written, in small letters; a vocabulary with a mask is an encoder's.
 USUAL = {
@@ -29,7 +31,11 @@ HINT = "--special_tokens eos_token=TOKEN pad_token=TOKEN"
 
 
 def load(
-    name: str, flag: str, trust_remote_code: bool, named: Iterable[str] | None = None, **options: Any
+    name: str,
+    flag: str,
+    trust_remote_code: bool,
+    named: Iterable[str] | None = None,
+    **options: Any,
 ) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder or of a name on the Hub; `named` are special tokens, each as role=TOKEN.
 
@@ -38,7 +44,9 @@ def load(
     """
     folder = Path(name)
     bare = folder.is_dir() and not (folder / CONFIG).is_file()
-    reads_itself = bare and ((folder / "tokenizer.json").is_file() or not (folder / "config.json").is_file())
+    reads_itself = bare and (
+        (folder / "tokenizer.json").is_file() or not (folder / "config.json").is_file()
+    )
     tokenizer = _from_files(folder, flag, options) if reads_itself else None
     if tokenizer is None:
         tokenizer = _from_transformers(name, flag, trust_remote_code, options)
@@ -50,7 +58,9 @@ def load(
     return tokenizer
 
 
-def _from_transformers(name: str, flag: str, trust_remote_code: bool, options: dict[str, Any]) -> Any:
+def _from_transformers(
+    name: str, flag: str, trust_remote_code: bool, options: dict[str, Any]
+) -> Any:
     """What the class of the folder's model makes of its files, or else what they say by themselves."""
     folder = Path(name)
     options |= {} if _lower_cases(folder) else {"do_lower_case": False}
@@ -83,18 +93,35 @@ def _unreadable(folder: Path, flag: str, refusal: Refusal) -> Refusal:
     if files[0].suffix == ".model":
         fix = f"rename {files[0].name} to tokenizer.model, or say in {CONFIG} which class reads it"
         return Refusal(f"{folder} does not say how its SentencePiece model is used", flag, fix)
-    return Refusal(refusal.what, flag, "name another tokenizer, --tokenizer_name NAME, or mend that folder's files")
+    return Refusal(
+        refusal.what,
+        flag,
+        "name another tokenizer, --tokenizer_name NAME, or mend that folder's files",
+    )
 
 
 def is_empty(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether it knows nothing but special tokens; ByT5's and CANINE's need no file to know every character."""
     if not tokenizer.vocab_files_names or len(tokenizer) > FULL:
         return False
-    return not {*tokenizer.get_vocab()} - {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab(), "▁"}
+    return not {*tokenizer.get_vocab()} - {
+        *tokenizer.all_special_tokens,
+        *tokenizer.get_added_vocab(),
+        "▁",
+    }
 
 
 def _vocabulary_files(folder: Path) -> list[Path]:
-    kinds = ("*.model", "*.spm", "*vocab*", "tokenizer.json", "*merges*", "*.codes", "*.tiktoken", "tekken.json")
+    kinds = (
+        "*.model",
+        "*.spm",
+        "*vocab*",
+        "tokenizer.json",
+        "*merges*",
+        "*.codes",
+        "*.tiktoken",
+        "tekken.json",
+    )
     return [path for kind in kinds for path in folder.glob(kind)]
 
 
@@ -102,7 +129,11 @@ def _lower_cases(folder: Path) -> bool:
     """False for a vocab.txt with capitals of which nothing says that texts are lower-cased: BERT's class would do it,
     and know no word with a capital any more."""
     file = folder / "vocab.txt"
-    return (folder / CONFIG).is_file() or not file.is_file() or not _has_capitals(models.WordPiece.read_file(str(file)))
+    return (
+        (folder / CONFIG).is_file()
+        or not file.is_file()
+        or not _has_capitals(models.WordPiece.read_file(str(file)))
+    )
 
 
 def _has_capitals(vocabulary: Iterable[str]) -> bool:
@@ -124,7 +155,9 @@ def _from_files(folder: Path, flag: str, options: dict[str, Any]) -> PreTrainedT
             return _fast(_word_pieces(pieces[0]))
     except Exception as error:  # tokenizers raises nothing more specific
         fix = "give the files as `tokenizers` saves them: tokenizer.json, or vocab.json and merges.txt, or vocab.txt"
-        raise Refusal(f"cannot read {[*vocabularies, *pieces][0]}: {reason(error)}", flag, fix) from None
+        raise Refusal(
+            f"cannot read {[*vocabularies, *pieces][0]}: {reason(error)}", flag, fix
+        ) from None
     return None
 
 
@@ -159,7 +192,9 @@ def _written(vocabulary: Iterable[str]) -> dict[str, str]:
 def _find_special_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
     """Gives the tokens with the usual names their roles, and says so; an encoder's texts get [CLS] and [SEP]."""
     found = _written(tokenizer.get_vocab())
-    if "mask_token" in found:  # RoBERTa's kin: what begins and ends a text stands for [CLS] and [SEP]
+    if (
+        "mask_token" in found
+    ):  # RoBERTa's kin: what begins and ends a text stands for [CLS] and [SEP]
         ends = {"cls_token": found.get("bos_token"), "sep_token": found.get("eos_token")}
         found = {role: token for role, token in ends.items() if token} | found
     if not found:
@@ -168,7 +203,10 @@ def _find_special_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
     shown = ", ".join(f"{role.removesuffix('_token')} {token}" for role, token in found.items())
     note(f"special tokens by their usual names: {shown} (--special_tokens names others)")
     frames = {"cls_token", "sep_token"} <= found.keys()
-    if frames and tokenizer("a")["input_ids"] == tokenizer("a", add_special_tokens=False)["input_ids"]:
+    if (
+        frames
+        and tokenizer("a")["input_ids"] == tokenizer("a", add_special_tokens=False)["input_ids"]
+    ):
         add_template(tokenizer.backend_tokenizer, found)
 
 
@@ -177,7 +215,9 @@ def _name_special_tokens(tokenizer: PreTrainedTokenizerBase, named: Iterable[str
     for item in named:
         role, equals, token = item.partition("=")
         if not equals or role not in USUAL:
-            fix = did_you_mean(role, USUAL, f"write {HINT.partition(' ')[2]}; roles: {', '.join(USUAL)}")
+            fix = did_you_mean(
+                role, USUAL, f"write {HINT.partition(' ')[2]}; roles: {', '.join(USUAL)}"
+            )
             raise Refusal(f"no special token has the role {role!r}", "--special_tokens", fix)
         vocabulary = tokenizer.get_vocab()
         if token not in vocabulary:

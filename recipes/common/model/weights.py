@@ -33,13 +33,17 @@ def load(
     """
     options["output_loading_info"] = True
     model, found = model_folders.load(auto_class, name, flag, trust_remote_code, **options)
-    wrapped = next((match for key in found["unexpected_keys"] if (match := re.match(WRAPPERS, key))), None)
+    wrapped = next(
+        (match for key in found["unexpected_keys"] if (match := re.match(WRAPPERS, key))), None
+    )
     if wrapped:
         model, found = model_folders.load(
             auto_class, name, flag, trust_remote_code, key_mapping={WRAPPERS: ""}, **options
         )
         model._weight_conversions = []  # or transformers (5.23) would save them with the prefix again
-        note(f"the names of the weights in {name} begin with {wrapped[0]} (as in a wrapped model): read without it")
+        note(
+            f"the names of the weights in {name} begin with {wrapped[0]} (as in a wrapped model): read without it"
+        )
     return model, found["missing_keys"] | {key for key, *_ in found["mismatched_keys"]}
 
 
@@ -69,7 +73,11 @@ def _lacks(keys: list[str]) -> str:
 
 def heads(model: torch.nn.Module) -> list[str]:
     """The names of the parts that stand above a model's embeddings and layers."""
-    return [name for name, part in model.named_children() if not any(isinstance(one, BODY) for one in part.modules())]
+    return [
+        name
+        for name, part in model.named_children()
+        if not any(isinstance(one, BODY) for one in part.modules())
+    ]
 
 
 def _head_of(model: PreTrainedModel, key: str) -> str:
@@ -80,7 +88,10 @@ def _head_of(model: PreTrainedModel, key: str) -> str:
     """
     first, body = key.split(".")[0], model.base_model
     pooler = f"{model.base_model_prefix}.pooler"
-    if key.startswith(f"{pooler}.") and "add_pooling_layer" in inspect.signature(type(body).__init__).parameters:
+    if (
+        key.startswith(f"{pooler}.")
+        and "add_pooling_layer" in inspect.signature(type(body).__init__).parameters
+    ):
         return pooler
     is_body = first in {name for name, _ in model.named_children()} - {*heads(model)}
     return "" if is_body else first
@@ -138,7 +149,9 @@ def reload(model: PreTrainedModel, checkpoint: str | Path) -> None:
     """
     try:
         with model_folders.without_report():
-            read, found = type(model).from_pretrained(checkpoint, config=model.config, output_loading_info=True)
+            read, found = type(model).from_pretrained(
+                checkpoint, config=model.config, output_loading_info=True
+            )
     except RuntimeError:  # in the words of its report
         raise LostWeight("it lacks a weight of those that transformers joins to one") from None
     check_loaded(read, found["missing_keys"])

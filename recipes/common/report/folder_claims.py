@@ -53,7 +53,9 @@ def _foreign(folder: Path) -> Refusal:
 
 def _is_complete(run: Run, named: Path | None, allowed: Collection[str]) -> bool:
     folder, recorded = run.output_dir, run_record.earlier(run.output_dir)
-    own = max(filter(retention.fingerprint, retention.all_of(folder)), key=retention.step, default=None)
+    own = max(
+        filter(retention.fingerprint, retention.all_of(folder)), key=retention.step, default=None
+    )
     holds_model = run_record.holds_model(folder)
     if holds_model and not own and not recorded:
         raise _foreign(folder)
@@ -74,12 +76,18 @@ def _is_complete(run: Run, named: Path | None, allowed: Collection[str]) -> bool
     return False
 
 
-def _compared(run: Run, flags: dict[str, Any], facts: dict[str, Any], checkpoint: Path | None) -> "Earlier":
+def _compared(
+    run: Run, flags: dict[str, Any], facts: dict[str, Any], checkpoint: Path | None
+) -> "Earlier":
     inputs = {name: one["sha256"] for name, one in facts.get("inputs", {}).items()}
     rows = run_identity.rows_a_step(flags, facts["world_size"])
-    changed = run_identity.changed_flags(flags, run, rows, inputs) + run_identity.changed_inputs(inputs, run)
+    changed = run_identity.changed_flags(flags, run, rows, inputs) + run_identity.changed_inputs(
+        inputs, run
+    )
     is_complete, table = facts.get("status") == "complete", str(facts.get("table", ""))
-    return Earlier(flags, is_complete, table, changed, run_identity.other_data(facts, flags, run), checkpoint)
+    return Earlier(
+        flags, is_complete, table, changed, run_identity.other_data(facts, flags, run), checkpoint
+    )
 
 
 def _goes_on(run: Run, found: "Earlier", named: Path | None, allowed: Collection[str]) -> bool:
@@ -91,7 +99,9 @@ def _goes_on(run: Run, found: "Earlier", named: Path | None, allowed: Collection
     if not length:
         return not others
     exact = run_identity.length_may_change(run.flags) or length <= {*allowed}
-    return (exact or bool(named)) and run_identity.is_longer(run, found.flags) and others <= {*allowed}
+    return (
+        (exact or bool(named)) and run_identity.is_longer(run, found.flags) and others <= {*allowed}
+    )
 
 
 def _refusal_of_complete(run: Run, found: "Earlier") -> Refusal:
@@ -100,9 +110,14 @@ def _refusal_of_complete(run: Run, found: "Earlier") -> Refusal:
     what = f"{folder} holds a complete run with other arguments: {found.shown(run)}"
     if not found.changed:
         named = [name for name in DATA_FILES if found.flags.get(name) != run.flags.get(name)]
-        other = run_identity.shown(named, found.flags, run.flags) or f"{found.other} has changed since"
+        other = (
+            run_identity.shown(named, found.flags, run.flags) or f"{found.other} has changed since"
+        )
         what = f"{folder} holds a complete run on other data: {other}"
-    ways = [KEEP, f"to train its model further: --model_name_or_path {folder} and another --output_dir"]
+    ways = [
+        KEEP,
+        f"to train its model further: --model_name_or_path {folder} and another --output_dir",
+    ]
     longer = {*found.changed} <= {*LENGTH} and run_identity.is_longer(run, found.flags)
     if found.changed and longer and not found.other and found.has_states:
         way = f"to continue, at the longer schedule's learning rate: --resume_from_checkpoint {found.checkpoint}"
@@ -110,7 +125,9 @@ def _refusal_of_complete(run: Run, found: "Earlier") -> Refusal:
     return Refusal(what, "--output_dir", "; ".join([*ways, OVERWRITE]))
 
 
-def _check_checkpoint(checkpoint: Path, run: Run, named: Path | None, allowed: Collection[str]) -> None:
+def _check_checkpoint(
+    checkpoint: Path, run: Run, named: Path | None, allowed: Collection[str]
+) -> None:
     """Refuses flags that are not a checkpoint's before any data is read; a damaged one is looked at later."""
     known = retention.fingerprint(checkpoint)
     changed = known and _changed_since(known, run, allowed, by_name=bool(named))[1]
@@ -129,15 +146,23 @@ def _changed_since(
     changed = run_identity.changed_flags(flags, run, known["rows_a_step"], inputs)
     changed += run_identity.changed_inputs(inputs, run)
     free = {*allowed} | PREDICTED
-    if run_identity.length_may_change(run.flags) or (by_name and run_identity.is_longer(run, flags)):
+    if run_identity.length_may_change(run.flags) or (
+        by_name and run_identity.is_longer(run, flags)
+    ):
         free |= {*LENGTH}
     return changed, [name for name in changed if name not in free]
 
 
-def _refusal_of_unfinished(checkpoint: Path, known: dict[str, Any], run: Run, changed: list[str]) -> Refusal:
+def _refusal_of_unfinished(
+    checkpoint: Path, known: dict[str, Any], run: Run, changed: list[str]
+) -> Refusal:
     what = run_identity.shown(changed, known["flags"], run.flags)
     fix = f"to continue all the same: --allow_changed {' '.join(changed)}; {KEEP}"
-    return Refusal(f"{checkpoint} belongs to a run with other arguments: {what}", "--output_dir", f"{fix}; {OVERWRITE}")
+    return Refusal(
+        f"{checkpoint} belongs to a run with other arguments: {what}",
+        "--output_dir",
+        f"{fix}; {OVERWRITE}",
+    )
 
 
 def checkpoint(trainer: Any, arguments: Any) -> tuple[Path | None, dict[str, Any]]:
@@ -151,7 +176,9 @@ def checkpoint(trainer: Any, arguments: Any) -> tuple[Path | None, dict[str, Any
     chosen = named or retention.newest(Path(trainer.args.output_dir))
     if chosen is None:
         return None, {}
-    changed = _check_belongs(chosen, trainer.fingerprint, arguments.run, arguments.allow_changed or (), bool(named))
+    changed = _check_belongs(
+        chosen, trainer.fingerprint, arguments.run, arguments.allow_changed or (), bool(named)
+    )
     now = f", with {run_identity.shown(changed, changed, arguments.run.flags)}" if changed else ""
     note(f"resuming from {chosen}{now}")
     return chosen, changed
@@ -160,16 +187,23 @@ def checkpoint(trainer: Any, arguments: Any) -> tuple[Path | None, dict[str, Any
 def _check_whole(named: Path) -> None:
     """Refuses what is no checkpoint of these recipes: a run's whole folder, one of another Trainer, a damaged one."""
     within = max(retention.all_of(named), key=retention.step, default=None)
-    fix = "name an intact checkpoint-N folder, or leave the flag out: the newest intact one is found"
+    fix = (
+        "name an intact checkpoint-N folder, or leave the flag out: the newest intact one is found"
+    )
     damage = atomic_folder.damage(named) or retention.no_states(named)
     if damage and within:
         fix = f"name the checkpoint: --resume_from_checkpoint {within}"
     elif damage and run_record.holds_model(named):
         fix = f"begin from its weights: --model_name_or_path {named}; or {fix}"
     elif not damage and not retention.is_named(named):
-        damage, fix = "its name does not say after which step it was written", "call it checkpoint-N again, N its step"
+        damage, fix = (
+            "its name does not say after which step it was written",
+            "call it checkpoint-N again, N its step",
+        )
     if damage:
-        raise Refusal(f"{named} is not a whole checkpoint: {damage}", "--resume_from_checkpoint", fix)
+        raise Refusal(
+            f"{named} is not a whole checkpoint: {damage}", "--resume_from_checkpoint", fix
+        )
 
 
 def _check_belongs(
@@ -188,7 +222,9 @@ def _check_belongs(
     compared = fingerprint.keys() - {"flags", "inputs", *allowed}
     differing = sorted(name for name in compared if known.get(name) != fingerprint[name])
     if differing:
-        what = "; ".join(_difference(name, known.get(name), fingerprint[name]) for name in differing)
+        what = "; ".join(
+            _difference(name, known.get(name), fingerprint[name]) for name in differing
+        )
         fix = f"to continue all the same: --allow_changed {' '.join(differing)}; {OVERWRITE}"
         raise Refusal(f"the checkpoint belongs to a run that differs: {what}", str(folder), fix)
     return {name: known["flags"].get(name) for name in changed}
@@ -196,7 +232,9 @@ def _check_belongs(
 
 def _difference(name: str, was: Any, now: Any) -> str:
     if name == "versions" and isinstance(was, dict):
-        return "; ".join(f"{key} {was.get(key)} -> {now[key]}" for key in now if was.get(key) != now[key])
+        return "; ".join(
+            f"{key} {was.get(key)} -> {now[key]}" for key in now if was.get(key) != now[key]
+        )
     return f"{name} {was} -> {now}" if isinstance(now, (int, float)) else f"another {name}"
 
 

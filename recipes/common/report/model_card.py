@@ -22,7 +22,10 @@ def draw(folder: Path, history: list[dict], rows: list[dict], task: Task) -> lis
     matplotlib.use("Agg")
     _use_installed_fonts()
     folder.mkdir(exist_ok=True)
-    plots = [_learning_curves(folder / "learning_curves.png", history, task), *task.plot(folder, rows)]
+    plots = [
+        _learning_curves(folder / "learning_curves.png", history, task),
+        *task.plot(folder, rows),
+    ]
     return [path for path in plots if path]
 
 
@@ -35,21 +38,35 @@ def _learning_curves(path: Path, history: list[dict], task: Task) -> Path | None
         return None
     evaluated, scored = _evaluations(history, "loss"), _evaluations(history, task.headline)
     keys = [name for entry in history for name in entry if isinstance(entry[name], int | float)]
-    others = [name for name in task.others(dict.fromkeys(keys), ["eval"]) if name != task.headline][:MOST_CURVES]
+    others = [name for name in task.others(dict.fromkeys(keys), ["eval"]) if name != task.headline][
+        :MOST_CURVES
+    ]
     size, ratios = (7, 4 + 2 * len(others)), [2, *(1 for _ in others)]
     figure, panels = pyplot.subplots(
-        len(ratios), figsize=size, height_ratios=ratios, sharex=True, squeeze=False, layout="constrained"
+        len(ratios),
+        figsize=size,
+        height_ratios=ratios,
+        sharex=True,
+        squeeze=False,
+        layout="constrained",
     )
     left, *below = panels[:, 0]
     left.plot(*zip(*train, strict=True), color="tab:gray", label="training loss")
     if evaluated:
-        left.plot(*zip(*evaluated, strict=True), color="tab:orange", marker="o", label="validation loss")
+        left.plot(
+            *zip(*evaluated, strict=True), color="tab:orange", marker="o", label="validation loss"
+        )
     left.set(ylabel="loss (nats)")
     left.grid(alpha=0.3)
     lines = left.get_lines()
     if scored:
         right = left.twinx()
-        right.plot(*zip(*scored, strict=True), color="tab:blue", marker="s", label=f"validation {task.headline}")
+        right.plot(
+            *zip(*scored, strict=True),
+            color="tab:blue",
+            marker="s",
+            label=f"validation {task.headline}",
+        )
         right.set_ylabel(task.headline)
         lines = [*lines, *right.get_lines()]
     for axes, name in zip(below, others, strict=True):
@@ -57,7 +74,9 @@ def _learning_curves(path: Path, history: list[dict], task: Task) -> Path | None
         axes.set(ylabel=name)
         axes.grid(alpha=0.3)
     panels[-1, 0].set(xlabel="step")
-    figure.legend(lines, [line.get_label() for line in lines], loc="outside upper center", ncols=len(lines))
+    figure.legend(
+        lines, [line.get_label() for line in lines], loc="outside upper center", ncols=len(lines)
+    )
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
     return path
@@ -85,11 +104,19 @@ def score_table(scores: dict[str, float], shown: Sequence[str]) -> str:
         return ""
     rows = [["", "rows", *names]]
     for prefix in present:
-        cells = [_number(scores, f"{prefix}_{name}") + _interval(scores, f"{prefix}_{name}") for name in names]
+        cells = [
+            _number(scores, f"{prefix}_{name}") + _interval(scores, f"{prefix}_{name}")
+            for name in names
+        ]
         rows.append([TITLES[prefix], f"{scores[f'{prefix}_samples']:,}", *cells])
-        rows.append(["  baseline", "", *(_number(scores, f"{prefix}_baseline_{name}") for name in names)])
+        rows.append(
+            ["  baseline", "", *(_number(scores, f"{prefix}_baseline_{name}") for name in names)]
+        )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    )
 
 
 def _number(scores: dict[str, float], name: str) -> str:
@@ -133,7 +160,9 @@ def _header(flags: dict[str, Any], scores: dict[str, float], task: Task) -> str:
     if flags.get("dataset_name"):
         header["datasets"] = [flags["dataset_name"]]
     names = (*task.shown, *task.others(scores, TITLES))
-    header["metrics"] = sorted({name for name in names for prefix in TITLES if f"{prefix}_{name}" in scores})
+    header["metrics"] = sorted(
+        {name for name in names for prefix in TITLES if f"{prefix}_{name}" in scores}
+    )
     return f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n"
 
 
@@ -163,15 +192,30 @@ def no_better(scores: dict[str, float], prefix: str, task: Task) -> str:
 
 def _score_section(scores: dict[str, float], task: Task) -> str:
     present = [prefix for prefix in TITLES if f"{prefix}_samples" in scores]
-    names = list(dict.fromkeys(key.split("_", 1)[1] for key in scores if key.split("_", 1)[0] in present))
+    names = list(
+        dict.fromkeys(key.split("_", 1)[1] for key in scores if key.split("_", 1)[0] in present)
+    )
     bounds = {f"{name}_{bound}" for name in names for bound in ("low", "high")}
-    unshown = bounds | {"runtime", "samples_per_second", "steps_per_second", "model_preparation_time"}
+    unshown = bounds | {
+        "runtime",
+        "samples_per_second",
+        "steps_per_second",
+        "model_preparation_time",
+    }
     shown = [name for name in names if name not in unshown and not name.startswith("baseline_")]
-    lines = [f"| | {' | '.join(TITLES[prefix] for prefix in present)} |", "|---|" + "---|" * len(present)]
-    lines += [
-        f"| {markdown.text(name)} | {' | '.join(_cell(scores, prefix, name) for prefix in present)} |" for name in shown
+    lines = [
+        f"| | {' | '.join(TITLES[prefix] for prefix in present)} |",
+        "|---|" + "---|" * len(present),
     ]
-    verdicts = [f"Warning: {markdown.text(said)}." for prefix in present if (said := no_better(scores, prefix, task))]
+    lines += [
+        f"| {markdown.text(name)} | {' | '.join(_cell(scores, prefix, name) for prefix in present)} |"
+        for name in shown
+    ]
+    verdicts = [
+        f"Warning: {markdown.text(said)}."
+        for prefix in present
+        if (said := no_better(scores, prefix, task))
+    ]
     return "\n\n".join([*verdicts, "\n".join(lines), "In brackets the 95 % bootstrap interval.\n"])
 
 
@@ -179,7 +223,11 @@ def _cell(scores: dict[str, float], prefix: str, name: str) -> str:
     key, baseline = f"{prefix}_{name}", f"{prefix}_baseline_{name}"
     if key not in scores:
         return "–"
-    text = f"{scores[key]:,}" if isinstance(scores[key], int) else _number(scores, key) + _interval(scores, key)
+    text = (
+        f"{scores[key]:,}"
+        if isinstance(scores[key], int)
+        else _number(scores, key) + _interval(scores, key)
+    )
     return f"{text} (baseline {_number(scores, baseline)})" if baseline in scores else text
 
 
@@ -200,23 +248,47 @@ def size(tokens: dict[str, Any] | None) -> str:
 def _data_section(facts: dict[str, Any], flags: dict[str, Any]) -> str:
     lines = ["| split | read | used | skipped | tokens |", "|---|---|---|---|---|"]
     for name, count in facts["rows"].items():
-        skipped = ", ".join(f"{number} {reason}" for reason, number in count["skipped"].items()) or "none"
+        skipped = (
+            ", ".join(f"{number} {reason}" for reason, number in count["skipped"].items()) or "none"
+        )
         lines.append(
             f"| {name} | {count['read']:,} | {count['used']:,} | {skipped} | {size(facts['tokens'].get(name))} |"
         )
     if flags.get("dataset_name"):
         name, configuration = flags["dataset_name"], flags.get("dataset_config_name") or ""
         lines.append(f"\nFrom {markdown.code(name)} {markdown.text(configuration)}")
-    lines += [f"\n{markdown.code(path)} (SHA-256 {digest[:16]}…)" for path, digest in facts["data_sha256"].items()]
+    lines += [
+        f"\n{markdown.code(path)} (SHA-256 {digest[:16]}…)"
+        for path, digest in facts["data_sha256"].items()
+    ]
     return "\n".join(lines) + "\n"
 
 
 def _settings_section(flags: dict[str, Any], own: Sequence[str]) -> str:
     shown = ("model_type", "config_overrides", "tokenizer_algorithm", "do_lower_case")
     shown += ("vocab_size", "max_seq_length", "lora_rank")
-    shown += ("learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "optim", "num_train_epochs")
-    shown += ("max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "label_smoothing_factor")
-    shown += ("block_size", "mlm_probability", "whole_word_mask", "packing_isolation", "source_lang", "target_lang")
+    shown += (
+        "learning_rate",
+        "lr_scheduler_type",
+        "warmup_steps",
+        "weight_decay",
+        "optim",
+        "num_train_epochs",
+    )
+    shown += (
+        "max_steps",
+        "per_device_train_batch_size",
+        "gradient_accumulation_steps",
+        "label_smoothing_factor",
+    )
+    shown += (
+        "block_size",
+        "mlm_probability",
+        "whole_word_mask",
+        "packing_isolation",
+        "source_lang",
+        "target_lang",
+    )
     shown += (
         "max_source_length",
         "max_target_length",
@@ -228,7 +300,9 @@ def _settings_section(flags: dict[str, Any], own: Sequence[str]) -> str:
         "fp16",
         "seed",
     )
-    known = {name: flags[name] for name in shown if flags.get(name) not in (None, 0, 0.0, -1, False)}
+    known = {
+        name: flags[name] for name in shown if flags.get(name) not in (None, 0, 0.0, -1, False)
+    }
     known |= {name: flags[name] for name in own if flags.get(name) not in (None, False, "")}
     lines = [f"- {name}: {markdown.text(value)}" for name, value in known.items()]
     return "\n".join(lines) + "\n\nAll of them: run.yaml.\n"
@@ -243,10 +317,18 @@ def _limits(facts: dict[str, Any]) -> str:
 
 
 def _repeat_section(facts: dict[str, Any], flags: dict[str, Any]) -> str:
-    script = next((word for word in shlex.split(facts["command"]) if word.endswith("run.py")), "run.py")
-    start = ["torchrun", "--nproc_per_node", str(facts["world_size"])] if facts["world_size"] > 1 else ["python"]
+    script = next(
+        (word for word in shlex.split(facts["command"]) if word.endswith("run.py")), "run.py"
+    )
+    start = (
+        ["torchrun", "--nproc_per_node", str(facts["world_size"])]
+        if facts["world_size"] > 1
+        else ["python"]
+    )
     folder = flags["output_dir"].rstrip("/")
-    command = shlex.join([*start, script, "--config", f"{folder}/run.yaml", "--output_dir", f"{folder}_again"])
+    command = shlex.join(
+        [*start, script, "--config", f"{folder}/run.yaml", "--output_dir", f"{folder}_again"]
+    )
     began = f"First run as {markdown.code(facts['command'])} in {facts['seconds']:,.0f} s on {facts['hardware']}"
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     return f"{markdown.block(command, 'bash')}\n\n{began}, git {facts['git_commit'] or 'unknown'}, {versions}.\n"

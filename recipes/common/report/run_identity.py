@@ -12,15 +12,44 @@ from recipes.common.data import readers, sources
 from recipes.common.runtime import hashing
 
 # Flags that change what is shown or where a run goes on, not what is learned.
-FREE_TO_CHANGE = {"logging_steps", "disable_tqdm", "report_to", "run_name", "save_total_limit", "log_level", "use_cpu"}
-FREE_TO_CHANGE |= {"num_processes", "save_steps", "dataloader_num_workers", "dataloader_prefetch_factor"}
-FREE_TO_CHANGE |= {"per_device_eval_batch_size", "eval_accumulation_steps", "gradient_checkpointing"}
+FREE_TO_CHANGE = {
+    "logging_steps",
+    "disable_tqdm",
+    "report_to",
+    "run_name",
+    "save_total_limit",
+    "log_level",
+    "use_cpu",
+}
+FREE_TO_CHANGE |= {
+    "num_processes",
+    "save_steps",
+    "dataloader_num_workers",
+    "dataloader_prefetch_factor",
+}
+FREE_TO_CHANGE |= {
+    "per_device_eval_batch_size",
+    "eval_accumulation_steps",
+    "gradient_checkpointing",
+}
 FREE_TO_CHANGE |= {"activation_checkpointing", "ddp_timeout", "preprocessing_num_workers"}
-FREE_TO_CHANGE |= {"prepared_dir", "dataloader_pin_memory", "dataloader_persistent_workers", "output_dir"}
-SPLIT = {"per_device_train_batch_size", "gradient_accumulation_steps"}  # of a step, into processes and micro-batches
+FREE_TO_CHANGE |= {
+    "prepared_dir",
+    "dataloader_pin_memory",
+    "dataloader_persistent_workers",
+    "output_dir",
+}
+SPLIT = {
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+}  # of a step, into processes and micro-batches
 PREDICTED = {"do_predict", "max_predict_samples"}  # what is done after a training
 LENGTH = ("max_steps", "num_train_epochs")
-FOLDERS = ("model_name_or_path", "tokenizer_name", "config_name")  # flags whose value may be a folder
+FOLDERS = (
+    "model_name_or_path",
+    "tokenizer_name",
+    "config_name",
+)  # flags whose value may be a folder
 RECIPE = "run.py"  # the name of the recipe's code among what a run reads
 
 
@@ -48,7 +77,10 @@ class Run:
         flags = {name: value for name, value in self.flags.items() if isinstance(value, str)}
         paths = {name: Path(value) for name, value in flags.items() if _is_read(name, value)}
         paths[RECIPE] = self.recipe
-        return {name: {"path": str(path), "sha256": hashing.hash_of(path)} for name, path in paths.items()}
+        return {
+            name: {"path": str(path), "sha256": hashing.hash_of(path)}
+            for name, path in paths.items()
+        }
 
 
 def _is_read(name: str, value: str) -> bool:
@@ -73,23 +105,33 @@ def changed_flags(known: dict[str, Any], run: Run, rows: int, inputs: dict[str, 
     free = FREE_TO_CHANGE | {*DATA_FILES} | (SPLIT if rows == run.rows_a_step else set())
     free |= {name for name in run.inputs if name in inputs}
     names = sorted({*known, *run.flags} - free)
-    return [name for name in names if _plain(name, known.get(name)) != _plain(name, run.flags.get(name))]
+    return [
+        name for name in names if _plain(name, known.get(name)) != _plain(name, run.flags.get(name))
+    ]
 
 
 def changed_inputs(known: dict[str, str], run: Run) -> list[str]:
     """What the run reads beside its data (`run.py`, or a flag), and holds something else than it did."""
-    return [name for name, one in run.inputs.items() if name in known and known[name] != one["sha256"]]
+    return [
+        name for name, one in run.inputs.items() if name in known and known[name] != one["sha256"]
+    ]
 
 
 def _plain(name: str, value: Any) -> Any:
     """The value; a path without needless dots and slashes."""
-    is_path = isinstance(value, str) and name in (*FOLDERS, "dataset_name") and os.path.exists(value)
+    is_path = (
+        isinstance(value, str) and name in (*FOLDERS, "dataset_name") and os.path.exists(value)
+    )
     return os.path.realpath(value) if is_path else value
 
 
 def shown(names: Collection[str], known: dict[str, Any], now: dict[str, Any]) -> str:
     """What differs, in words: `--seed 42 -> 7`, or the name of what was read."""
-    flags = [f"--{name} {known.get(name)} -> {now.get(name)}" for name in names if known.get(name) != now.get(name)]
+    flags = [
+        f"--{name} {known.get(name)} -> {now.get(name)}"
+        for name in names
+        if known.get(name) != now.get(name)
+    ]
     others = [f"another content of {name}" for name in names if known.get(name) == now.get(name)]
     return "; ".join([*flags, *others])
 
@@ -106,7 +148,10 @@ def other_data(facts: dict[str, Any], flags: dict[str, Any], run: Run) -> str:
         paths = _paths([patterns] if isinstance(patterns, str) else patterns, split)
         found = [hashing.content_hash(path) for path in paths]
         if found != hashes:
-            return next((str(path) for path, one in zip(paths, found, strict=True) if one not in hashes), patterns[0])
+            return next(
+                (str(path) for path, one in zip(paths, found, strict=True) if one not in hashes),
+                patterns[0],
+            )
     named = any(run.flags.get(name) for name in DATA_FILES)
     return "" if named else next(_rewritten(recorded), "")
 
@@ -129,10 +174,14 @@ def length_may_change(flags: dict[str, Any]) -> bool:
     depends on how many steps there will be."""
     warmup, schedule = flags.get("warmup_steps", 0), flags.get("lr_scheduler_type", "linear")
     absolute = warmup == 0 or warmup >= 1
-    constant = schedule == "constant" or (schedule in ("constant_with_warmup", "inverse_sqrt") and absolute)
+    constant = schedule == "constant" or (
+        schedule in ("constant_with_warmup", "inverse_sqrt") and absolute
+    )
     chooses = flags.get("load_best_model_at_end") or flags.get("early_stopping_patience")
     shares = [flags.get(name) for name in ("eval_steps", "save_steps")]
-    return constant and not (chooses and any(share is not None and 0 < share < 1 for share in shares))
+    return constant and not (
+        chooses and any(share is not None and 0 < share < 1 for share in shares)
+    )
 
 
 def is_longer(run: Run, known: dict[str, Any]) -> bool:

@@ -29,13 +29,35 @@ from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.hashing import content_hash
 from recipes.common.runtime.secrets import masked
 
-PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "accelerate", "peft", "evaluate", "scikit-learn")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "datasets",
+    "tokenizers",
+    "accelerate",
+    "peft",
+    "evaluate",
+    "scikit-learn",
+)
 RESULTS = ("all_results.json", "train_results.json", "eval_results.json", "predict_results.json")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors")
 MODEL = ("config.json", "generation_config.json", "adapter_config.json", *WEIGHTS)
-TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json")
+TOKENIZER = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "vocab.json",
+)
 TOKENIZER += ("merges.txt", "source.spm", "target.spm", "sentencepiece.bpe.model", "spiece.model")
-OTHERS = ("README.md", "run.yaml", "run.json", "predictions.jsonl", "trainer_state.json", "not_finite.json")
+OTHERS = (
+    "README.md",
+    "run.yaml",
+    "run.json",
+    "predictions.jsonl",
+    "trainer_state.json",
+    "not_finite.json",
+)
 LOCK = ".lock"
 _locks: list[IO] = []
 
@@ -101,13 +123,27 @@ def earlier(output_dir: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
     try:
         flags = yaml.load((output_dir / "run.yaml").read_text(encoding="utf-8"), PlainLoader)
         facts = json.loads((output_dir / "run.json").read_text(encoding="utf-8"))
-        numbers = [flags["per_device_train_batch_size"], flags["gradient_accumulation_steps"], facts["world_size"]]
+        numbers = [
+            flags["per_device_train_batch_size"],
+            flags["gradient_accumulation_steps"],
+            facts["world_size"],
+        ]
         numbers += [flags.get(name, 1) // 1 for name in LENGTH]
         inputs = [one["sha256"] for one in facts.get("inputs", {}).values()]
         read = [facts.get("data_sha256", {}), facts.get("data", {})]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, yaml.YAMLError):
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        yaml.YAMLError,
+    ):
         return None
-    whole = all(isinstance(number, (int, float)) for number in numbers) and all(isinstance(one, dict) for one in read)
+    whole = all(isinstance(number, (int, float)) for number in numbers) and all(
+        isinstance(one, dict) for one in read
+    )
     return (flags, facts) if whole and all(isinstance(digest, str) for digest in inputs) else None
 
 
@@ -127,7 +163,11 @@ def remove(output_dir: Path) -> None:
         return
     for name in (*RESULTS, *MODEL, *TOKENIZER, *OTHERS):
         (output_dir / name).unlink(missing_ok=True)
-    folders = (path for pattern in ("checkpoint-*", ".saving-*", ".removing-*") for path in output_dir.glob(pattern))
+    folders = (
+        path
+        for pattern in ("checkpoint-*", ".saving-*", ".removing-*")
+        for path in output_dir.glob(pattern)
+    )
     for folder in [*folders, output_dir / "plots", output_dir / ADAPTED]:
         atomic_folder.delete(folder)
 
@@ -152,7 +192,9 @@ def _configurations(words: list[str]) -> dict[str, str]:
 def _git_commit() -> str | None:
     command = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=5, check=True
+        ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
 

@@ -28,8 +28,16 @@ GIVES_BACK = 0.99  # of the text, at least: a model writes what its tokenizer gi
 class Record:
     """Collects what a run's report needs while the run goes on, and writes it at the end."""
 
-    def __init__(self, trainer: Trainer, arguments: Any, splits: Splits, tokens: Tokens, task: Task):
-        self.trainer, self.arguments, self.splits, self.tokens, self.task = trainer, arguments, splits, tokens, task
+    def __init__(
+        self, trainer: Trainer, arguments: Any, splits: Splits, tokens: Tokens, task: Task
+    ):
+        self.trainer, self.arguments, self.splits, self.tokens, self.task = (
+            trainer,
+            arguments,
+            splits,
+            tokens,
+            task,
+        )
         self.output_dir = Path(trainer.args.output_dir)
         self.scores: dict[str, float] = {}
         self.predictions: list[dict[str, Any]] = []
@@ -51,18 +59,26 @@ class Record:
         """What a checkpoint of this run belongs to: it goes on only where all of this is the same."""
         arguments = self.trainer.args
         config = {
-            k: v for k, v in self.trainer.model.config.to_dict().items() if not k.startswith(("_", "transformers"))
+            k: v
+            for k, v in self.trainer.model.config.to_dict().items()
+            if not k.startswith(("_", "transformers"))
         }
         facts = {
             "flags": run.flags,
             "inputs": {name: one["sha256"] for name, one in run.inputs.items()},
             "data": {name: self.splits.read.get(name) for name in ("train", "validation")},
-            "tokenizer": hashlib.sha256(as_text(self.trainer.processing_class).encode()).hexdigest(),
-            "model": hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest(),
+            "tokenizer": hashlib.sha256(
+                as_text(self.trainer.processing_class).encode()
+            ).hexdigest(),
+            "model": hashlib.sha256(
+                json.dumps(config, sort_keys=True, default=str).encode()
+            ).hexdigest(),
             "versions": {name: metadata.version(name) for name in run_record.PACKAGES},
             "rows_a_step": self.trainer.plan.rows_per_step,
         }
-        if arguments.deepspeed or self.trainer.is_fsdp_enabled:  # the optimizer is shared out between so many processes
+        if (
+            arguments.deepspeed or self.trainer.is_fsdp_enabled
+        ):  # the optimizer is shared out between so many processes
             facts["num_processes"] = arguments.world_size
         return facts
 
@@ -71,14 +87,27 @@ class Record:
         total, trained = parameters(self.trainer.model)
         share = "" if trained == total else f", {trained:,} trained"
         origin = self.arguments.model_name_or_path or "from scratch"
-        precision = "bf16 (--bf16 false trains in fp32)" if arguments.bf16 else "fp16" if arguments.fp16 else "fp32"
+        precision = (
+            "bf16 (--bf16 false trains in fp32)"
+            if arguments.bf16
+            else "fp16"
+            if arguments.fp16
+            else "fp32"
+        )
         facts = self._trained_tokenizer()
-        facts |= {"model": f"{type(self.trainer.model).__name__}, {origin}, {total:,} parameters{share}"}
+        facts |= {
+            "model": f"{type(self.trainer.model).__name__}, {origin}, {total:,} parameters{share}"
+        }
         if new := getattr(self.trainer.model, "new_parts", None):
             facts["head"] = f"new, the checkpoint has none: {', '.join(new)}"
         if arguments.do_train and self.trainer.train_dataset is not None:
-            facts["training"] = f"{self._steps()}, learning rate {arguments.learning_rate:g}{self._padding()}"
-        return facts | {"device": f"{run_record.hardware()}, {precision}", "output": str(self.output_dir)}
+            facts["training"] = (
+                f"{self._steps()}, learning rate {arguments.learning_rate:g}{self._padding()}"
+            )
+        return facts | {
+            "device": f"{run_record.hardware()}, {precision}",
+            "output": str(self.output_dir),
+        }
 
     def _trained_tokenizer(self) -> dict[str, str]:
         """How a tokenizer was trained on the training text, and how much of that text it gives back as it was."""
@@ -105,8 +134,15 @@ class Record:
     def _padding(self) -> str:
         """How much of the batches is padding, where rows are padded to the longest of their batch."""
         dataset, order = self.trainer.train_dataset, self.trainer.order
-        padded = "length" in (getattr(dataset, "column_names", None) or []) and not self.arguments.pad_to_max_length
-        return f", {padding_share(order, dataset['length'][:]):.1%} padding" if padded and order is not None else ""
+        padded = (
+            "length" in (getattr(dataset, "column_names", None) or [])
+            and not self.arguments.pad_to_max_length
+        )
+        return (
+            f", {padding_share(order, dataset['length'][:]):.1%} padding"
+            if padded and order is not None
+            else ""
+        )
 
     def add_scores(self, split: str, scores: dict[str, float]) -> None:
         """Writes {split}_results.json, and into all_results.json the scores of all splits so far.
@@ -115,8 +151,12 @@ class Record:
         """
         self.scores |= scores
         if self.trainer.is_world_process_zero():
-            run_record.write_json(self.output_dir / f"{split}_results.json", dict(sorted(scores.items())))
-            run_record.write_json(self.output_dir / "all_results.json", dict(sorted(self.scores.items())))
+            run_record.write_json(
+                self.output_dir / f"{split}_results.json", dict(sorted(scores.items()))
+            )
+            run_record.write_json(
+                self.output_dir / "all_results.json", dict(sorted(self.scores.items()))
+            )
 
     def add_predictions(self, split: str, rows: list[dict[str, Any]]) -> None:
         """Writes predictions.jsonl: the test set's where it is predicted, otherwise the validation set's."""
@@ -145,7 +185,9 @@ class Record:
             "tokenizer_sha256": content_hash(tokenizer_file) if tokenizer_file.exists() else None,
             "rows": self.splits.accounting,
             "tokens": self.tokens.counts,
-            "parameters": dict(zip(("all", "trained"), parameters(self.trainer.model), strict=True)),
+            "parameters": dict(
+                zip(("all", "trained"), parameters(self.trainer.model), strict=True)
+            ),
             "adapters": hasattr(self.trainer.model, "peft_config"),
         }
         history = self.trainer.state.log_history

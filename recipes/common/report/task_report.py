@@ -17,11 +17,25 @@ from recipes.common.model import probes
 from recipes.common.report import markdown
 from recipes.common.tokens.encoding import Tokens
 
-LABEL_SCORES = ("accuracy", "f1_macro", "f1_micro", "matthews_correlation", "roc_auc", "cross_entropy")
+LABEL_SCORES = (
+    "accuracy",
+    "f1_macro",
+    "f1_micro",
+    "matthews_correlation",
+    "roc_auc",
+    "cross_entropy",
+)
 NUMBER_SCORES = ("mse", "mae", "pearsonr", "spearmanr")
 TOKEN_SCORES = ("perplexity", "cross_entropy", "bits_per_byte", "accuracy")
 # What Trainer adds to the metrics.
-TRAINERS = {"loss", "samples", "runtime", "samples_per_second", "steps_per_second", "model_preparation_time"}
+TRAINERS = {
+    "loss",
+    "samples",
+    "runtime",
+    "samples_per_second",
+    "steps_per_second",
+    "model_preparation_time",
+}
 MAX_CLASSES = 30  # a larger matrix cannot be read
 CONTINUATIONS, PROMPT, CONTINUATION = 3, 32, 64  # how many samples, and their lengths in tokens
 TEMPERATURE = 0.8
@@ -29,7 +43,9 @@ LOAD = "from transformers import AutoTokenizer, {0}{1}\n\n"
 LOAD += 'tokenizer, model = AutoTokenizer.from_pretrained("{{folder}}"), {0}.from_pretrained("{{folder}}")\n'
 SETTINGS = 'model.generation_config = GenerationConfig.from_pretrained("{folder}/config")\n'
 WRITE = 'prompt = getattr(model.generation_config, "prefix", "") + "a text"\n'
-WRITE += 'print(tokenizer.batch_decode(model.generate(**tokenizer(prompt, return_tensors="pt")))[0])'
+WRITE += (
+    'print(tokenizer.batch_decode(model.generate(**tokenizer(prompt, return_tensors="pt")))[0])'
+)
 
 
 def with_bounds(names: Iterable[str]) -> frozenset[str]:
@@ -50,9 +66,15 @@ class Task:
     use: str  # Python that uses the trained {folder}
     headline: str  # the metric that chooses the best model
     shown: tuple[str, ...]  # the metrics of the closing table, best first
-    describe: Callable[[str, Any], list[dict[str, Any]]]  # split and PredictionOutput -> rows of predictions.jsonl
-    examples: Callable[[list[dict[str, Any]], str], str]  # those rows (in other processes none) -> a part of the card
-    plot: Callable[[Path, list[dict[str, Any]]], list[Path]] = _no_plots  # draws the task's own plots
+    describe: Callable[
+        [str, Any], list[dict[str, Any]]
+    ]  # split and PredictionOutput -> rows of predictions.jsonl
+    examples: Callable[
+        [list[dict[str, Any]], str], str
+    ]  # those rows (in other processes none) -> a part of the card
+    plot: Callable[[Path, list[dict[str, Any]]], list[Path]] = (
+        _no_plots  # draws the task's own plots
+    )
     answers: str = ""  # what it answers with
     unit: str = "rows"  # what a batch is made of
     adapted: str = ""  # Python that uses the adapters in {folder}, where it is other than `use`
@@ -62,7 +84,10 @@ class Task:
     def others(self, scores: dict[str, float], prefixes: Iterable[str]) -> list[str]:
         """The metrics that only a compute_metrics of one's own can have returned; they are shown, too."""
         names = (
-            name.removeprefix(f"{prefix}_") for prefix in prefixes for name in scores if name.startswith(f"{prefix}_")
+            name.removeprefix(f"{prefix}_")
+            for prefix in prefixes
+            for name in scores
+            if name.startswith(f"{prefix}_")
         )
         others = {name: None for name in names if name not in {*self.shown, *self.known, *TRAINERS}}
         bounds = {f"{name}_{bound}" for name in others for bound in ("low", "high")}
@@ -74,7 +99,9 @@ def for_labels(splits: Splits, metric_name: str | None) -> Task:
     labels = splits.labels
     shown = NUMBER_SCORES if labels.kind == REGRESSION else LABEL_SCORES
     if labels.kind == SINGLE:
-        shown = tuple(name for name in shown if name != "f1_micro")  # with one label a row it is the accuracy
+        shown = tuple(
+            name for name in shown if name != "f1_micro"
+        )  # with one label a row it is the accuracy
     return Task(
         tag="text-classification",
         what="A text classifier",
@@ -85,7 +112,9 @@ def for_labels(splits: Splits, metric_name: str | None) -> Task:
         headline=metric_name or classification.HEADLINE[labels.kind],
         shown=shown,
         known=classification.names(labels),
-        baseline="always the mean" if labels.kind == REGRESSION else "always the most frequent answer",
+        baseline="always the mean"
+        if labels.kind == REGRESSION
+        else "always the most frequent answer",
         describe=_labelled_rows(splits),
         examples=_worst_errors,
         plot=lambda folder, rows: _confusion_matrix(folder / "confusion_matrix.png", rows, labels),
@@ -120,13 +149,20 @@ def for_continuations(tokens: Tokens, tokenizer: Any, model: torch.nn.Module) ->
         known=with_bounds(TOKEN_SCORES),
         baseline="each token by its frequency alone",
         describe=_block_rows(tokens, tokenizer),
-        examples=lambda rows, split: _continuations(getattr(tokens, split), tokenizer, model, split),
+        examples=lambda rows, split: _continuations(
+            getattr(tokens, split), tokenizer, model, split
+        ),
         unit="blocks",
     )
 
 
 def for_texts(
-    splits: Splits, decode: Callable, tag: str, headline: str, shown: Sequence[str], answers: str = ""
+    splits: Splits,
+    decode: Callable,
+    tag: str,
+    headline: str,
+    shown: Sequence[str],
+    answers: str = "",
 ) -> Task:
     """A model that answers a text with a text: every answer beside its reference, first and worst ones shown."""
     return Task(
@@ -137,7 +173,8 @@ def for_texts(
         headline=headline,
         shown=tuple(shown),
         baseline="the source as it is, or its first sentences",
-        known=with_bounds((*shown, *TOKEN_SCORES)) | {f"lead{count}_{name}" for count in (1, 3) for name in shown},
+        known=with_bounds((*shown, *TOKEN_SCORES))
+        | {f"lead{count}_{name}" for count in (1, 3) for name in shown},
         answers=answers,
         describe=_answered_rows(splits, decode),
         examples=_answers,
@@ -150,20 +187,29 @@ def _labelled_rows(splits: Splits) -> Callable[[str, Any], list[dict[str, Any]]]
 
     def describe(split: str, output: Any) -> list[dict[str, Any]]:
         data, labels = dict(splits.items())[split], splits.labels
-        logits = output.predictions[0] if isinstance(output.predictions, tuple) else output.predictions
+        logits = (
+            output.predictions[0] if isinstance(output.predictions, tuple) else output.predictions
+        )
         scores = classification.probabilities(logits, labels.kind)
         answers = [answer(labels, row) for row in logits]
         references, losses = [None] * len(data), [None] * len(data)
         if output.label_ids is not None:
             references = [_reference(labels, row) for row in output.label_ids]
             # Of a row without a label nobody reads the loss.
-            known = numpy.maximum(output.label_ids, 0) if labels.kind == SINGLE else numpy.nan_to_num(output.label_ids)
+            known = (
+                numpy.maximum(output.label_ids, 0)
+                if labels.kind == SINGLE
+                else numpy.nan_to_num(output.label_ids)
+            )
             losses = classification.row_losses(logits, known, labels.kind)
         rows = []
         for position, texts in enumerate(data.select_columns(["row_id", *splits.texts])):
             row = {**texts, "label": references[position], "prediction": answers[position]}
             if labels.kind != REGRESSION:
-                row["scores"] = {name: round(float(scores[position][i]), 6) for i, name in enumerate(labels.names)}
+                row["scores"] = {
+                    name: round(float(scores[position][i]), 6)
+                    for i, name in enumerate(labels.names)
+                }
             if references[position] is not None:
                 row["loss"] = round(float(losses[position]), 6)
             rows.append(row)
@@ -191,7 +237,11 @@ def _reference(labels: Any, encoded: Any) -> str | list[str] | float | dict[str,
     if labels.kind == REGRESSION:
         return None if numpy.isnan(encoded).any() else _numbers(labels, encoded)
     if labels.kind == MULTI:
-        return None if min(encoded) < 0 else [name for name, one in zip(labels.names, encoded, strict=True) if one]
+        return (
+            None
+            if min(encoded) < 0
+            else [name for name, one in zip(labels.names, encoded, strict=True) if one]
+        )
     return labels.names[int(encoded)] if encoded >= 0 else None
 
 
@@ -200,10 +250,16 @@ def _block_rows(tokens: Tokens, tokenizer: Any) -> Callable[[str, Any], list[dic
 
     def describe(split: str, output: Any) -> list[dict[str, Any]]:
         rows = []
-        for block, (loss, hits, count) in zip(getattr(tokens, split), output.predictions, strict=True):
+        for block, (loss, hits, count) in zip(
+            getattr(tokens, split), output.predictions, strict=True
+        ):
             text = tokenizer.decode(block["input_ids"], skip_special_tokens=True)
             row = {"row_id": block["row"], "text": text, "tokens": int(count)}
-            mean = {"loss": round(float(loss / count), 6), "accuracy": round(float(hits / count), 6)} if count else {}
+            mean = (
+                {"loss": round(float(loss / count), 6), "accuracy": round(float(hits / count), 6)}
+                if count
+                else {}
+            )
             rows.append(row | mean)
         return rows
 
@@ -215,20 +271,35 @@ def _answered_rows(splits: Splits, decode: Callable) -> Callable[[str, Any], lis
     (source,) = splits.texts
 
     def describe(split: str, output: Any) -> list[dict[str, Any]]:
-        totals, generated = output.predictions if isinstance(output.predictions, tuple) else (output.predictions, None)
+        totals, generated = (
+            output.predictions
+            if isinstance(output.predictions, tuple)
+            else (output.predictions, None)
+        )
         answers = [None] * len(totals) if generated is None else decode(generated)
         rows = []
-        for row, answer, (loss, _, count) in zip(dict(splits.items())[split], answers, totals, strict=True):
+        for row, answer, (loss, _, count) in zip(
+            dict(splits.items())[split], answers, totals, strict=True
+        ):
             reference = row[splits.target] or None
-            described = {"row_id": row["row_id"], "source": row[source], "reference": reference, "prediction": answer}
-            rows.append(described | ({"loss": round(float(loss / count), 6)} if reference and count else {}))
+            described = {
+                "row_id": row["row_id"],
+                "source": row[source],
+                "reference": reference,
+                "prediction": answer,
+            }
+            rows.append(
+                described | ({"loss": round(float(loss / count), 6)} if reference and count else {})
+            )
         return rows
 
     return describe
 
 
 def _worst_errors(rows: list[dict], split: str, most: int = 10) -> str:
-    wrong = [row for row in rows if row.get("label") is not None and row["prediction"] != row["label"]]
+    wrong = [
+        row for row in rows if row.get("label") is not None and row["prediction"] != row["label"]
+    ]
     worst = sorted(wrong, key=lambda row: -row["loss"])[:most]
     if not worst:
         return ""
@@ -253,7 +324,11 @@ def _short(value: Any) -> str:
 
 def _hardest_blocks(rows: list[dict], split: str, most: int = 5) -> str:
     worst = sorted((row for row in rows if "loss" in row), key=lambda row: -row["loss"])[:most]
-    lines = [f"## Hardest blocks of {split}\n", "| block | text | tokens | loss | accuracy |", "|---|---|---|---|---|"]
+    lines = [
+        f"## Hardest blocks of {split}\n",
+        "| block | text | tokens | loss | accuracy |",
+        "|---|---|---|---|---|",
+    ]
     for row in worst:
         lines.append(
             f"| {row['row_id']} | {_cell(row['text'])} | {row['tokens']} | {row['loss']:.2f} | {row['accuracy']:.1%} |"
@@ -267,13 +342,19 @@ def _continuations(blocks: Any, tokenizer: Any, model: torch.nn.Module, split: s
 
     The most probable token each time would loop: a model of some minutes ends in "and the door, and the door, …".
     """
-    lines = [f"## Continuations of {split} texts\n", "| text | model | text as it goes on |", "|---|---|---|"]
+    lines = [
+        f"## Continuations of {split} texts\n",
+        "| text | model | text as it goes on |",
+        "|---|---|---|",
+    ]
     model.eval()
     positions, _ = probes.positions(model)
     with tensor_files.randomness_kept():
         torch.manual_seed(0)
         for block in islice(blocks, CONTINUATIONS):
-            ids = torch.from_numpy(numpy.array(block["input_ids"], dtype=numpy.int64))  # mapped ones are read-only
+            ids = torch.from_numpy(
+                numpy.array(block["input_ids"], dtype=numpy.int64)
+            )  # mapped ones are read-only
             prompt = ids[None, : min(PROMPT, len(ids) // 2 or 1)].to(model.device)
             written = model.generate(
                 prompt,
@@ -285,7 +366,9 @@ def _continuations(blocks: Any, tokenizer: Any, model: torch.nn.Module, split: s
             )
             start = prompt.shape[1]
             parts = (prompt[0], written[0, start:], ids[start : start + CONTINUATION])
-            lines.append(f"| {' | '.join(_cell(tokenizer.decode(part, skip_special_tokens=True)) for part in parts)} |")
+            lines.append(
+                f"| {' | '.join(_cell(tokenizer.decode(part, skip_special_tokens=True)) for part in parts)} |"
+            )
     return "\n".join(lines) + "\n"
 
 
@@ -316,7 +399,9 @@ def _lengths(path: Path, rows: list[dict]) -> list[Path]:
         return []
     figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
     most = max(max(values, default=0) for values in lengths.values())
-    axes.hist(list(lengths.values()), bins=min(30, most + 1), label=[f"{name}s" for name in lengths])
+    axes.hist(
+        list(lengths.values()), bins=min(30, most + 1), label=[f"{name}s" for name in lengths]
+    )
     axes.set(xlabel="words (characters where there are no spaces)", ylabel="rows")
     axes.legend()
     figure.savefig(path, dpi=120)
@@ -336,13 +421,22 @@ def _confusion_matrix(path: Path, rows: list[dict], labels: Labels) -> list[Path
     rows = [row for row in rows if row.get("label") is not None]
     if labels.kind != SINGLE or not rows or len(names) > MAX_CLASSES:
         return []
-    counts = confusion_matrix([row["label"] for row in rows], [row["prediction"] for row in rows], labels=list(names))
+    counts = confusion_matrix(
+        [row["label"] for row in rows], [row["prediction"] for row in rows], labels=list(names)
+    )
     size = max(4.0, 0.5 * len(names) + 2)
     figure, axes = pyplot.subplots(figsize=(size, size), layout="constrained")
     shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for i, j in ((i, j) for i in range(len(names)) for j in range(len(names))):
-        axes.text(j, i, counts[i, j], ha="center", va="center", color="white" if shares[i, j] > 0.5 else "black")
+        axes.text(
+            j,
+            i,
+            counts[i, j],
+            ha="center",
+            va="center",
+            color="white" if shares[i, j] > 0.5 else "black",
+        )
     ticks = range(len(names))
     axes.set_xticks(ticks, names, rotation=45, ha="right", parse_math=False)
     axes.set_yticks(ticks, names, parse_math=False)

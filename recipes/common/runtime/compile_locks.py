@@ -45,7 +45,10 @@ class Lock(FileBaton):
             self.fd = os.open(self.lock_file_path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
         except FileExistsError:
             return False
-        os.write(self.fd, f"{socket.gethostname()} {os.getpid()} {psutil.Process().create_time()}".encode())
+        os.write(
+            self.fd,
+            f"{socket.gethostname()} {os.getpid()} {psutil.Process().create_time()}".encode(),
+        )
         return True
 
     def release(self) -> None:

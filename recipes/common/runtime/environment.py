@@ -8,7 +8,11 @@ from recipes.common.runtime.messages import note
 
 RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 ADDRESS = ("MASTER_ADDR", "MASTER_PORT")
-ENGINES = ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP", "ACCELERATE_USE_MEGATRON_LM")  # of accelerate launch
+ENGINES = (
+    "ACCELERATE_USE_DEEPSPEED",
+    "ACCELERATE_USE_FSDP",
+    "ACCELERATE_USE_MEGATRON_LM",
+)  # of accelerate launch
 UNSET = "unset RANK LOCAL_RANK WORLD_SIZE; or start all processes with --launcher ddp or torchrun"
 
 
@@ -27,9 +31,13 @@ def settle() -> None:
             raise Refusal(what, "the environment", UNSET)
         rank = _number("RANK")
         if rank is None or not 0 <= rank < size:
-            raise Refusal(f"RANK is {os.environ['RANK']}, but WORLD_SIZE {size}", "the environment", UNSET)
+            raise Refusal(
+                f"RANK is {os.environ['RANK']}, but WORLD_SIZE {size}", "the environment", UNSET
+            )
     if "WORLD_SIZE" not in os.environ:
-        _forget([name for name in ENGINES if os.environ.get(name, "false").lower() in ("true", "1")])
+        _forget(
+            [name for name in ENGINES if os.environ.get(name, "false").lower() in ("true", "1")]
+        )
 
 
 def be_alone() -> None:
@@ -39,7 +47,13 @@ def be_alone() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
-    os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ |= {
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+        "WORLD_SIZE": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+    }
 
 
 def _is_launched() -> bool:
@@ -59,4 +73,6 @@ def _number(name: str) -> int | None:
 def _forget(names: list[str]) -> None:
     found = [f"{name}={os.environ.pop(name)}" for name in names]
     if found:
-        note(f"{', '.join(found)} in the environment is passed over: no launcher started processes, this one is alone")
+        note(
+            f"{', '.join(found)} in the environment is passed over: no launcher started processes, this one is alone"
+        )

@@ -15,7 +15,11 @@ class Stop(Exception):
         self.what, self.where, self.fix = what, where, fix
 
     def __str__(self) -> str:
-        lines = [f"error: {self.what}", f"  where: {self.where}" if self.where else "", f"  fix: {self.fix}"]
+        lines = [
+            f"error: {self.what}",
+            f"  where: {self.where}" if self.where else "",
+            f"  fix: {self.fix}",
+        ]
         return "\n".join(visible(line) for line in lines if line and line != "  fix: ")
 
 

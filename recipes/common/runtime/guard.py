@@ -12,13 +12,21 @@ from typing import Any, NoReturn
 
 from recipes.common.runtime import signals, streams
 from recipes.common.runtime.disk_errors import FREE_SPACE, disk_error
-from recipes.common.runtime.errors import COMPLETE, INTERNAL, INTERRUPTED, DiskFull, Refusal, Stop, TrainingFailed
+from recipes.common.runtime.errors import (
+    COMPLETE,
+    INTERNAL,
+    INTERRUPTED,
+    DiskFull,
+    Refusal,
+    Stop,
+    TrainingFailed,
+)
 from recipes.common.runtime.messages import is_main_process, visible, visible_lines
 
-LESS_MEMORY = (
-    "lower --per_device_train_batch_size (--global_batch_size keeps the step), or --gradient_checkpointing true"
+LESS_MEMORY = "lower --per_device_train_batch_size (--global_batch_size keeps the step), or --gradient_checkpointing true"
+WORKERS = (
+    "lower --dataloader_num_workers or --preprocessing_num_workers, or give the machine more memory"
 )
-WORKERS = "lower --dataloader_num_workers or --preprocessing_num_workers, or give the machine more memory"
 NO_SHARED = "a process that makes batches has too little shared memory"
 KILLED_ONE = "was killed, perhaps for its memory"
 SHARED = "allow more shared memory (docker run --shm-size=8g), or --dataloader_num_workers 0"
@@ -26,8 +34,16 @@ SHARED = "allow more shared memory (docker run --shm-size=8g), or --dataloader_n
 KILLED = {
     "Bus error": (NO_SHARED, "/dev/shm", SHARED),
     "unable to allocate shared memory": (NO_SHARED, "/dev/shm", SHARED),
-    "DataLoader worker (pid": (f"a process that makes batches {KILLED_ONE}", "this machine", WORKERS),
-    "subprocesses has abruptly died": (f"a process that tokenises {KILLED_ONE}", "this machine", WORKERS),
+    "DataLoader worker (pid": (
+        f"a process that makes batches {KILLED_ONE}",
+        "this machine",
+        WORKERS,
+    ),
+    "subprocesses has abruptly died": (
+        f"a process that tokenises {KILLED_ONE}",
+        "this machine",
+        WORKERS,
+    ),
     "process pool was terminated abruptly": (f"a process {KILLED_ONE}", "this machine", WORKERS),
 }
 WRITABLE = "name a folder that this user may write: --output_dir, or TMPDIR, HOME and HF_HOME in the environment"
@@ -63,7 +79,10 @@ def _conclude(error: BaseException) -> None:
     if isinstance(error, Stop):
         _end(error)
     if isinstance(error, KeyboardInterrupt):
-        print("\nstopped by Ctrl-C; the same command goes on from the last checkpoint", file=sys.stderr)
+        print(
+            "\nstopped by Ctrl-C; the same command goes on from the last checkpoint",
+            file=sys.stderr,
+        )
         sys.exit(INTERRUPTED)
     if isinstance(error, signals.Stopped):
         if is_main_process():
@@ -94,12 +113,18 @@ def _not_a_bug(error: Exception) -> Stop | None:
         return TrainingFailed(*KILLED[found])
     if getattr(error, "errno", None) in IMPOSSIBLE or "embedded null" in text:
         what = getattr(error, "strerror", None) or text
-        return Refusal(what, visible(place, 60) or "a path", "look at the flag that names this path")
+        return Refusal(
+            what, visible(place, 60) or "a path", "look at the flag that names this path"
+        )
     if isinstance(error, PermissionError) or "No usable temporary directory" in text:
         what = error.strerror or text if isinstance(error, OSError) else text
         return Refusal(what, place or "this environment", WRITABLE)
-    if "pip install" in text:  # a package that only some flag needs, in the words of the library that asks
-        return Refusal(" ".join(text.split()), "this environment", "install it, or leave the flag out")
+    if (
+        "pip install" in text
+    ):  # a package that only some flag needs, in the words of the library that asks
+        return Refusal(
+            " ".join(text.split()), "this environment", "install it, or leave the flag out"
+        )
     return None
 
 
@@ -120,5 +145,8 @@ def _end(stop: Stop) -> NoReturn:
 def _internal() -> NoReturn:
     _let_main_process_speak()
     print(visible_lines(traceback.format_exc()), file=sys.stderr)
-    print("error: this is a bug in the recipe, not in your input; please report the lines above", file=sys.stderr)
+    print(
+        "error: this is a bug in the recipe, not in your input; please report the lines above",
+        file=sys.stderr,
+    )
     sys.exit(INTERNAL)

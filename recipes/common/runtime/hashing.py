@@ -5,7 +5,15 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 # What stands beside a model in the folder of its run, and is no part of it.
-REPORTS = (".*", "*.md", "run.*", "*_results.json", "predictions.jsonl", "trainer_state.json", "not_finite.json")
+REPORTS = (
+    ".*",
+    "*.md",
+    "run.*",
+    "*_results.json",
+    "predictions.jsonl",
+    "trainer_state.json",
+    "not_finite.json",
+)
 
 
 def content_hash(path: Path) -> str:

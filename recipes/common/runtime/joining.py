@@ -34,7 +34,9 @@ def _said_while_waiting() -> Iterator[None]:
     """After ten seconds the processes say whom they wait for: it may be for half an hour."""
     size, host = os.environ.get("WORLD_SIZE", "1"), os.environ.get("MASTER_ADDR", "")
     where = f"{host}:{os.environ.get('MASTER_PORT', '')}"
-    waiting = threading.Timer(10, note, [f"waiting until all {size} processes have come to {where}"])
+    waiting = threading.Timer(
+        10, note, [f"waiting until all {size} processes have come to {where}"]
+    )
     waiting.daemon = True
     waiting.start()
     try:
@@ -49,11 +51,15 @@ def _meet(training_arguments: Any) -> None:
         if size > 1 and training_arguments.deepspeed:
             import deepspeed
 
-            deepspeed.init_distributed(auto_mpi_discovery=False)  # or ZeRO-3 builds the model for a world of one
+            deepspeed.init_distributed(
+                auto_mpi_discovery=False
+            )  # or ZeRO-3 builds the model for a world of one
         if distributed.is_initialized():
             processes.open_group()
             # On CPU Trainer starts the group without --ddp_timeout.
-            distributed.distributed_c10d._set_pg_timeout(timedelta(seconds=training_arguments.ddp_timeout))
+            distributed.distributed_c10d._set_pg_timeout(
+                timedelta(seconds=training_arguments.ddp_timeout)
+            )
             if distributed.get_backend() == "gloo":  # NCCL would wait for a process that failed
                 atexit.register(processes.leave)
             count = torch.ones(1, device=training_arguments.device)
@@ -61,17 +67,29 @@ def _meet(training_arguments: Any) -> None:
             if int(count) != size:
                 raise RuntimeError(f"{int(count)} of {size} processes answered")
     except (RuntimeError, ValueError) as error:
-        where = f"{os.environ.get('MASTER_ADDR', 'this machine')}:{os.environ.get('MASTER_PORT', '')}"
-        fix = "check that all were started, with one --main_process_ip and a free --main_process_port"
-        raise Refusal(f"the processes do not find each other: {reason(error)}", where, fix) from None
+        where = (
+            f"{os.environ.get('MASTER_ADDR', 'this machine')}:{os.environ.get('MASTER_PORT', '')}"
+        )
+        fix = (
+            "check that all were started, with one --main_process_ip and a free --main_process_port"
+        )
+        raise Refusal(
+            f"the processes do not find each other: {reason(error)}", where, fix
+        ) from None
 
 
 def _refuse_a_lone_process(training_arguments: Any, asked: int | None) -> None:
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if training_arguments.n_gpu > 1 and not distributed.is_initialized():
-        note(f"{training_arguments.n_gpu} GPUs, one process: only the first is used; --launcher ddp uses all")
+        note(
+            f"{training_arguments.n_gpu} GPUs, one process: only the first is used; --launcher ddp uses all"
+        )
         training_arguments._n_gpu = 1  # or torch.nn.DataParallel splits every batch
-    expected = asked or _asked_of_accelerate() or next((int(os.environ[k]) for k in MPI_SIZES if k in os.environ), 1)
+    expected = (
+        asked
+        or _asked_of_accelerate()
+        or next((int(os.environ[k]) for k in MPI_SIZES if k in os.environ), 1)
+    )
     if asked and size != asked or size < expected:
         fix = f"--launcher ddp --num_processes {expected}, or torchrun --nproc_per_node {expected} run.py"
         raise Refusal(f"asked for {expected} processes, got {size}", "--num_processes", fix)
@@ -87,7 +105,9 @@ def _asked_of_accelerate() -> int | None:
         words = parent.cmdline() if parent else []
     except psutil.Error:  # it has ended, or is another user's
         return None
-    begin = " ".join(words[:4])  # python …/accelerate launch, or python -m accelerate.commands.launch
+    begin = " ".join(
+        words[:4]
+    )  # python …/accelerate launch, or python -m accelerate.commands.launch
     if "accelerate" not in begin or "launch" not in begin:
         return None
     if number := _flag(words, "num_processes"):

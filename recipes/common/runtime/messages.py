@@ -13,13 +13,18 @@ def visible(text: str, limit: int = 300) -> str:
     """One printable line: line breaks and terminal escapes in a user's data become visible, passwords in addresses do
     not; long text is cut."""
     shown = secrets.without_passwords(text)
-    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in shown)
+    shown = "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in shown
+    )
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
 def visible_lines(text: str) -> str:
     """The text with its line breaks and tabs, and without any other control character."""
-    return "".join(part if part in "\n\t" else visible(part, 10 * len(part)) for part in re.split(r"([\n\t])", text))
+    return "".join(
+        part if part in "\n\t" else visible(part, 10 * len(part))
+        for part in re.split(r"([\n\t])", text)
+    )
 
 
 def is_main_process() -> bool:

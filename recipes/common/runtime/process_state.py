@@ -60,7 +60,10 @@ def _environment() -> Iterator[None]:
 def _verbosity() -> Iterator[None]:
     loggers = [transformers.utils.logging, datasets.utils.logging]
     levels = [logger.get_verbosity() for logger in loggers]
-    bars, theirs = transformers.utils.logging.is_progress_bar_enabled(), datasets.are_progress_bars_disabled()
+    bars, theirs = (
+        transformers.utils.logging.is_progress_bar_enabled(),
+        datasets.are_progress_bars_disabled(),
+    )
     try:
         yield
     finally:

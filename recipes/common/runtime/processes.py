@@ -15,8 +15,16 @@ from torch import distributed
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.safe_folders import working_folder
 
-LOST = ("gloo", "pair closure", "Connection closed by peer", "Connection reset by peer", "Timed out waiting")
-PATIENCE = timedelta(days=7)  # how long processes wait for the one that prepares the data; collectives wait 30 minutes
+LOST = (
+    "gloo",
+    "pair closure",
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Timed out waiting",
+)
+PATIENCE = timedelta(
+    days=7
+)  # how long processes wait for the one that prepares the data; collectives wait 30 minutes
 _waiting: Any = None  # the process group that waits so long
 
 
@@ -88,7 +96,9 @@ def _write(value: Any, folder: Path) -> None:
 
 
 def _read(folder: Path) -> Any:
-    paths = sorted((path for path in folder.iterdir() if path.name != "value"), key=lambda path: int(path.name))
+    paths = sorted(
+        (path for path in folder.iterdir() if path.name != "value"), key=lambda path: int(path.name)
+    )
     buffers = [numpy.memmap(path, mode="c") if path.stat().st_size else b"" for path in paths]
     return pickle.loads((folder / "value").read_bytes(), buffers=buffers)
 
@@ -101,7 +111,11 @@ def check_equal(model: torch.nn.Module) -> None:
     sums = {name: float(value.detach().double().sum()) for name, value in whole.items()}
     first, *others = exchange(sums)
     for number, found in enumerate(others, 1):
-        differing = [name for name in first if not numpy.isclose(found.get(name, numpy.nan), first[name], 1e-6)]
+        differing = [
+            name
+            for name in first
+            if not numpy.isclose(found.get(name, numpy.nan), first[name], 1e-6)
+        ]
         if differing:
             fix = "give all of them the same --model_name_or_path, --seed and library versions"
             raise Refusal(f"the models of processes 0 and {number} differ", differing[0], fix)

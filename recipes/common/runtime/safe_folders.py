@@ -47,7 +47,9 @@ def delete(folder: Path) -> None:
     if folder.is_symlink():
         folder.unlink()
     else:
-        with suppress(OSError):  # Python 3.11 closes a folder twice whose closing failed, and raises the second time
+        with suppress(
+            OSError
+        ):  # Python 3.11 closes a folder twice whose closing failed, and raises the second time
             shutil.rmtree(folder, ignore_errors=True)
 
 

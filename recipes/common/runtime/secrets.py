@@ -7,8 +7,12 @@ SECRETS = {"token", "hub_token"}  # flags
 VARIABLE = "HF_TOKEN"  # where huggingface_hub looks for a token that no flag gives
 HIDDEN = "<secret>"
 # https://user:password@host (of a path one slash is left), s3://key:se/cret@bucket, ?token=…, a token of the Hub.
-ACCESS = re.compile(r"([a-z][a-z0-9+.-]*:/{1,2})(?:[^\s/'\"]*@|[^\s/:@'\"]*:(?!\d+/)[^\s@'\"]*@)", re.IGNORECASE)
-NAMES = r"[\w.-]*(?:token|secret|passw|pwd|signature|credential|api_?key|access_?key)[\w.-]*|sig|key"
+ACCESS = re.compile(
+    r"([a-z][a-z0-9+.-]*:/{1,2})(?:[^\s/'\"]*@|[^\s/:@'\"]*:(?!\d+/)[^\s@'\"]*@)", re.IGNORECASE
+)
+NAMES = (
+    r"[\w.-]*(?:token|secret|passw|pwd|signature|credential|api_?key|access_?key)[\w.-]*|sig|key"
+)
 QUERY = re.compile(rf"([?&](?:{NAMES})=)[^&\s'\"]+", re.IGNORECASE)
 HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}")
 

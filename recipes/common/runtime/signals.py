@@ -15,7 +15,11 @@ from multiprocessing.popen_fork import Popen
 from types import FrameType
 from typing import Any
 
-SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP") if hasattr(signal, name)]
+SIGNALS = [
+    getattr(signal, name)
+    for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
+    if hasattr(signal, name)
+]
 SIGNAL_OF_DEATH = 1  # PR_SET_PDEATHSIG (linux/prctl.h)
 ONE = 1.0  # seconds: Ctrl-C reaches a process from the terminal and from its launcher, and still is one signal
 AGAIN = 0.05  # seconds after which a signal comes again that was lost
@@ -80,8 +84,13 @@ def leave() -> None:
     if sys.unraisablehook is _unraisable:
         sys.unraisablehook = _lost
     for number in SIGNALS:
-        if signal.getsignal(number) is _on_signal and threading.current_thread() is threading.main_thread():
-            signal.signal(number, signal.SIG_IGN if _alone else _before.get(number) or signal.SIG_DFL)
+        if (
+            signal.getsignal(number) is _on_signal
+            and threading.current_thread() is threading.main_thread()
+        ):
+            signal.signal(
+                number, signal.SIG_IGN if _alone else _before.get(number) or signal.SIG_DFL
+            )
 
 
 def restore() -> None:
@@ -125,7 +134,9 @@ def workers() -> BaseContext:
         _Popen = staticmethod(Killed)
 
         def start(self) -> None:
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # it stays so in the new process
+            before = signal.pthread_sigmask(
+                signal.SIG_BLOCK, {signal.SIGTERM}
+            )  # it stays so in the new process
             try:
                 super().start()
             finally:

@@ -22,13 +22,17 @@ class Layout:
     end: int
     pad: int
     prefix: int | None = None  # stands at the front of every block: [CLS] for masked models
-    stride: int = 0  # blocks to evaluate overlap: each predicts its last `stride` tokens (0: all of them)
+    stride: int = (
+        0  # blocks to evaluate overlap: each predicts its last `stride` tokens (0: all of them)
+    )
     start: tuple[int, ...] = ()  # Llama's <s>: given, and so never predicted
 
     def __post_init__(self) -> None:
         if not 0 <= self.stride <= self.room:
             what = f"blocks of {self.room} tokens cannot be moved by {self.stride}"
-            raise Refusal(what, "--eval_stride", f"choose 1 to {self.room}, or leave it out: no overlap")
+            raise Refusal(
+                what, "--eval_stride", f"choose 1 to {self.room}, or leave it out: no overlap"
+            )
 
     @property
     def between(self) -> tuple[int, ...]:

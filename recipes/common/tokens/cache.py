@@ -31,7 +31,9 @@ def arrays(
             facts = write(temporary)
             return _mapped(temporary), facts  # what is mapped can be read when its name is gone
     _make(directory)
-    folder = Path(directory, hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:32])
+    folder = Path(
+        directory, hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:32]
+    )
     found = damage(folder) if folder.exists() else None
     if found:
         note(f"{folder} is prepared again: {found}")
@@ -47,7 +49,9 @@ def _make(directory: str) -> None:
     try:
         Path(directory).mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        raise Refusal(f"no folder can be there: {error.strerror}", "--prepared_dir", "name another") from None
+        raise Refusal(
+            f"no folder can be there: {error.strerror}", "--prepared_dir", "name another"
+        ) from None
 
 
 def _mapped(folder: Path) -> dict[str, Array]:

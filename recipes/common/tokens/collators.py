@@ -45,12 +45,21 @@ class MaskedBlocks:
         if self.tokenizer.mask_token_id is None:
             fix = "choose a masked model's tokenizer (BERT, RoBERTa, …), or say --special_tokens mask_token=TOKEN"
             raise Refusal("the tokenizer has no mask token", "--tokenizer_name", fix)
-        for flag, share in (("mlm_probability", self.probability), ("mask_replace_prob", self.mask_share)):
+        for flag, share in (
+            ("mlm_probability", self.probability),
+            ("mask_replace_prob", self.mask_share),
+        ):
             if not 0 < share <= 1:
-                raise Refusal(f"--{flag} is {share}", f"--{flag}", "give a share above 0 and up to 1")
+                raise Refusal(
+                    f"--{flag} is {share}", f"--{flag}", "give a share above 0 and up to 1"
+                )
         if not 0 <= self.random_share <= 1 - self.mask_share + 1e-9:
             what = f"--mask_replace_prob {self.mask_share} and --random_replace_prob {self.random_share} exceed 1"
-            raise Refusal(what, "--random_replace_prob", "give shares that sum to at most 1; the rest stays as it is")
+            raise Refusal(
+                what,
+                "--random_replace_prob",
+                "give shares that sum to at most 1; the rest stays as it is",
+            )
         self.special = numpy.zeros(len(self.tokenizer), dtype=bool)
         self.special[self.tokenizer.all_special_ids] = True
         self.begins = word_beginnings(self.tokenizer) if self.whole_words else None
@@ -106,11 +115,16 @@ class CausalBlocks:
     def __post_init__(self) -> None:
         if self.isolate and self.end in self.start:
             what = "the tokenizer begins and ends a text with the same token: nobody sees where a document begins"
-            raise Refusal(what, "--packing_isolation", "leave the flag out, or use another tokenizer")
+            raise Refusal(
+                what, "--packing_isolation", "leave the flag out, or use another tokenizer"
+            )
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         ids = [numpy.asarray(row["input_ids"], dtype=numpy.int64) for row in rows]
-        labels = [_without(row, max(1, context["context"])) for row, context in zip(ids, rows, strict=True)]
+        labels = [
+            _without(row, max(1, context["context"]))
+            for row, context in zip(ids, rows, strict=True)
+        ]
         given = [token for token in self.start if token != self.end]
         for row in labels if given else ():
             row[numpy.isin(row, given)] = MISSING
@@ -141,14 +155,20 @@ class Pairs:
         unanswered = torch.tensor([list(row["labels"]) == [MISSING] for row in rows])
         if unanswered.any():
             end = {"labels": [end_of_text(self.tokenizer)]}
-            rows = [{**row, **end} if none else row for row, none in zip(rows, unanswered, strict=True)]
-        batch = DataCollatorForSeq2Seq(self.tokenizer, model=self.model, label_pad_token_id=value)(rows)
+            rows = [
+                {**row, **end} if none else row for row, none in zip(rows, unanswered, strict=True)
+            ]
+        batch = DataCollatorForSeq2Seq(self.tokenizer, model=self.model, label_pad_token_id=value)(
+            rows
+        )
         batch["labels"][unanswered] = MISSING
         if "decoder_input_ids" not in batch:
             config = self.model.config
             start = torch.full_like(batch["labels"][:, :1], config.decoder_start_token_id)
             shifted = torch.cat([start, batch["labels"][:, :-1]], dim=1)
-            batch["decoder_input_ids"] = shifted.masked_fill(shifted == MISSING, config.pad_token_id)
+            batch["decoder_input_ids"] = shifted.masked_fill(
+                shifted == MISSING, config.pad_token_id
+            )
         return batch
 
 
@@ -170,7 +190,9 @@ class _NeverEmpty:
         empty = [not len(row.get("input_ids", one["input_ids"])) for row in rows]
         if any(empty):
             filled = [{name: one.get(name, value) for name, value in row.items()} for row in rows]
-            rows = [new if none else row for row, new, none in zip(rows, filled, empty, strict=True)]
+            rows = [
+                new if none else row for row, new, none in zip(rows, filled, empty, strict=True)
+            ]
         return self.collate(rows)
 
 
@@ -183,9 +205,16 @@ def never_unanswered(labels: torch.Tensor, config: Any) -> torch.Tensor:
 
 def _blank(tokenizer: Any) -> int:
     """A token that says nothing, and is not the one that pads, or attention and classifier would pass over it."""
-    special = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.sep_token_id, tokenizer.unk_token_id)
+    special = (
+        tokenizer.bos_token_id,
+        tokenizer.eos_token_id,
+        tokenizer.sep_token_id,
+        tokenizer.unk_token_id,
+    )
     own = [token for token in special if token not in (None, tokenizer.pad_token_id)]
-    return next(iter(own or tokenizer(" ", add_special_tokens=False)["input_ids"]), tokenizer.pad_token_id)
+    return next(
+        iter(own or tokenizer(" ", add_special_tokens=False)["input_ids"]), tokenizer.pad_token_id
+    )
 
 
 def positions_in_documents(ids: Array, end: int) -> Array:
@@ -200,14 +229,20 @@ def word_beginnings(tokenizer: Any) -> Array:
     script without spaces does so, too."""
     tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
     fast = getattr(tokenizer, "backend_tokenizer", None)  # other vocabularies hold Markdown's ##
-    if type(fast.model).__name__ == "WordPiece" if fast else any(token.startswith("##") for token in tokens):
+    if (
+        type(fast.model).__name__ == "WordPiece"
+        if fast
+        else any(token.startswith("##") for token in tokens)
+    ):
         return numpy.asarray([not token.startswith("##") for token in tokens])
     marks = tuple(mark for mark in "Ġ▁" if any(token.startswith(mark) for token in tokens))
     if not marks:
         fix = "leave the flag out, or use a WordPiece, byte-level BPE or Unigram tokenizer"
         raise Refusal("the tokenizer does not show where words begin", "--whole_word_mask", fix)
     firsts = (*marks, "Ċ", *(FIRST_BYTES if "Ġ" in marks else ""))
-    return numpy.asarray([token.startswith(firsts) or bool(UNSPACED.match(token)) for token in tokens])
+    return numpy.asarray(
+        [token.startswith(firsts) or bool(UNSPACED.match(token)) for token in tokens]
+    )
 
 
 def _without(ids: Array, context: int) -> Array:

@@ -56,7 +56,11 @@ class Endless(PositionedStream):
 
     def steps(self, rows: int, accumulated: int) -> Fraction | None:
         """Steps of an epoch, as many as of the same rows in memory; None where nobody has counted them."""
-        return None if self.number is None else Fraction(math.ceil(math.ceil(self.number / rows) / accumulated))
+        return (
+            None
+            if self.number is None
+            else Fraction(math.ceil(math.ceil(self.number / rows) / accumulated))
+        )
 
     def go_to(self, first: int) -> None:
         """Begins the next pass after so many rows."""
@@ -68,7 +72,9 @@ class Endless(PositionedStream):
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         passed_over = self.first
-        own = self.rows.with_format(None)  # a copy: a loader's workers share the epoch of the original
+        own = self.rows.with_format(
+            None
+        )  # a copy: a loader's workers share the epoch of the original
         for epoch in itertools.count():
             own.set_epoch(epoch)
             rows, empty = iter(own), True
@@ -84,7 +90,9 @@ class Endless(PositionedStream):
     def _encoded(self, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         columns = {name: [row[name] for row in rows] for name in rows[0]}
         encoded = self.encode_rows(columns)
-        columns = {name: values for name, values in columns.items() if name not in self.replaced} | dict(encoded)
+        columns = {
+            name: values for name, values in columns.items() if name not in self.replaced
+        } | dict(encoded)
         for number in range(len(rows)):
             yield {name: values[number] for name, values in columns.items()}
 
@@ -94,14 +102,24 @@ def encode(splits: Splits, encode_rows: Callable[[dict], Any], arguments: Argume
     """The splits with `encode_rows` (rows of a batch -> BatchEncoding) applied; the texts stay beside their tokens."""
     tokens = Tokens()
     rows = sum(len(split) for _, split in splits.items() if isinstance(split, datasets.Dataset))
-    show = datasets.enable_progress_bars if rows > MANY_ROWS and is_main_process() else datasets.disable_progress_bars
+    show = (
+        datasets.enable_progress_bars
+        if rows > MANY_ROWS and is_main_process()
+        else datasets.disable_progress_bars
+    )
     show()
     for name, split in splits.items():
         if isinstance(split, datasets.IterableDataset):
-            tokens.train = Endless(split, encode_rows, {*splits.texts, splits.target, "row_id"}, splits.streamed)
+            tokens.train = Endless(
+                split, encode_rows, {*splits.texts, splits.target, "row_id"}, splits.streamed
+            )
             continue
-        encoded = _on_disk(split, partial(_batch, encode_rows), arguments.preprocessing_num_workers, name)
-        lengths, truncated = (encoded[column][:] for column in ("length", "truncated"))  # a Column gives row by row
+        encoded = _on_disk(
+            split, partial(_batch, encode_rows), arguments.preprocessing_num_workers, name
+        )
+        lengths, truncated = (
+            encoded[column][:] for column in ("length", "truncated")
+        )  # a Column gives row by row
         tokens.counts[name] = {"rows": len(encoded), "tokens": sum(lengths)}
         if None not in truncated:
             tokens.counts[name]["truncated_share"] = sum(truncated) / max(len(encoded), 1)
@@ -109,7 +127,9 @@ def encode(splits: Splits, encode_rows: Callable[[dict], Any], arguments: Argume
     return tokens
 
 
-def _on_disk(split: datasets.Dataset, encode_batch: Callable, workers: int | None, name: str) -> datasets.Dataset:
+def _on_disk(
+    split: datasets.Dataset, encode_batch: Callable, workers: int | None, name: str
+) -> datasets.Dataset:
     """The split with its columns beside, read by memory map from a file without a name, which goes with the process."""
     with working_folder("tokens-") as folder:
         encoded = split.map(
@@ -131,14 +151,22 @@ def pairs(tokenizer: Any, model: Any, arguments: Any) -> Callable[[list[str], li
     """
     longest_source = max_length(arguments.max_source_length, tokenizer, model)
     longest_target = max_length(arguments.max_target_length, tokenizer, model, answer=True)
-    options = {"truncation": True, "padding": "max_length" if arguments.pad_to_max_length else False}
+    options = {
+        "truncation": True,
+        "padding": "max_length" if arguments.pad_to_max_length else False,
+    }
 
     def encode_pairs(sources: list[str], targets: list[str]) -> Any:
         encoded = tokenizer(sources, max_length=longest_source, **options)
         labels = tokenizer(text_target=targets, max_length=longest_target, **options)["input_ids"]
         if arguments.ignore_pad_token_for_loss:
-            labels = [[MISSING if token == tokenizer.pad_token_id else token for token in row] for row in labels]
-        encoded["labels"] = [row if text else [MISSING] for row, text in zip(labels, targets, strict=True)]
+            labels = [
+                [MISSING if token == tokenizer.pad_token_id else token for token in row]
+                for row in labels
+            ]
+        encoded["labels"] = [
+            row if text else [MISSING] for row, text in zip(labels, targets, strict=True)
+        ]
         return encoded
 
     return encode_pairs
@@ -150,6 +178,10 @@ def _batch(encode_rows: Callable[[dict], Any], rows: dict) -> dict[str, Any]:
     fast = getattr(encoded, "encodings", None) or []
     columns["length"] = [sum(mask) for mask in encoded["attention_mask"]]
     sides = [columns[name] for name in ("input_ids", "labels") if name in columns]
-    columns["width"] = [max(map(len, row)) for row in zip(*sides, strict=True)]  # what the row makes of a batch
-    columns["truncated"] = [bool(one.overflowing) for one in fast] or [None] * len(columns["length"])  # not known
+    columns["width"] = [
+        max(map(len, row)) for row in zip(*sides, strict=True)
+    ]  # what the row makes of a batch
+    columns["truncated"] = [bool(one.overflowing) for one in fast] or [None] * len(
+        columns["length"]
+    )  # not known
     return columns

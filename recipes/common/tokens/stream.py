@@ -31,9 +31,17 @@ class Stream(PositionedStream):
     """
 
     def __init__(self, rows: Any, column: str, encode: Encoder, layout: Layout, seed: int):
-        self.rows, self.column, self.encode, self.layout, self.seed = rows, column, encode, layout, seed
+        self.rows, self.column, self.encode, self.layout, self.seed = (
+            rows,
+            column,
+            encode,
+            layout,
+            seed,
+        )
         first = [] if layout.between else [*layout.start]
-        self.marks: dict[int, dict[str, Any]] = {0: {"epoch": 0, "row": 0, "carried": first}}  # where windows begin
+        self.marks: dict[int, dict[str, Any]] = {
+            0: {"epoch": 0, "row": 0, "carried": first}
+        }  # where windows begin
         self.number: int | None = None  # of tokens, where they were counted
         self.first = 0  # the block to begin with
         self._reported = torch.multiprocessing.SimpleQueue()  # marks that a loader's worker came by
@@ -60,10 +68,21 @@ class Stream(PositionedStream):
                 whole = len(ids) // room
                 for block in range(passed_over, whole):
                     cut = ids[block * room : (block + 1) * room]
-                    yield {"input_ids": framed(cut, self.layout), "row": number, "epoch": epoch, "context": 0}
+                    yield {
+                        "input_ids": framed(cut, self.layout),
+                        "row": number,
+                        "epoch": epoch,
+                        "context": 0,
+                    }
                     number += 1
                     if number % WINDOW == 0:
-                        here = {"epoch": epoch, "row": row, "begins": begins, "carried": carried, "blocks": block + 1}
+                        here = {
+                            "epoch": epoch,
+                            "row": row,
+                            "begins": begins,
+                            "carried": carried,
+                            "blocks": block + 1,
+                        }
                         self._mark(number // WINDOW, here)
                 row, carried, passed_over = row + 1, ids[whole * room :].tolist(), 0
                 begins = self.encode.ends(text)
@@ -88,7 +107,11 @@ class Stream(PositionedStream):
     def steps(self, blocks: int, accumulated: int) -> Fraction | None:
         """Steps of an epoch of so many blocks a batch: a fraction, for the next one begins in mid-block; None where
         nobody has counted the tokens."""
-        return None if self.number is None else Fraction(self.number, self.layout.room * blocks * accumulated)
+        return (
+            None
+            if self.number is None
+            else Fraction(self.number, self.layout.room * blocks * accumulated)
+        )
 
     def count(self) -> dict[str, Any]:
         """Rows, tokens and bytes of one pass."""
@@ -117,7 +140,13 @@ class Stream(PositionedStream):
         vocabulary."""
         position = json.loads((folder / POSITION).read_text(encoding="utf-8"))
         mark = position["mark"]
-        numbers = [position["blocks"], mark["epoch"], mark["row"], mark.get("blocks", 0), *mark["carried"]]
+        numbers = [
+            position["blocks"],
+            mark["epoch"],
+            mark["row"],
+            mark.get("blocks", 0),
+            *mark["carried"],
+        ]
         if not all(isinstance(number, int) and number >= 0 for number in numbers):
             raise ValueError(f"{POSITION} holds what is no position")
         if max(mark["carried"], default=0) >= vocabulary:
@@ -132,14 +161,24 @@ def set_steps(stream: Stream, training_arguments: Any, is_remote: bool) -> dict[
     by_epochs = "epoch" in (flags.eval_strategy, flags.save_strategy, flags.logging_strategy)
     if flags.max_steps > 0 and (is_remote or not by_epochs):
         return {}
-    why = "the end of every epoch" if flags.max_steps > 0 else "the number of steps: --max_steps saves this pass"
+    why = (
+        "the end of every epoch"
+        if flags.max_steps > 0
+        else "the number of steps: --max_steps saves this pass"
+    )
     note(f"counting the tokens of the training data for {why}")
     counts = stream.count()
     stream.number = counts["tokens"]
-    steps = stream.steps(flags.train_batch_size * flags.world_size, flags.gradient_accumulation_steps)
+    steps = stream.steps(
+        flags.train_batch_size * flags.world_size, flags.gradient_accumulation_steps
+    )
     if flags.max_steps > 0:
         return counts
     if counts["tokens"] * flags.num_train_epochs < stream.layout.room:
-        raise Refusal("the training data does not fill one block", "--train_file", "give more text, or smaller blocks")
+        raise Refusal(
+            "the training data does not fill one block",
+            "--train_file",
+            "give more text, or smaller blocks",
+        )
     flags.max_steps = math.ceil(steps * Fraction(str(flags.num_train_epochs)))
     return counts

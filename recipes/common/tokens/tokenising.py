@@ -33,9 +33,13 @@ class Encoder:
         ended = [self.ends(text) for text in texts]
         framed = zip(self._split(texts), [begins, *ended], ended, strict=False)
         start, end = self.layout.between, [self.layout.end]
-        return ([*(start if first else ()), *ids, *(end if last else ())] for ids, first, last in framed)
+        return (
+            [*(start if first else ()), *ids, *(end if last else ())] for ids, first, last in framed
+        )
 
-    def rows(self, batches: Iterable[list[str]], begins: bool = True) -> Iterator[tuple[str, list[int]]]:
+    def rows(
+        self, batches: Iterable[list[str]], begins: bool = True
+    ) -> Iterator[tuple[str, list[int]]]:
         """Each text with its ids, batch after batch."""
         for texts in batches:
             yield from zip(texts, self(texts, begins), strict=True)
@@ -48,7 +52,11 @@ class Encoder:
     def _split(self, texts: list[str]) -> Iterator[list[int]]:
         fast = getattr(self.tokenizer, "backend_tokenizer", None)
         if fast is None:
-            return iter(self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"])
+            return iter(
+                self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)[
+                    "input_ids"
+                ]
+            )
         fast.no_truncation()
         fast.no_padding()
         return map(attrgetter("ids"), fast.encode_batch_fast(texts, add_special_tokens=False))
@@ -67,18 +75,26 @@ def prepared(
     """The ids of a split, one document after the other, and their lengths, by memory map; and what was read."""
     made_of: dict[str, Any] = {}
     if arguments.prepared_dir:
-        made_of = {"texts": cache.content(texts_of(split, column)), "tokenizer": as_text(tokenizer), "end": layout.end}
+        made_of = {
+            "texts": cache.content(texts_of(split, column)),
+            "tokenizer": as_text(tokenizer),
+            "end": layout.end,
+        }
         made_of |= {"start": layout.start}
         made_of |= {"ends_all": True} if ends_all else {}
         made_of |= {"room": layout.room} if cut else {}
 
     def write(folder: Path) -> dict[str, Any]:
-        return _tokenise(batches(split, column, name), Encoder(tokenizer, layout, ends_all), layout, cut, folder)
+        return _tokenise(
+            batches(split, column, name), Encoder(tokenizer, layout, ends_all), layout, cut, folder
+        )
 
     return cache.arrays(arguments.prepared_dir, made_of, write)
 
 
-def _tokenise(batches: Iterable[list[str]], encode: Encoder, layout: Layout, cut: bool, folder: Path) -> dict[str, Any]:
+def _tokenise(
+    batches: Iterable[list[str]], encode: Encoder, layout: Layout, cut: bool, folder: Path
+) -> dict[str, Any]:
     """Writes ids and lengths as they come, so that memory holds two batches; `cut`: documents to the block's size."""
     counts, last = no_counts() | {"starts": 0}, None
     start = [*layout.between]
@@ -91,17 +107,24 @@ def _tokenise(batches: Iterable[list[str]], encode: Encoder, layout: Layout, cut
             for text, row in zip(texts, found, strict=True):
                 count(counts, text, row, cut and len(row) > layout.room)
             if cut:
-                found = [row if len(row) <= layout.room else [*row[: layout.room - 1], layout.end] for row in found]
+                found = [
+                    row if len(row) <= layout.room else [*row[: layout.room - 1], layout.end]
+                    for row in found
+                ]
             numpy.fromiter(chain.from_iterable(found), dtype=cache.TYPE).tofile(ids)
             numpy.fromiter(map(len, found), dtype=cache.TYPE).tofile(lengths)
-            last = next((row[-1] for row in reversed(found) if row), last)  # a line break may be no token
+            last = next(
+                (row[-1] for row in reversed(found) if row), last
+            )  # a line break may be no token
         if last != layout.end:
             numpy.asarray([layout.end], dtype=cache.TYPE).tofile(ids)
             counts["tokens"] += 1
     return counts
 
 
-def _encoded(batches: Iterable[list[str]], encode: Encoder) -> Iterator[tuple[list[str], Iterator[list[int]]]]:
+def _encoded(
+    batches: Iterable[list[str]], encode: Encoder
+) -> Iterator[tuple[list[str], Iterator[list[int]]]]:
     """Each batch with its ids; the next one is tokenised while this one's lists are made and written."""
     with ThreadPoolExecutor(1) as pool:
         waiting: deque[tuple[list[str], Future]] = deque()
@@ -130,7 +153,12 @@ def count(counts: dict[str, Any], text: str, ids: list[int], truncated: bool = F
 def batches(split: Any, column: str, name: str) -> Iterator[list[str]]:
     total = len(split) if hasattr(split, "__len__") else None
     bar = tqdm(
-        total=total, desc=f"tokenising {name}", unit=" texts", delay=2, leave=False, disable=not is_main_process()
+        total=total,
+        desc=f"tokenising {name}",
+        unit=" texts",
+        delay=2,
+        leave=False,
+        disable=not is_main_process(),
     )
     batch, size = [], 0
     for text in texts_of(split, column):

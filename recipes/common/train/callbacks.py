@@ -48,14 +48,20 @@ class Report:
 class Progress(ProgressCallback):
     """One bar, one short line an evaluation; everything else stands in trainer_state.json and the plots."""
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **options: Any) -> None:
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict | None = None, **options: Any
+    ) -> None:
         """Shows the loss at the bar's end and writes a line for each evaluation."""
         if not state.is_world_process_zero or self.training_bar is None:
             return
         if "loss" in logs:
             self.training_bar.set_postfix_str(f"loss {logs['loss']:.4f}", refresh=False)
         unshown = ("_low", "_high", "cross_entropy")
-        scores = {name: logs[name] for name in logs if name.startswith("eval_") and not name.endswith(unshown)}
+        scores = {
+            name: logs[name]
+            for name in logs
+            if name.startswith("eval_") and not name.endswith(unshown)
+        }
         shown = [f"{name[5:]} {scores[name]:.4f}" for name in list(scores)[:3]]
         if shown:
             self.training_bar.write(
@@ -71,7 +77,9 @@ class SaveLast(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **options: Any) -> None:
         """Puts the saving off."""
-        if control.should_save and (float(state.epoch).is_integer() or control.should_training_stop):
+        if control.should_save and (
+            float(state.epoch).is_integer() or control.should_training_stop
+        ):
             self.due, control.should_save = True, False
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **options: Any) -> None:
@@ -125,15 +133,23 @@ class LossLeaps(TrainerCallback):
     def __init__(self):
         self._losses: deque[float] = deque(maxlen=10)
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **options: Any) -> None:
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, float], **options: Any
+    ) -> None:
         """Compares with the median of the last ten."""
         if "loss" not in logs:
             return
-        usual = statistics.median(self._losses) if len(self._losses) == self._losses.maxlen else math.inf
+        usual = (
+            statistics.median(self._losses)
+            if len(self._losses) == self._losses.maxlen
+            else math.inf
+        )
         self._losses.append(logs["loss"])
         if logs["loss"] > LEAP * usual:
             fix = "a lower --learning_rate, more --warmup_steps or --max_grad_norm may help"
-            warn(f"the loss rose from {usual:.3f} to {logs['loss']:.3f} at step {state.global_step}: {fix}")
+            warn(
+                f"the loss rose from {usual:.3f} to {logs['loss']:.3f} at step {state.global_step}: {fix}"
+            )
 
 
 class EpochsOfStream(TrainerCallback):
@@ -166,7 +182,9 @@ class EpochsOfStream(TrainerCallback):
 
 def epochs_of_stream(stream: PositionedStream, arguments: Any) -> EpochsOfStream:
     """The callback that counts the epochs of a stream; warns where something waits for an end that nobody knows."""
-    steps = stream.steps(arguments.train_batch_size * arguments.world_size, arguments.gradient_accumulation_steps)
+    steps = stream.steps(
+        arguments.train_batch_size * arguments.world_size, arguments.gradient_accumulation_steps
+    )
     strategies = ("eval_strategy", "save_strategy")
     waiting = [f"--{name} epoch" for name in strategies if getattr(arguments, name) == "epoch"]
     if steps is None and waiting:
@@ -188,7 +206,9 @@ def restore(callbacks: Iterable[Any], stored: dict[str, Any]) -> None:
         before = stored.setdefault(name, now)
         if isinstance(before, list):  # several of one kind
             continue
-        known = {key: value for key, value in before["attributes"].items() if key in now["attributes"]}
+        known = {
+            key: value for key, value in before["attributes"].items() if key in now["attributes"]
+        }
         if any(type(value) is not type(now["attributes"][key]) for key, value in known.items()):
             raise ValueError(f"{name} has a state of another kind")
         vars(callback).update(known)

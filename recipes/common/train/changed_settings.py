@@ -32,7 +32,9 @@ def begins_anew(optim: str, changed: Mapping[str, Any]) -> bool:
     """Whether the states in a checkpoint are of no use: of another method (not another implementation of the same one),
     or of other weights."""
     was = str(changed.get("optim", optim))
-    return was.removesuffix("_fused") != optim.removesuffix("_fused") or not RESETS.isdisjoint(changed)
+    return was.removesuffix("_fused") != optim.removesuffix("_fused") or not RESETS.isdisjoint(
+        changed
+    )
 
 
 def fit(state: dict[str, Any], optimizer: Any) -> None:
@@ -48,7 +50,9 @@ def renew(optimizer: Any, settings: list[dict[str, Any]], changed: Collection[st
         group.update({key: own[key] for key in keys & own.keys() if key in group})
 
 
-def renew_schedule(scheduler: Any, optimizer: Any, settings: list[dict[str, Any]], changed: Mapping[str, Any]) -> None:
+def renew_schedule(
+    scheduler: Any, optimizer: Any, settings: list[dict[str, Any]], changed: Mapping[str, Any]
+) -> None:
     """Sets the learning rate of the next step to what the schedule, as it is now, says; a schedule that follows the
     scores goes on from the rate that it has come to, in proportion."""
     rates = [own["lr"] for own in settings]
@@ -59,7 +63,9 @@ def renew_schedule(scheduler: Any, optimizer: Any, settings: list[dict[str, Any]
     else:
         last = getattr(scheduler, "_last_lr", rates)
         before = changed.get("learning_rate")
-        now = [rate * one / before for rate, one in zip(rates, last, strict=True)] if before else last
+        now = (
+            [rate * one / before for rate, one in zip(rates, last, strict=True)] if before else last
+        )
     scheduler._last_lr = now
     for group, rate in zip(optimizer.param_groups, now, strict=True):
         group["lr"] = rate

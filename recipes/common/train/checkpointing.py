@@ -20,7 +20,13 @@ from recipes.common.train import changed_settings, resuming
 OPTIMIZER, SCHEDULER = "optimizer.safetensors", "scheduler.safetensors"
 SCALER = "scaler.safetensors"
 # Flags that change how an evaluation is scored: the best score so far cannot be compared with new ones.
-JUDGED_BY = {"metric_for_best_model", "greater_is_better", "metric_name", "max_eval_samples", "validation_file"}
+JUDGED_BY = {
+    "metric_for_best_model",
+    "greater_is_better",
+    "metric_name",
+    "max_eval_samples",
+    "validation_file",
+}
 
 
 class Checkpoints:
@@ -42,9 +48,13 @@ class Checkpoints:
         self.began = time.time()
         self.saved_step = -1
         self.writing = False
-        self.pending: dict[str, bool] | None = None  # what a signal kept from being done after the last step
+        self.pending: dict[str, bool] | None = (
+            None  # what a signal kept from being done after the last step
+        )
         self.ended_early = False  # by early stopping, before the checkpoint was written
-        self.best_elsewhere: Path | None = None  # the best checkpoint, in the folder of the run that is continued
+        self.best_elsewhere: Path | None = (
+            None  # the best checkpoint, in the folder of the run that is continued
+        )
         self._to_take_up = resumed is not None
         self._random_states = resumed  # the checkpoint whose random states are still to be restored
 
@@ -101,7 +111,9 @@ class Checkpoints:
             self._write_facts(staged)
             atomic_folder.publish(staged, final)
             staged.parent.rmdir()
-            retention.rotate(self.folder, trainer.args.save_total_limit, trainer.state.best_model_checkpoint)
+            retention.rotate(
+                self.folder, trainer.args.save_total_limit, trainer.state.best_model_checkpoint
+            )
         trainer.accelerator.wait_for_everyone()
         self._name_best()
         if trainer.args.push_to_hub:
@@ -111,7 +123,9 @@ class Checkpoints:
         """The states of optimizer, schedule, scaler and random generators: arrays and JSON, where Trainer pickles."""
         trainer = self.trainer
         writes = trainer.args.should_save
-        if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:  # each process writes the parts that it holds
+        if (
+            trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled
+        ):  # each process writes the parts that it holds
             upstream.save_shared_out_states(trainer, str(staged))
             (staged / SCHEDULER_NAME).unlink(missing_ok=True)
         elif writes:
@@ -206,7 +220,11 @@ class Checkpoints:
             return
         name = f"checkpoint-{state.best_global_step}"
         named = Path(str(self.trainer.args.resume_from_checkpoint or "")).parent
-        folders = [folder for folder in (self.folder, self.resumed.parent, named) if (folder / name).is_dir()]
+        folders = [
+            folder
+            for folder in (self.folder, self.resumed.parent, named)
+            if (folder / name).is_dir()
+        ]
         if not folders:
             gone = f"{name} was the best so far, and is gone from {self.resumed.parent}"
             warn(f"{gone}: the best is judged from here on")
@@ -232,7 +250,9 @@ class Checkpoints:
         """Sets the random generators as this process left them; a process that is new gets a seed of its own."""
         arguments = self.trainer.args
         if not progress.restore_randomness(checkpoint, arguments.process_index):
-            torch.manual_seed(arguments.seed + arguments.process_index + self.trainer.state.global_step)
+            torch.manual_seed(
+                arguments.seed + arguments.process_index + self.trainer.state.global_step
+            )
 
     def load_states(self, checkpoint: Path) -> None:
         """Loads optimizer, schedule and scaler, then sets what the flags have changed since."""
@@ -249,7 +269,9 @@ class Checkpoints:
                 trainer.accelerator.scaler.load_state_dict(tensor_files.read(checkpoint / SCALER))
         if self.changed:
             changed_settings.renew(trainer.optimizer, settings, self.changed)
-            changed_settings.renew_schedule(trainer.lr_scheduler, trainer.optimizer, settings, self.changed)
+            changed_settings.renew_schedule(
+                trainer.lr_scheduler, trainer.optimizer, settings, self.changed
+            )
 
     def _load_optimizer(self, path: Path) -> None:
         """Loads the optimizer's states; those of another method, or of other weights, cannot be used."""

@@ -14,8 +14,12 @@ from torch.nn import functional
 from transformers.integrations import sdpa_attention
 
 CHOICES = 2**16  # of a random number of 16 bits: a quarter of what is drawn for four elements
-LONGEST = 512  # keys: beyond, the weights of all queries would be more than a layer's other activations
-IN_CACHE = 2**20  # weights that are computed at once where no gradients need all of them: 2 MB in bf16
+LONGEST = (
+    512  # keys: beyond, the weights of all queries would be more than a layer's other activations
+)
+IN_CACHE = (
+    2**20
+)  # weights that are computed at once where no gradients need all of them: 2 MB in bf16
 MOST = 2**22  # weights of a row: beyond, torch's is as fast without gradients
 
 
@@ -32,7 +36,9 @@ def for_cpu() -> Iterator[None]:
             setattr(module, name, before[name])
 
 
-def dropout(values: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
+def dropout(
+    values: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> torch.Tensor:
     """Torch's, where it trains on a CPU by other random numbers."""
     if inplace or not training or not 0 < p < 1 or values.device.type != "cpu":
         return THEIRS["dropout"](values, p, training, inplace)
@@ -48,7 +54,11 @@ class Biased(NamedTuple):
 
 
 def biased_mask(
-    bias: torch.Tensor, mask: torch.Tensor | None, is_causal: bool, query: torch.Tensor, key: torch.Tensor
+    bias: torch.Tensor,
+    mask: torch.Tensor | None,
+    is_causal: bool,
+    query: torch.Tensor,
+    key: torch.Tensor,
 ) -> torch.Tensor | Biased:
     """transformers', whose two parts only `attention` adds: [rows, heads, queries, keys] of them in every layer took a
     third of T5's encoder."""
@@ -72,11 +82,18 @@ def attention(
     row, biased = query.shape[1:-1].numel() * key.shape[-2], isinstance(attn_mask, Biased)
     small = key.shape[-2] <= LONGEST if query.requires_grad else row <= MOST
     slow = dropout_p > 0 or ((biased or precision == torch.bfloat16) and small)
-    if not slow or query.device.type != "cpu" or query.shape[:-2] != key.shape[:-2] or query.dim() < 3:
+    if (
+        not slow
+        or query.device.type != "cpu"
+        or query.shape[:-2] != key.shape[:-2]
+        or query.dim() < 3
+    ):
         if biased:
             attn_mask = THEIRS["create_position_bias_mask"](*attn_mask, is_causal, query, key)
         theirs = THEIRS["scaled_dot_product_attention"]
-        return theirs(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
+        return theirs(
+            query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+        )
     if is_causal:
         attn_mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool).tril()
     masks = attn_mask if biased else [] if attn_mask is None else [attn_mask]
@@ -90,13 +107,20 @@ def attention(
 
 
 def rms_norm(
-    values: torch.Tensor, normalized_shape: Any, weight: torch.Tensor | None = None, eps: float | None = None
+    values: torch.Tensor,
+    normalized_shape: Any,
+    weight: torch.Tensor | None = None,
+    eps: float | None = None,
 ) -> torch.Tensor:
     """Torch's, in fewer passes over fp32 values whose last dimension has weights."""
     fp32_on_cpu = values.dtype == torch.float32 and values.device.type == "cpu"
     if not fp32_on_cpu or weight is None or weight.dim() > 1 or eps is None:
         return THEIRS["rms_norm"](values, normalized_shape, weight, eps)
-    return _RmsNorm.apply(values, weight, eps) if torch.is_grad_enabled() else _normed(values, weight, eps)[0]
+    return (
+        _RmsNorm.apply(values, weight, eps)
+        if torch.is_grad_enabled()
+        else _normed(values, weight, eps)[0]
+    )
 
 
 OURS = {
@@ -114,24 +138,39 @@ def _added(mask: torch.Tensor, precision: torch.dtype) -> torch.Tensor:
     least = torch.finfo(precision).min
     if mask.dtype == torch.bool:
         return torch.zeros(mask.shape, dtype=precision).masked_fill_(~mask, least)
-    mask = mask.to(precision).contiguous()  # T5's biases lie as [queries, keys, heads]; fp32's least is -inf in bf16
+    mask = mask.to(
+        precision
+    ).contiguous()  # T5's biases lie as [queries, keys, heads]; fp32's least is -inf in bf16
     return mask if mask.requires_grad else mask.clamp(min=least)
 
 
 def _attention_in_groups(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, added: list[torch.Tensor], scale: float, rows: int
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    added: list[torch.Tensor],
+    scale: float,
+    rows: int,
 ) -> torch.Tensor:
     """So many rows at a time, whose weights stay in the cache between a product, a sum and the softmax."""
 
     def cut(part: torch.Tensor, start: int) -> torch.Tensor:
         return part[start : start + rows] if part.dim() == query.dim() and len(part) > 1 else part
 
-    groups = [[cut(part, start) for part in (query, key, value, *added)] for start in range(0, len(query), rows)]
+    groups = [
+        [cut(part, start) for part in (query, key, value, *added)]
+        for start in range(0, len(query), rows)
+    ]
     return torch.cat([_attention(*group[:3], group[3:], 0.0, scale) for group in groups])
 
 
 def _attention(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, added: list[torch.Tensor], share: float, scale: float
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    added: list[torch.Tensor],
+    share: float,
+    scale: float,
 ) -> torch.Tensor:
     scores = (query if scale == 1 else query * scale) @ key.transpose(-1, -2)
     for mask in added:
@@ -168,7 +207,9 @@ class _RmsNorm(torch.autograd.Function):
     """(values [..., width], weight [width], eps) -> values divided by their root mean square, times the weight."""
 
     @staticmethod
-    def forward(context: Any, values: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    def forward(
+        context: Any, values: torch.Tensor, weight: torch.Tensor, eps: float
+    ) -> torch.Tensor:
         found, scales = _normed(values, weight, eps)
         context.save_for_backward(values, weight, scales)
         return found
@@ -182,7 +223,9 @@ class _RmsNorm(torch.autograd.Function):
         return of_normed.addcmul_(normed, along, value=-1).mul_(scales), of_weight, None
 
 
-def _normed(values: torch.Tensor, weight: torch.Tensor, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
+def _normed(
+    values: torch.Tensor, weight: torch.Tensor, eps: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     norms = torch.linalg.vector_norm(values, dim=-1, keepdim=True)
     scales = norms.square_().div_(len(weight)).add_(eps).rsqrt_()
     return (values * scales).mul_(weight), scales

@@ -16,7 +16,9 @@ class Evaluation:
     def __init__(self, trainer: Any):
         self.trainer = trainer
         self.dataset: Any = None
-        self._totals: torch.Tensor | None = None  # the loss times the number of labels, and that number
+        self._totals: torch.Tensor | None = (
+            None  # the loss times the number of labels, and that number
+        )
 
     def begin(self, dataset: Any) -> None:
         """Starts a pass over a data set."""
@@ -30,7 +32,10 @@ class Evaluation:
         self._totals = own if self._totals is None else self._totals + own
 
     def score(
-        self, compute_metrics: Callable[..., dict[str, float]], prediction: EvalPrediction, **options: Any
+        self,
+        compute_metrics: Callable[..., dict[str, float]],
+        prediction: EvalPrediction,
+        **options: Any,
     ) -> dict[str, float]:
         """The metrics of the predictions, whose rows come in the order of the data set.
 
@@ -41,7 +46,9 @@ class Evaluation:
             return compute_metrics(prediction, **options)
         inputs = self.dataset if prediction.inputs is None else self.in_order(prediction.inputs)
         ordered = EvalPrediction(
-            self.in_order(prediction.predictions), self.in_order(prediction.label_ids), losses=prediction.losses
+            self.in_order(prediction.predictions),
+            self.in_order(prediction.label_ids),
+            losses=prediction.losses,
         )
         ordered.inputs = inputs  # not given above: `logits, labels = prediction` continues to work
         return self._with_loss(compute_metrics(ordered))
@@ -51,7 +58,11 @@ class Evaluation:
         trainer = self.trainer
         if trainer.has_own_compute_loss:  # Trainer's mean over the batches stays
             return {name: score for name, score in scores.items() if name != "loss"}
-        if self._totals is None or trainer.loss is None or getattr(trainer.loss, "is_scored", False):
+        if (
+            self._totals is None
+            or trainer.loss is None
+            or getattr(trainer.loss, "is_scored", False)
+        ):
             return scores
         total, labels = trainer.accelerator.reduce(self._totals, "sum").tolist()
         return scores | {"loss": total / labels} if labels else scores

@@ -49,7 +49,9 @@ class FiniteGuard(TrainerCallback):
         self.rows_of_step, self.folder = rows_of_step, folder
         self.norm: Norm | None = None
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **options: Any) -> None:
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, float], **options: Any
+    ) -> None:
         """Checks the logged losses and the gradient norm; the scaler of fp16 skips a step whose norm is infinite."""
         self.check_norm()
         for name in LOGGED:
@@ -74,7 +76,9 @@ class FiniteGuard(TrainerCallback):
         if not loss.isfinite():
             raise self.failure("the loss", float(loss), step)
 
-    def check_model(self, loss: torch.Tensor, model: torch.nn.Module, accelerator: Any, step: int) -> None:
+    def check_model(
+        self, loss: torch.Tensor, model: torch.nn.Module, accelerator: Any, step: int
+    ) -> None:
         """Checks the summed loss and all weights, on every process; to be called by all of them."""
         self.check_norm()
         own = torch.stack([loss.isfinite().all(), _are_finite(model, loss.device)])

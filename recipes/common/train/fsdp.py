@@ -27,22 +27,33 @@ def begin(accelerator: Accelerator, training_arguments: Any) -> bool:
     By itself accelerate trains whole copies on CPU processes, as DDP does.
     """
     state = accelerator.state
-    if engines.uses_fsdp(training_arguments) and state.distributed_type == DistributedType.MULTI_CPU:
-        state.fsdp_plugin = FullyShardedDataParallelPlugin(**training_arguments.fsdp_plugin_args or {})
-        state.distributed_type = PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+    if (
+        engines.uses_fsdp(training_arguments)
+        and state.distributed_type == DistributedType.MULTI_CPU
+    ):
+        state.fsdp_plugin = FullyShardedDataParallelPlugin(
+            **training_arguments.fsdp_plugin_args or {}
+        )
+        state.distributed_type = PartialState._shared_state["distributed_type"] = (
+            DistributedType.FSDP
+        )
         if state.mixed_precision != "no":
             state.fsdp_plugin.set_mixed_precision(state.mixed_precision)
     plugin = getattr(state, "fsdp_plugin", None)
     if plugin is not None and plugin.mixed_precision_policy is not None:
         # accelerate's adds the gradients of all processes in 16 bits, and hands losses on in them.
-        policy = replace(plugin.mixed_precision_policy, reduce_dtype=torch.float32, output_dtype=None)
+        policy = replace(
+            plugin.mixed_precision_policy, reduce_dtype=torch.float32, output_dtype=None
+        )
         plugin.mixed_precision_policy = policy
     if plugin is not None:
         accelerator.prepare = partial(_prepare, accelerator.prepare, plugin)
     return plugin is not None
 
 
-def _prepare(prepare: Callable[..., Any], plugin: FullyShardedDataParallelPlugin, *objects: Any) -> Any:
+def _prepare(
+    prepare: Callable[..., Any], plugin: FullyShardedDataParallelPlugin, *objects: Any
+) -> Any:
     """What the accelerator makes of these objects, a model among them or none."""
     model = next((one for one in objects if isinstance(one, nn.Module)), None)
     with nullcontext() if model is None else _laid_out(model, plugin):

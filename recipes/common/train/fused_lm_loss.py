@@ -20,8 +20,14 @@ from recipes.common.data.labels import MISSING
 from recipes.common.train.losses import TokenLoss
 
 # By device; another one counts as a GPU.
-LOGITS_AT_ONCE = {"cpu": 2**26, "gpu": 2**29}  # bytes: products of fewer rows leave most of a GPU idle
-WORDS_TO = {"cpu": 1, "gpu": 64}  # a GPU takes nearly seven times as long for products of 50,257 columns as of 50,304
+LOGITS_AT_ONCE = {
+    "cpu": 2**26,
+    "gpu": 2**29,
+}  # bytes: products of fewer rows leave most of a GPU idle
+WORDS_TO = {
+    "cpu": 1,
+    "gpu": 64,
+}  # a GPU takes nearly seven times as long for products of 50,257 columns as of 50,304
 IN_CACHE = 2**20  # logits that are scored at once on a CPU: 4 MB in fp32
 # The part that ends with the hidden states that the head reads: the first of these that does.
 BODIES: tuple[Callable[[nn.Module], nn.Module], ...] = (
@@ -42,7 +48,9 @@ class Head:
         self.layer = model.get_output_embeddings()
         self.project = self.layer.forward
         self.labels: torch.Tensor | None = None
-        self.truth: torch.Tensor | None = None  # of the labels those that are predicted, [positions]
+        self.truth: torch.Tensor | None = (
+            None  # of the labels those that are predicted, [positions]
+        )
         self.bias: torch.Tensor | None = None
         self.layer.forward = self._answer
         body.register_forward_hook(self._select)
@@ -63,7 +71,9 @@ class Head:
         if self.labels is None:
             return output
         self.bias = getattr(self.model, BIAS, None)
-        if self.bias is not None:  # here, not before the forward pass, which begins under DDP by copying all buffers
+        if (
+            self.bias is not None
+        ):  # here, not before the forward pass, which begins under DDP by copying all buffers
             setattr(self.model, BIAS, torch.zeros(1, 1, device=self.bias.device))
         states, labels = output[0], self.loss.predicted(self.labels)
         rows, places = labels.ne(MISSING).nonzero(as_tuple=True)
@@ -81,7 +91,9 @@ class Head:
         bias = self.layer.bias if self.bias is None else self.bias[0]
         kept = (states[0], self.layer.weight, bias, self.truth)
         learns = torch.is_grad_enabled()
-        return _Scores.apply(*kept, self.loss.label_smoothing if learns else 0.0, learns, self.score)
+        return _Scores.apply(
+            *kept, self.loss.label_smoothing if learns else 0.0, learns, self.score
+        )
 
 
 def install(model: nn.Module, loss: TokenLoss, backend: str | None = None) -> Head | None:
@@ -89,7 +101,10 @@ def install(model: nn.Module, loss: TokenLoss, backend: str | None = None) -> He
     None where the model's output is no linear layer, or where it does more with the logits than the layer says (Gemma 2
     bounds them, Cohere scales them)."""
     model = model.get_base_model() if hasattr(model, "get_base_model") else model
-    if not isinstance(model, PreTrainedModel) or type(model.get_output_embeddings()) is not nn.Linear:
+    if (
+        not isinstance(model, PreTrainedModel)
+        or type(model.get_output_embeddings()) is not nn.Linear
+    ):
         return None
     for body in BODIES:
         try:
@@ -119,7 +134,10 @@ def _feeds_the_head(body: Callable[[nn.Module], nn.Module], model: nn.Module) ->
         setattr(copy, BIAS, torch.zeros(1, 1))
     inputs = {"input_ids": torch.zeros(1, 3, dtype=torch.int64, device="meta")}
     if model.config.is_encoder_decoder:
-        inputs |= {"decoder_input_ids": inputs["input_ids"], "encoder_outputs": States(last_hidden_state=states)}
+        inputs |= {
+            "decoder_input_ids": inputs["input_ids"],
+            "encoder_outputs": States(last_hidden_state=states),
+        }
     return torch.equal(copy(**inputs).logits, answer) and seen == [(1, 5)]
 
 
@@ -140,10 +158,19 @@ class _Scores(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        context: Any, states: Any, weight: Any, bias: Any, labels: Any, smoothing: float, learns: bool, score: Callable
+        context: Any,
+        states: Any,
+        weight: Any,
+        bias: Any,
+        labels: Any,
+        smoothing: float,
+        learns: bool,
+        score: Callable,
     ) -> torch.Tensor:
         kind, needed = states.device.type, context.needs_input_grad[:3]
-        precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
+        precision = (
+            torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
+        )
         scores = torch.zeros(len(labels), 2, device=states.device)
         of_states, of_weight, of_bias = [], None, None
         with torch.autocast(kind, enabled=False):
@@ -152,32 +179,50 @@ class _Scores(torch.autograd.Function):
             if added := -words % WORDS_TO[device]:
                 weight = functional.pad(weight, (0, 0, 0, added))
             size = max(1, LOGITS_AT_ONCE[device] // (len(weight) * weight.element_size()))
-            for start in range(0, max(1, len(labels)), size):  # once at least: without labels gradients are zero
+            for start in range(
+                0, max(1, len(labels)), size
+            ):  # once at least: without labels gradients are zero
                 part = slice(start, start + size)
                 read = states[part].to(precision)
-                slopes = read @ weight.T  # logits, until they are scored; beyond the words they are zero, and stay it
+                slopes = (
+                    read @ weight.T
+                )  # logits, until they are scored; beyond the words they are zero, and stay it
                 scores[part] = score(slopes[:, :words], bias, labels[part], smoothing, learns)
                 if learns:
                     of_states.append((slopes @ weight).float())
                     of_weight = _plus(of_weight, (slopes.T @ read)[:words]) if needed[1] else None
                     of_bias = _plus(of_bias, slopes[:, :words].sum(0)) if needed[2] else None
-        context.gradients = [torch.cat(of_states) if learns and needed[0] else None, of_weight, of_bias]
+        context.gradients = [
+            torch.cat(of_states) if learns and needed[0] else None,
+            of_weight,
+            of_bias,
+        ]
         return scores
 
     @staticmethod
     def backward(context: Any, gradient: torch.Tensor) -> tuple:
         scale = gradient[:1, 0].sum()
-        return *(None if one is None else one.mul_(scale) for one in context.gradients), None, None, None, None
+        return (
+            *(None if one is None else one.mul_(scale) for one in context.gradients),
+            None,
+            None,
+            None,
+            None,
+        )
 
 
-def _score(logits: torch.Tensor, bias: Any, labels: torch.Tensor, smoothing: float, learns: bool) -> torch.Tensor:
+def _score(
+    logits: torch.Tensor, bias: Any, labels: torch.Tensor, smoothing: float, learns: bool
+) -> torch.Tensor:
     """`_score_rows`; a CPU takes a few at a time, which stay in its cache meanwhile."""
     size = max(1, IN_CACHE // logits.shape[1] if logits.device.type == "cpu" else len(logits))
     parts = zip(logits.split(size), labels.split(size), strict=True)
     return torch.cat([_score_rows(rows, bias, truth, smoothing, learns) for rows, truth in parts])
 
 
-def _score_rows(rows: torch.Tensor, bias: Any, labels: torch.Tensor, smoothing: float, learns: bool) -> torch.Tensor:
+def _score_rows(
+    rows: torch.Tensor, bias: Any, labels: torch.Tensor, smoothing: float, learns: bool
+) -> torch.Tensor:
     """Loss and hit of each position's logits; where it `learns` the slopes take their place."""
     logs = rows.float().contiguous()
     if bias is not None:
@@ -202,7 +247,9 @@ def _slopes(logs: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch
     if smoothing:
         slopes -= smoothing / slopes.shape[-1]
     if torch.compiler.is_compiling():  # so all is one pass over the logits
-        return slopes - (1 - smoothing) * (torch.arange(slopes.shape[-1], device=labels.device) == labels[:, None])
+        return slopes - (1 - smoothing) * (
+            torch.arange(slopes.shape[-1], device=labels.device) == labels[:, None]
+        )
     slopes[torch.arange(len(labels), device=labels.device), labels] -= 1 - smoothing
     return slopes
 

@@ -19,7 +19,9 @@ from recipes.common.train.fused_lm_loss import States
 from recipes.common.train.samplers import lengths_of
 
 PROMPT = ("input_ids", "attention_mask")
-FEW = 0.005  # of the answers in training may be longer: one of 96 tokens would bound all that have 27
+FEW = (
+    0.005  # of the answers in training may be longer: one of 96 tokens would bound all that have 27
+)
 ABOUT = 0.8  # of a text's length, and up to all of it: the texts that are like it,
 LIKE = 200  # at least, so that FEW of them are one
 ROWS = 10_000
@@ -35,31 +37,46 @@ class Answers:
     batches are written about `together` as take no more memory than training does: a token costs hardly more for all.
     """
 
-    def __init__(self, model: torch.nn.Module, arguments: Any, training_arguments: Any, encoded: Any):
+    def __init__(
+        self, model: torch.nn.Module, arguments: Any, training_arguments: Any, encoded: Any
+    ):
         if training_arguments.generation_config:
-            model.generation_config = _settings(training_arguments.generation_config, model.generation_config)
+            model.generation_config = _settings(
+                training_arguments.generation_config, model.generation_config
+            )
         generation = model.generation_config
         asked = arguments.val_max_target_length or training_arguments.generation_max_length
         _, positions = probes.positions(model)
-        self.lengths, self.longest = numpy.zeros(1), numpy.asarray([asked or generation.max_new_tokens or numpy.inf])
+        self.lengths, self.longest = (
+            numpy.zeros(1),
+            numpy.asarray([asked or generation.max_new_tokens or numpy.inf]),
+        )
         self.most = min(asked or arguments.max_target_length, positions - 1)
         self.interim, self.seed = arguments.interim_eval_samples, training_arguments.seed
         self.least = max(generation.min_length or 0, generation.min_new_tokens or 0) + 1
         if not asked and isinstance(encoded.train, Dataset):
             self.lengths, self.longest = _longest_answers(encoded.train)
         generation.max_length, generation.max_new_tokens = None, int(self.limits(numpy.inf))
-        generation.num_beams = arguments.num_beams or training_arguments.generation_num_beams or generation.num_beams
-        if (generation.num_beams or 1) == 1:  # these are a search's: with them nothing could be saved
+        generation.num_beams = (
+            arguments.num_beams or training_arguments.generation_num_beams or generation.num_beams
+        )
+        if (
+            generation.num_beams or 1
+        ) == 1:  # these are a search's: with them nothing could be saved
             generation.early_stopping, generation.length_penalty = False, 1.0
         _check(generation)
         self.rows = training_arguments.eval_batch_size
         beams = self.rows * (generation.num_beams or 1)
-        self.together = min(max(TOGETHER * training_arguments.train_batch_size // beams, 1), TOGETHER)
+        self.together = min(
+            max(TOGETHER * training_arguments.train_batch_size // beams, 1), TOGETHER
+        )
 
     def limits(self, lengths: Any) -> Array:
         """Tokens that may be written about texts of these lengths in tokens."""
         rank = numpy.searchsorted(self.lengths, lengths, side="right") - 1
-        return numpy.clip(self.longest[numpy.maximum(rank, 0)], self.least, self.most).astype(numpy.int64)
+        return numpy.clip(self.longest[numpy.maximum(rank, 0)], self.least, self.most).astype(
+            numpy.int64
+        )
 
     def sample(self, dataset: Any) -> Any:
         """What is evaluated during training: rows that are drawn with the seed, the same each time, in order."""
@@ -75,12 +92,16 @@ class Answers:
         parts = [dict(zip(inputs, part, strict=True)) for part in zip(*split, strict=True)]
         return [_trimmed(part) for part in parts] if len(parts) > 1 else parts
 
-    def write(self, model: Any, inputs: dict, encoded: Sequence[torch.Tensor | None], shared_out: bool) -> torch.Tensor:
+    def write(
+        self, model: Any, inputs: dict, encoded: Sequence[torch.Tensor | None], shared_out: bool
+    ) -> torch.Tensor:
         """Token ids [rows, length] about the texts of a batch; `encoded` is what the encoder made of its parts, or it
         reads them again. `shared_out`: no process stops before the others, because they hold the model together."""
         prompt, length = {name: inputs[name] for name in PROMPT}, inputs["input_ids"].shape[1]
         if all(states is not None for states in encoded):
-            padded = [functional.pad(states, (0, 0, 0, length - states.shape[1])) for states in encoded]
+            padded = [
+                functional.pad(states, (0, 0, 0, length - states.shape[1])) for states in encoded
+            ]
             prompt["encoder_outputs"] = States(torch.cat(padded))
         most = int(self.limits(length))
         with _as_built(model):
@@ -106,7 +127,9 @@ def _trimmed(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The batch without the last columns that hold padding in every row."""
     texts, answers = _end(batch["attention_mask"].bool()), _end(batch["labels"].ne(MISSING))
     ends = dict.fromkeys(PROMPT, texts) | dict.fromkeys(("labels", "decoder_input_ids"), answers)
-    return {name: values[:, : ends[name]] if name in ends else values for name, values in batch.items()}
+    return {
+        name: values[:, : ends[name]] if name in ends else values for name, values in batch.items()
+    }
 
 
 def _end(mask: torch.Tensor) -> int:
@@ -130,7 +153,9 @@ def _check(generation: GenerationConfig) -> None:
         generation.validate(strict=True)
     except ValueError as error:
         what = " ".join(str(error).split())
-        raise Refusal(what, "generation_config.json", "choose other generation flags, or mend that file") from None
+        raise Refusal(
+            what, "generation_config.json", "choose other generation flags, or mend that file"
+        ) from None
 
 
 def _longest_answers(train: Dataset) -> tuple[Array, Array]:
@@ -142,9 +167,13 @@ def _longest_answers(train: Dataset) -> tuple[Array, Array]:
     answers = _label_lengths(train)[order]
     texts, lengths = numpy.unique(lengths), lengths[order]
     ends = numpy.searchsorted(lengths, texts, "right")
-    starts = numpy.minimum(numpy.searchsorted(lengths, ABOUT * texts), numpy.maximum(ends - LIKE, 0))
+    starts = numpy.minimum(
+        numpy.searchsorted(lengths, ABOUT * texts), numpy.maximum(ends - LIKE, 0)
+    )
     windows = zip(starts, ends, strict=True)
-    longest = [numpy.quantile(answers[start:end], 1 - FEW, method="higher") for start, end in windows]
+    longest = [
+        numpy.quantile(answers[start:end], 1 - FEW, method="higher") for start, end in windows
+    ]
     longest = numpy.append(numpy.minimum.accumulate(longest[::-1])[::-1], answers.max())
     return numpy.append(texts, texts[-1] + 1), longest + numpy.maximum(4, longest // 4)
 
@@ -152,4 +181,6 @@ def _longest_answers(train: Dataset) -> tuple[Array, Array]:
 def _label_lengths(train: Dataset) -> Array:
     """The labels of each row, counted without a list of them: memory holds some rows at a time."""
     parts = train.select_columns("labels").with_format("arrow").iter(ROWS)
-    return numpy.concatenate([list_value_length(part["labels"]).to_numpy() for part in parts]).astype(numpy.int64)
+    return numpy.concatenate(
+        [list_value_length(part["labels"]).to_numpy() for part in parts]
+    ).astype(numpy.int64)

@@ -21,13 +21,21 @@ class Loaders:
     def __init__(self, trainer: Any):
         self.trainer = trainer
         self._made_for: tuple[Any, ...] | None = None  # what the training's order was made for
-        self._kept: dict[str, tuple[Any, Any]] = {}  # data sets and their loaders, whose workers persist
+        self._kept: dict[
+            str, tuple[Any, Any]
+        ] = {}  # data sets and their loaders, whose workers persist
 
     def order_rows(self, dataset: Any) -> None:
         """Sets the order of the training's rows, anew where data set, batch or seed have changed."""
         trainer, arguments = self.trainer, self.trainer.args
         rows = upstream.batch_size(trainer)
-        made_for = (id(dataset), rows, arguments.gradient_accumulation_steps, arguments.seed, arguments.data_seed)
+        made_for = (
+            id(dataset),
+            rows,
+            arguments.gradient_accumulation_steps,
+            arguments.seed,
+            arguments.data_seed,
+        )
         if self._made_for != made_for:
             trainer.order = for_training(dataset, arguments, trainer.tokens_per_batch, rows)
             self._made_for = made_for
@@ -49,7 +57,9 @@ class Loaders:
         if not isinstance(dataset, datasets.Dataset) or not self.trainer.args.remove_unused_columns:
             return dataset
         kinds = {name: getattr(kind, "dtype", "") for name, kind in dataset.features.items()}
-        return dataset.remove_columns([name for name, kind in kinds.items() if kind.endswith("string")])
+        return dataset.remove_columns(
+            [name for name, kind in kinds.items() if kind.endswith("string")]
+        )
 
     def kept(self, key: str | None, dataset: Any) -> Any:
         """The loader that was kept for this data set with its workers; None where there is none."""
@@ -60,10 +70,14 @@ class Loaders:
         """The loader with its order, a generator of its own, and workers that end with their parent."""
         arguments = self.trainer.args
         if isinstance(order, BatchRebalanceSampler) and arguments.world_size > 1:
-            sampler = loader.batch_sampler  # accelerate's, which must not take batches of different sizes apart
+            sampler = (
+                loader.batch_sampler
+            )  # accelerate's, which must not take batches of different sizes apart
             sampler.batch_size, sampler.even_batches = None, False
         inner = getattr(loader, "base_dataloader", loader)
-        inner.generator = torch.Generator()  # or each pass would draw from the model's random numbers
+        inner.generator = (
+            torch.Generator()
+        )  # or each pass would draw from the model's random numbers
         chosen = arguments.dataloader_multiprocessing_context
         if inner.num_workers and not chosen and sys.platform == "linux":
             inner.multiprocessing_context = signals.workers()

@@ -21,7 +21,9 @@ Loss = Callable[..., torch.Tensor]
 ROUTERS = ("aux_loss", "encoder_z_loss", "encoder_aux_loss", "decoder_z_loss", "decoder_aux_loss")
 
 
-def for_problem(kind: str, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None) -> Loss:
+def for_problem(
+    kind: str, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None
+) -> Loss:
     """A compute_loss_func for Trainer: (outputs, labels, num_items_in_batch) -> scalar.
 
     Cross entropy for classes, binary cross entropy for several labels, squared error for regression. With class
@@ -32,9 +34,13 @@ def for_problem(kind: str, label_smoothing: float = 0.0, class_weights: Sequence
         note("--label_smoothing_factor has no effect on numbers")
     summed = {REGRESSION: _squared_error, MULTI: _binary_cross_entropy}.get(kind, _cross_entropy)
 
-    def compute_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+    def compute_loss(
+        outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
         logits = outputs["logits"].float()
-        weights = None if class_weights is None else torch.tensor(class_weights, device=logits.device)
+        weights = (
+            None if class_weights is None else torch.tensor(class_weights, device=logits.device)
+        )
         return _mean(summed(logits, labels, label_smoothing, weights), labels, num_items_in_batch)
 
     compute_loss.is_scored = class_weights is None and not label_smoothing
@@ -52,12 +58,16 @@ class TokenLoss:
     shift: bool = False
     is_scored: ClassVar[bool] = True  # by language_modeling.sums, without the smoothing
 
-    def __call__(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+    def __call__(
+        self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
         logits, labels = outputs["logits"], self.predicted(labels)
         if logits.dim() == 3:
             dense = for_problem(SINGLE, self.label_smoothing)
             return dense({"logits": logits[:, : labels.shape[1]]}, labels, num_items_in_batch)
-        return _mean(logits[:, 0].float().sum(), labels, num_items_in_batch)  # FSDP2 hands 16 bits on
+        return _mean(
+            logits[:, 0].float().sum(), labels, num_items_in_batch
+        )  # FSDP2 hands 16 bits on
 
     def predicted(self, labels: torch.Tensor) -> torch.Tensor:
         """The labels [rows, length] by the positions that predict them: with `shift` one less."""
@@ -80,7 +90,9 @@ class WithRouters:
         self.asks_for = {"output_router_logits": True} if "output_router_logits" in forward else {}
         self._told = False
 
-    def __call__(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+    def __call__(
+        self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
         total = self.loss(outputs, labels, num_items_in_batch)
         if not torch.is_grad_enabled():
             return total
@@ -107,7 +119,10 @@ def _routers(outputs: Any, model: torch.nn.Module) -> torch.Tensor | None:
     """The part of the routers in the model's own loss, as its forward pass would add it; None where it adds none."""
     found = {name: outputs.get(name) for name in ROUTERS if outputs.get(name) is not None}
     config = model.config.get_text_config()
-    sums = {"aux_loss": ("router_aux_loss_coef", "aux_loss_coef"), "z_loss": ("router_z_loss_coef",)}
+    sums = {
+        "aux_loss": ("router_aux_loss_coef", "aux_loss_coef"),
+        "z_loss": ("router_z_loss_coef",),
+    }
     parts = []
     for kind, names in sums.items():
         own = [value for name, value in found.items() if name.endswith(kind)]
@@ -136,20 +151,31 @@ def _mean(total: torch.Tensor, labels: torch.Tensor, number: Any) -> torch.Tenso
     return total / torch.clamp(torch.as_tensor(number, device=total.device), min=1)
 
 
-def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor, smoothing: float, weights: Any) -> torch.Tensor:
+def _cross_entropy(
+    logits: torch.Tensor, labels: torch.Tensor, smoothing: float, weights: Any
+) -> torch.Tensor:
     logits, labels = logits.reshape(-1, logits.shape[-1]), labels.reshape(-1)
     return functional.cross_entropy(
-        logits, labels, weight=weights, reduction="sum", label_smoothing=smoothing, ignore_index=MISSING
+        logits,
+        labels,
+        weight=weights,
+        reduction="sum",
+        label_smoothing=smoothing,
+        ignore_index=MISSING,
     )
 
 
-def _binary_cross_entropy(logits: torch.Tensor, labels: torch.Tensor, smoothing: float, weights: Any) -> torch.Tensor:
+def _binary_cross_entropy(
+    logits: torch.Tensor, labels: torch.Tensor, smoothing: float, weights: Any
+) -> torch.Tensor:
     present = labels.ne(MISSING)
     targets = labels.float() * (1 - smoothing) + smoothing / 2
     loss = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     return torch.where(present, loss, 0.0).sum()
 
 
-def _squared_error(logits: torch.Tensor, labels: torch.Tensor, smoothing: float, weights: Any) -> torch.Tensor:
+def _squared_error(
+    logits: torch.Tensor, labels: torch.Tensor, smoothing: float, weights: Any
+) -> torch.Tensor:
     error = logits.reshape(-1) - labels.reshape(-1).float()
     return torch.where(labels.reshape(-1).isnan(), 0.0, error).square().sum()

@@ -101,4 +101,6 @@ def load_weights(model: Any, checkpoint: Path) -> None:
 def load_fsdp_states(trainer: Any, checkpoint: Path) -> None:
     """Loads the parts of an optimizer that FSDP shares out."""
     plugin, options = trainer.accelerator.state.fsdp_plugin, get_fsdp_ckpt_kwargs()
-    load_fsdp_optimizer(plugin, trainer.accelerator, trainer.optimizer, trainer.model, str(checkpoint), **options)
+    load_fsdp_optimizer(
+        plugin, trainer.accelerator, trainer.optimizer, trainer.model, str(checkpoint), **options
+    )

@@ -14,7 +14,11 @@ from transformers.trainer_pt_utils import BatchRebalanceSampler
 from recipes.common.data.labels import MISSING
 from recipes.common.runtime.errors import Refusal
 
-PARTS, FEWEST, MOST = 8, 8, 50  # rows are sorted by length within an eighth of an epoch, of 8 to 50 steps
+PARTS, FEWEST, MOST = (
+    8,
+    8,
+    50,
+)  # rows are sorted by length within an eighth of an epoch, of 8 to 50 steps
 Array = numpy.ndarray
 
 
@@ -26,7 +30,14 @@ class Shuffled(Sampler):
     under accelerate on several processes nobody else would.
     """
 
-    def __init__(self, dataset: Any, seed: int, lengths: Sequence[int] | None = None, step: int = 1, rows: int = 1):
+    def __init__(
+        self,
+        dataset: Any,
+        seed: int,
+        lengths: Sequence[int] | None = None,
+        step: int = 1,
+        rows: int = 1,
+    ):
         self.dataset, self.seed, self.step, self.rows = dataset, seed, step, rows
         self.lengths = None if lengths is None else numpy.asarray(lengths)
         self.epoch = 0
@@ -42,7 +53,9 @@ class Shuffled(Sampler):
     def _grouped(self, order: Array, generator: numpy.random.Generator) -> Array:
         size = min(max(self.steps // PARTS, FEWEST), MOST) * self.step
         windows = [order[start : start + size] for start in range(0, len(order), size)]
-        order = numpy.concatenate([rows[numpy.argsort(-self.lengths[rows], kind="stable")] for rows in windows])
+        order = numpy.concatenate(
+            [rows[numpy.argsort(-self.lengths[rows], kind="stable")] for rows in windows]
+        )
         whole = len(order) - len(order) % self.step
         steps = generator.permutation(order[:whole].reshape(-1, self.step))
         if len(steps):
@@ -81,14 +94,23 @@ class TokenBatches(BatchRebalanceSampler):
     """
 
     def __init__(
-        self, dataset: Any, seed: int, lengths: Sequence[int], budget: int, accumulated: int, processes: int, rank: int
+        self,
+        dataset: Any,
+        seed: int,
+        lengths: Sequence[int],
+        budget: int,
+        accumulated: int,
+        processes: int,
+        rank: int,
     ):
         self.dataset, self.seed, self.lengths = dataset, seed, numpy.asarray(lengths)
         self.accumulated, self.processes, self.rank, self.epoch = accumulated, processes, rank, 0
         self.batch_size = 1  # accelerate asks for one before it is told that batches differ
         if len(self.lengths) < processes:
             fix = "give more rows, or leave the flag out"
-            raise Refusal(f"{processes} processes share {len(self.lengths)} rows", "--tokens_per_batch", fix)
+            raise Refusal(
+                f"{processes} processes share {len(self.lengths)} rows", "--tokens_per_batch", fix
+            )
         self.sizes = self._sizes(-numpy.sort(-self.lengths), budget)
 
     def _sizes(self, lengths: Array, budget: int) -> list[int]:
@@ -102,7 +124,11 @@ class TokenBatches(BatchRebalanceSampler):
             half = sizes[largest] // 2
             if not half:
                 what = f"{len(lengths)} rows make {len(sizes)} batches, which {self.processes} processes cannot share"
-                raise Refusal(what, "--tokens_per_batch", "raise it, or start a number of processes that divides them")
+                raise Refusal(
+                    what,
+                    "--tokens_per_batch",
+                    "raise it, or start a number of processes that divides them",
+                )
             sizes[largest : largest + 1] = [half, sizes[largest] - half]
         return sizes
 
@@ -139,7 +165,14 @@ class EvaluationBatches(BatchRebalanceSampler):
     for each row beside. All processes get as many rows of each batch: at the end rows repeat, which `in_order` drops.
     """
 
-    def __init__(self, lengths: Sequence[int], rows: int, processes: int, rank: int, written: Sequence[int] | int = 0):
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        rows: int,
+        processes: int,
+        rank: int,
+        written: Sequence[int] | int = 0,
+    ):
         lengths = numpy.asarray(lengths)
         self.order, self.processes, self.rank = longest_first(lengths), processes, rank
         self.batch_size = 1  # accelerate asks for one before it is told that batches differ
@@ -211,7 +244,9 @@ def for_training(
         raise Refusal("the lengths of a stream's rows are not known", "--tokens_per_batch", fix)
     if tokens_per_batch:
         widths = lengths_of(dataset, "width")
-        return TokenBatches(dataset, seed, widths, tokens_per_batch, accumulated, processes, arguments.process_index)
+        return TokenBatches(
+            dataset, seed, widths, tokens_per_batch, accumulated, processes, arguments.process_index
+        )
     if strategy not in ("random", "group_by_length") or not hasattr(dataset, "__len__"):
         return None
     rows = rows or arguments.train_batch_size
@@ -223,7 +258,9 @@ def padding_share(order: Shuffled | TokenBatches, lengths: Sequence[int]) -> flo
     """Of the tokens of an epoch's batches, each padded to its longest row, the share that is padding."""
     lengths = numpy.asarray(lengths)
     batches = [lengths[rows] for rows in order.batches() if len(rows)]
-    return 1 - sum(map(numpy.sum, batches)) / max(1, sum(len(rows) * rows.max() for rows in batches))
+    return 1 - sum(map(numpy.sum, batches)) / max(
+        1, sum(len(rows) * rows.max() for rows in batches)
+    )
 
 
 def unlabel_repeats(batch: dict[str, Any], rows: int, first: int) -> None:

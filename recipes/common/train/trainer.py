@@ -44,14 +44,25 @@ from recipes.common.train.samplers import TokenBatches, unlabel_repeats
 from recipes.common.train.stop_signals import StopSignals
 
 KEYS = ["row", "epoch", "context"]  # what collators read beside the model's own inputs
-UNJUDGED = ("_low", "_high", "runtime", "_per_second", "_time", "epoch")  # endings of what is no score
+UNJUDGED = (
+    "_low",
+    "_high",
+    "runtime",
+    "_per_second",
+    "_time",
+    "epoch",
+)  # endings of what is no score
 
 
 class Trainer(transformers.Trainer):
     """transformers.Trainer with the defaults that a run should be able to rely on."""
 
-    fingerprint: dict[str, Any] | None = None  # what a checkpoint belongs to: flags, data, tokenizer, model, versions
-    changed: dict[str, Any] | None = None  # flags that differ from those of the checkpoint, with their old values
+    fingerprint: dict[str, Any] | None = (
+        None  # what a checkpoint belongs to: flags, data, tokenizer, model, versions
+    )
+    changed: dict[str, Any] | None = (
+        None  # flags that differ from those of the checkpoint, with their old values
+    )
     order: Any = None  # of the training's rows; None: as they come
     head: fused_lm_loss.Head | None = None
     is_built = False
@@ -66,7 +77,9 @@ class Trainer(transformers.Trainer):
     ):
         """Takes the arguments of transformers.Trainer. `tokens_per_batch` fills batches by tokens instead of rows,
         `answers` generates a text for every row that is evaluated."""
-        if isinstance(options.get("train_dataset"), Endless):  # accelerate would join batches of different lengths
+        if isinstance(
+            options.get("train_dataset"), Endless
+        ):  # accelerate would join batches of different lengths
             options["args"].accelerator_config.dispatch_batches = False
         super().__init__(*arguments, model_init=self._ready(model_init), **options)
         self.loss, self.tokens_per_batch = self.compute_loss_func, tokens_per_batch
@@ -86,7 +99,9 @@ class Trainer(transformers.Trainer):
 
     # --- Setting up ---
 
-    def _ready(self, model_init: Callable[..., torch.nn.Module] | None) -> Callable[..., torch.nn.Module] | None:
+    def _ready(
+        self, model_init: Callable[..., torch.nn.Module] | None
+    ) -> Callable[..., torch.nn.Module] | None:
         """`model_init`, whose models are made ready as the first one was."""
         if model_init is None:
             return None
@@ -101,10 +116,16 @@ class Trainer(transformers.Trainer):
 
     def _make_ready(self, model: torch.nn.Module) -> None:
         """Gives the model the head that computes only what counts, and layers that fit the run."""
-        able = getattr(model, "supports_gradient_checkpointing", hasattr(model, "gradient_checkpointing_enable"))
+        able = getattr(
+            model,
+            "supports_gradient_checkpointing",
+            hasattr(model, "gradient_checkpointing_enable"),
+        )
         if self.args.gradient_checkpointing and not able:
             what = f"{type(model).__name__} cannot compute its activations again"
-            raise Refusal(what, "--gradient_checkpointing", "leave it out, or choose another architecture")
+            raise Refusal(
+                what, "--gradient_checkpointing", "leave it out, or choose another architecture"
+            )
         if self.args.world_size > 1:
             fast_layers.keep_all(model)
         backend = None
@@ -132,11 +153,18 @@ class Trainer(transformers.Trainer):
             self.compute_metrics = partial(self.evaluation.score, self.compute_metrics)
 
     def _add_callbacks(self) -> None:
-        bar = next((one for one in self.callback_handler.callbacks if type(one) is ProgressCallback), None)
+        bar = next(
+            (one for one in self.callback_handler.callbacks if type(one) is ProgressCallback), None
+        )
         if bar is not None:  # a user's own one stays
             self.remove_callback(bar)
             self.add_callback(callbacks.Progress)
-        for callback in (self.guard, callbacks.TakeUp(self), callbacks.SaveLast(), callbacks.BestOfSaved()):
+        for callback in (
+            self.guard,
+            callbacks.TakeUp(self),
+            callbacks.SaveLast(),
+            callbacks.BestOfSaved(),
+        ):
             self.add_callback(callback)
         if isinstance(self.train_dataset, PositionedStream):
             self.add_callback(callbacks.epochs_of_stream(self.train_dataset, self.args))
@@ -166,7 +194,11 @@ class Trainer(transformers.Trainer):
     # --- Training ---
 
     def train(
-        self, resume_from_checkpoint: str | bool | None = None, trial: Any = None, *args: Any, **options: Any
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,
+        *args: Any,
+        **options: Any,
     ) -> Any:
         """Trains; True continues from the newest whole checkpoint in the output folder, a path from that one."""
         found = resuming.find(resume_from_checkpoint, self)
@@ -199,7 +231,9 @@ class Trainer(transformers.Trainer):
         then = "the same command goes on from the last checkpoint"
         if self.args.save_only_model:
             then = retention.STARTS_OVER
-        return TrainingFailed("another process ended or does not answer", where, f"see what that process said; {then}")
+        return TrainingFailed(
+            "another process ended or does not answer", where, f"see what that process said; {then}"
+        )
 
     def _kernels(self) -> AbstractContextManager[None]:
         is_eager_on_cpu = self.args.device.type == "cpu" and not self.args.torch_compile
@@ -211,7 +245,9 @@ class Trainer(transformers.Trainer):
             self.control.should_training_stop = True
             return
         self.guard.check_norm()  # of the last epoch, whose rows stand in its order
-        if self.order is not None:  # on several processes, after a resume, nobody else sets the epoch
+        if (
+            self.order is not None
+        ):  # on several processes, after a resume, nobody else sets the epoch
             self.order.set_epoch(options["epoch"])
         begins = options["steps_trained_in_current_epoch"] == 0
         if begins and not isinstance(self.train_dataset, PositionedStream):
@@ -243,7 +279,11 @@ class Trainer(transformers.Trainer):
     def _count_labels(self, batches: list[dict[str, Any]], device: torch.device) -> Any:
         """The labels that count in the step, over all processes; Trainer counts ratings that are missing, too."""
         is_labelled = bool(batches) and "labels" in batches[0]
-        if self.compute_loss_func is None or not is_labelled or not self.args.average_tokens_across_devices:
+        if (
+            self.compute_loss_func is None
+            or not is_labelled
+            or not self.args.average_tokens_across_devices
+        ):
             self.stop_if_asked(self.stops.received())
             return upstream.labels_in_batches(self, batches, device)
         own = torch.stack([losses.count(batch["labels"]) for batch in batches]).sum()
@@ -272,7 +312,9 @@ class Trainer(transformers.Trainer):
         if isinstance(output, tuple) and options.get("num_items_in_batch") is not None:
             self.evaluation.add_loss(loss, options["num_items_in_batch"])
         if self.model.training and self.accelerator.distributed_type == DistributedType.DEEPSPEED:
-            self.guard.check_loss(loss, self.state.global_step)  # its backward pass takes the optimizer's step, too
+            self.guard.check_loss(
+                loss, self.state.global_step
+            )  # its backward pass takes the optimizer's step, too
         return output
 
     def _with_decoder_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -282,7 +324,12 @@ class Trainer(transformers.Trainer):
         is_given = "decoder_input_ids" in inputs or "labels" not in inputs
         if shift is None or is_given or not isinstance(self.loss, losses.TokenLoss):
             return inputs
-        return {**inputs, "decoder_input_ids": shift(labels=never_unanswered(inputs["labels"], self.model.config))}
+        return {
+            **inputs,
+            "decoder_input_ids": shift(
+                labels=never_unanswered(inputs["labels"], self.model.config)
+            ),
+        }
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         """The gradient norm, which is checked before the optimizer's step; fp16's scaler skips steps by itself."""
@@ -360,9 +407,13 @@ class Trainer(transformers.Trainer):
         with self._kernels():
             output = super().predict(test_dataset, *args, **options)
         in_order = self.evaluation.in_order
-        return PredictionOutput(in_order(output.predictions), in_order(output.label_ids), output.metrics)
+        return PredictionOutput(
+            in_order(output.predictions), in_order(output.label_ids), output.metrics
+        )
 
-    def prediction_step(self, model: Any, inputs: dict, prediction_loss_only: bool, ignore_keys: Any = None) -> Any:
+    def prediction_step(
+        self, model: Any, inputs: dict, prediction_loss_only: bool, ignore_keys: Any = None
+    ) -> Any:
         """Loss, logits and labels of a batch; with --predict_with_generate the generated ids come with the logits."""
         if self.is_in_train and (signal := self.stops.received()):
             raise signals.Stopped(signal, self.state.global_step)
@@ -370,21 +421,29 @@ class Trainer(transformers.Trainer):
             return self._score_batch(model, inputs, prediction_loss_only, ignore_keys)[:3]
         inputs = self._prepare_inputs(inputs)
         parts = self.answers.parts(inputs)
-        scored = [self._score_batch(model, part, prediction_loss_only, ignore_keys) for part in parts]
+        scored = [
+            self._score_batch(model, part, prediction_loss_only, ignore_keys) for part in parts
+        ]
         losses, logits, _, encoded = zip(*scored, strict=True)
-        is_shared_out = self.args.world_size > 1 and (is_deepspeed_zero3_enabled() or self.is_fsdp_enabled)
+        is_shared_out = self.args.world_size > 1 and (
+            is_deepspeed_zero3_enabled() or self.is_fsdp_enabled
+        )
         with self.accelerator.autocast():  # around all tokens of the answers: weights are cast once
             generated = self.answers.write(self.model, inputs, encoded, is_shared_out)
         return torch.stack(losses).mean(), (torch.cat(logits), generated), inputs["labels"]
 
-    def _score_batch(self, model: Any, inputs: dict, prediction_loss_only: bool, ignore_keys: Any) -> tuple:
+    def _score_batch(
+        self, model: Any, inputs: dict, prediction_loss_only: bool, ignore_keys: Any
+    ) -> tuple:
         """Loss, logits, labels, and the hidden states of the encoder.
 
         Of named outputs the logits alone are predictions: a model may return states or its router's loss beside them.
         Outputs without names stay as they are.
         """
         with outputs_of(model) as found:
-            loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+            loss, logits, labels = super().prediction_step(
+                model, inputs, prediction_loss_only, ignore_keys
+            )
         named = found[-1] if found and isinstance(found[-1], dict) else {}
         if logits is not None and "logits" in named and "logits" not in (ignore_keys or ()):
             logits = nested_detach(named["logits"])
@@ -392,7 +451,9 @@ class Trainer(transformers.Trainer):
 
     # --- Loading data ---
 
-    def _get_dataloader(self, dataset: Any, *args: Any, is_training: bool = False, **options: Any) -> Any:
+    def _get_dataloader(
+        self, dataset: Any, *args: Any, is_training: bool = False, **options: Any
+    ) -> Any:
         """The loader of a data set, in the order that `Loaders` decides."""
         key = options.pop("dataloader_key", None)
         if kept := self.loaders.kept(key, dataset):
