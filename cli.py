@@ -1,8 +1,8 @@
-"""The command line: a thin layer that builds the real command, prints it and runs it."""
+"""Builds the real command of a task, prints it and runs it: a thin command line."""
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,13 +30,41 @@ Encoding = Annotated[
     str, typer.Option(help="Encoding of files that are not UTF-8 or UTF-16: gb18030, cp1252, …")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", "--dry_run", help="Print the command only.")]
+Output = Annotated[Path | None, typer.Option(help="Write the results there as jsonl.")]
+TrustRemoteCode = Annotated[bool, typer.Option("--trust_remote_code")]
+Prompts = Annotated[list[str] | None, typer.Option(help="How the text begins; repeatable.")]
+PromptFile = Annotated[Path | None, typer.Option(help="Read the prompts from a file, column text.")]
+Temperature = Annotated[float, typer.Option(min=0.0, help="0: always the most probable token.")]
+TopK = Annotated[
+    int, typer.Option("--top_k", min=0, help="Draw among so many most probable tokens (0: all).")
+]
+TopP = Annotated[
+    float,
+    typer.Option(
+        "--top_p",
+        min=0.0,
+        max=1.0,
+        help="Draw among the most probable tokens that together have this probability.",
+    ),
+]
+NumReturnSequences = Annotated[
+    int, typer.Option("--num_return_sequences", min=1, help="Texts per prompt.")
+]
+ForbiddenWords = Annotated[
+    Path | None,
+    typer.Option(
+        "--forbidden_words",
+        help="A file with one word per line; their usual spellings are not written.",
+    ),
+]
 
 
 @app.command("list")
 def list_recipes() -> None:
     """List the recipes."""
     for name, run in launch.recipes().items():
-        print(f"{name:<16} {describe.docstring(run).partition(chr(10))[0]}")
+        sentence = describe.docstring(run).partition("\n\n")[0]
+        print(f"{name:<16} {' '.join(sentence.split())}")
 
 
 @app.command()
@@ -47,13 +75,19 @@ def show(name: Name) -> None:
 
 @app.command(context_settings=PASS_ON)
 def finetune(context: typer.Context, name: Name = "", dry_run: DryRun = False) -> None:
-    """Fine-tune: `finetune sentiment --train_file reviews.csv …`; flags that are not of the launch go to run.py."""
+    """Fine-tune: `finetune sentiment --train_file reviews.csv …`.
+
+    Flags that do not describe the launch are passed to run.py.
+    """
     _train(context, name, "", dry_run)
 
 
 @app.command(context_settings=PASS_ON)
 def pretrain(context: typer.Context, name: Name = "", dry_run: DryRun = False) -> None:
-    """Pretrain: `pretrain mlm …`; flags that are not of the launch go to run.py."""
+    """Pretrain: `pretrain mlm …`.
+
+    Flags that do not describe the launch are passed to run.py.
+    """
     _train(context, name, "_pretrain", dry_run)
 
 
@@ -66,16 +100,18 @@ def prepare(context: typer.Context, name: Name = "", dry_run: DryRun = False) ->
 
 def _train(context: typer.Context, name: str, suffix: str, dry_run: bool) -> None:
     if name in ("", "--help", "-h"):
-        print(
-            f"{context.command.help}\n\nUsage: python cli.py {context.info_name} NAME [--dry-run] [FLAGS]\n"
-        )
-        return list_recipes()
+        usage = f"python cli.py {context.info_name} NAME [--dry-run] [FLAGS]"
+        print(f"{context.command.help}\n\nUsage: {usage}\n")
+        list_recipes()
+        return
     recipe = launch.find(name, suffix)
     if {"--help", "-h"} & set(context.args):
-        return print(describe.render(recipe))
+        print(describe.render(recipe))
+        return
     world, flags = launch.split(context.args)
     if world.slurm:
-        return launch.write_slurm(recipe, flags, world, dry_run)
+        launch.write_slurm(recipe, flags, world, dry_run)
+        return
     raise typer.Exit(launch.run(launch.command(recipe, flags, world), dry_run))
 
 
@@ -84,7 +120,7 @@ def predict(
     folder: Annotated[str, typer.Argument(help="A trained folder.")],
     texts: Annotated[
         list[str] | None,
-        typer.Argument(help="Texts, of pairs two at a time; without any, lines of standard input."),
+        typer.Argument(help="Texts (for pairs, two each); default: the lines of standard input."),
     ] = None,
     file: Annotated[
         Path | None,
@@ -92,101 +128,85 @@ def predict(
             help="Read the texts from a file (txt csv tsv json jsonl parquet arrow xlsx)."
         ),
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="Write the answers there as jsonl.")] = None,
+    output: Output = None,
     encoding: Encoding = "",
     batch_size: Annotated[int, typer.Option("--batch_size", "--batch-size", min=1)] = 32,
-    trust_remote_code: Annotated[bool, typer.Option("--trust_remote_code")] = False,
+    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Answer new texts with a trained model: label, rate, fill masks, translate or summarize."""
+    """Apply a trained model to new texts: label, rate, fill masks, translate or summarize."""
     from tqdm import tqdm
 
     from recipes.common.data import readers
-    from recipes.common.predict import open_folder
+    from recipes.common.predict.opening import open_folder
 
-    path = readers.one(file, "--file", encoding) if file else None
+    path = None
+    if file:
+        path = readers.one(file, "--file", encoding)
     with readers.rows_to(output, path) as write:
         model = open_folder(folder, trust_remote_code)
-        typed = texts or (line.rstrip("\r\n") for line in sys.stdin)
-        asked = model.texts(path, encoding) if path else model.asked(typed, by_lines=not texts)
-        for answer in tqdm(
-            model.answers(asked, batch_size), "predicting", unit=" texts", delay=2, leave=False
-        ):
+        if path:
+            asked = model.texts(path, encoding)
+        else:
+            typed = texts or (line.rstrip("\r\n") for line in sys.stdin)
+            asked = model.asked(typed, by_lines=not texts)
+        answers = model.answers(asked, batch_size)
+        for answer in tqdm(answers, "predicting", unit=" texts", delay=2, leave=False):
             if output:
                 write(answer)
             else:
-                text = answer["text"]
-                shown = messages.visible(text if isinstance(text, str) else " / ".join(text), 100)
-                print(messages.visible_lines(describe_answer(answer)), shown, sep="\t")
+                print_answer(answer)
 
 
 @app.command()
 def generate(
     folder: Annotated[str, typer.Argument(help="The folder of a causal language model.")],
-    prompt: Annotated[
-        list[str] | None, typer.Option(help="How the text begins; repeatable.")
-    ] = None,
-    file: Annotated[
-        Path | None, typer.Option(help="Read the prompts from a file, column text.")
-    ] = None,
-    output: Annotated[Path | None, typer.Option(help="Write the texts there as jsonl.")] = None,
+    prompt: Prompts = None,
+    file: PromptFile = None,
+    output: Output = None,
     max_new_tokens: Annotated[int, typer.Option("--max_new_tokens", min=1)] = 100,
     min_new_tokens: Annotated[int, typer.Option("--min_new_tokens", min=0)] = 0,
-    temperature: Annotated[
-        float, typer.Option(min=0.0, help="0: always the most probable token.")
-    ] = 1.0,
-    top_k: Annotated[
-        int, typer.Option("--top_k", min=0, help="Draw among so many tokens (0: all).")
-    ] = 50,
-    top_p: Annotated[
-        float, typer.Option("--top_p", min=0.0, max=1.0, help="Draw among this probability.")
-    ] = 0.95,
+    temperature: Temperature = 1.0,
+    top_k: TopK = 50,
+    top_p: TopP = 0.95,
     num_beams: Annotated[int, typer.Option("--num_beams", min=1)] = 1,
     repetition_penalty: Annotated[float, typer.Option("--repetition_penalty", min=0.1)] = 1.0,
     no_repeat_ngram_size: Annotated[int, typer.Option("--no_repeat_ngram_size", min=0)] = 0,
-    num_return_sequences: Annotated[
-        int, typer.Option("--num_return_sequences", min=1, help="Texts a prompt.")
-    ] = 1,
+    num_return_sequences: NumReturnSequences = 1,
     encoding: Encoding = "",
-    forbidden_words: Annotated[
-        Path | None,
-        typer.Option(
-            "--forbidden_words",
-            help="A file, one word a line: their usual spellings are not written.",
-        ),
-    ] = None,
+    forbidden_words: ForbiddenWords = None,
     seed: Annotated[int, typer.Option(help="The same seed writes the same texts.")] = 42,
-    trust_remote_code: Annotated[bool, typer.Option("--trust_remote_code")] = False,
+    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Write texts that go on from prompts."""
+    """Write texts that continue prompts."""
     from tools.generate import Settings, run
 
-    drawn = {"temperature": temperature, "top_k": top_k, "top_p": top_p} if temperature > 0 else {}
-    settings = {
-        **{
-            "max_new_tokens": max_new_tokens,
-            "min_new_tokens": min_new_tokens,
-            "do_sample": temperature > 0,
-            **drawn,
-        },
-        **{"num_beams": num_beams, "repetition_penalty": repetition_penalty},
-        **{
-            "no_repeat_ngram_size": no_repeat_ngram_size,
-            "num_return_sequences": num_return_sequences,
-        },
+    model = {
+        "max_new_tokens": max_new_tokens,
+        "min_new_tokens": min_new_tokens,
+        "num_beams": num_beams,
+        "repetition_penalty": repetition_penalty,
+        "no_repeat_ngram_size": no_repeat_ngram_size,
+        "num_return_sequences": num_return_sequences,
     }
-    run(
-        Settings(
-            folder,
-            prompt or [],
-            file,
-            output,
-            forbidden_words,
-            seed,
-            trust_remote_code,
-            settings,
-            encoding,
-        )
+    settings = Settings(
+        folder=folder,
+        prompts=prompt or [],
+        file=file,
+        output=output,
+        forbidden_words=forbidden_words,
+        seed=seed,
+        trust_remote_code=trust_remote_code,
+        model=model | _sampling(temperature, top_k, top_p),
+        encoding=encoding,
     )
+    run(settings)
+
+
+def _sampling(temperature: float, top_k: int, top_p: float) -> dict[str, Any]:
+    """Returns the settings of transformers' generate() that say how a token is chosen."""
+    if temperature > 0:
+        return {"do_sample": True, "temperature": temperature, "top_k": top_k, "top_p": top_p}
+    return {"do_sample": False}
 
 
 tokenizers = typer.Typer(help="Train tokenizers.", no_args_is_help=True, rich_markup_mode=None)
@@ -200,11 +220,11 @@ def train_tokenizer(
     ],
     algorithm: Annotated[
         str | None,
-        typer.Option(help="wordpiece, bpe, unigram or char (default: as the model's family does)."),
+        typer.Option(help="wordpiece, bpe, unigram or char (default: the model family's)."),
     ] = None,
     vocab_size: Annotated[int, typer.Option("--vocab_size", min=1)] = 8000,
     model_type: Annotated[
-        str, typer.Option("--model_type", help="For which family: bert, gpt2, t5, …")
+        str, typer.Option("--model_type", help="The model family that it is for: bert, gpt2, t5, …")
     ] = "gpt2",
     do_lower_case: Annotated[
         bool, typer.Option("--do_lower_case", help="Lower-case the texts.")
@@ -247,21 +267,32 @@ def new(
         str, typer.Option("--from", help="The recipe to copy.", autocompletion=_names)
     ],
     directory: Annotated[
-        Path | None, typer.Option(help="Where (default: this clone, or the folder you are in).")
+        Path | None,
+        typer.Option(help="Where to put it (default: this clone, or the current folder)."),
     ] = None,
 ) -> None:
-    """Begin a recipe of your own as a copy that runs as it stands."""
+    """Copy a recipe, to begin one of your own. The copy runs as it is."""
     from tools.new import new as copy_recipe
 
-    inside = Path.cwd().is_relative_to(launch.ROOT)
-    directory = directory or (launch.ROOT if inside else Path.cwd())
+    here = Path.cwd()
+    if directory is None:
+        directory = launch.ROOT if here.is_relative_to(launch.ROOT) else here
     for path in copy_recipe(name, launch.find(source, "_pretrain"), directory):
-        print(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+        print(path.relative_to(here) if path.is_relative_to(here) else path)
     print(f"next: python -m pytest tests/test_{name}.py, then python recipes/{name}/run.py")
 
 
-def describe_answer(answer: dict) -> str:
-    """An answer as a person reads it: the label and its score, the labels, or the numbers."""
+def print_answer(answer: dict[str, Any]) -> None:
+    """Prints the prediction for a text, or for a pair of texts, and the text."""
+    text = answer["text"]
+    if not isinstance(text, str):
+        text = " / ".join(text)
+    prediction = messages.visible_lines(describe_answer(answer))
+    print(prediction, messages.visible(text, 100), sep="\t")
+
+
+def describe_answer(answer: dict[str, Any]) -> str:
+    """Returns a prediction for a person to read: label and score, several labels, or numbers."""
     prediction = answer["prediction"]
     if isinstance(prediction, float):
         return f"{prediction:.4f}"
@@ -269,7 +300,9 @@ def describe_answer(answer: dict) -> str:
         return ", ".join(f"{name} {number:.4f}" for name, number in prediction.items())
     if isinstance(prediction, list):
         return ", ".join(prediction) or "none"
-    return f"{prediction}\t{answer['score']:.4f}" if "score" in answer else prediction
+    if "score" in answer:
+        return f"{prediction}\t{answer['score']:.4f}"
+    return prediction
 
 
 if __name__ == "__main__":

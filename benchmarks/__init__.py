@@ -1,1 +1,1 @@
-"""What is measured, and how: speed beside what people use today."""
+"""Measures speed, beside that of what people use today."""

@@ -1,4 +1,6 @@
-"""nanoGPT's character model on Shakespeare, by nanoGPT's own train.py and by our recipe, in turn: time per step.
+"""Measures the time per step of nanoGPT's character model on Shakespeare.
+
+It is trained by nanoGPT's own train.py and by our recipe, in turn.
 
 python benchmarks/characters.py --nanogpt nanoGPT --data ../shared/data
 """
@@ -25,18 +27,20 @@ sys.path.insert(
 
 from benchmarks import processes, results
 
-FIRST = 10  # steps that do not count: memory is asked for, products are prepared
+FIRST = 10  # steps that do not count: memory is allocated, matrix products are prepared
 # The run of nanoGPT's README for a CPU.
-THEIRS = "--device=cpu --compile=False --eval_iters=20 --log_interval=1 --block_size=64 --batch_size=12 --n_layer=4"
-THEIRS += " --n_head=4 --n_embd=128 --lr_decay_iters=2000 --dropout=0.0 --eval_interval=100000"
-OURS = "--model_type gpt2 --tokenizer_algorithm char --vocab_size 100 --block_size 64 --learning_rate 1e-3"
-OURS += " --per_device_train_batch_size 12 --lr_scheduler_type cosine --warmup_steps 100"
-OURS += " --adam_beta2 0.99 --weight_decay 0.1 --save_strategy no --eval_strategy no --load_best_model_at_end false"
+THEIRS = "--device=cpu --compile=False --eval_iters=20 --log_interval=1 --block_size=64"
+THEIRS += " --batch_size=12 --n_layer=4 --n_head=4 --n_embd=128 --lr_decay_iters=2000 --dropout=0.0"
+THEIRS += " --eval_interval=100000"
+OURS = "--model_type gpt2 --tokenizer_algorithm char --vocab_size 100 --block_size 64"
+OURS += " --learning_rate 1e-3 --per_device_train_batch_size 12 --lr_scheduler_type cosine"
+OURS += " --warmup_steps 100 --adam_beta2 0.99 --weight_decay 0.1 --save_strategy no"
+OURS += " --eval_strategy no --load_best_model_at_end false"
 SIZES = "n_embd=128,n_layer=4,n_head=4,n_positions=64,resid_pdrop=0,embd_pdrop=0,attn_pdrop=0"
 
 
 def write_characters(data: Path, folder: Path) -> None:
-    """Shakespeare as nanoGPT reads it: train.bin, val.bin and meta.pkl."""
+    """Writes Shakespeare as nanoGPT reads it: train.bin, val.bin and meta.pkl."""
     texts = {
         "train": data / "tinyshakespeare/train.txt",
         "val": data / "tinyshakespeare/validation.txt",
@@ -56,7 +60,7 @@ def write_characters(data: Path, folder: Path) -> None:
 
 
 def theirs(folder: Path, steps: int) -> float:
-    """Milliseconds a step, the mean after the first ones."""
+    """Returns the mean milliseconds per step of nanoGPT, without the first steps."""
     words = [
         "train.py",
         "config/train_shakespeare_char.py",
@@ -72,7 +76,10 @@ def theirs(folder: Path, steps: int) -> float:
 
 
 def ours(data: Path, folder: Path, steps: int) -> float:
-    """Milliseconds a step, the mean after the first ones: what a training of those takes is subtracted."""
+    """Returns the mean milliseconds per step of our recipe, without the first steps.
+
+    The time of a training of only the first steps is subtracted.
+    """
     return (
         _milliseconds(data, folder / "all", steps) - _milliseconds(data, folder / "first", FIRST)
     ) / (steps - FIRST)
@@ -111,7 +118,7 @@ def main(
     steps: int = 400,
     turns: int = 3,
 ) -> None:
-    """Medians over the turns."""
+    """Measure, print and write the medians over the turns."""
     found: dict[str, list[float]] = {"nanoGPT": [], "ours": []}
     with tempfile.TemporaryDirectory() as name:
         peer = Path(name, "nanogpt")

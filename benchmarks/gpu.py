@@ -1,9 +1,12 @@
-"""Training on a GPU: our recipes and Hugging Face's scripts, as they come and compiled, beside a plain loop.
+"""Compares trainings on a GPU: our recipes, Hugging Face's scripts, and a plain loop.
+
+Recipes and scripts are run as they come, and compiled.
 
     python benchmarks/gpu.py --peers transformers/examples/pytorch --data ../shared/data
 
-Every side runs once, in a process of its own. What counts are the steps after the first ones, in which the compiler
-works: three windows of four, each between clocks that wait for the GPU. Of the plain loop all steps count.
+Every side runs once, in a process of its own. The first steps do not count, because the compiler
+works in them. Three windows of four steps count, each between clocks that wait for the GPU. Of the
+plain loop all steps count.
 """
 
 import json
@@ -35,8 +38,8 @@ MARKS = [8, 12, 16, 20]  # steps at which a window begins or ends
 TRACED = 2  # steps after them, whose kernels are counted
 CHARACTERS = 9_200_000  # of the novels: more than all steps take
 
-# Runs a script, ours or a peer's, and says the seconds of each window, the peak memory, the loss of the last window and
-# the seconds of every kernel.
+# Runs a script, ours or a peer's. Prints the seconds of each window, the peak memory, the loss of
+# the last window and the seconds of every kernel.
 MEASURED = """
 import json, os, runpy, sys, time
 import torch
@@ -61,18 +64,25 @@ class Measured(TrainerCallback):
         if state.global_step == MARKS[-1] + TRACED:
             traced = (self.times.pop() - self.began) / TRACED
             self.profile.stop()
-            kernels = {one.key: one.self_device_time_total / 1e6 / TRACED for one in self.profile.key_averages()}
+            averages = self.profile.key_averages()
+            kernels = {one.key: one.self_device_time_total / 1e6 / TRACED for one in averages}
             seconds = [after - before for before, after in zip(self.times, self.times[1:])]
-            found = {"seconds": seconds, "memory": self.memory, "loss": self.loss, "kernels": kernels, "step": traced}
+            found = {"seconds": seconds, "memory": self.memory, "loss": self.loss}
+            found |= {"kernels": kernels, "step": traced}
             print("\\n" + json.dumps(found), flush=True)
             os._exit(0)
 
 train = Trainer.train
-Trainer.train = lambda self, *rest, **options: (self.add_callback(Measured()), train(self, *rest, **options))[1]
+
+def measured_train(self, *rest, **options):
+    self.add_callback(Measured())
+    return train(self, *rest, **options)
+
+Trainer.train = measured_train
 sys.path.insert(0, os.path.dirname(sys.argv[0]))
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
-# What a kernel belongs to: the first whose words its name holds.
+# The kinds of kernels. A kernel is of the first kind that has a word which its name contains.
 KINDS = {
     "attention": ("flash", "fmha", "sdpa", "attention"),
     "matrix products": ("gemm", "nvjet", "cutlass", "cublas", "splitK"),
@@ -83,7 +93,7 @@ KINDS = {
 
 
 def measure(side: str, work: Work, place: Place, folder: Path) -> dict[str, Any]:
-    """What MEASURED or the loop says."""
+    """Runs one side and returns what MEASURED or the loop prints."""
     folder.mkdir(parents=True)
     if side == LOOP:
         words = [ROOT / "benchmarks/loops.py", work.recipe, place.model(work), place.of(work)]
@@ -119,7 +129,7 @@ def measure(side: str, work: Work, place: Place, folder: Path) -> dict[str, Any]
 
 
 def shares(found: dict[str, Any]) -> dict[str, float]:
-    """Each kind of kernels' share of the time of a step, largest first."""
+    """Returns the share of a step's time that each kind of kernels takes, largest first."""
     spent: dict[str, float] = {}
     for kernel, time in found["kernels"].items():
         kind = next(
@@ -132,7 +142,7 @@ def shares(found: dict[str, Any]) -> dict[str, float]:
 
 
 def operations(work: Work, place: Place) -> float:
-    """Floating-point operations of a token."""
+    """Returns the floating-point operations per token."""
     folders = str(place.model(work)), place.of(work)
     network, *rest = loops.load(work.recipe, *folders, work.rows, work.length)
     with torch.autocast("cuda", torch.bfloat16):
@@ -143,10 +153,14 @@ def operations(work: Work, place: Place) -> float:
 
 
 def table(work: Work, found: dict[str, dict[str, Any]], share: float) -> str:
-    """The part of RESULTS.md about one work; a token a second is such a share of the peak."""
+    """Returns the part of RESULTS.md about one work.
+
+    `share` is the share of the peak that one token per second is.
+    """
     window = MARKS[1] - MARKS[0]
     lines = [
-        "| | tokens/s | ours, compiled, is so many times as fast | peak memory | loss | share of peak |"
+        "| | tokens/s | ours, compiled, is so many times as fast | peak memory | loss "
+        "| share of peak |"
     ]
     lines += ["|---|---|---|---|---|---|"]
     rates = {side: _rates(one, work, window) for side, one in found.items()}
@@ -169,14 +183,17 @@ def table(work: Work, found: dict[str, dict[str, Any]], share: float) -> str:
 
 
 def _rates(found: dict[str, Any], work: Work, window: int) -> list[float]:
-    """Tokens a second of each window."""
+    """Returns the tokens per second of each window."""
     if "seconds" not in found:
         return [found["train_samples_per_second"] * work.length]
     return [window * work.rows * work.length / seconds for seconds in found["seconds"]]
 
 
 def _said(found: dict[str, Any], most: int = 40) -> str:
-    """As JSON, of the kernels only those that take longest, by the beginnings of their names."""
+    """Returns the measurements as JSON, with only the kernels that take longest.
+
+    Their names are cut.
+    """
     if "kernels" not in found:
         return json.dumps(found)
     kernels = sorted(found["kernels"].items(), key=lambda pair: -pair[1])[:most]
@@ -212,7 +229,8 @@ def main(
             with tempfile.TemporaryDirectory(dir=place.work) as folder:
                 found[name] = measure(name, one, place, Path(folder, "run"))
             print(f"{one.name}, {name}: {_said(found[name])}", file=sys.stderr, flush=True)
-        said = f"{one.rows} rows of {one.length} tokens a step; bf16 matrix products reach {peak / 1e12:.0f} TFLOP/s."
+        said = f"{one.rows} rows of {one.length} tokens a step;"
+        said += f" bf16 matrix products reach {peak / 1e12:.0f} TFLOP/s."
         results.record(one.name, f"{said}\n\n{table(one, found, share)}")
 
 

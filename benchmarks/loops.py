@@ -1,8 +1,9 @@
-"""Each work as a plain PyTorch loop, with nothing around the mathematics.
+"""Runs a work as a plain PyTorch loop, with nothing around the mathematics.
 
     python benchmarks/loops.py mlm_pretrain MODEL_FOLDER DATA_FOLDER 60 32 128
 
-Tokens are ready before the clock starts; it prints rows a second and the floating-point operations of a row as JSON.
+Tokens are ready before the clock starts. It prints rows per second, and the floating-point
+operations of a row, as JSON.
 """
 
 import json
@@ -33,7 +34,7 @@ Batch = dict[str, torch.Tensor]
 
 
 def blocks(tokenizer: Any, data: Path, length: int) -> torch.Tensor:
-    """All tokens of train.txt, cut into blocks."""
+    """Returns all tokens of train.txt, cut into blocks."""
     texts = (data / "train.txt").read_text(encoding="utf-8").splitlines()
     ids = numpy.concatenate(
         [
@@ -45,7 +46,7 @@ def blocks(tokenizer: Any, data: Path, length: int) -> torch.Tensor:
 
 
 def masked(tokenizer: Any, data: Path, rows: int, length: int) -> Iterator[Batch]:
-    """Blocks with 15 % of their tokens masked."""
+    """Yields batches of blocks, with 15 % of their tokens masked."""
     found, generator = blocks(tokenizer, data, length), numpy.random.default_rng(0)
     while True:
         ids = found[torch.from_numpy(generator.integers(len(found), size=rows))]
@@ -55,7 +56,7 @@ def masked(tokenizer: Any, data: Path, rows: int, length: int) -> Iterator[Batch
 
 
 def causal(tokenizer: Any, data: Path, rows: int, length: int) -> Iterator[Batch]:
-    """Blocks."""
+    """Yields batches of blocks, which are their own labels."""
     found, generator = blocks(tokenizer, data, length), numpy.random.default_rng(0)
     while True:
         ids = found[torch.from_numpy(generator.integers(len(found), size=rows))]
@@ -65,7 +66,7 @@ def causal(tokenizer: Any, data: Path, rows: int, length: int) -> Iterator[Batch
 def padded(
     tokenizer: Any, read: Callable[[Path], list[tuple]], data: Path, rows: int, length: int
 ) -> Iterator[Batch]:
-    """Rows of like length, padded to the longest of their batch."""
+    """Yields batches of rows of similar length, padded to the longest of the batch."""
     generator = numpy.random.default_rng(0)
     found = [
         (tokenizer(text, truncation=True, max_length=length)["input_ids"], answer)
@@ -101,7 +102,7 @@ def _batch(rows: list[tuple], pad: int) -> Batch:
 
 
 def masked_loss(model: Any, batch: Batch) -> torch.Tensor:
-    """BERT's, its head at the masked positions only."""
+    """Returns BERT's loss; its head computes the masked positions only."""
     states = model.bert(batch["input_ids"]).last_hidden_state[batch["labels"] != MISSING]
     return functional.cross_entropy(
         model.cls(states).float(), batch["labels"][batch["labels"] != MISSING]
@@ -109,20 +110,20 @@ def masked_loss(model: Any, batch: Batch) -> torch.Tensor:
 
 
 def causal_loss(model: Any, batch: Batch) -> torch.Tensor:
-    """Of every next token."""
+    """Returns the loss of every next token."""
     logits = model(batch["input_ids"], use_cache=False).logits[:, :-1]
     return functional.cross_entropy(logits.flatten(0, 1).float(), batch["labels"][:, 1:].flatten())
 
 
 def paired_loss(model: Any, batch: Batch) -> torch.Tensor:
-    """Of every token of the targets."""
+    """Returns the loss of every token of the targets."""
     inputs = {name: value for name, value in batch.items() if name != "labels"}
     logits = model(**inputs, use_cache=False).logits
     return functional.cross_entropy(logits.flatten(0, 1).float(), batch["labels"].flatten())
 
 
 def class_loss(model: Any, batch: Batch) -> torch.Tensor:
-    """Of the classes."""
+    """Returns the loss of the classes."""
     logits = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
     return functional.cross_entropy(logits.float(), batch["labels"])
 
@@ -152,7 +153,7 @@ TASKS = {
 def load(
     task: str, model: str, data: Path, rows: int, length: int
 ) -> tuple[Any, Iterator[Batch], Callable]:
-    """The model and its batches, on a GPU where there is one, and the loss of a batch."""
+    """Returns the model and its batches, on a GPU where there is one, and the loss function."""
     kind, read, loss_of = TASKS[task]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network = kind.from_pretrained(model, dtype=torch.float32).to(device)
@@ -167,7 +168,10 @@ def load(
 def operations(
     task: str, network: Any, batches: Iterator[Batch], loss_of: Callable, rows: int
 ) -> float:
-    """Floating-point operations of a row, forward and backward; what causal attention leaves out counts, too."""
+    """Returns the floating-point operations of a row, forward and backward.
+
+    What causal attention leaves out is counted, too.
+    """
     counted = 1 if task.endswith("pretrain") else COUNTED
     with FlopCounterMode(display=False) as counter:
         for _ in range(counted):

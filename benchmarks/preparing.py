@@ -1,8 +1,10 @@
-"""Text -> blocks of tokens: our recipe, Hugging Face's run_clm.py and the bare tokenizer, in turn.
+"""Measures how fast text becomes blocks of tokens.
+
+Our recipe, Hugging Face's run_clm.py and the bare tokenizer take turns.
 
     python benchmarks/preparing.py --peers transformers/examples/pytorch --data ../shared/data
 
-A script's seconds are those of a run on all of the text less those of a run on a thousandth of it.
+A script's seconds are those of a run on all of the text, minus those of a run on a thousandth.
 """
 
 import statistics
@@ -31,7 +33,7 @@ BLOCK = 256
 
 
 def bare(tokenizer: Any, file: Path) -> float:
-    """Seconds of the tokenizer alone, by its own batches."""
+    """Returns the seconds of the tokenizer alone, in batches of its own."""
     began = time.perf_counter()
     with file.open(encoding="utf-8") as lines:
         while texts := list(islice(lines, 1000)):
@@ -40,7 +42,7 @@ def bare(tokenizer: Any, file: Path) -> float:
 
 
 def ours(model: Path, file: Path, short: Path, folder: Path) -> Ended:
-    """Our recipe, up to the training."""
+    """Runs our recipe up to the training."""
     words = [
         ROOT / "recipes/clm_pretrain/run.py",
         "--prepare_only",
@@ -51,7 +53,7 @@ def ours(model: Path, file: Path, short: Path, folder: Path) -> Ended:
 
 
 def theirs(script: Path, model: Path, file: Path, short: Path, folder: Path) -> Ended:
-    """Hugging Face's script with one step of training."""
+    """Runs Hugging Face's script with one step of training."""
     cache = str(folder / "cache")
     words = [
         script,
@@ -89,7 +91,7 @@ def main(
         "outputs/benchmarks"
     ),
 ) -> None:
-    """Medians over the turns, MB of text a second."""
+    """Measure, print and write MB of text per second, medians over the turns."""
     model = scratch.resolve() / "models/gpt2-4x256"
     sides = {"ours": ours}
     if peers:

@@ -1,4 +1,4 @@
-"""A process that is measured: what it said, how long it took, how much memory it had."""
+"""Runs a process and measures it: its output, its time and its memory."""
 
 import os
 import platform
@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-# Runs a command and says its peak memory: a process that this one started itself would begin with this one's.
+# Runs a command and prints its peak memory. It is a process in between, because the memory of a
+# process that this one starts would begin with this one's.
 WITH_MEMORY = """
 import resource, subprocess, sys
 code = subprocess.call(sys.argv[1:])
@@ -22,7 +23,7 @@ OFFLINE = {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
 
 @dataclass(frozen=True)
 class Ended:
-    """What a process left: its output, its wall seconds, and its peak memory in MB."""
+    """Holds the output of a process, its wall seconds, and its peak memory in MB."""
 
     output: str
     seconds: float
@@ -30,7 +31,10 @@ class Ended:
 
 
 def run(words: list[Any], folder: Path = ROOT, **environment: str) -> Ended:
-    """`python words…` to its end, without a network; raises RuntimeError, with the end of its output, if it failed."""
+    """Runs `python words…` to its end, without a network.
+
+    Raises RuntimeError, with the end of the output, if it failed.
+    """
     command = [sys.executable, *map(str, words)]
     variables, began = os.environ | OFFLINE | environment, time.perf_counter()
     ended = subprocess.run(

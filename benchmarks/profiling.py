@@ -1,4 +1,6 @@
-"""Where the time of a training step goes: the operations of every work, beside what Python takes around them.
+"""Measures where the time of a training step goes.
+
+It is spent in the operations of a work, and in Python around them.
 
     python benchmarks/profiling.py --data ../shared/data --encoder MINILM_FOLDER
 
@@ -27,7 +29,8 @@ from benchmarks.run import OWN, Place, flags
 from benchmarks.works import WORKS, Work
 from recipes.common.launch import HUGE_PAGES
 
-# Runs a recipe's first steps, measures those that follow, and says their seconds and those of every operation.
+# Runs a recipe's first steps and measures those that follow. Prints their seconds, and those of
+# every operation.
 PROFILED = """
 import json, os, runpy, sys, time
 from torch.profiler import ProfilerActivity, profile
@@ -51,12 +54,17 @@ class Measured(TrainerCallback):
             os._exit(0)
 
 train = Trainer.train
-Trainer.train = lambda self, *rest, **options: (self.add_callback(Measured()), train(self, *rest, **options))[1]
+
+def measured_train(self, *rest, **options):
+    self.add_callback(Measured())
+    return train(self, *rest, **options)
+
+Trainer.train = measured_train
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 STEPS = 20  # beyond the last one that is measured
-# What an operation belongs to: the first whose words its name holds.
+# The kinds of operations. One is of the first kind that has a word which its name contains.
 KINDS = {
     "cross entropy": ("log_softmax", "exp_"),
     "attention": ("dot_product", "_softmax"),
@@ -71,7 +79,7 @@ KINDS = {
 
 
 def kind(operation: str) -> str:
-    """The kind of an operation of the profiler."""
+    """Returns the kind of an operation of the profiler."""
     return next(
         (name for name, words in KINDS.items() if any(word in operation for word in words)),
         "Python, and rest",
@@ -79,7 +87,7 @@ def kind(operation: str) -> str:
 
 
 def shares(seconds: float, steps: int, operations: dict[str, float]) -> dict[str, float]:
-    """Each kind's share of a step's time, largest first."""
+    """Returns the share of a step's time that each kind takes, largest first."""
     found: dict[str, float] = {}
     for operation, spent in operations.items():
         found[kind(operation)] = found.get(kind(operation), 0.0) + spent / steps / seconds
@@ -90,7 +98,7 @@ def shares(seconds: float, steps: int, operations: dict[str, float]) -> dict[str
 
 
 def profile(work: Work, place: Place) -> str:
-    """The table of one work."""
+    """Returns the table of one work."""
     with tempfile.TemporaryDirectory(dir=place.work) as folder:
         words = [*flags(replace(work, steps=STEPS), place, Path(folder, "run")), *OWN]
         words = ["-c", PROFILED, ROOT / "recipes" / work.recipe / "run.py", *words]

@@ -1,4 +1,7 @@
-"""benchmarks/RESULTS.md: every benchmark writes its own sections for a machine, under the command that made them."""
+"""Writes benchmarks/RESULTS.md.
+
+Every benchmark writes its own sections for a machine, with the command that made them.
+"""
 
 import os
 import platform
@@ -12,11 +15,15 @@ import torch
 from recipes.common.config.defaults import has_bf16
 
 RESULTS = Path(__file__).resolve().parent / "RESULTS.md"
-TITLE = "# Results\n\nRatios count; times are those of the machine in the heading. What was tried is in [LOG.md](LOG.md).\n"
+TITLE = "# Results\n\nRatios count; times are those of the machine in the heading."
+TITLE += " What was tried is in [LOG.md](LOG.md).\n"
 
 
 def record(heading: str, body: str, path: Path = RESULTS) -> None:
-    """Prints the section of this heading and machine; writes it in the place of the one before, or at the end."""
+    """Prints the section of this heading and machine, and writes it.
+
+    It replaces the earlier one of the same heading and machine, or comes at the end.
+    """
     heading = f"{heading} ({machine()})"
     text = path.read_text(encoding="utf-8") if path.exists() else TITLE
     section = f"## {heading}\n\n`{command()}`, commit {commit()}.\n\n{body.strip()}\n"
@@ -31,7 +38,7 @@ def record(heading: str, body: str, path: Path = RESULTS) -> None:
 
 
 def machine() -> str:
-    """The device that computes, and in which precision: "AMD EPYC, 2 cores, fp32"."""
+    """Returns the device that computes, and its precision: "AMD EPYC, 2 cores, fp32"."""
     if torch.cuda.is_available():
         return f"{torch.cuda.get_device_name()}, {'bf16' if has_bf16(use_cpu=False) else 'fp32'}"
     said = Path("/proc/cpuinfo")
@@ -43,14 +50,14 @@ def machine() -> str:
 
 
 def command() -> str:
-    """The command line that runs, with DIR for every folder of this machine."""
+    """Returns the command line that runs, with DIR for every folder of this machine."""
     words = [Path(sys.argv[0]).resolve().relative_to(RESULTS.parents[1]).as_posix(), *sys.argv[1:]]
     words = ["DIR" if Path(word).is_absolute() else word for word in words]
     return " ".join(["python", *(f'"{word}"' if " " in word else word for word in words)])
 
 
 def commit() -> str:
-    """The commit that is measured, "-dirty" where files other than the results differ from it."""
+    """Returns the measured commit, "-dirty" where files other than the results differ from it."""
     found, changed = (
         subprocess.run(
             ["git", *words], cwd=RESULTS.parent, capture_output=True, text=True

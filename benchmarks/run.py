@@ -1,10 +1,14 @@
-"""The same trainings by our recipes, by Hugging Face's example scripts and by plain loops, in turn: A B C D A B C D.
+"""Compares the same trainings by our recipes, by Hugging Face's example scripts and by plain loops.
 
-    python benchmarks/run.py --peers transformers/examples/pytorch --data ../shared/data --encoder MINILM_FOLDER
+They take turns: A B C D A B C D.
+
+    python benchmarks/run.py --peers transformers/examples/pytorch --data ../shared/data \
+        --encoder MINILM_FOLDER
     python benchmarks/run.py --peers … --data … --work "masked LM: BERT 4x256" --pairs 1
 
-`--peers` is a checkout of Hugging Face's scripts, `--data` a folder with multi30k_en_de, scitldr_a, sst2 and
-english_novels. The table goes to benchmarks/RESULTS.md; it holds ratios of medians, because times are a machine's own.
+`--peers` is a checkout of Hugging Face's scripts. `--data` is a folder with multi30k_en_de,
+scitldr_a, sst2 and english_novels. The table goes to benchmarks/RESULTS.md. It holds ratios of
+medians, because times depend on the machine.
 """
 
 import json
@@ -56,7 +60,7 @@ OWN = [
 
 @dataclass
 class Place:
-    """Where everything is."""
+    """The folders of scripts, data, models and runs."""
 
     peers: Path
     data: Path
@@ -75,7 +79,7 @@ class Place:
         return self.of(work) / f"{split}.{'txt' if work.data == 'novels' else 'jsonl'}"
 
     def write(self) -> None:
-        """The data that is not in `data` as it is needed."""
+        """Writes the data that `data` does not hold in the form that is needed."""
         works.write_novels(self.data, self.work / "novels", 3_000_000)
         for name in AS_JSON:
             (self.work / name).mkdir(exist_ok=True)
@@ -86,7 +90,10 @@ class Place:
 def peak_flops(
     precision: torch.dtype, size: int = 2048, finish: Callable[[], Any] = lambda: None
 ) -> float:
-    """Floating-point operations a second of a large matrix product: the best of five, each to its `finish`."""
+    """Returns the floating-point operations per second of a large matrix product.
+
+    It is the best of five. The clock stops after `finish`.
+    """
     left, right = (torch.randn(size, size, dtype=precision) for _ in range(2))
     left @ right
     seconds = []
@@ -100,14 +107,17 @@ def peak_flops(
 
 
 def peaks() -> dict[str, float]:
-    """What this machine reaches now in each precision that is compared."""
+    """Returns what this machine reaches now, for each precision that is compared."""
     precisions = ("float32", "bfloat16") if HALF else ("float32",)
     return {name: peak_flops(getattr(torch, name)) for name in precisions}
 
 
 def measure(side: str, work: Work, place: Place, folder: Path) -> dict[str, float]:
-    """What one side needed: Hugging Face's own keys, `memory` in MB and `seconds` of the whole process. The quality of
-    what a peer trained is what our recipe's evaluation makes of it."""
+    """Runs one side and returns its measurements.
+
+    They are Hugging Face's own keys, `memory` in MB and `seconds` of the whole process. The quality
+    of a model that a peer trained is measured by our recipe's evaluation.
+    """
     folder.mkdir(parents=True)
     environment = {"HF_DATASETS_CACHE": str(folder / "cache")}
     if side == LOOP:
@@ -134,10 +144,11 @@ def measure(side: str, work: Work, place: Place, folder: Path) -> dict[str, floa
 
 
 def judge(work: Work, place: Place, trained: Path) -> dict[str, float]:
-    """The scores, by our recipe, of a model that a peer trained.
+    """Returns our recipe's scores of a model that a peer trained.
 
-    Theirs differ for the same model: run_mlm.py draws other masks, and Trainer 5.23 divides GPT-2's loss by all labels,
-    also the first of a block, which nothing predicts: at 256 tokens a block it is 1/256 too small.
+    The peers' own scores differ for the same model. run_mlm.py draws other masks. Trainer 5.23
+    divides GPT-2's loss by all labels, also by the first of a block, which is never predicted: at
+    256 tokens per block the loss is 1/256 too small.
     """
     folder = trained / "judged"
     words = [word for word in flags(work, place, folder) if word != "--do_train"]
@@ -154,7 +165,7 @@ def _results(folder: Path) -> dict[str, float]:
 
 
 def flags(work: Work, place: Place, folder: Path, logging_steps: int = 1000) -> list[Any]:
-    """What our recipe and its peer are both told."""
+    """Returns the flags that our recipe and its peer both get."""
     words = [
         "--train_file",
         place.file(work, "train"),
@@ -175,7 +186,7 @@ def flags(work: Work, place: Place, folder: Path, logging_steps: int = 1000) -> 
 
 
 def compare(work: Work, place: Place, pairs: int) -> dict[str, list[dict[str, float]]]:
-    """Every side's measurements, taken in turn."""
+    """Returns the measurements of every side, which take turns."""
     if work.model != "minilm":
         works.build(work.model, place.data, place.model(work))
     sides = (
@@ -196,7 +207,7 @@ def compare(work: Work, place: Place, pairs: int) -> dict[str, list[dict[str, fl
 
 
 def ratios(ours: list[dict], other: list[dict], value: Callable[[dict], float]) -> str:
-    """The ratio of the medians, and the smallest and largest one of a pair."""
+    """Returns the ratio of the medians, and the smallest and the largest ratio of a pair."""
     pairs = [value(a) / value(b) for a, b in zip(ours, other, strict=True)]
     middle = statistics.median(map(value, ours)) / statistics.median(map(value, other))
     return (
@@ -205,7 +216,7 @@ def ratios(ours: list[dict], other: list[dict], value: Callable[[dict], float]) 
 
 
 def table(work: Work, found: dict[str, list[dict[str, float]]], peak: float) -> str:
-    """The part of RESULTS.md about one work."""
+    """Returns the part of RESULTS.md about one work."""
     ours, operations = found[OURS], found[LOOP][0]["flops"]
     lines = [f"{work.steps} steps of {work.rows} rows. Ours is so many times as fast:", ""]
     lines += [

@@ -1,4 +1,6 @@
-"""What safe checkpoints cost: this project's Trainer and transformers.Trainer take turns on the same model and rows.
+"""Measures what safe checkpoints cost.
+
+This project's Trainer and transformers.Trainer take turns on the same model and rows.
 
 python benchmarks/saving.py
 """
@@ -35,14 +37,14 @@ LENGTH, VOCABULARY = 32, 8000
 
 
 def rows() -> Dataset:
-    """Random tokens with random labels: only the time counts."""
+    """Returns random tokens with random labels: only the time counts."""
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(VOCABULARY, (256, LENGTH), generator=generator).tolist()
     return Dataset.from_dict({"input_ids": ids, "labels": [number % 2 for number in range(256)]})
 
 
 def model(hidden_size: int) -> BertForSequenceClassification:
-    """A BERT of two layers from scratch."""
+    """Returns a BERT of two layers with new weights."""
     sizes = {
         "hidden_size": hidden_size,
         "intermediate_size": 4 * hidden_size,
@@ -55,7 +57,7 @@ def model(hidden_size: int) -> BertForSequenceClassification:
 
 @contextmanager
 def timed(kind: type) -> Iterator[list[float]]:
-    """Collects the seconds of every save of this class."""
+    """Yields a list that collects the seconds of every save of this class."""
     save, seconds = kind._save_checkpoint, []
 
     def measured(*arguments: object) -> None:
@@ -73,7 +75,7 @@ def timed(kind: type) -> Iterator[list[float]]:
 def train(
     kind: type, hidden_size: int, steps: int, every: int, folder: Path
 ) -> tuple[float, list[float]]:
-    """Seconds of so many steps with a save every `every`, and of each save."""
+    """Returns the seconds of so many steps with a save every `every`, and of each save."""
     options = {
         "max_steps": steps,
         "save_strategy": "steps",
@@ -96,7 +98,7 @@ def train(
 
 
 def main(hidden_size: int = 256, steps: int = 200, every: int = 50, turns: int = 3) -> None:
-    """Medians over the turns."""
+    """Measure, print and write the medians over the turns."""
     transformers.utils.logging.disable_progress_bar()
     found: dict[str, list[tuple[float, list[float]]]] = {name: [] for name in CLASSES}
     for turn in range(turns + 1):
@@ -106,7 +108,8 @@ def main(hidden_size: int = 256, steps: int = 200, every: int = 50, turns: int =
             if turn:  # the first one warms up
                 found[name].append(measured)
     lines = [
-        f"{parameters(model(hidden_size))[0]:,} parameters, {steps} steps, a save every {every}, {turns} turns.",
+        f"{parameters(model(hidden_size))[0]:,} parameters, {steps} steps, a save every {every},"
+        f" {turns} turns.",
         "",
     ]
     lines += ["| | ms a save | seconds of all steps |", "|---|---|---|"]

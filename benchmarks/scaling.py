@@ -1,4 +1,6 @@
-"""What more processes and more data cost: two processes beside one on the same steps, and 1, 4 and 16 times the text.
+"""Measures what more processes and more data cost.
+
+Two processes are compared with one on the same steps, and 1, 4 and 16 times the text.
 
 python benchmarks/scaling.py --data ../shared/data
 """
@@ -25,7 +27,8 @@ MODEL = (
     "--model_type bert --vocab_size 8000 --max_seq_length 128 --config_overrides hidden_size=256"
 )
 MODEL += ",num_hidden_layers=4,num_attention_heads=4,intermediate_size=1024"
-TRAINING = "--global_batch_size 32 --save_strategy no --eval_strategy no --load_best_model_at_end false --do_train"
+TRAINING = "--global_batch_size 32 --save_strategy no --eval_strategy no"
+TRAINING += " --load_best_model_at_end false --do_train"
 TWO = ["--launcher", "ddp", "--num_processes", "2"]
 THREAD = {"OMP_NUM_THREADS": "1"}
 
@@ -33,7 +36,7 @@ THREAD = {"OMP_NUM_THREADS": "1"}
 def train(
     file: Path, short: Path, folder: Path, steps: int, rows: int, *launcher: str
 ) -> dict[str, float]:
-    """What a training leaves, and its `seconds` and `memory`."""
+    """Trains and returns the results, with the `seconds` and the `memory` of the process."""
     words: list[Any] = ["cli.py", "pretrain", "mlm", *launcher, *MODEL.split(), *TRAINING.split()]
     words += [
         "--train_file",
@@ -51,7 +54,7 @@ def train(
 
 
 def processes_table(file: Path, short: Path, folder: Path, steps: int, turns: int) -> list[str]:
-    """One process and two, a thread each, in turn."""
+    """Returns how one process and two compare; each has one thread, and they take turns."""
     found: dict[str, list[float]] = {"one": [], "two": []}
     for turn in range(turns):
         for name, rows, launcher in (("one", 32, []), ("two", 16, TWO)):
@@ -59,13 +62,17 @@ def processes_table(file: Path, short: Path, folder: Path, steps: int, turns: in
             found[name].append(ended["train_samples_per_second"])
     ratio = statistics.median(found["two"]) / statistics.median(found["one"])
     return [
-        f"Two processes of one thread train {ratio:.2f} times as fast as one ({steps} steps of 32 rows).",
+        f"Two processes of one thread train {ratio:.2f} times as fast as one"
+        f" ({steps} steps of 32 rows).",
         "",
     ]
 
 
 def data_table(texts: list[str], short: Path, folder: Path, steps: int) -> list[str]:
-    """So many times the text: the whole run less its training is reading, tokenising and starting."""
+    """Returns the table of 1, 4 and 16 times the text.
+
+    The whole run minus its training is reading, tokenising and starting.
+    """
     lines = ["| text, MB | training, rows/s | all else, s | peak memory, MB |", "|---|---|---|---|"]
     for times in (1, 4, 16):
         file = folder / f"{times}.txt"
@@ -73,7 +80,8 @@ def data_table(texts: list[str], short: Path, folder: Path, steps: int) -> list[
         ended = train(file, short, folder / f"times-{times}", steps, 32)
         other, size = ended["seconds"] - ended["train_runtime"], file.stat().st_size / 1e6
         lines.append(
-            f"| {size:.1f} | {ended['train_samples_per_second']:.1f} | {other:.1f} | {ended['memory']:.0f} |"
+            f"| {size:.1f} | {ended['train_samples_per_second']:.1f} | {other:.1f} "
+            f"| {ended['memory']:.0f} |"
         )
     return lines
 
@@ -83,7 +91,7 @@ def main(
     steps: int = 20,
     turns: int = 3,
 ) -> None:
-    """Both tables."""
+    """Measure, print and write both tables."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         texts = works.texts(data, 1_000_000)

@@ -1,4 +1,4 @@
-"""How long a user waits: for help, and for the first step of every recipe on its samples.
+"""Measures how long a user waits for help, and for the first step of every recipe on its samples.
 
 python benchmarks/starting.py
 """
@@ -29,7 +29,7 @@ HELP = {
         "import torch; from transformers import Trainer",
     ],
 }
-# Runs a recipe up to its first training step; says how long that took beyond the imports.
+# Runs a recipe up to its first training step, and prints how long that took beyond the imports.
 FIRST_STEP = """
 import os, runpy, sys, time
 import torch
@@ -48,14 +48,14 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def first_step(recipe: Path) -> float:
-    """Seconds from the end of the imports to the first step."""
+    """Returns the seconds from the end of the imports to the first step."""
     with tempfile.TemporaryDirectory() as folder:
         words = ["-c", FIRST_STEP, recipe, "--output_dir", f"{folder}/run"]
         return float(processes.run(words, **HUGE_PAGES).output.splitlines()[-1])
 
 
 def main(turns: int = 3) -> None:
-    """Medians over the turns, in seconds."""
+    """Measure, print and write the seconds, medians over the turns."""
     waits = {
         what: (lambda words=words: processes.run(words).seconds) for what, words in HELP.items()
     }

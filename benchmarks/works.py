@@ -1,4 +1,7 @@
-"""What is measured: one training a task, by our recipe, by Hugging Face's example script, and by a plain loop."""
+"""Lists what is measured: one training per task.
+
+It is run by our recipe, by Hugging Face's example script, and by a plain loop.
+"""
 
 import gzip
 import json
@@ -22,8 +25,8 @@ from transformers import (
 
 from recipes.common.model.tokenizer_training import train_tokenizer
 
-# Sorts rows within groups of 50 steps (or a quarter of an epoch), longest first: other numbers of steps would have
-# longer rows than an epoch has.
+# Sorts rows within groups of 50 steps (or a quarter of an epoch), longest first. With another
+# number of steps the rows would be longer than those of an epoch.
 LENGTH_GROUPS = ["--train_sampling_strategy", "group_by_length"]
 PREFIX = ["--source_prefix", "translate English to German: "]
 SUMMARY_PREFIX = ["--source_prefix", "summarize: "]
@@ -31,7 +34,7 @@ SUMMARY_PREFIX = ["--source_prefix", "summarize: "]
 
 @dataclass(frozen=True)
 class Work:
-    """One training and its evaluation, with the same flags for our recipe and for Hugging Face's script."""
+    """A training and its evaluation: the same flags for our recipe and Hugging Face's script."""
 
     name: str
     recipe: str
@@ -50,7 +53,7 @@ class Work:
 
     @property
     def command(self) -> list[str]:
-        """How cli.py is told to run the recipe."""
+        """The words of cli.py that run the recipe."""
         task = self.recipe.removesuffix("_pretrain")
         return ["finetune" if task == self.recipe else "pretrain", task]
 
@@ -168,7 +171,7 @@ ON_GPU = [
 
 
 def chosen(among: list[Work], names: list[str] | None, encoder: Path | None = None) -> list[Work]:
-    """The works of these names, or all; of all, without an encoder, those that need none."""
+    """Returns the works of these names, or all; without an encoder only those that need none."""
     known = {work.name: work for work in among if encoder or work.model != "minilm"}
     if unknown := [name for name in names or [] if name not in known]:
         raise typer.BadParameter(
@@ -178,7 +181,7 @@ def chosen(among: list[Work], names: list[str] | None, encoder: Path | None = No
 
 
 def texts(data: Path, most: int = 20_000_000) -> list[str]:
-    """Paragraphs of English novels, up to so many characters."""
+    """Returns paragraphs of English novels, up to so many characters."""
     found, size = [], 0
     with gzip.open(data / "english_novels/train.txt.gz", "rt", encoding="utf-8") as stream:
         for line in stream:
@@ -190,7 +193,7 @@ def texts(data: Path, most: int = 20_000_000) -> list[str]:
 
 
 def pairs(data: Path, folder: str) -> list[str]:
-    """Sources and targets of a task that writes texts."""
+    """Returns the sources and targets of a task that generates texts."""
     rows = map(json.loads, (data / folder / "train.jsonl").open(encoding="utf-8"))
     return [text for row in rows for text in row.get("translation", row).values()]
 
@@ -248,7 +251,7 @@ MODELS = {
 
 
 def build(name: str, data: Path, folder: Path) -> None:
-    """Writes the model that all begin with: its weights are drawn with a fixed seed, once."""
+    """Writes the model that all begin with, once; its weights are drawn with a fixed seed."""
     if (folder / "config.json").exists():
         return
     read, (algorithm, size, model_type), make = MODELS[name]
@@ -269,7 +272,7 @@ def build(name: str, data: Path, folder: Path) -> None:
 
 
 def write_novels(data: Path, folder: Path, train: int, validation: int = 100_000) -> None:
-    """train.txt and validation.txt of so many characters."""
+    """Writes train.txt and validation.txt of so many characters."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "train.txt").write_text("".join(texts(data, train)), encoding="utf-8")
     with (data / "english_novels/validation.txt").open(encoding="utf-8") as stream:

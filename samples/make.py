@@ -1,4 +1,7 @@
-"""Write the sample data sets: invented reviews in English, Chinese and German, the same bytes on every machine."""
+"""Write the sample data sets: invented reviews in English, Chinese and German.
+
+The files have the same bytes on every machine.
+"""
 
 import argparse
 import csv
@@ -12,7 +15,8 @@ from pathlib import Path
 import world
 
 GOOD, BAD, UNDECIDED = 0, 1, None
-# how often a clause reverses the polarity of its words, is a comparison, is on the whole, is all that a guest writes
+# How often a clause reverses the polarity of its words, is a comparison, is about the whole, and is
+# all that a guest writes.
 TURNED, COMPARED, CONCLUDED, BARE = 0.25, 0.12, 0.5, 0.6
 LABELS = {GOOD: "positive", UNDECIDED: "neutral", BAD: "negative"}
 SPLITS = ("train", "validation", "test")
@@ -31,7 +35,10 @@ SIZES = {
 
 
 def pick(rng, items):
-    """Return one item; only `random()` is used because its results are the same in every Python version."""
+    """Return one item.
+
+    Only `random()` is used, because its results are the same in every Python version.
+    """
     return items[int(rng.random() * len(items))]
 
 
@@ -58,7 +65,7 @@ class Reviewer:
         self.rng = rng
 
     def visit(self):
-        """Choose the place or product that the next sentences are about and which of its aspects are good."""
+        """Choose what the next sentences are about, a place or a product, and its good aspects."""
         self.domain = world.DOMAINS[pick(self.rng, sorted(world.DOMAINS))]
         self.thing = pick(self.rng, self.domain["things"])[self.language]
         self.experience()
@@ -95,7 +102,7 @@ class Reviewer:
         )
 
     def state(self, polarity, verdict):
-        """Return the barest clause of this polarity on an aspect that deserves the verdict."""
+        """Return the shortest clause of this polarity about an aspect that deserves the verdict."""
         noun, qualities = self.aspect(verdict)
         word = pick(self.rng, qualities)[self.language][polarity]
         return world.JUDGEMENTS[self.language][0][0].format(subject=self.subject(noun), word=word)
@@ -110,16 +117,16 @@ class Reviewer:
         )
 
     def conclude(self, verdict):
-        """Return a clause on the whole."""
+        """Return a clause about the place or product as a whole."""
         turned = int(self.rng.random() < TURNED)
         return self.say(world.VERDICTS)[turned][verdict ^ turned].format(thing=self.thing)
 
     def detail(self, verdict):
-        """Return a clause on one aspect."""
+        """Return a clause about one aspect."""
         return self.compare(verdict) if self.rng.random() < COMPARED else self.judge(verdict)
 
     def clause(self, verdict):
-        """Return a clause on one aspect or on the whole."""
+        """Return a clause about one aspect, or about the whole."""
         return self.conclude(verdict) if self.rng.random() < CONCLUDED else self.detail(verdict)
 
     def plain(self, verdict):
@@ -203,7 +210,7 @@ class Reviewer:
         return document, sentence(texts["summary"][verdict][1 - returns].format(**facts))
 
     def filler(self, decisive):
-        """Return a sentence on an aspect that does not decide."""
+        """Return a sentence about an aspect that does not decide."""
         verdict = pick(self.rng, [GOOD, BAD])
         noun, qualities = self.aspect(verdict)
         if noun is decisive:
@@ -218,7 +225,10 @@ class Reviewer:
         return {"en": " ", "zh": ""}[self.language]
 
     def entry(self, held_out):
-        """Return what one guest wrote: a sentence and the stars of its verdict, which nothing else gives away."""
+        """Return what one guest wrote: a sentence, and the stars of its verdict.
+
+        Nothing else gives the verdict away.
+        """
         self.experience()
         verdict = pick(self.rng, [GOOD, BAD])
         bare = self.rng.random() < BARE
@@ -231,7 +241,7 @@ class Reviewer:
         return " ".join(self.entry(held_out) for _ in range(3 + int(self.rng.random() * 3)))
 
     def document(self, held_out):
-        """Return the guest book of one place or product, in which every guest has another opinion."""
+        """Return the guest book of one place or product; every guest has another opinion."""
         self.visit()
         return "\n".join(self.paragraph(held_out) for _ in range(3 + int(self.rng.random() * 3)))
 
@@ -283,7 +293,10 @@ def translations(rng, language):
 
 
 def reviews(rng, verdicts):
-    """Yield sentences and labels without end, dealt from decks so that every split has the same shares."""
+    """Yield sentences and labels without end.
+
+    They are dealt from decks, so that every split has the same shares of labels and languages.
+    """
     writers = {language: Reviewer(language, rng) for language in ["en", "zh"]}
     deck = [(verdict, language) for verdict in verdicts for language in ["en"] * 11 + ["zh"] * 9]
     while True:

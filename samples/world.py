@@ -1,7 +1,8 @@
-"""The words and the grammar of the invented world: five kinds of places and products, three languages.
+"""The words and the grammar of the invented world.
 
-Every judgement comes in pairs. `straight` templates keep the polarity of the word put into them, `turned` templates
-reverse it, so that neither the words nor the templates alone give the verdict away.
+It has five kinds of places and products, and three languages. Every judgement comes in pairs.
+`straight` templates keep the polarity of the word that is put into them. `turned` templates reverse
+it. So neither the words nor the templates alone give the verdict away.
 """
 
 # key: {language: (good word, bad word)}
@@ -30,7 +31,8 @@ QUALITIES = {
     },
 }
 
-# domain: things people review and the aspects they judge; an aspect ends with the qualities that suit it
+# domain: the things that people review, and the aspects that they judge.
+# An aspect ends with the qualities that suit it.
 DOMAINS = {
     "restaurant": {
         "things": [
@@ -120,7 +122,8 @@ EVENTS = {
     "zh": (["个微笑", "张优惠券", "份赠品", "句好话"], ["处污渍", "次延误", "笔乱收费", "句借口"]),
 }
 
-# (straight, turned) templates that take a subject and one of its adjectives and give a clause; the first is the barest
+# (straight, turned) templates that make a clause of a subject and one of its adjectives.
+# The first is the shortest.
 JUDGEMENTS = {
     "en": (
         ["{subject} was {word}", "{subject} was truly {word}", "{subject} was nothing but {word}"],
@@ -225,7 +228,8 @@ PLAIN = {
     "zh": ["{clause}。", "说实话，{clause}。", "{clause}，而且{other}。"],
 }
 
-# an exclamation that may be meant or not, then an event that came (straight) or did not come (turned)
+# An exclamation that may be meant or not, then an event that came (straight) or did not come
+# (turned).
 SARCASM = {
     "en": (
         ["Oh wonderful", "Oh dear", "How lovely", "How awful"],
@@ -266,9 +270,11 @@ NEUTRAL = {
     ],
 }
 
-# Parallel sentences. English {a} is an adjective, {article_a} the same with "a" or "an". German {der}, {den}, {dem} is
-# the noun with its definite article in that case, {der_a}, {den_a}, {dem_a} the same with the adjective in between,
-# {einen_a} the accusative after "ein", {dieser} and {diesem} the place or product after "dieser".
+# Parallel sentences. English {a} is an adjective, {article_a} the same with "a" or "an".
+# German {der}, {den}, {dem} is the noun with its definite article in that case,
+# {der_a}, {den_a}, {dem_a} the same with the adjective in between,
+# {einen_a} the accusative after "ein",
+# {dieser} and {diesem} the place or product after "dieser".
 # A second aspect and a second adjective carry a 2.
 TRANSLATIONS = [
     ("the {s} was very {a}.", "{der} war sehr {a}.", "{s}非常{a}。"),
@@ -412,7 +418,8 @@ NAMES = {
     ),
 }
 
-# {thing}, {name}, {subject} and {word} as above; "opening" and "filler" say nothing that the summary needs
+# {thing}, {name}, {subject} and {word} as above.
+# "opening" and "filler" say nothing that the summary needs.
 ARTICLES = {
     "en": {
         "opening": [
@@ -455,12 +462,16 @@ ARTICLES = {
         ],
         "summary": [
             (
-                "the {thing} {name} wins because {subject} was {word}, and the writer will choose it again.",
-                "the {thing} {name} wins because {subject} was {word}, but the writer will not choose it again.",
+                "the {thing} {name} wins because {subject} was {word},"
+                " and the writer will choose it again.",
+                "the {thing} {name} wins because {subject} was {word},"
+                " but the writer will not choose it again.",
             ),
             (
-                "the {thing} {name} loses because {subject} was {word}, but the writer will choose it again.",
-                "the {thing} {name} loses because {subject} was {word}, and the writer will not choose it again.",
+                "the {thing} {name} loses because {subject} was {word},"
+                " but the writer will choose it again.",
+                "the {thing} {name} loses because {subject} was {word},"
+                " and the writer will not choose it again.",
             ),
         ],
         "day": ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"],

@@ -27,8 +27,9 @@ from forked import import_all, wait
 from transformers.models.auto import modeling_auto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from recipes.common.predict import Continuer, open_folder
-from recipes.common.report import model_card
+from recipes.common.predict.continuing import Continuer
+from recipes.common.predict.opening import open_folder
+from recipes.common.report import plots
 from recipes.common.runtime import errors, guard, messages
 
 # The recipe that trains the models of an Auto class, and how transformers calls the list of them.
@@ -194,7 +195,7 @@ def flags(task: str, name: str, folder: Path) -> list[str]:
 
 def train_and_ask(task: str, name: str, folder: Path) -> None:
     """What a person does; plots would take longer than all else."""
-    model_card.draw = lambda *_: []
+    plots.draw = lambda *_: []
     load_recipe(task).main(flags(task, name, folder))
     if task == "clm_pretrain":
         writer = Continuer("out")

@@ -1,4 +1,7 @@
-"""A folder of adapters answers, is evaluated and trained further, wherever it lies; what does not fit is refused."""
+"""A folder of adapters answers, is evaluated and trained further, wherever it lies.
+
+What does not fit is refused.
+"""
 
 import json
 import shutil
@@ -20,7 +23,10 @@ from transformers import (
 
 from recipes.common.model import adapters, weights
 from recipes.common.model.tokenizer_training import train_tokenizer
-from recipes.common.predict import Classifier, Continuer, MaskFiller, open_folder
+from recipes.common.predict.continuing import Continuer
+from recipes.common.predict.labelling import Classifier
+from recipes.common.predict.mask_filling import MaskFiller
+from recipes.common.predict.opening import open_folder
 from recipes.common.runtime.errors import Refusal
 
 SIZES = {
@@ -101,7 +107,9 @@ def test_adapters_are_trained_further_and_the_model_under_them_stays(
     assert not (reviews / "more/model.safetensors").exists()
     described = json.loads((reviews / "more/adapter_config.json").read_text(encoding="utf-8"))
     assert (described["r"], described["base_model_name_or_path"]) == (2, str(reviews / "base"))
-    assert "lora holds adapters of rank 2: a training goes on with them" in capsys.readouterr().err
+    assert (
+        "lora holds adapters of rank 2: the training continues with them" in capsys.readouterr().err
+    )
     Classifier("more")
     with pytest.raises(Refusal, match="lora holds adapters of rank 2, not 8"):
         sentiment.main(
@@ -117,7 +125,7 @@ def test_adapters_answer_from_every_folder_and_after_a_move(trained, reviews, mo
     shutil.copytree(reviews, moved)
     shutil.move(reviews / "base", reviews / "gone")
     assert close(answers(moved / "lora"), expected)
-    assert f"is gone: {moved / 'base'} is taken for it" in capsys.readouterr().err
+    assert f"is gone: using {moved / 'base'}" in capsys.readouterr().err
     with pytest.raises(Refusal, match=f"the model under the adapters is gone: {reviews / 'base'}"):
         Classifier(str(reviews / "lora"))
 
@@ -240,7 +248,7 @@ def test_weights_that_are_no_lora_adapters_are_refused(in_tmp_path):
 
 
 def test_a_classifier_that_peft_wrote_answers_with_its_number_of_classes(adapted, monkeypatch):
-    """Neither a configuration nor a tokenizer lies beside it: both are those of the model under the adapters."""
+    """It has neither a configuration nor a tokenizer: both are those of the base model."""
     monkeypatch.chdir(adapted.parent)
     expected = by_peft(
         adapted / "base", adapted / "same", BertForSequenceClassification, task_type="SEQ_CLS"

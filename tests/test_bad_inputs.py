@@ -103,7 +103,7 @@ FILES = {
     "a column twice": (
         {"d.csv": GOOD.replace("text,label", "text,text", 1)},
         ["--train_file", "d.csv"],
-        ["'text' stands twice", "d.csv:1"],
+        ["'text' appears twice", "d.csv:1"],
     ),
     "a tab missing": (
         {"t.tsv": GOOD.replace(",", "\t") + "no tab here\n"},
@@ -194,6 +194,31 @@ FILES = {
     ),
 }
 FLAGS = {
+    "an architecture among its own settings": (
+        ["--config_overrides", "model_type=gpt2"],
+        [],
+        ["model_type cannot be overridden", "--config_overrides"],
+    ),
+    "labels among the settings of the model": (
+        ["--config_overrides", "num_labels=7"],
+        [],
+        ["num_labels cannot be overridden", "the labels in the data"],
+    ),
+    "a setting with which no model can be saved": (
+        ["--config_overrides", "output_attentions=true"],
+        [],
+        ["output_attentions", "--config_overrides"],
+    ),
+    "outputs without names": (
+        ["--config_overrides", "return_dict=false"],
+        [],
+        ["return_dict cannot be overridden"],
+    ),
+    "a name of transformers' own": (
+        ["--config_overrides", "_auto_class=x"],
+        [],
+        ["no setting '_auto_class'"],
+    ),
     "an unknown flag": (
         [],
         ["--learning_rat3", "1"],

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from recipes.common.model.special_tokens import start_of_text
 from recipes.common.model.tokenizer_training import train_tokenizer
-from recipes.common.predict import Continuer
+from recipes.common.predict.continuing import Continuer
 from recipes.common.runtime.errors import Refusal
 from recipes.common.tokens import packing, stream, tokenising
 from recipes.common.tokens.blocks import Layout

@@ -6,7 +6,8 @@ from test_bad_text_inputs import STEP, TRAIN
 
 from recipes.common.config.flags import Arguments
 from recipes.common.data import sources
-from recipes.common.data.splits import Columns, load_splits
+from recipes.common.data.columns import Columns
+from recipes.common.data.splits import load_splits
 from recipes.common.runtime.errors import Refusal
 
 WORDS = "the soup number {} was good and warm "

@@ -28,7 +28,8 @@ from recipes.common import launch
 from recipes.common.checkpoints import atomic_folder, retention
 from recipes.common.data import readers
 from recipes.common.model.tokenizer_training import train_tokenizer
-from recipes.common.predict import Continuer, open_folder
+from recipes.common.predict.continuing import Continuer
+from recipes.common.predict.opening import open_folder
 from recipes.common.report import run_record
 from recipes.common.runtime.errors import Stop
 from tools import generate as generation

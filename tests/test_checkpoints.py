@@ -121,7 +121,7 @@ def test_what_goes_wrong_beside_a_checkpoint_s_content_is_no_refusal(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("only_model", "said"), [(False, "goes on from the last"), (True, "starts over")]
+    ("only_model", "said"), [(False, "continues from the last"), (True, "starts over")]
 )
 def test_a_full_disk_promises_to_go_on_only_where_that_is_possible(only_model, said, tmp_path):
     with pytest.raises(DiskFull) as full, retention.room(tmp_path / "out", 10, only_model):

@@ -53,7 +53,8 @@ def test_help_names_the_flags_that_the_recipe_has(name):
 )
 def test_help_loads_no_torch(words):
     code = f"import sys; sys.argv = ['cli.py', *{words!r}]; import runpy\n"
-    code += "try: runpy.run_path('cli.py', run_name='__main__')\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
+    code += "try: runpy.run_path('cli.py', run_name='__main__')\nexcept SystemExit: pass\n"
+    code += "print('torch' in sys.modules)"
     ended = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
     )

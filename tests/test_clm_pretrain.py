@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, pipeline
 
 from recipes.common.model import loading
-from recipes.common.predict import open_folder
+from recipes.common.predict.opening import open_folder
 from recipes.common.runtime.errors import Refusal
 from recipes.common.tokens import tokenising
 from recipes.common.tokens.collators import CausalBlocks

@@ -8,8 +8,9 @@ import pytest
 from conftest import SCRATCH, SHORT, load_recipe, merged, predictions
 from forked import MODELS
 
-from recipes.common import predict
-from recipes.common.data import checking
+from recipes.common.data.columns import OWN, inner
+from recipes.common.predict import opening
+from recipes.common.runtime.errors import Refusal
 
 # What this code, tokenizers, models and Trainer call something of theirs.
 NAMES = [
@@ -71,10 +72,10 @@ def test_texts_may_be_called_anything(sentiment, in_tmp_path):
     sentiment.main([*words, "--label_column_name", "answer", *RUN])
     rows = predictions()
     assert [row["label"] for row in rows] == ["a", "b"] * 12
-    assert [rows[3][checking.inner(name)] for name in NAMES] == [
+    assert [rows[3][inner(name)] for name in NAMES] == [
         f"cold shop {n} 3" for n in range(len(NAMES))
     ]
-    assert next(predict.open_folder("out").texts(Path("t.csv"))).startswith(
+    assert next(opening.open_folder("out").texts(Path("t.csv"))).startswith(
         "good soup 0 0 good soup 1 0"
     )
 
@@ -86,18 +87,19 @@ def test_texts_and_labels_may_be_called_anything(text, label, sentiment, in_tmp_
     sentiment.main([*words, "--text_column_names", text, "--label_column_name", label, *RUN])
     rows = predictions()
     assert [row["label"] for row in rows] == ["a", "b"] * 12
-    assert rows[3][checking.inner(text)] == "cold shop 0 3"
+    assert rows[3][inner(text)] == "cold shop 0 3"
     assert json.loads(Path("out/run.json").read_text())["text_columns"] == [text]
-    assert next(predict.open_folder("out").texts(Path("t.csv"))) == "good soup 0 0"
+    assert next(opening.open_folder("out").texts(Path("t.csv"))) == "good soup 0 0"
 
 
 def test_the_code_s_own_columns_are_known(sentiment, in_tmp_path, monkeypatch):
     """Or a user's column could be called as one of them."""
     seen = []
-    monkeypatch.setattr(sentiment.training, "run", lambda *given: seen.append(given) or {})
+    monkeypatch.setattr(sentiment.runner, "run", lambda *given: seen.append(given) or {})
     sentiment.main([*table(in_tmp_path, "text", "label"), *RUN])
-    _, _, _, encoded, _ = seen[0]
-    assert {*encoded.train.column_names, *encoded.test.column_names} - {"text"} <= checking.OWN
+    trainer, _, _ = seen[0]
+    encoded = trainer.tokens
+    assert {*encoded.train.column_names, *encoded.test.column_names} - {"text"} <= OWN
 
 
 # recipe -> the flags that name its columns
@@ -149,5 +151,5 @@ def test_columns_of_other_recipes_may_be_called_so(recipe, name, in_tmp_path):
 @pytest.mark.parametrize("names", [("text,text", "label"), ("text", "text"), ("a,b,a", "label")])
 def test_a_column_that_is_named_twice_is_refused(names, sentiment, in_tmp_path):
     words = [*table(in_tmp_path, "text", "a", "b", "label"), "--text_column_names", names[0]]
-    with pytest.raises(sentiment.errors.Refusal, match="is named twice"):
+    with pytest.raises(Refusal, match="is named twice"):
         sentiment.main([*words, "--label_column_name", names[1], *RUN])

@@ -10,7 +10,8 @@ import pytest
 from transformers import TrainingArguments
 
 from recipes.common.config.flags import Arguments
-from recipes.common.data import arrow_buffer, sources, splits
+from recipes.common.data import arrow_buffer, limits, sources, splits
+from recipes.common.data.columns import Columns
 from recipes.common.data.labels import MULTI, REGRESSION
 from recipes.common.runtime import hashing
 from recipes.common.runtime.errors import Refusal
@@ -31,10 +32,10 @@ def load(
     return splits.load_splits(
         Arguments(**flags),
         TrainingArguments(output_dir="out", use_cpu=True, **chosen),
-        texts=splits.Columns(
+        texts=Columns(
             "--text_column_names", list(columns), [("text",), ("premise", "hypothesis")], second
         ),
-        label=splits.Columns("--label_column_name", [None], [("label",)]),
+        label=Columns("--label_column_name", [None], [("label",)]),
     )
 
 
@@ -179,7 +180,7 @@ def test_of_a_text_that_runs_on_the_end_is_held_out(line_breaks, in_tmp_path):
     found = splits.load_splits(
         Arguments(train_file=["book.txt"]),
         TrainingArguments(output_dir="out", use_cpu=True, do_train=True, do_eval=True),
-        texts=splits.Columns("--text_column_name", [None], [("text",)]),
+        texts=Columns("--text_column_name", [None], [("text",)]),
         reading=sources.Reading(line_breaks=line_breaks),
     )
     assert len(found.validation) == 2
@@ -190,7 +191,7 @@ def test_a_text_that_runs_on_is_whole_and_keeps_its_order(in_tmp_path):
     """A blank last line ends a file; it was skipped, and the next file went on in the text."""
     (in_tmp_path / "a.txt").write_text("one\ntwo\n\n", encoding="utf-8")
     (in_tmp_path / "b.txt").write_text("three\n", encoding="utf-8")
-    texts = splits.Columns("--text_column_name", [None], [("text",)])
+    texts = Columns("--text_column_name", [None], [("text",)])
     training = TrainingArguments(output_dir="out", use_cpu=True, do_train=True)
     read = partial(
         splits.load_splits,
@@ -210,7 +211,7 @@ def test_a_stream_that_nobody_has_counted_ends_at_the_limit():
         lambda: ({"text": str(row)} for row in range(10))
     )
     account = {"used": 2, "skipped": {}}  # so many were read to evaluate on
-    assert len(list(splits._limit(rows, "train", Arguments(max_train_samples=3), account))) == 3
+    assert len(list(limits.cut(rows, "train", Arguments(max_train_samples=3), account))) == 3
     assert account == {"used": 2, "skipped": {}}
 
 
@@ -332,7 +333,7 @@ def streamed_steps(folder, rows, training, **flags):
         "text,label\n" + "".join(f"text {row},{'ab'[row % 2]}\n" for row in range(rows))
     )
     training_arguments = TrainingArguments("out", use_cpu=True, do_train=True, **training)
-    columns = (splits.Columns("", [], [("text",)]), splits.Columns("", [], [("label",)]))
+    columns = (Columns("", [], [("text",)]), Columns("", [], [("label",)]))
     splits.load_splits(
         Arguments(train_file=[str(path)], streaming=True, **flags), training_arguments, *columns
     )

@@ -30,5 +30,5 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "1")
     defaults.hardware({})
     monkeypatch.setenv("LOCAL_RANK", "2")
-    with pytest.raises(Refusal, match="more processes than GPUs, of which this machine has 2"):
+    with pytest.raises(Refusal, match="more processes than GPUs: this machine has 2"):
         defaults.hardware({})

@@ -143,7 +143,7 @@ def test_saved_adapters_are_whole(engine, files):
 
 def compare_with_reloaded(folder):
     """The probabilities that the training processes wrote are those of the reloaded model, to 1e-5."""
-    from recipes.common.predict import open_folder
+    from recipes.common.predict.opening import open_folder
 
     rows = predictions(folder)
     answers = list(open_folder(folder).answers([row["text"] for row in rows], 32))

@@ -1,4 +1,7 @@
-"""DeepSpeed's JSON agrees with the flags, and batches come out even; otherwise the run is refused with the sums."""
+"""DeepSpeed's JSON agrees with the flags, and batches come out even.
+
+Otherwise the run is refused with the product of the sizes.
+"""
 
 import json
 from types import SimpleNamespace
@@ -71,16 +74,20 @@ def test_to_evaluate_nothing_is_refused(action, refuse):
 
 
 def test_a_model_cannot_be_shared_by_one_process(refuse):
-    assert "one process has nobody to share a model with" in refuse("--fsdp")
+    assert "a single process cannot shard a model" in refuse("--fsdp")
 
 
 BY_FSDP = {  # flags, options of the plugin, words of the message
     "only to evaluate": ({"do_train": False}, {}, "cannot only evaluate"),
-    "the first version": ({}, {"fsdp_version": 1}, "only its second version"),
+    "the first version": ({}, {"fsdp_version": 1}, "only the second version of FSDP"),
     "states in parts": ({}, {"state_dict_type": "SHARDED_STATE_DICT"}, "would save no whole model"),
-    "activations": ({}, {"activation_checkpointing": True}, "computes again with other dropout"),
+    "activations": (
+        {},
+        {"activation_checkpointing": True},
+        "computes activations again with other dropout",
+    ),
     "offloading": ({}, {"cpu_offload": True}, "offloads nothing here"),
-    "fp16": ({"fp16": True}, {}, "the scale of fp16's losses"),
+    "fp16": ({"fp16": True}, {}, "the loss scale of fp16"),
     "every node": ({"save_on_each_node": True}, {}, "on the first machine only"),
 }
 FSDP2 = {"fsdp_version": 2, "state_dict_type": "FULL_STATE_DICT"}
@@ -138,7 +145,7 @@ def test_batches_that_shrink_where_memory_is_short_are_refused(refuse):
 
 def test_weights_of_four_bits_are_not_shared_out(refuse):
     flags = ["--load_in_4bit", "--lora_rank", "2", "--model_name_or_path", "base"]
-    assert "weights of four bits cannot be shared out" in refuse("--deepspeed", "zero3", *flags)
+    assert "weights of four bits cannot be sharded" in refuse("--deepspeed", "zero3", *flags)
 
 
 def test_the_accumulation_follows_from_the_global_batch(monkeypatch):

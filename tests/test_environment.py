@@ -1,5 +1,8 @@
-"""What the environment does to a run: variables left over, folders that may not be written, readers that go away,
-processes that are killed, disks that fill."""
+"""What the environment does to a run.
+
+Variables are left over, folders may not be written, readers go away, processes are killed, and
+disks fill.
+"""
 
 import errno
 import inspect
@@ -86,9 +89,9 @@ def test_a_launchers_variables_stay(values, variables, capsys):
 HALF = {  # variables, words of the refusal
     "no address": ({"WORLD_SIZE": "2", "RANK": "0"}, "MASTER_ADDR and MASTER_PORT not set"),
     "no rank": ({"WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}, "RANK not set"),
-    "a word": ({"WORLD_SIZE": "two"}, "WORLD_SIZE is 'two', no number"),
+    "a word": ({"WORLD_SIZE": "two"}, "WORLD_SIZE is 'two', not a number"),
     "a rank too high": (LAUNCHED | {"RANK": "2"}, "RANK is 2, but WORLD_SIZE 2"),
-    "no rank at all": (LAUNCHED | {"RANK": "x"}, "RANK is 'x', no number"),
+    "no rank at all": (LAUNCHED | {"RANK": "x"}, "RANK is 'x', not a number"),
 }
 
 
@@ -112,7 +115,10 @@ def status(folder="out"):
 
 @pytest.mark.slow
 def test_a_home_that_may_not_be_written_is_no_matter(reviews):
-    """evaluate.Metric makes a folder below HF_HOME: a training ended with a traceback at its first evaluation."""
+    """evaluate.Metric makes a folder below HF_HOME.
+
+    A training ended with a traceback at its first evaluation.
+    """
     home = os.environ | {
         "HOME": "/dev/null",
         "HF_HOME": "/dev/null/huggingface",
@@ -139,7 +145,8 @@ def test_what_only_answers_ends_with_its_reader_and_without_a_word(tmp_path):
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); from recipes.common.runtime import guard\n"
     )
-    code += "guard.run_and_exit(lambda: [print(number) for number in range(10**7)], outlives_reader=False)"
+    code += "def main():\n    for number in range(10**7):\n        print(number)\n\n"
+    code += "guard.run_and_exit(main, outlives_reader=False)"
     running = start([sys.executable, "-c", code])
     assert running.stdout.readline() == "0\n"
     running.stdout.close()

@@ -7,7 +7,10 @@ from tools import estimate
 
 
 def test_the_paper_s_own_example():
-    """7.5 billion parameters on 64 GPUs: 120 GB, 31.4, 16.6 and 1.9 (Rajbhandari et al. 2020, figure 1)."""
+    """7.5 billion parameters on 64 GPUs: 120 GB, 31.4, 16.6 and 1.9.
+
+    (Rajbhandari et al. 2020, figure 1)
+    """
     found = estimate.memory(7.5e9, 64)
     assert [found[name][0] for name in ("ddp", "zero1", "zero2", "zero3")] == pytest.approx(
         [120, 31.4, 16.6, 1.9], 0.02

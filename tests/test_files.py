@@ -298,9 +298,9 @@ def test_a_parquet_page_whose_checksum_is_wrong_is_refused(tmp_path):
         (
             "x.jsonl",
             '{"text": "a"}\n{"text": "a", "text": "b"}\n',
-            ["'text' stands twice", "x.jsonl:2"],
+            ["'text' appears twice", "x.jsonl:2"],
         ),
-        ("x.json", '[{"text": {"en": "a", "en": "b"}}]', ["'en' stands twice", "x.json"]),
+        ("x.json", '[{"text": {"en": "a", "en": "b"}}]', ["'en' appears twice", "x.json"]),
         ("x.jsonl", '{"text": "a", "label": ' + "9" * 5000 + "}\n", ["digits", "x.jsonl:1"]),
     ],
 )

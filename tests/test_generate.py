@@ -9,7 +9,7 @@ from test_clm_pretrain import FILES, SHORT, TINY
 from transformers import BertConfig, BertLMHeadModel
 
 from recipes.common.model.tokenizer_training import train_tokenizer
-from recipes.common.predict import Continuer
+from recipes.common.predict.continuing import Continuer
 from recipes.common.runtime.errors import Refusal
 from tools import generate
 from tools.generate import Settings, run
@@ -81,9 +81,8 @@ def test_what_was_written_in_another_casing_is_said(trained, capsys):
     (trained / "forbidden.txt").write_text(word.upper() + "\n", encoding="utf-8")
     (again,) = write(trained, GREEDY | {"max_new_tokens": 30}, forbidden=trained / "forbidden.txt")
     assert again["text"] == row["text"]
-    assert (
-        f"forbids usual spellings alone; written all the same, in another one: {word.upper()} 1"
-        in (capsys.readouterr().err)
+    assert f"forbids only the usual spellings; written in another one: {word.upper()} 1" in (
+        capsys.readouterr().err
     )
 
 
@@ -97,7 +96,7 @@ def test_what_was_written_in_another_casing_is_said(trained, capsys):
     ],
 )
 def test_a_word_is_found_in_a_text_in_any_casing(words, text, held):
-    assert generate._held(words, text) == held
+    assert generate._contained(words, text) == held
 
 
 def test_a_file_without_words_is_refused(trained):
@@ -128,7 +127,7 @@ def test_tokens_are_shown_as_they_come(trained, capsys):
         ({"model": GREEDY | {"num_return_sequences": 2}}, "would be the same"),
         (
             {"model": GREEDY | {"num_beams": 2, "num_return_sequences": 4}},
-            "2 beams end in no 4 texts",
+            "2 beams cannot give 4 texts",
         ),
         ({"model": GREEDY | {"max_new_tokens": 500}}, "exceed 64 positions"),
         ({"forbidden": "absent.txt"}, "no such file"),

@@ -105,10 +105,10 @@ def test_answers_with_the_encoder_s_states_are_those_without(answers, model):
     states = model.encoder(**inputs).last_hidden_state
     writer, reads = answers(), []
     model.encoder.register_forward_hook(lambda *_: reads.append(1))
-    written = writer.write(model, inputs, [states], shared_out=False)
+    written = writer.write(model, inputs, [states], is_sharded=False)
     assert written.shape == (1, 1 + 12)
     assert not reads
-    assert torch.equal(writer.write(model, inputs, [None], shared_out=False), written)
+    assert torch.equal(writer.write(model, inputs, [None], is_sharded=False), written)
     assert len(reads) == 1
 
 
@@ -157,8 +157,8 @@ def test_a_part_is_as_long_as_it_needs_to_be(answers, model):
     encoded = [
         model.encoder(part["input_ids"], part["attention_mask"]).last_hidden_state for part in parts
     ]
-    wanted = answers().write(model, inputs, [None], shared_out=False)
-    assert torch.equal(answers().write(model, inputs, encoded, shared_out=False), wanted)
+    wanted = answers().write(model, inputs, [None], is_sharded=False)
+    assert torch.equal(answers().write(model, inputs, encoded, is_sharded=False), wanted)
 
 
 def test_without_any_label_a_part_keeps_a_column(answers):

@@ -13,10 +13,9 @@ REASONS = {
     "callbacks": "raised within retention.readable",
     "stream": "the position in a stream, read within retention.readable",
     "json_rows": "caught where the line is read, and refused with its place",
-    "processes": "a process that does not answer: Trainer.train makes a TrainingFailed of it",
+    "joining": "a process that does not answer: Trainer.train makes a TrainingFailed of it",
     "services": "raised within services.refused, which refuses",
     "tokenizer_training": "a mistake of whoever writes a recipe: an iterator where a list must be",
-    "predict": "the method of a class that is only inherited from",
 }
 OF_PYTHON = {
     "Exception",

@@ -29,7 +29,7 @@ from transformers.models.nllb.tokenization_nllb import FAIRSEQ_LANGUAGE_CODES as
 
 from recipes.common.model import languages
 from recipes.common.model.tokenizer_training import train_tokenizer
-from recipes.common.predict import open_folder
+from recipes.common.predict.opening import open_folder
 from recipes.common.runtime.errors import Refusal
 
 WORDS = [("ok", "gut"), ("bad", "öde")]

@@ -1,4 +1,7 @@
-"""The exact command line for one process, many processes and many machines, and what is refused before it starts."""
+"""The exact command line for one process, many processes and many machines.
+
+What cannot be started is refused before it starts.
+"""
 
 import json
 import os
@@ -113,10 +116,11 @@ def test_what_cannot_start_is_refused(case):
 
 
 def test_a_port_that_is_taken_is_refused():
-    code = "import socket, subprocess, sys\nwith socket.socket() as taken:\n    taken.bind(('', 0))\n    taken.listen()\n"
+    code = "import socket, subprocess, sys\nwith socket.socket() as taken:\n"
+    code += "    taken.bind(('', 0))\n    taken.listen()\n"
     code += "    port = str(taken.getsockname()[1])\n"
-    code += "    sys.exit(subprocess.call([sys.executable, 'cli.py', 'finetune', 'sentiment', '--num_processes', '2',"
-    code += " '--main_process_port', port]))"
+    code += "    sys.exit(subprocess.call([sys.executable, 'cli.py', 'finetune', 'sentiment',"
+    code += " '--num_processes', '2', '--main_process_port', port]))"
     ended = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
@@ -200,7 +204,8 @@ def test_a_slurm_script_runs_the_command_on_every_machine(tmp_path, monkeypatch)
         assert f"#SBATCH {line}\n" in text
     assert "@" not in text.replace("USR1@300", "")
     assert 'kill -USR1 "$training"' in text  # srun makes SIGKILL of SIGTERM
-    # A cluster of this machine alone: srun runs its words as machine 0, python says what it was asked to run.
+    # A cluster of this machine alone: srun runs its words as machine 0, and python prints what it
+    # was to run.
     commands = {"scontrol": "echo localhost", "python": 'printf "%s|" "$@"'}
     commands["srun"] = '[ "$1" = --cpus-per-task=16 ] && shift 2 && SLURM_NODEID=0 exec "$@"'
     for name, body in commands.items():

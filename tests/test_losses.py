@@ -155,7 +155,7 @@ def test_a_class_without_rows_has_a_finite_weight():
 
 def test_weights_are_none_unless_asked_for_and_refused_for_several_labels():
     assert losses.class_weights(None, labels_of([8, 2])) is None
-    with pytest.raises(Refusal, match="one class a row"):
+    with pytest.raises(Refusal, match="one class per row"):
         losses.class_weights("balanced", labels_of([8, 2], MULTI))
 
 

@@ -1,4 +1,7 @@
-"""What users' data says is shown as it stands there, and never read as markup: rendered as the Hub renders it."""
+"""Users' texts are shown as they are, and never read as markup.
+
+They are rendered as the Hub renders them.
+"""
 
 import csv
 import html
@@ -69,7 +72,7 @@ def test_a_block_shows_its_text_and_ends_where_it_ends(value):
 
 
 def check_card(folder, texts=()):
-    """Renders a card: nothing in it that this project did not write; the texts stand in it as they are."""
+    """Renders a card: all markup in it is this project's, and it shows the texts as they are."""
     card = (folder / "README.md").read_text(encoding="utf-8").partition("\n---\n")[2]
     page = rendered(card)
     sources = re.findall(r'<img src="([^"]*)"', page)

@@ -1,4 +1,4 @@
-"""How good it is: every score on rows that can be counted by hand, against scikit-learn, with its interval."""
+"""Every score on rows that can be counted by hand, against scikit-learn, with its interval."""
 
 import dataclasses
 import math
@@ -90,7 +90,10 @@ MULTI_GIVEN = numpy.array([[1, 0], [1, 0], [0, 1], [0, 0], [1, 1], [0, 1]])
 
 @pytest.mark.parametrize("name", [None, "f1", "precision", "recall"])
 def test_several_labels_by_hand(name):
-    """Of six true labels five are hit, one is missed, and one is given too often; four rows are right altogether."""
+    """Of six true labels five are hit and one is missed. One label is given too often.
+
+    Four rows are right altogether.
+    """
     found = score(labels_of(MULTI, (3, 3)), MULTI_GIVEN * 2 - 1, MULTI_TRUE.astype(float), name)
     assert found["accuracy"] == 4 / 6
     assert found["f1_micro"] == pytest.approx(10 / 12)
@@ -112,7 +115,7 @@ def test_ratings_by_hand():
 @pytest.mark.parametrize(("logits", "references"), [([[2.0], [2.0]], [1.0, 3.0]), ([[1.0]], [2.0])])
 @pytest.mark.filterwarnings("ignore:An input array is constant")
 def test_scores_of_ratings_are_finite_where_a_correlation_is_not_defined(logits, references):
-    """For predictions that are all alike, and for one row; as with the area under the curve, it is left out."""
+    """For predictions that are all alike, and for one row, it is left out, as is ROC-AUC."""
     found = score(labels_of(REGRESSION), logits, references)
     assert found["mse"] == 1.0
     assert all(math.isfinite(value) for value in found.values()), found

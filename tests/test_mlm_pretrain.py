@@ -9,7 +9,7 @@ from conftest import SCRATCH, SHORT, as_if_killed, load_recipe, merged, predicti
 from safetensors.torch import load_file
 from transformers import pipeline
 
-from recipes.common.predict import open_folder
+from recipes.common.predict.opening import open_folder
 from recipes.common.runtime.errors import Refusal
 
 RECIPE = "mlm_pretrain"

@@ -22,7 +22,7 @@ from recipes.common.config.flags import Arguments
 from recipes.common.model import adapters, configuring, loading
 from recipes.common.model.loading import parameters
 from recipes.common.model.tokenizer_training import train_tokenizer
-from recipes.common.predict import open_folder
+from recipes.common.predict.opening import open_folder
 from recipes.common.runtime.errors import Refusal
 
 TEXTS = [

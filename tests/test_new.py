@@ -1,4 +1,4 @@
-"""A recipe of one's own: copied, listed, tested, with nothing edited, inside the clone and outside."""
+"""A recipe of one's own is copied, listed and tested without an edit, in the clone and outside."""
 
 import os
 import shutil

@@ -160,7 +160,7 @@ def test_every_kind_of_file_holds_the_same_rows(name, tmp_path):
 def test_a_delimiter_that_the_name_does_not_promise_is_said_once(name, tmp_path, capsys):
     path = written(tmp_path, name, FILES[name])
     rows_of(path), list(readers.read(path))
-    assert capsys.readouterr().err.count("stand between its cells") == 1
+    assert capsys.readouterr().err.count("its cells are separated by") == 1
 
 
 def test_columns_without_a_name_are_named_by_their_place_as_pandas_does(tmp_path):
@@ -220,7 +220,7 @@ def test_a_quote_that_never_closes_costs_no_row_silently(tmp_path):
 
 REFUSED = {
     "several lists": ("x.json", json.dumps({"a": ROWS, "b": ROWS}), "several lists: a, b"),
-    "a list in a file of lines": ("x.jsonl", json.dumps(ROWS), "its ending is .json"),
+    "a list in a file of lines": ("x.jsonl", json.dumps(ROWS), "give it the ending .json"),
     "two files in an archive": (
         "x.zip",
         zipped({"train.csv": table(","), "test.csv": table(",")}),
@@ -385,7 +385,7 @@ def test_one_name_twice_among_sixty_thousand_is_found_in_seconds(name, tmp_path)
     pairs = ", ".join(f'"{column}": 0' for column in columns)
     path = written(tmp_path, name, ",".join(columns) if name == "x.csv" else "{" + pairs + "}")
     began = time.process_time()
-    assert "'c59999' stands twice" in refused(path).what
+    assert "'c59999' appears twice" in refused(path).what
     assert time.process_time() - began < 5
 
 

@@ -13,14 +13,14 @@ from forked import LANGUAGES, MODELS
 
 from recipes.common.config import flags
 from recipes.common.data.labels import SINGLE
-from recipes.common.report import model_card, task_report
+from recipes.common.report import scores_table, task
 from recipes.common.train import losses
 
 # What a person changes in the copy: five lines.
 LENGTH = '    max_seq_length: int = setting(128, "Cut texts to so many tokens.")\n'
 CHANGES = {
     LENGTH: LENGTH + '    gamma: float = setting(2.0, "How much.")\n',
-    "losses.for_problem(splits.labels.kind, training_arguments.label_smoothing_factor, weights)": "OWN",
+    "losses.for_problem(splits.labels.kind, smoothing, weights)": "OWN",
     "classification.for_labels(splits.labels, arguments.metric_name)": "scored(for_labels(splits.labels, None))",
 }
 OWN = '''
@@ -134,10 +134,8 @@ def test_a_recipe_s_own_flags_are_those_that_common_does_not_have():
 
 
 def named_task(**options):
-    empty = dict.fromkeys(("tag", "what", "use"), "")
-    return task_report.Task(
-        **{**empty, "headline": "a", "shown": ("a", "mse"), **options}, describe=None, examples=None
-    )
+    unused = dict.fromkeys(("tag", "what", "use", "loss", "compute_metrics", "rows"))
+    return task.Task(**{**unused, "headline": "a", "shown": ("a", "mse"), **options})
 
 
 # scores -> words of the verdict
@@ -168,7 +166,7 @@ VERDICTS = {
 @pytest.mark.parametrize("case", VERDICTS)
 def test_what_is_no_better_than_its_baseline(case):
     scores, words = VERDICTS[case]
-    said = model_card.no_better(scores, "eval", named_task())
+    said = scores_table.no_better(scores, "eval", named_task())
     assert (words in said) if words else said == ""
 
 

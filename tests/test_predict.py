@@ -1,4 +1,4 @@
-"""A trained folder answers new texts like pipeline(), in order, from the columns it was trained on."""
+"""A trained folder predicts like pipeline(), in order, from the columns it was trained on."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,9 @@ import pytest
 from conftest import SCRATCH, SHORT, load_recipe, predictions
 from transformers import pipeline
 
-from recipes.common.predict import Classifier, MaskFiller, open_folder
+from recipes.common.predict.labelling import Classifier
+from recipes.common.predict.mask_filling import MaskFiller
+from recipes.common.predict.opening import open_folder
 from recipes.common.runtime.errors import Refusal
 
 TEXTS = [
@@ -110,7 +112,7 @@ DECODER += ["--vocab_size", "300", "--max_seq_length", "32", "--bf16", "false"]
 
 @pytest.fixture
 def decoder(sentiment, reviews):
-    """The folder of a GPT-2 that was trained on the tiny reviews; the third text of the test set is empty."""
+    """The folder of a GPT-2 trained on the tiny reviews; the test set's third text is empty."""
     rows = (reviews / "test.csv").read_text(encoding="utf-8").splitlines()
     rows[3] = '"",positive'
     (reviews / "test.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
@@ -129,7 +131,7 @@ def decoder(sentiment, reviews):
 
 
 def without_padding_token(folder):
-    """As a published GPT-2 classifier is: neither its tokenizer nor its configuration knows a padding token."""
+    """Like a published GPT-2 classifier: tokenizer and configuration know no padding token."""
     for name in ("tokenizer_config.json", "config.json", "special_tokens_map.json"):
         path = Path(folder, name)
         if path.exists():
@@ -206,7 +208,8 @@ def test_single_texts_may_hold_tabs(trained):
 @pytest.mark.parametrize("model_type", ["bart", "xlm"])
 def test_a_masked_model_of_another_name_fills_masks(model_type, in_tmp_path):
     (in_tmp_path / "train.txt").write_text("the soup was good\n" * 40, encoding="utf-8")
-    sizes = "d_model=16,encoder_layers=1,decoder_layers=1,encoder_attention_heads=2,decoder_attention_heads=2"
+    sizes = "d_model=16,encoder_layers=1,decoder_layers=1"
+    sizes += ",encoder_attention_heads=2,decoder_attention_heads=2"
     sizes = {"xlm": "emb_dim=16,n_layers=1,n_heads=2"}.get(model_type, sizes)
     words = [
         "--model_type",

@@ -1,4 +1,7 @@
-"""A recipe's `main` in a program that goes on: a notebook, a thread of Gradio or Ray, a second run with other flags."""
+"""A recipe's `main` in a program that continues after a run.
+
+It may be a notebook or a thread of Gradio or Ray, and it may start a second run with other flags.
+"""
 
 import json
 import logging
@@ -206,7 +209,7 @@ def test_a_second_run_at_the_same_time_is_refused(sentiment, reviews):
     thread.start()
     entered.wait(20)
     try:
-        with pytest.raises(Refusal, match="another run goes on in this process"):
+        with pytest.raises(Refusal, match="another run is active in this process"):
             sentiment.main(flags("out"))
     finally:
         leave.set()

@@ -1,4 +1,4 @@
-"""A run in its folder: what is the same run, what stands in the way of the next one, and how a complete one goes on."""
+"""A run in its folder: what is the same run, what stops the next, how a complete one continues."""
 
 import json
 import os
@@ -208,7 +208,7 @@ def line_added(path):
 
 @pytest.fixture
 def copied(reviews):
-    """A copy of the recipe in the current folder, with its base model, tokenizer and configuration; its flags."""
+    """A copy of the recipe in the current folder; its run.py."""
     folder = reviews / "recipes/mine"
     shutil.copytree(ROOT / "recipes/sentiment", folder)
     (reviews / "recipes/common").symlink_to(ROOT / "recipes/common")
@@ -372,7 +372,7 @@ def test_a_best_checkpoint_that_is_gone_is_said_and_the_best_judged_anew(
 
 
 def test_other_intervals_of_saves_and_logs_are_heard_when_a_run_goes_on(sentiment, reviews):
-    """Trainer takes the intervals of the checkpoint: it saved at 6 and 8, and logged at every step."""
+    """Trainer took the checkpoint's intervals: it saved at 6 and 8, and logged at every step."""
     sentiment.main(merged(*FILES, *STEPS))
     longer = [
         "--max_steps",
@@ -424,7 +424,7 @@ def test_another_metric_judges_the_best_checkpoint_anew(sentiment, reviews, caps
 def test_a_run_that_was_killed_has_waited_as_long_for_a_better_score_as_one_that_was_not(
     sentiment, reviews
 ):
-    """Evaluated at 2, which stays the best, then at 4, 6 and 8; it was killed after the second of these four."""
+    """Evaluated at 2, which stays the best, then at 4, 6 and 8; killed after the second of them."""
     patient = merged(
         *FILES,
         *STEPS,

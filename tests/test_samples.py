@@ -37,7 +37,7 @@ def rows(path):
 
 
 def source_texts(path):
-    """Return what a model reads of every row: the first column, of a translation the English sentence."""
+    """Return what a model reads of every row: the first column, or of a pair its English side."""
     first = [next(iter(row.values())) for row in rows(path)]
     return [value["en"] if isinstance(value, dict) else value for value in first]
 

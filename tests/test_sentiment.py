@@ -9,7 +9,7 @@ import yaml
 from conftest import ROOT, SCRATCH, SHORT, load_recipe, merged, predictions
 from transformers import AutoModel, AutoTokenizer, pipeline
 
-from recipes.common.predict import open_folder
+from recipes.common.predict.opening import open_folder
 
 RECIPE = "sentiment"
 FILES = ["--train_file", "train.csv", "--test_file", "test.csv", "--output_dir", "out"]

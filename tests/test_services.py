@@ -35,7 +35,7 @@ def unread(monkeypatch):
     monkeypatch.setattr(sources, "find", load)
 
 
-# Flags -> where the refusal points, and its words. None of these packages is among the requirements.
+# Flags -> where the refusal points, and its words. These packages are not among the requirements.
 MISSING = {
     "--report_to mlflow": ("--report_to mlflow", "pip install mlflow"),
     "--report_to wandb": ("--report_to wandb", "pip install wandb"),
@@ -126,7 +126,7 @@ def test_a_training_outlives_the_service_that_it_reports_to(
     monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "flyte", Failing)
     sentiment.main([*FLAGS, "--report_to", "flyte"])
     assert json.loads((reviews / "out/run.json").read_text())["status"] == "complete"
-    said = "warning: flyte is told nothing more: the server does not answer; the training goes on"
+    said = "warning: flyte gets no more reports: the server does not answer; the training continues"
     assert capsys.readouterr().err.count(said) == 1
 
 
@@ -190,4 +190,4 @@ def test_a_hub_that_lets_nobody_in_is_asked_before_data_is_read(
 def test_a_run_that_is_told_to_stop_saves_by_the_recipe_s_own_means(sentiment, reviews, capsys):
     """transformers' own takes the signal away, and a half-trained model would count as complete."""
     sentiment.main([*FLAGS, "--enable_jit_checkpoint", "true"])
-    assert "a run saves anyway when it is told to stop" in capsys.readouterr().err
+    assert "a run saves anyway when it is stopped" in capsys.readouterr().err

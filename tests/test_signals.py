@@ -1,4 +1,7 @@
-"""Stop signals: at once outside training, kept for the next step within it, and a second one ends the process."""
+"""Stop signals end a run at once outside training, and at the next step within it.
+
+A second signal ends the process.
+"""
 
 import multiprocessing
 import os
@@ -13,6 +16,7 @@ from conftest import ROOT
 
 from recipes.common.runtime import signals
 
+IMPORT = f"sys.path.insert(0, {str(ROOT)!r}); from recipes.common.runtime import signals"
 PROBE = """
 import os, signal, sys, time
 sys.path.insert(0, sys.argv[1])
@@ -36,7 +40,10 @@ guard.run_and_exit(main)
 
 @pytest.fixture
 def run(tmp_path):
-    """A process in this part of a run that gets these signals, 1.2 seconds apart; its exit code and what it said."""
+    """Starts a process in this part of a run and sends it these signals, 1.2 seconds apart.
+
+    Returns its exit code and what it said.
+    """
 
     def start(part, *numbers):
         (tmp_path / "probe.py").write_text(PROBE, encoding="utf-8")
@@ -62,7 +69,7 @@ def test_a_signal_stops_with_its_exit_code_and_one_line(part, number, code, run)
     found, out, err = run(part, number)
     assert found == code
     assert out == ("kept\n" if part == "inside" else "")
-    assert f"stopped by {signal.Signals(number).name}: the same command goes on" in err
+    assert f"stopped by {signal.Signals(number).name}: the same command continues" in err
     assert "Traceback" not in err
 
 
@@ -72,15 +79,18 @@ def test_a_second_signal_ends_at_once(run):
 
 @pytest.mark.parametrize(("alone", "code"), [("", -signal.SIGUSR1), ("signals.alone(); ", 0)])
 def test_what_comes_after_the_run_is_no_reason_to_die(alone, code):
-    """A run of two processes that was complete ended with -10: the signal came between its end and the process's."""
-    words = f"import sys, os; sys.path.insert(0, {str(ROOT)!r}); from recipes.common.runtime import signals; {alone}"
+    """A complete run of two processes ended with -10.
+
+    The signal came between the end of the run and the end of the process.
+    """
+    words = f"import sys, os; {IMPORT}; {alone}"
     words += f"signals.listen(); signals.leave(); os.kill(os.getpid(), {int(signal.SIGUSR1)})"
     assert subprocess.run([sys.executable, "-c", words], check=False, timeout=20).returncode == code
 
 
 def test_a_child_process_ends_when_it_is_told_to():
-    code = f"import sys, os, signal, time; sys.path.insert(0, {str(ROOT)!r}); from recipes.common.runtime import signals; "
-    code += "signals.listen(); child = os.fork(); child or time.sleep(30); os.kill(child, signal.SIGINT); "
+    code = f"import sys, os, signal, time; {IMPORT}; signals.listen(); child = os.fork(); "
+    code += "child or time.sleep(30); os.kill(child, signal.SIGINT); "
     code += "time.sleep(0.3); os.kill(child, signal.SIGTERM); sys.exit(os.waitpid(child, 0)[1])"
     assert (
         subprocess.run([sys.executable, "-c", code], check=False, timeout=20).returncode
@@ -111,9 +121,10 @@ from recipes.common.runtime import guard, signals
 left, parent = int(sys.argv[2]), os.getpid()
 
 def trace(frame, event, argument):
-    '''Sends SIGTERM to all processes of the run at this line of those that start a loader and its workers.'''
+    '''Sends SIGTERM to all processes of the run at a line that starts a loader's workers.'''
     global left
-    if os.getpid() != parent or frame.f_code.co_filename.split("/")[-1] not in ("dataloader.py", "process.py"):
+    file = frame.f_code.co_filename.split("/")[-1]
+    if os.getpid() != parent or file not in ("dataloader.py", "process.py"):
         return None
     left -= event == "line"
     if left == 0:
@@ -123,7 +134,9 @@ def trace(frame, event, argument):
 
 def main():
     signals.listen()
-    loader = torch.utils.data.DataLoader([1, 2, 3, 4], num_workers=2, multiprocessing_context=signals.workers())
+    loader = torch.utils.data.DataLoader(
+        [1, 2, 3, 4], num_workers=2, multiprocessing_context=signals.workers()
+    )
     sys.settrace(trace)
     list(loader)
     sys.settrace(None)
@@ -136,14 +149,17 @@ guard.run_and_exit(main)
 @pytest.mark.skipif(sys.platform != "linux", reason="a loader's workers are torch's own elsewhere")
 @pytest.mark.parametrize("line", [55, 64, 100, 112, 145, 181, 229, 280])
 def test_a_run_that_is_stopped_while_its_workers_begin_ends_at_once(line):
-    """It waited 5 seconds for each worker, or for ever, and complained of attributes that torch's loader lacks."""
+    """It waited 5 seconds for each worker, or for ever.
+
+    It also complained of attributes that torch's loader lacks.
+    """
     words = [sys.executable, "-c", STOPPED, str(ROOT), str(line)]
     with subprocess.Popen(
         words, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
         _, said = process.communicate(timeout=20)
     assert process.returncode == 143
-    assert said.strip() == "stopped by SIGTERM: the same command goes on from the last checkpoint"
+    assert said.strip() == "stopped by SIGTERM: the same command continues from the last checkpoint"
     deadline = time.time() + 5
     while [other for other in psutil.process_iter() if group_of(other) == process.pid]:
         assert time.time() < deadline
@@ -161,7 +177,8 @@ def test_a_signal_that_comes_while_an_object_is_removed_is_not_lost():
     """Python prints what is raised in `__del__`, and goes on."""
     script = f"import os, signal, sys, time; sys.path.insert(0, {str(ROOT)!r})\n"
     script += "from recipes.common.runtime import guard, signals\n"
-    script += "class Removed:\n    def __del__(self): os.kill(os.getpid(), signal.SIGTERM); time.sleep(0.01)\n"
+    script += "class Removed:\n    def __del__(self):\n"
+    script += "        os.kill(os.getpid(), signal.SIGTERM); time.sleep(0.01)\n"
     script += "def main():\n    signals.listen()\n    Removed()\n    time.sleep(10)\n"
     script += "guard.run_and_exit(main)"
     ended = subprocess.run(
@@ -170,12 +187,12 @@ def test_a_signal_that_comes_while_an_object_is_removed_is_not_lost():
     assert ended.returncode == 143
     assert (
         ended.stderr.strip()
-        == "stopped by SIGTERM: the same command goes on from the last checkpoint"
+        == "stopped by SIGTERM: the same command continues from the last checkpoint"
     )
 
 
 def test_a_loader_s_worker_ends_with_its_parent():
-    script = f"import os, sys, time; sys.path.insert(0, {str(ROOT)!r}); from recipes.common.runtime import signals\n"
+    script = f"import os, sys, time; {IMPORT}\n"
     script += "worker = signals.workers().Process(target=time.sleep, args=(60,)); worker.start()\n"
     script += "print(worker.pid, flush=True); time.sleep(0.5); os.kill(os.getpid(), 9)"
     ended = subprocess.run(

@@ -33,6 +33,8 @@ def test_a_value_has_its_setting_s_type_and_one_without_a_default_is_what_it_loo
     [
         ("bert", "hiden_size=8", "no setting 'hiden_size'"),
         ("bert", "hidden_size", "no setting 'hidden_size'"),
+        ("bert", "model_type=gpt2", "which --model_type chooses"),
+        ("bert", "to_dict=1", "no setting 'to_dict'"),
         ("bert", "hidden_size=many", "hidden_size=many: not a whole number"),
         ("bert", "hidden_size=1.5", "not a whole number"),
         ("bert", "is_decoder=maybe", "not true or false"),

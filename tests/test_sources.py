@@ -1,5 +1,6 @@
 """Where the rows of each split come from: files, or a data set in a local folder, read as one of the Hub is."""
 
+import gzip
 from types import SimpleNamespace
 
 import datasets
@@ -135,6 +136,15 @@ def test_a_local_folder_is_a_data_set_with_its_splits(tmp_path):
     assert texts(found["train"]) == ["train 1", "train 2", "train 3"]
     assert texts(found["validation"])[0] == "validation 1"
     assert texts(found["test"])[0] == "test 1"
+
+
+def test_a_packed_file_of_a_data_set_is_unpacked(tmp_path):
+    write(tmp_path / "set", "train")
+    path = tmp_path / "set/train.csv"
+    (tmp_path / "set/train.csv.gz").write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
+    found = find(tmp_path / "set", wanted(do_predict=False))
+    assert texts(found["train"]) == ["train 1", "train 2", "train 3"]
 
 
 def test_a_row_of_a_data_set_is_named_by_data_set_split_and_row_from_1(tmp_path):

@@ -10,8 +10,9 @@ from transformers import TrainingArguments
 
 from recipes.common.config import flags
 from recipes.common.data import label_spelling, labels
+from recipes.common.data.columns import Columns
 from recipes.common.data.labels import MULTI, REGRESSION, SINGLE
-from recipes.common.data.splits import Columns, load_splits
+from recipes.common.data.splits import load_splits
 from recipes.common.runtime.errors import Refusal
 
 # what a cell holds -> what it says by itself
@@ -333,17 +334,17 @@ COLUMNS = {
         REGRESSION,
         ["0", "1"],
         [[0.5, 0.25], [1.0, 0.0]],
-        "2 numbers a row",
+        "2 numbers per row",
     ),
     "several numbers in cells": Column(
         ["0.5,0.25", "1.0,0.0"],
         REGRESSION,
         ["0", "1"],
         [[0.5, 0.25], [1.0, 0.0]],
-        "2 numbers a row",
+        "2 numbers per row",
     ),
     "several whole numbers": Column(
-        [[4, 4], [5, 3]], REGRESSION, ["0", "1"], [[4.0, 4.0], [5.0, 3.0]], "2 numbers a row"
+        [[4, 4], [5, 3]], REGRESSION, ["0", "1"], [[4.0, 4.0], [5.0, 3.0]], "2 numbers per row"
     ),
     "several numbers with names": Column(
         [[4, 3], [5, 3]],
@@ -458,7 +459,7 @@ REFUSED = {
         [("1", "0")], "no column 'prize'", "--label_column_name", label_column_name="food,prize"
     ),
     "numbers of another length": Refused(
-        [[0.5, 0.5], [0.1]], "2 numbers a row", "train.jsonl:2", do_regression=True
+        [[0.5, 0.5], [0.1]], "2 numbers per row", "train.jsonl:2", do_regression=True
     ),
 }
 

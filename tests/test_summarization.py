@@ -6,7 +6,7 @@ import pytest
 from conftest import SHORT, load_recipe, merged, predictions
 
 from recipes.common.metrics import generated_text
-from recipes.common.predict import open_folder
+from recipes.common.predict.opening import open_folder
 
 RECIPE = "summarization"
 FILES = ["--train_file", "train.jsonl", "--test_file", "test.jsonl", "--output_dir", "out"]

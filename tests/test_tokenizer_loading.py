@@ -17,9 +17,11 @@ from transformers import AutoConfig
 from recipes.common.config import parsing
 from recipes.common.config.flags import Arguments
 from recipes.common.model import tokenizer_loading
-from recipes.common.model.loading import end_of_text, load_tokenizer
+from recipes.common.model.loading import load_tokenizer
+from recipes.common.model.special_tokens import end_of_text
 from recipes.common.model.tokenizer_training import train_tokenizer
-from recipes.common.predict import Continuer, open_folder
+from recipes.common.predict.continuing import Continuer
+from recipes.common.predict.opening import open_folder
 from recipes.common.runtime.errors import Refusal
 
 TEXTS = ["The soup was Good and warm", "the Room was COLD; x = 1"] * 30

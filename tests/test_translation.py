@@ -8,7 +8,7 @@ import transformers
 from conftest import SHORT, as_if_killed, load_recipe, merged, predictions
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from recipes.common.predict import open_folder
+from recipes.common.predict.opening import open_folder
 from recipes.common.train.generation import Answers
 
 RECIPE = "translation"

@@ -1,4 +1,4 @@
-"""A checkpoint under other weight names is loaded whole; what a folder lacks is said, or refused."""
+"""A checkpoint under other weight names is loaded whole; missing weights are named or refused."""
 
 import json
 import shutil
@@ -27,7 +27,10 @@ from transformers import (
 
 from recipes.common.model import weights
 from recipes.common.model.tokenizer_training import train_tokenizer
-from recipes.common.predict import Classifier, Continuer, MaskFiller, Writer
+from recipes.common.predict.continuing import Continuer
+from recipes.common.predict.labelling import Classifier
+from recipes.common.predict.mask_filling import MaskFiller
+from recipes.common.predict.writing import Writer
 from recipes.common.runtime.errors import Refusal
 
 SIZES = {
@@ -48,7 +51,7 @@ OLDER = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.bet
 
 
 def rewrite(folder, change):
-    """Writes a folder's weights again: `change` makes of a name and a weight another pair, or None."""
+    """Writes a folder's weights again; `change` turns a name and a weight into a pair, or None."""
     path = Path(folder, "model.safetensors")
     pairs = [change(name, value) for name, value in load_file(path).items()]
     save_file(
@@ -143,7 +146,7 @@ def test_a_run_goes_on_from_the_weights_that_it_saved(model, trainer, tmp_path):
 
 @pytest.fixture
 def published(model, trainer, tmp_path):  # noqa: F811
-    """A Trainer after one step, and its checkpoint, which someone saved again under the published names."""
+    """A Trainer after one step, and its checkpoint, saved again under the published names."""
     built = trainer(save_strategy="steps", save_steps=1, max_steps=1)
     built.train()
     checkpoint = tmp_path / "out/checkpoint-1"
@@ -269,7 +272,7 @@ CASES = [
 
 
 def damaged(family, damage, folder):
-    """The folder of a model of the family whose weights lack something, or hold what is no number."""
+    """The folder of a model of the family whose weights lack something, or are not finite."""
     _, build, _, head, layer = FAMILIES[family]
     model, found = build()
     model.save_pretrained(folder)
@@ -320,7 +323,7 @@ def test_a_folder_that_lacks_weights_answers_nothing(family, damage, in_tmp_path
     said = (
         "not finite"
         if damage == "not finite"
-        else "lacks weights of the model: .*: the answers would be random"
+        else "lacks weights of the model: .*: its output would be random"
     )
     with pytest.raises(Refusal, match=f"base .*{said}"):
         FAMILIES[family][2](damaged(family, damage, "base"))
@@ -329,7 +332,7 @@ def test_a_folder_that_lacks_weights_answers_nothing(family, damage, in_tmp_path
 @pytest.mark.parametrize("family", ["classifier", "masked"])
 def test_a_model_without_a_head_is_not_evaluated_either(family, data):
     with pytest.raises(
-        Refusal, match="base lacks weights of the model: c.*: the answers would be random"
+        Refusal, match="base lacks weights of the model: c.*: its output would be random"
     ):
         run(family, damaged(family, "head", "base"), "--do_eval")
     assert not (data / "out/all_results.json").exists()
@@ -385,7 +388,11 @@ def test_a_whole_folder_answers_without_a_word_about_its_weights(family, in_tmp_
     "prefix", ["module.", pytest.param("module._orig_mod.", marks=pytest.mark.slow)]
 )
 def test_names_of_a_wrapped_model_are_read_without_their_prefix(prefix, data, capsys):
-    """torch.save(model.state_dict()) of a DistributedDataParallel or compiled model: every weight was drawn anew."""
+    """Every weight became random again.
+
+    The names are those of torch.save(model.state_dict()) of a DistributedDataParallel or compiled
+    model.
+    """
     model, found = bert(BertForSequenceClassification)
     model.save_pretrained("base")
     found.save_pretrained("base")
@@ -457,7 +464,7 @@ def tiny(auto_class, config_class):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", AUTO)
 def test_every_architecture_comes_back_from_a_checkpoint_as_it_was(name, tmp_path):
-    """Under the names in memory, as Trainer and from_pretrained load it, and under the published ones."""
+    """Under the names in memory, which Trainer loads, and under the published ones."""
     auto_class, tried, renamed = getattr(transformers, name), 0, 0
     for config_class in auto_class._model_mapping:
         model = tiny(auto_class, config_class)

@@ -1,1 +1,1 @@
-"""What is done before or after a training run."""
+"""Does what is needed before or after a training run."""

@@ -1,4 +1,7 @@
-"""What a recipe is and which flags it has, read from the source without running it: no torch, no second."""
+"""Reads from a recipe's source what it does and which flags it has.
+
+Nothing of it is run: that needs no torch, and takes less than a second.
+"""
 
 import ast
 import importlib.util
@@ -16,14 +19,10 @@ USUAL = (
     "learning_rate",
     "num_train_epochs",
     "max_steps",
-)
-USUAL += (
     "per_device_train_batch_size",
     "per_device_eval_batch_size",
     "gradient_accumulation_steps",
     "warmup_steps",
-)
-USUAL += (
     "lr_scheduler_type",
     "weight_decay",
     "max_grad_norm",
@@ -31,20 +30,21 @@ USUAL += (
     "bf16",
     "fp16",
     "seed",
-)
-USUAL += (
     "eval_strategy",
     "save_strategy",
     "save_total_limit",
     "load_best_model_at_end",
     "metric_for_best_model",
+    "train_sampling_strategy",
+    "resume_from_checkpoint",
+    "report_to",
+    "push_to_hub",
 )
-USUAL += ("train_sampling_strategy", "resume_from_checkpoint", "report_to", "push_to_hub")
 
 
 @dataclass(frozen=True)
 class Flag:
-    """One flag: its name, default as written in the source, and help sentence."""
+    """Holds a flag's name, its default as the source writes it, and its help sentence."""
 
     name: str
     default: str
@@ -52,68 +52,74 @@ class Flag:
 
 
 def docstring(run: Path) -> str:
-    """The recipe's docstring."""
+    """Returns the recipe's docstring."""
     return ast.get_docstring(_tree(run)) or ""
 
 
 def presets(run: Path) -> dict[str, str]:
-    """The recipe's configurations: file name -> the comment on its first line."""
-    lines = {
-        path.name: path.read_text(encoding="utf-8").partition("\n")[0]
-        for path in run.parent.glob("*.yaml")
-    }
-    return {
-        name: line.lstrip("# ")
-        for name, line in sorted(lines.items(), key=lambda item: item[0] != "config.yaml")
-    }
+    """Returns the comment on the first line of each of the recipe's configurations.
+
+    The keys are the file names; config.yaml is the first.
+    """
+    paths = sorted(run.parent.glob("*.yaml"), key=_by_default_first)
+    found = {}
+    for path in paths:
+        line = path.read_text(encoding="utf-8").partition("\n")[0]
+        found[path.name] = line.lstrip("# ")
+    return found
+
+
+def _by_default_first(path: Path) -> bool:
+    return path.name != "config.yaml"
 
 
 def flags(run: Path) -> dict[str, list[Flag]]:
-    """The recipe's flags by group: the task's own, those shared by all recipes, the usual TrainingArguments."""
+    """Returns the recipe's flags by group.
+
+    The groups are the task's own flags, those shared by all recipes, the usual TrainingArguments,
+    and the flags of the launch.
+    """
     shared = ROOT / "recipes/common/config/flags.py"
     inherited = _inherited(_bases(run).get("Arguments", []), _bases(shared))
     groups = {"This task": _classes(run).get("Arguments", [])}
-    groups |= {
-        name.removesuffix("Arguments"): found
-        for name, found in _classes(shared).items()
-        if name in inherited and found
-    }
+    for name, found in _classes(shared).items():
+        if name in inherited and found:
+            groups[name.removesuffix("Arguments")] = found
     spec = importlib.util.find_spec("transformers")
     if spec and spec.submodule_search_locations:
-        training = _classes(Path(spec.submodule_search_locations[0]) / "training_args.py")[
-            "TrainingArguments"
-        ]
-        known = {flag.name: flag for flag in training}
-        title = (
-            f"Training (the most used of TrainingArguments' {len(training)}; the others work too)"
-        )
-        groups[title] = [known[name] for name in USUAL if name in known]
-    return groups | {
-        "Launch (of python cli.py)": _classes(ROOT / "recipes/common/launch.py")["World"]
-    }
+        source = Path(spec.submodule_search_locations[0]) / "training_args.py"
+        known = {flag.name: flag for flag in _classes(source)["TrainingArguments"]}
+        others = f"the most used of TrainingArguments' {len(known)}; the others work too"
+        groups[f"Training ({others})"] = [known[name] for name in USUAL if name in known]
+    groups["Launch (of python cli.py)"] = _classes(ROOT / "recipes/common/launch.py")["World"]
+    return groups
 
 
 def render(run: Path, width: int = 110) -> str:
-    """The page that --help prints for a recipe."""
+    """Returns the page that --help prints for a recipe."""
     name = run.parent.name
     verb = "pretrain" if name.endswith("_pretrain") else "finetune"
-    lines = [
-        docstring(run),
-        "",
-        f"Usage: python cli.py {verb} {name.removesuffix('_pretrain')} [FLAGS]",
-        "",
-        "Presets",
-    ]
-    lines += [
-        f"  --config recipes/{name}/{file:<24} {comment}" for file, comment in presets(run).items()
-    ]
+    usage = f"Usage: python cli.py {verb} {name.removesuffix('_pretrain')} [FLAGS]"
+    lines = [docstring(run), "", usage, "", "Presets"]
+    for file, comment in presets(run).items():
+        lines.append(f"  --config recipes/{name}/{file:<24} {comment}")
     for title, found in flags(run).items():
         lines += ["", title]
         for flag in found:
-            default = "" if flag.default in ("None", "''", "False") else f" [{flag.default}]"
-            sentence = flag.help if len(flag.help) < width else flag.help.partition(". ")[0] + "."
-            lines.append(f"  --{flag.name:<30} {sentence}{default}")
+            lines.append(_line(flag, width))
     return "\n".join(lines)
+
+
+def _line(flag: Flag, width: int) -> str:
+    """Returns a flag with its help; of a help that is wider than `width` the first sentence."""
+    line = f"  --{flag.name:<30} "
+    if len(flag.help) < width:
+        line += flag.help
+    else:
+        line += flag.help.partition(". ")[0] + "."
+    if flag.default not in ("None", "''", "False"):
+        line += f" [{flag.default}]"
+    return line
 
 
 def _tree(path: Path) -> ast.Module:
@@ -121,44 +127,60 @@ def _tree(path: Path) -> ast.Module:
 
 
 def _classes(path: Path) -> dict[str, list[Flag]]:
-    """Every dataclass of a module with the fields that have a help sentence."""
+    """Returns the flags that every dataclass of a module declares."""
     found = {}
     for node in _tree(path).body:
         if isinstance(node, ast.ClassDef):
-            fields = [
-                item
-                for item in node.body
-                if isinstance(item, ast.AnnAssign) and isinstance(item.value, ast.Call)
-            ]
-            found[node.name] = [flag for flag in map(_flag, fields) if flag]
+            found[node.name] = list(filter(None, map(_flag, node.body)))
     return found
 
 
 def _bases(path: Path) -> dict[str, list[str]]:
-    """Every class of a module with the names of those it is made of."""
-    classes = [node for node in _tree(path).body if isinstance(node, ast.ClassDef)]
-    return {
-        node.name: [ast.unparse(base).rpartition(".")[2] for base in node.bases] for node in classes
-    }
+    """Returns the names of the base classes of every class of a module."""
+    found = {}
+    for node in _tree(path).body:
+        if isinstance(node, ast.ClassDef):
+            found[node.name] = list(map(_last_name, node.bases))
+    return found
+
+
+def _last_name(base: ast.expr) -> str:
+    return ast.unparse(base).rpartition(".")[2]
 
 
 def _inherited(names: list[str], bases: dict[str, list[str]]) -> set[str]:
-    """These classes and all that they are made of."""
-    return {*names}.union(*(_inherited(bases.get(name, []), bases) for name in names))
+    """Returns these classes and all classes that they inherit from."""
+    found = {*names}
+    for name in names:
+        found |= _inherited(bases.get(name, []), bases)
+    return found
 
 
-def _flag(field: ast.AnnAssign) -> Flag | None:
-    """A field made by `setting(default, help)` or by dataclasses' `field(default=…, metadata={"help": …})`."""
+def _flag(field: ast.stmt) -> Flag | None:
+    """Returns the flag that a statement of a dataclass declares; None where it declares none.
+
+    A flag is a field made by `setting(default, help)`, or by dataclasses'
+    `field(default=…, metadata={"help": …})`.
+    """
+    if not isinstance(field, ast.AnnAssign) or not isinstance(field.value, ast.Call):
+        return None
     keywords = {keyword.arg: keyword.value for keyword in field.value.keywords}
     arguments = field.value.args
+    metadata = keywords.get("metadata")
     if len(arguments) > 1:
         default, sentence = arguments[0], arguments[-1]
-    elif isinstance(keywords.get("metadata"), ast.Dict):
-        metadata = keywords["metadata"]
-        names = [key.value for key in metadata.keys if isinstance(key, ast.Constant)]
+    elif isinstance(metadata, ast.Dict):
         default = keywords.get("default", ast.Constant(None))
-        sentence = metadata.values[names.index("help")] if "help" in names else ast.Constant("")
+        sentence = _value(metadata, "help")
     else:
         return None
     text = sentence.value if isinstance(sentence, ast.Constant) else ""
     return Flag(field.target.id, ast.unparse(default), str(text).replace("%%", "%"))
+
+
+def _value(literal: ast.Dict, key: str) -> ast.expr | None:
+    """Returns the value of a key in the source of a dictionary."""
+    for name, value in zip(literal.keys, literal.values, strict=True):
+        if isinstance(name, ast.Constant) and name.value == key:
+            return value
+    return None

@@ -1,18 +1,20 @@
-"""What a training needs, before it is started: memory for the model's states under each launcher."""
+"""Estimates, before a training, the memory of the model's states under each launcher."""
 
 from collections.abc import Sequence
 
-# Bytes a parameter in mixed precision with Adam (Rajbhandari et al. 2020, "ZeRO", section 3): weights, gradients, and
-# what the optimizer keeps (weights in fp32 and two moments). Without DeepSpeed, Trainer keeps weights and gradients in
-# fp32 and no copy of the weights: the same sum.
+# Bytes per parameter in mixed precision with Adam (Rajbhandari et al. 2020, "ZeRO", section 3): of
+# weights, of gradients, and of what the optimizer keeps (weights in fp32 and two moments).
+# Without DeepSpeed, Trainer keeps weights and gradients in fp32 and no copy of the weights: the sum
+# is the same.
 WEIGHTS, GRADIENTS, OPTIMIZER = 2, 2, 12
 GB = 1e9
 
 
 def memory(parameters: float, processes: int) -> dict[str, tuple[float, float]]:
-    """For each launcher the GB of weights, gradients and optimizer states on each GPU, and on the host for each GPU.
+    """Returns for each launcher the GB on each GPU, and on the host for each GPU.
 
-    Activations, buffers of the communication and, where a model is shared out, the layer at work come on top.
+    They are those of weights, gradients and optimizer states. Activations and communication buffers
+    are not counted, nor, where the model is sharded, the layer that is computed.
     """
     everything = WEIGHTS + GRADIENTS + OPTIMIZER
     bytes_each = {
@@ -24,21 +26,32 @@ def memory(parameters: float, processes: int) -> dict[str, tuple[float, float]]:
         "fsdp2": (everything / processes, 0),
         "zero3_offload": (0, everything / processes),
     }
-    return {
-        name: (gpu * parameters / GB, host * parameters / GB)
-        for name, (gpu, host) in bytes_each.items()
-    }
+    found = {}
+    for name, (gpu, host) in bytes_each.items():
+        found[name] = (gpu * parameters / GB, host * parameters / GB)
+    return found
 
 
 def memory_table(sizes: Sequence[float], processes: int) -> str:
-    """Markdown: a row a launcher, a column a model size; GB on each GPU, and in brackets on the host for each GPU."""
-    found = [memory(size, processes) for size in sizes]
-    lines = [f"| GB a GPU, {processes} GPUs | {' | '.join(f'{size / GB:g} B' for size in sizes)} |"]
+    """Returns a Markdown table: a row per launcher, a column per model size.
+
+    A cell is the GB on each GPU, and in brackets those on the host for each GPU.
+    """
+    titles, found = [], []
+    for size in sizes:
+        titles.append(f"{size / GB:g} B")
+        found.append(memory(size, processes))
+    lines = [f"| GB a GPU, {processes} GPUs | {' | '.join(titles)} |"]
     lines.append("|---" * (len(sizes) + 1) + "|")
     for name in found[0]:
-        cells = [
-            f"{gpu:.1f} (+ {host:.1f})" if host else f"{gpu:.1f}"
-            for gpu, host in (one[name] for one in found)
-        ]
+        cells = []
+        for of_size in found:
+            cells.append(_cell(*of_size[name]))
         lines.append(f"| `{name}` | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _cell(gpu: float, host: float) -> str:
+    if host:
+        return f"{gpu:.1f} (+ {host:.1f})"
+    return f"{gpu:.1f}"

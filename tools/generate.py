@@ -1,4 +1,7 @@
-"""Prompts -> texts of a causal language model, shown as they are written, or a file of them."""
+"""Writes texts that continue prompts, with a causal language model.
+
+The texts are shown as they are generated, or written to a file.
+"""
 
 import re
 import sys
@@ -6,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -14,12 +17,17 @@ from recipes.common.data import readers
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import visible_lines, warn
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase, TextStreamer
+
+    from recipes.common.predict.continuing import Continuer
+
 ZERO_IS_UNSET = ("min_new_tokens", "no_repeat_ngram_size")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What `generate` was asked for; `model` are the settings of transformers' generate()."""
+    """Holds the flags of `generate`; `model` are the settings of transformers' generate()."""
 
     folder: str
     prompts: list[str]
@@ -33,110 +41,116 @@ class Settings:
 
 
 def run(settings: Settings) -> None:
-    """Writes every prompt's texts: to the screen token by token where there is one text, or to a jsonl file."""
+    """Writes every prompt's texts into a jsonl file, or shows them."""
     _check_number(settings.model)
-    prompts, words = list(_prompts(settings)), _words(settings)
+    prompts, forbidden = list(_prompts(settings)), _forbidden_words(settings)
     with readers.rows_to(settings.output, settings.file) as write:
         from transformers import set_seed
 
-        from recipes.common.predict import Continuer
+        from recipes.common.predict.continuing import Continuer
 
         model = Continuer(settings.folder, settings.trust_remote_code)
-        options = {
-            name: value
-            for name, value in settings.model.items()
-            if value or name not in ZERO_IS_UNSET
-        }
-        options["bad_words_ids"] = model.forbidden(words) or None
+        options = _options(settings.model)
+        options["bad_words_ids"] = model.forbidden(forbidden) or None
         for prompt in prompts:
             model.check(prompt, options)
         set_seed(settings.seed)
-        streams = (
-            not settings.output
-            and options["num_beams"] == 1
-            and options["num_return_sequences"] == 1
-        )
         found = Counter()
-        for number, prompt in enumerate(
-            tqdm(prompts, "writing", delay=2, leave=False, disable=not settings.output)
-        ):
-            streamer = _streamer(model.tokenizer) if streams else None
-            for sample, text in enumerate(model.write(prompt, options, streamer)):
-                found.update(_held(words, text.removeprefix(prompt)))
-                if settings.output:
-                    write({"prompt_id": number, "sample": sample, "prompt": prompt, "text": text})
-                elif not streams:
-                    print(f"--- prompt {number}, text {sample}\n{visible_lines(text)}")
-    _tell(found)
+        for row in _rows(model, prompts, options, shows=not settings.output):
+            found.update(_contained(forbidden, row["text"].removeprefix(row["prompt"])))
+            write(row)
+    _warn_of_forbidden(found)
 
 
-def _words(settings: Settings) -> list[str]:
-    """The forbidden words, one a line."""
+def _options(settings: dict[str, Any]) -> dict[str, Any]:
+    """Returns the settings of generate() without those whose 0 means that they are not set."""
+    return {name: value for name, value in settings.items() if value or name not in ZERO_IS_UNSET}
+
+
+def _rows(
+    model: "Continuer", prompts: list[str], options: dict[str, Any], shows: bool
+) -> Iterator[dict[str, Any]]:
+    """Yields every prompt's texts as rows, and shows the texts on request.
+
+    Where there is one text per prompt, it is shown token by token.
+    """
+    by_token = shows and options["num_beams"] == 1 and options["num_return_sequences"] == 1
+    streamer = None
+    for number, prompt in enumerate(tqdm(prompts, "writing", delay=2, leave=False, disable=shows)):
+        if by_token:
+            streamer = _streamer(model.tokenizer)
+        for sample, text in enumerate(model.write(prompt, options, streamer)):
+            if shows and not by_token:
+                print(f"--- prompt {number}, text {sample}\n{visible_lines(text)}")
+            yield {"prompt_id": number, "sample": sample, "prompt": prompt, "text": text}
+
+
+def _forbidden_words(settings: Settings) -> list[str]:
+    """Returns the words of the file of forbidden words, which holds one per line."""
     if not settings.forbidden_words:
         return []
     path = readers.one(settings.forbidden_words, "--forbidden_words", settings.encoding)
-    rows = [
-        (number, row.get("text"))
-        for number, row in readers.read(path, readers.Options(settings.encoding))
-    ]
-    missing = next((number for number, word in rows if not isinstance(word, str)), None)
-    if missing is not None:
-        raise Refusal(
-            "no column text", readers.place(path, missing), "write one word a line into a .txt file"
-        )
-    return [word.strip() for _, word in rows if word.strip()]
+    words = []
+    for number, row in readers.read(path, readers.Options(settings.encoding)):
+        word = row.get("text")
+        if not isinstance(word, str):
+            fix = "write one word per line into a .txt file"
+            raise Refusal("no column text", readers.place(path, number), fix)
+        if word.strip():
+            words.append(word.strip())
+    return words
 
 
-def _held(words: list[str], text: str) -> list[str]:
-    """The words that a text holds, in whatever casing; where a script has no spaces, also within others."""
+def _contained(words: list[str], text: str) -> list[str]:
+    """Returns the words that a text contains, in any casing.
+
+    A word of a script without spaces is also found within other words.
+    """
     from recipes.common.model.languages import UNSPACED
 
-    borders = {
-        word: ("", "") if UNSPACED.search(word) else (r"(?<!\w)", r"(?!\w)") for word in words
-    }
-    return [
-        word
-        for word, (left, right) in borders.items()
-        if re.search(f"{left}{re.escape(word)}{right}", text, re.I)
-    ]
+    found = []
+    for word in dict.fromkeys(words):
+        pattern = re.escape(word)
+        if not UNSPACED.search(word):
+            pattern = rf"(?<!\w){pattern}(?!\w)"
+        if re.search(pattern, text, re.I):
+            found.append(word)
+    return found
 
 
-def _tell(found: Counter) -> None:
-    """Says which forbidden words were written all the same: a model may spell a word with other tokens."""
+def _warn_of_forbidden(found: Counter) -> None:
+    """Warns of forbidden words that were written: a model may spell a word with other tokens."""
     if found:
         shown = ", ".join(f"{word} {number} times" for word, number in found.most_common(5))
-        warn(
-            f"--forbidden_words forbids usual spellings alone; written all the same, in another one: {shown}"
-        )
+        warn(f"--forbidden_words forbids only the usual spellings; written in another one: {shown}")
 
 
 def _check_number(options: dict[str, Any]) -> None:
-    """Refuses more texts than a search has beams, or than differ."""
+    """Refuses to write more texts than a search has beams, or several that would be the same."""
     texts, beams = options["num_return_sequences"], options["num_beams"]
     if texts > beams > 1:
-        raise Refusal(
-            f"{beams} beams end in no {texts} texts",
-            "--num_return_sequences",
-            f"--num_beams {texts}",
-        )
+        what = f"{beams} beams cannot give {texts} texts"
+        raise Refusal(what, "--num_return_sequences", f"--num_beams {texts}")
     if texts > 1 and beams == 1 and not options["do_sample"]:
+        what = "several texts per prompt would be the same without sampling"
         fix = "set --temperature above 0, or --num_beams to as many"
-        raise Refusal(
-            "several texts of a prompt without drawing would be the same",
-            "--num_return_sequences",
-            fix,
-        )
+        raise Refusal(what, "--num_return_sequences", fix)
 
 
-def _streamer(tokenizer: Any) -> Any:
-    """Prints a text while it is written; what a terminal would take for a command is printed as characters."""
+def _streamer(tokenizer: "PreTrainedTokenizerBase") -> "TextStreamer":
+    """Returns a streamer that prints a text while it is generated.
+
+    What a terminal would take for a command is printed as characters.
+    """
     from transformers import TextStreamer
 
     streamer = TextStreamer(tokenizer, skip_special_tokens=True)
     show = streamer.on_finalized_text
-    streamer.on_finalized_text = lambda text, stream_end=False: show(
-        visible_lines(text), stream_end
-    )
+
+    def show_visible(text: str, stream_end: bool = False) -> None:
+        show(visible_lines(text), stream_end)
+
+    streamer.on_finalized_text = show_visible
     return streamer
 
 
@@ -151,4 +165,5 @@ def _prompts(settings: Settings) -> Iterator[str]:
                 raise Refusal(what, readers.place(path, number), "name the column prompt")
             yield text
     elif not settings.prompts:
-        yield from (line.rstrip("\r\n") for line in sys.stdin)
+        for line in sys.stdin:
+            yield line.rstrip("\r\n")

@@ -1,4 +1,7 @@
-"""A recipe of one's own: a copy of an existing one, with its configurations and its test, that runs as it stands."""
+"""Copies a recipe, with its configurations and its test, as the beginning of a user's own.
+
+The copy runs as it is.
+"""
 
 import re
 import shutil
@@ -15,29 +18,30 @@ HOUSE = (
     "tests/conftest.py",
     "requirements.txt",
     "requirements-dev.txt",
+    "pyproject.toml",
+    "LICENSE",
 )
-HOUSE += ("pyproject.toml", "LICENSE")
 
 
 def new(name: str, run: Path, directory: Path) -> list[Path]:
-    """Copies the recipe of `run` to `directory`/recipes/`name`; the paths written. Nothing existing is touched."""
+    """Copies the recipe of `run` to `directory`/recipes/`name` and returns the written paths.
+
+    Nothing that exists is changed.
+    """
     if not NAME.fullmatch(name) or name == "common":
-        fix = "small letters, digits and underscores, for example my_reviews"
+        fix = "use small letters, digits and underscores, for example my_reviews"
         raise Refusal(f"{name!r} cannot be a recipe's name", "NAME", fix)
     target, old = directory / "recipes" / name, run.parent.name
     if target.exists():
-        raise Refusal(
-            f"{target} exists already", "NAME", "choose another name, or delete that folder"
-        )
-    outside = directory.resolve() != ROOT
-    if outside:
+        fix = "choose another name, or delete that folder"
+        raise Refusal(f"{target} exists already", "NAME", fix)
+    if directory.resolve() != ROOT:
         _copy_house(directory, run)
     target.mkdir(parents=True)
-    written = [
-        _copy(path, target / path.name, old, name)
-        for path in sorted(run.parent.iterdir())
-        if path.is_file()
-    ]
+    written = []
+    for path in sorted(run.parent.iterdir()):
+        if path.is_file():
+            written.append(_copy(path, target / path.name, old, name))
     test = ROOT / "tests" / f"test_{old}.py"
     if test.exists():
         (directory / "tests").mkdir(exist_ok=True)
@@ -46,7 +50,10 @@ def new(name: str, run: Path, directory: Path) -> list[Path]:
 
 
 def _copy(source: Path, target: Path, old: str, name: str) -> Path:
-    """The file with the recipe's own name changed in its commands and paths; the samples keep theirs."""
+    """Copies a file, changes the recipe's name in its commands and paths, and returns the copy.
+
+    The names of the samples stay.
+    """
     text = source.read_text(encoding="utf-8")
     for before in (f"recipes/{old}", f"outputs/{old}", f"finetune {old}", f'RECIPE = "{old}"'):
         text = text.replace(before, before.replace(old, name))
@@ -55,10 +62,10 @@ def _copy(source: Path, target: Path, old: str, name: str) -> Path:
 
 
 def _copy_house(directory: Path, run: Path) -> None:
-    samples = set(
-        re.findall(r"samples/\w+", (run.parent / "config.yaml").read_text(encoding="utf-8"))
-    )
-    for name in (*HOUSE, *sorted(samples)):
+    """Copies what a recipe needs outside of a clone, and the samples that its config.yaml names."""
+    configuration = (run.parent / "config.yaml").read_text(encoding="utf-8")
+    samples = sorted(set(re.findall(r"samples/\w+", configuration)))
+    for name in (*HOUSE, *samples):
         source, target = ROOT / name, directory / name
         if target.exists() or not source.exists():
             continue

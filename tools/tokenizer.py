@@ -1,4 +1,7 @@
-"""Texts -> a trained tokenizer and a report: how well it compresses, what it does not know, how it splits."""
+"""Trains a tokenizer on texts and reports how well it fits them.
+
+The report says how well it compresses, what it does not know, and how it splits texts.
+"""
 
 import json
 from collections.abc import Iterator
@@ -6,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedTokenizerBase
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from recipes.common.data import decoding, readers
@@ -23,27 +27,27 @@ SAMPLES = 5
 
 
 class FileTexts:
-    """The texts of files, as often as they are asked for."""
+    """The texts of files, which are read again at every iteration."""
 
     def __init__(self, paths: list[Path], column: str, encoding: str = ""):
-        self.paths, self.column, self.options = paths, column, readers.Options(encoding)
+        self.paths = paths
+        self.column = column
+        self.options = readers.Options(encoding)
 
     def __iter__(self) -> Iterator[str]:
         for path in self.paths:
             for number, row in readers.read(path, self.options):
-                if not isinstance(row.get(self.column), str):
+                text = row.get(self.column)
+                if not isinstance(text, str):
                     what = f"no text in column {self.column!r}; columns: {', '.join(row)}"
-                    raise Refusal(
-                        what,
-                        readers.place(path, number),
-                        "say which it is: --text_column_name NAME",
-                    )
-                yield row[self.column]
+                    fix = "say which it is: --text_column_name NAME"
+                    raise Refusal(what, readers.place(path, number), fix)
+                yield text
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a tokenizer is trained; without an algorithm as the tokenizers of the model's family are."""
+    """The settings of a tokenizer's training; without an algorithm the model's family decides."""
 
     vocab_size: int = 8000
     model_type: str = "gpt2"
@@ -51,11 +55,10 @@ class Settings:
     do_lower_case: bool = False
 
     def check(self) -> None:
-        """Refuses an architecture or an algorithm that nobody knows."""
+        """Refuses an unknown architecture or algorithm."""
         if self.model_type not in CONFIG_MAPPING:
-            fix = did_you_mean(
-                self.model_type, CONFIG_MAPPING, "for example bert, roberta, t5, gpt2, llama"
-            )
+            examples = "for example bert, roberta, t5, gpt2, llama"
+            fix = did_you_mean(self.model_type, CONFIG_MAPPING, examples)
             raise Refusal(f"unknown architecture {self.model_type!r}", "--model_type", fix)
         if self.algorithm is not None and self.algorithm not in ALGORITHMS:
             fix = did_you_mean(self.algorithm, ALGORITHMS, f"choose one of {', '.join(ALGORITHMS)}")
@@ -64,32 +67,37 @@ class Settings:
 
 def train(
     patterns: list[str], column: str, output_dir: Path, settings: Settings, encoding: str = ""
-) -> dict:
-    """Trains and saves a tokenizer; its report: vocabulary, bytes a token, share of unknown tokens, samples."""
+) -> dict[str, Any]:
+    """Trains a tokenizer, saves it, and returns its report."""
     settings.check()
     decoding.check(encoding)
     texts = FileTexts(readers.expand(patterns, "FILES"), column, encoding)
     tokenizer = train_tokenizer(texts, **asdict(settings))
     tokenizer.save_pretrained(output_dir)
     found = report(tokenizer, texts, settings)
-    (output_dir / "tokenizer_report.json").write_text(
-        json.dumps(found, ensure_ascii=False, indent=2), encoding="utf-8"
-    )
+    text = json.dumps(found, ensure_ascii=False, indent=2)
+    (output_dir / "tokenizer_report.json").write_text(text, encoding="utf-8")
     return found
 
 
-def report(tokenizer: Any, texts: FileTexts, settings: Settings) -> dict[str, Any]:
-    """Compression in bytes a token, the shares of unknown tokens and of text that comes back, how texts are split."""
+def report(
+    tokenizer: PreTrainedTokenizerBase, texts: FileTexts, settings: Settings
+) -> dict[str, Any]:
+    """Returns how well a tokenizer fits the texts.
+
+    That is bytes per token, the share of unknown tokens, the share of text that it gives back, and
+    how it splits the first texts.
+    """
     tokens = size = unknown = 0
     samples = []
+    compared = map(str.lower, texts) if settings.do_lower_case else texts
     spaces = writes(settings.model_type)
-    share = round_trip(
-        tokenizer, map(str.lower, texts) if settings.do_lower_case else texts, spaces
-    )
+    share = round_trip(tokenizer, compared, spaces)
     for text in texts:
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        tokens, size = tokens + len(ids), size + len(text.encode())
-        unknown += sum(token == tokenizer.unk_token_id for token in ids)
+        tokens += len(ids)
+        size += len(text.encode())
+        unknown += ids.count(tokenizer.unk_token_id)
         if len(samples) < SAMPLES and text.strip():
             samples.append([tokenizer.decode([token]) for token in ids[:20]])
     return {
@@ -105,16 +113,16 @@ def report(tokenizer: Any, texts: FileTexts, settings: Settings) -> dict[str, An
 
 
 def render(found: dict[str, Any], output_dir: Path) -> str:
-    """The report as a person reads it."""
+    """Returns the report for a person to read."""
     back = "as it was" if found["round_trip_with_spaces"] else "but for its spaces"
     lines = [
         f"vocabulary      {found['vocab_size']:,} tokens, {found['algorithm']}",
         f"text            {found['tokens']:,} tokens",
-    ]
-    lines += [
         f"compression     {found['bytes_per_token']:.2f} bytes/token",
         f"unknown         {found['unknown_share']:.3%}",
         f"gives back      {found['round_trip_share']:.1%} of the text {back}",
     ]
-    lines += [f"split           {visible('|'.join(sample), 100)}" for sample in found["samples"]]
-    return "\n".join([*lines, f"saved           {visible(str(output_dir))}"])
+    for sample in found["samples"]:
+        lines.append(f"split           {visible('|'.join(sample), 100)}")
+    lines.append(f"saved           {visible(str(output_dir))}")
+    return "\n".join(lines)

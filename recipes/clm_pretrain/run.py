@@ -4,9 +4,9 @@
     python recipes/clm_pretrain/run.py --train_file samples/text/train.txt --block_size 64 --output_dir outputs/lines
     accelerate launch recipes/clm_pretrain/run.py --config recipes/clm_pretrain/wikitext_gpt2.yaml
 
-The output folder then holds the model (for from_pretrained, `cli.py generate` and pipeline("text-generation")), its
-scores, the loss of every evaluated block, plots, a model card with continuations, and run.yaml, which repeats the run.
-"""
+The output folder then holds the model (for from_pretrained, `cli.py generate` and
+pipeline("text-generation")), its scores, the loss of every evaluated block, plots, a model card
+with continuations, and run.yaml, which repeats the run."""
 
 import sys
 from dataclasses import dataclass
@@ -25,11 +25,12 @@ from recipes.common import runner
 from recipes.common.config import flags
 from recipes.common.config.flags import setting
 from recipes.common.data.sources import Reading
-from recipes.common.data.splits import Columns, load_splits
+from recipes.common.data.columns import Columns
+from recipes.common.data.splits import load_splits
 from recipes.common.metrics import language_modeling
 from recipes.common.model import loading
 from recipes.common.model.special_tokens import end_of_text, start_of_text
-from recipes.common.report import task_report
+from recipes.common.report import token_prediction
 from recipes.common.runtime.guard import run_and_exit
 from recipes.common.tokens import packing
 from recipes.common.tokens.blocks import Layout
@@ -85,22 +86,24 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         loading.check_isolation(model, layout.end)
 
     # 4. Train
+    task = token_prediction.causal_task(
+        blocks,
+        tokenizer,
+        model,
+        loss=losses.TokenLoss(training_arguments.label_smoothing_factor, shift=True),
+        compute_metrics=language_modeling.for_tokens(blocks.train, len(tokenizer), shift=True),
+    )
     trainer = Trainer(
         model=model,
         args=training_arguments,
-        train_dataset=blocks.train,
-        eval_dataset=blocks.validation,
+        task=task,
+        tokens=blocks,
         processing_class=tokenizer,
         data_collator=CausalBlocks(
             layout.pad, layout.end, arguments.packing_isolation, start=layout.start
         ),
-        compute_loss_func=losses.TokenLoss(training_arguments.label_smoothing_factor, shift=True),
-        compute_metrics=language_modeling.for_tokens(blocks.train, len(tokenizer), shift=True),
-        preprocess_logits_for_metrics=language_modeling.sums(shift=True),
     )
-    return runner.run(
-        trainer, arguments, splits, blocks, task_report.for_continuations(blocks, tokenizer, model)
-    )
+    return runner.run(trainer, arguments, splits)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ import logging
 import os
 import sys
 
-# It would warn in every run on a CPU with bf16 that an optional kernel is missing; peft imports it where it is there.
+# It would warn in every run on a CPU with bf16 that an optional kernel is missing; peft imports it
+# where it is there.
 logging.getLogger("bitsandbytes.backends.cpu").setLevel(logging.ERROR)
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

@@ -1,12 +1,13 @@
-"""Pretrain a masked language model (BERT, RoBERTa, ModernBERT, …), from scratch or from a checkpoint.
+"""Pretrain a masked language model (BERT, RoBERTa, ModernBERT, …), from scratch or from a
+checkpoint.
 
     python recipes/mlm_pretrain/run.py
     python recipes/mlm_pretrain/run.py --train_file samples/text/train.txt --line_by_line --output_dir outputs/lines
     accelerate launch recipes/mlm_pretrain/run.py --config recipes/mlm_pretrain/wikipedia_bert.yaml
 
-The output folder then holds the model (for from_pretrained, fine-tuning and pipeline("fill-mask")), its scores, the
-loss of every evaluated block, plots, a model card (README.md), and run.yaml, which repeats the run.
-"""
+The output folder then holds the model (for from_pretrained, fine-tuning and pipeline("fill-mask")),
+its scores, the loss of every evaluated block, plots, a model card (README.md), and run.yaml, which
+repeats the run."""
 
 import sys
 from dataclasses import dataclass
@@ -24,11 +25,12 @@ from transformers import AutoModelForMaskedLM
 from recipes.common import runner
 from recipes.common.config import flags
 from recipes.common.config.flags import setting
-from recipes.common.data.splits import Columns, load_splits
+from recipes.common.data.columns import Columns
+from recipes.common.data.splits import load_splits
 from recipes.common.metrics import language_modeling
 from recipes.common.model import loading
 from recipes.common.model.special_tokens import end_of_text, start_of_text
-from recipes.common.report import task_report
+from recipes.common.report import token_prediction
 from recipes.common.runtime.guard import run_and_exit
 from recipes.common.tokens import packing
 from recipes.common.tokens.blocks import Layout
@@ -87,18 +89,21 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     blocks = prepare(splits, tokenizer, layout, arguments, training_arguments)
 
     # 4. Train
+    task = token_prediction.masked_task(
+        blocks,
+        tokenizer,
+        loss=losses.TokenLoss(training_arguments.label_smoothing_factor),
+        compute_metrics=language_modeling.for_tokens(blocks.train, len(tokenizer), shift=False),
+    )
     trainer = Trainer(
         model=model,
         args=training_arguments,
-        train_dataset=blocks.train,
-        eval_dataset=blocks.validation,
+        task=task,
+        tokens=blocks,
         processing_class=tokenizer,
         data_collator=collator,
-        compute_loss_func=losses.TokenLoss(training_arguments.label_smoothing_factor),
-        compute_metrics=language_modeling.for_tokens(blocks.train, len(tokenizer), shift=False),
-        preprocess_logits_for_metrics=language_modeling.sums(shift=False),
     )
-    return runner.run(trainer, arguments, splits, blocks, task_report.for_masks(blocks, tokenizer))
+    return runner.run(trainer, arguments, splits)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Fine-tune a Transformer to label or rate texts: sentiment, topics, several labels at once, ratings, pairs of texts.
+"""Fine-tune a Transformer to label or rate texts: sentiment, topics, several labels at once,
+ratings, pairs of texts.
 
     python recipes/sentiment/run.py
     python recipes/sentiment/run.py --train_file samples/sentiment_three_classes/train.jsonl --output_dir outputs/three
     accelerate launch recipes/sentiment/run.py --config recipes/sentiment/imdb.yaml
 
-The output folder then holds the model (for from_pretrained and pipeline()), its scores, its predictions for every
-row, plots, a model card (README.md), and run.yaml, which repeats the run.
-"""
+The output folder then holds the model (for from_pretrained and pipeline()), its scores, its
+predictions for every row, plots, a model card (README.md), and run.yaml, which repeats the run."""
 
 import sys
 from dataclasses import dataclass
@@ -24,10 +24,11 @@ from transformers import AutoModelForSequenceClassification, DataCollatorWithPad
 from recipes.common import runner
 from recipes.common.config import flags
 from recipes.common.config.flags import OPTIONAL, setting
-from recipes.common.data.splits import Columns, join, load_splits
+from recipes.common.data.columns import Columns
+from recipes.common.data.splits import join, load_splits
 from recipes.common.metrics import classification
 from recipes.common.model import loading
-from recipes.common.report import task_report
+from recipes.common.report import labelling
 from recipes.common.runtime.guard import run_and_exit
 from recipes.common.tokens import encoding
 from recipes.common.train import losses
@@ -109,22 +110,22 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
     # 4. Train
     weights = losses.class_weights(arguments.class_weights, splits.labels)
+    smoothing = training_arguments.label_smoothing_factor
+    task = labelling.task(
+        splits,
+        loss=losses.for_problem(splits.labels.kind, smoothing, weights),
+        compute_metrics=classification.for_labels(splits.labels, arguments.metric_name),
+        headline=arguments.metric_name,
+    )
     trainer = Trainer(
         model=model,
         args=training_arguments,
-        tokens_per_batch=arguments.tokens_per_batch,
-        train_dataset=encoded.train,
-        eval_dataset=encoded.validation,
+        task=task,
+        tokens=encoded,
         processing_class=tokenizer,
         data_collator=DataCollatorWithPadding(tokenizer),
-        compute_loss_func=losses.for_problem(
-            splits.labels.kind, training_arguments.label_smoothing_factor, weights
-        ),
-        compute_metrics=classification.for_labels(splits.labels, arguments.metric_name),
     )
-    return runner.run(
-        trainer, arguments, splits, encoded, task_report.for_labels(splits, arguments.metric_name)
-    )
+    return runner.run(trainer, arguments, splits)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,8 @@
         samples/summarization_zh/test.jsonl --output_dir outputs/summarization_zh
     accelerate launch recipes/summarization/run.py --config recipes/summarization/xsum_t5.yaml
 
-The output folder then holds the model (`cli.py predict` needs no flags), its scores, its summary of every row, plots, a
-model card (README.md), and run.yaml, which repeats the run.
-"""
+The output folder then holds the model (`cli.py predict` needs no flags), its scores, its summary of
+every row, plots, a model card (README.md), and run.yaml, which repeats the run."""
 
 import sys
 from dataclasses import dataclass
@@ -25,14 +24,15 @@ from transformers import AutoModelForSeq2SeqLM
 from recipes.common import runner
 from recipes.common.config import flags
 from recipes.common.config.flags import OPTIONAL, setting
-from recipes.common.data.splits import Columns, load_splits
-from recipes.common.metrics import generated_text, language_modeling
+from recipes.common.data.columns import Columns
+from recipes.common.data.splits import load_splits
+from recipes.common.metrics import generated_text
 from recipes.common.model import languages, loading
-from recipes.common.report import task_report
+from recipes.common.report import text_generation
 from recipes.common.runtime.guard import run_and_exit
 from recipes.common.tokens import encoding
 from recipes.common.tokens.collators import Pairs
-from recipes.common.train import generation, losses
+from recipes.common.train import losses
 from recipes.common.train.trainer import Trainer
 
 TEXTS = [
@@ -100,22 +100,28 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
     # 4. Train
     decode = generated_text.Decoder(tokenizer)
+    task = text_generation.task(
+        "summarization",
+        splits,
+        encoded,
+        model,
+        decode,
+        arguments,
+        training_arguments,
+        loss=losses.TokenLoss(training_arguments.label_smoothing_factor),
+        compute_metrics=generated_text.for_summaries(splits.texts[0], splits.target, decode),
+        headline="rougeL",
+        shown=(*generated_text.ROUGE, "gen_len", "ref_len"),
+    )
     trainer = Trainer(
         model=model,
         args=training_arguments,
-        tokens_per_batch=arguments.tokens_per_batch,
-        answers=generation.Answers(model, arguments, training_arguments, encoded),
-        train_dataset=encoded.train,
-        eval_dataset=encoded.validation,
+        task=task,
+        tokens=encoded,
         processing_class=tokenizer,
         data_collator=Pairs(tokenizer, model, arguments.ignore_pad_token_for_loss),
-        compute_loss_func=losses.TokenLoss(training_arguments.label_smoothing_factor),
-        compute_metrics=generated_text.for_summaries(splits.texts[0], splits.target, decode),
-        preprocess_logits_for_metrics=language_modeling.sums(shift=False),
     )
-    shown = (*generated_text.ROUGE, "gen_len", "ref_len")
-    task = task_report.for_texts(splits, decode, "summarization", "rougeL", shown)
-    return runner.run(trainer, arguments, splits, encoded, task)
+    return runner.run(trainer, arguments, splits)
 
 
 if __name__ == "__main__":

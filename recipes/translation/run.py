@@ -1,13 +1,14 @@
-"""Train a translation model: T5, mT5, Marian, mBART, mBART-50, M2M100, NLLB from a checkpoint, or one from scratch.
+"""Train a translation model: T5, mT5, Marian, mBART, mBART-50, M2M100, NLLB from a checkpoint, or
+one from scratch.
 
     python recipes/translation/run.py
     python recipes/translation/run.py --train_file samples/translation_en_zh/train.jsonl --test_file \
         samples/translation_en_zh/test.jsonl --source_lang en --target_lang zh --output_dir outputs/translation_zh
     accelerate launch recipes/translation/run.py --config recipes/translation/opus_marian.yaml
 
-The output folder then holds the model with its language pair (`cli.py predict` needs no flags), its scores, its
-translation of every row, plots, a model card (README.md), and run.yaml, which repeats the run.
-"""
+The output folder then holds the model with its language pair (`cli.py predict` needs no flags), its
+scores, its translation of every row, plots, a model card (README.md), and run.yaml, which repeats
+the run."""
 
 import sys
 from dataclasses import dataclass
@@ -25,14 +26,15 @@ from transformers import AutoModelForSeq2SeqLM
 from recipes.common import runner
 from recipes.common.config import flags
 from recipes.common.config.flags import setting
-from recipes.common.data.splits import Columns, load_splits
-from recipes.common.metrics import generated_text, language_modeling
+from recipes.common.data.columns import Columns
+from recipes.common.data.splits import load_splits
+from recipes.common.metrics import generated_text
 from recipes.common.model import languages, loading
-from recipes.common.report import task_report
+from recipes.common.report import text_generation
 from recipes.common.runtime.guard import run_and_exit
 from recipes.common.tokens import encoding
 from recipes.common.tokens.collators import Pairs
-from recipes.common.train import generation, losses
+from recipes.common.train import losses
 from recipes.common.train.trainer import Trainer
 
 
@@ -80,29 +82,31 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
     # 4. Train
     decode = generated_text.Decoder(tokenizer)
-    trainer = Trainer(
-        model=model,
-        args=training_arguments,
-        tokens_per_batch=arguments.tokens_per_batch,
-        answers=generation.Answers(model, arguments, training_arguments, encoded),
-        train_dataset=encoded.train,
-        eval_dataset=encoded.validation,
-        processing_class=tokenizer,
-        data_collator=Pairs(tokenizer, model, arguments.ignore_pad_token_for_loss),
-        compute_loss_func=losses.TokenLoss(training_arguments.label_smoothing_factor),
+    task = text_generation.task(
+        "translation",
+        splits,
+        encoded,
+        model,
+        decode,
+        arguments,
+        training_arguments,
+        loss=losses.TokenLoss(training_arguments.label_smoothing_factor),
         compute_metrics=generated_text.for_translation(
             splits.texts[0], splits.target, target, decode
         ),
-        preprocess_logits_for_metrics=language_modeling.sums(shift=False),
+        headline="bleu",
+        shown=("bleu", "chrf", "ter", "gen_len", "ref_len"),
+        answers=f"BLEU is `{generated_text.signature(target)}`.",
     )
-    shown, signature = (
-        ("bleu", "chrf", "ter", "gen_len", "ref_len"),
-        generated_text.signature(target),
+    trainer = Trainer(
+        model=model,
+        args=training_arguments,
+        task=task,
+        tokens=encoded,
+        processing_class=tokenizer,
+        data_collator=Pairs(tokenizer, model, arguments.ignore_pad_token_for_loss),
     )
-    task = task_report.for_texts(
-        splits, decode, "translation", "bleu", shown, f"BLEU is `{signature}`."
-    )
-    return runner.run(trainer, arguments, splits, encoded, task)
+    return runner.run(trainer, arguments, splits)
 
 
 if __name__ == "__main__":

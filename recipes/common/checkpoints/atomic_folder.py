@@ -1,4 +1,7 @@
-"""A folder of files is whole or it is not there: listed in a manifest with their SHA-256, renamed at the end."""
+"""Publishes folders of files: a folder is whole, or it is not there.
+
+A manifest lists the files with their SHA-256, and the folder gets its name at the end.
+"""
 
 import json
 import os
@@ -12,9 +15,10 @@ OUTGOING = ".removing-"
 
 
 def publish(staged: Path, final: Path) -> None:
-    """Writes the manifest, forces all to disk, and renames `staged` to `final`: to be called by one process only.
+    """Writes the manifest, forces all to disk, and renames `staged` to `final`.
 
-    Whoever stops it in between finds the earlier `final`, or the whole new one beside its place.
+    Only one process may call it. If it is stopped in between, there is the earlier `final`, or the
+    whole new one beside its place.
     """
     _seal(staged)
     remove(final)
@@ -23,7 +27,10 @@ def publish(staged: Path, final: Path) -> None:
 
 
 def publish_once(staged: Path, final: Path) -> None:
-    """As `publish`, but a whole `final` stays: another process has written the same in the meantime, and reads it."""
+    """Publishes a folder like `publish`, but leaves a whole `final` as it is.
+
+    Another process has then written the same in the meantime, and reads it.
+    """
     _seal(staged)
     try:
         staged.rename(final)
@@ -36,9 +43,17 @@ def publish_once(staged: Path, final: Path) -> None:
 
 
 def _seal(staged: Path) -> None:
-    files = sorted(path for path in staged.rglob("*") if path.is_file())
-    entries = {str(path.relative_to(staged)): entry(path) for path in files}
-    for path in [*files, *(path for path in staged.rglob("*") if path.is_dir())]:
+    """Writes the manifest, and forces the folder and all that lies in it to disk."""
+    files, folders = [], []
+    for path in sorted(staged.rglob("*")):
+        if path.is_file():
+            files.append(path)
+        elif path.is_dir():
+            folders.append(path)
+    entries = {}
+    for path in files:
+        entries[str(path.relative_to(staged))] = entry(path)
+    for path in [*files, *folders]:
         _sync(path)
     unfinished = staged / f"{MANIFEST}.new"
     unfinished.write_text(_text(entries), encoding="utf-8")
@@ -48,37 +63,39 @@ def _seal(staged: Path) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Deletes a folder: its name is gone at once, its files follow."""
-    if folder.exists():
-        outgoing = folder.with_name(f"{OUTGOING}{folder.name}")
-        delete(outgoing)
-        folder.rename(outgoing)
-        delete(outgoing)
+    """Deletes a folder: first it loses its name, then its files are deleted."""
+    if not folder.exists():
+        return
+    outgoing = folder.with_name(f"{OUTGOING}{folder.name}")
+    delete(outgoing)
+    folder.rename(outgoing)
+    delete(outgoing)
 
 
 def damage(folder: Path) -> str:
-    """What is wrong with a published folder, in words; empty where every file is the one that the manifest lists."""
+    """Says what is wrong with a published folder.
+
+    Returns "" where every file is the one that the manifest lists.
+    """
     try:
         text = (folder / MANIFEST).read_text(encoding="utf-8")
         entries = json.loads(text)["files"]
-        listed = {name: (one["bytes"], one["sha256"]) for name, one in entries.items()}
+        listed = _listed(entries)
     except FileNotFoundError:
         return f"{MANIFEST} is missing"
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return f"{MANIFEST} is damaged"
-    if text != _text(entries):  # a line that stands twice, say, is JSON all the same
+    if text != _text(entries):  # a line that stands twice, say, is valid JSON
         return f"{MANIFEST} is damaged"
     if (folder / MANIFEST).is_symlink():
         return f"{MANIFEST} is a link"
-    files = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
-    found = {str(path.relative_to(folder)) for path in files} - {MANIFEST}
-    if not listed or found != set(listed):
-        differing = sorted(found ^ set(listed))
-        return (
-            f"{differing[0]} is {'extra' if differing[0] in found else 'missing'}"
-            if differing
-            else "it is empty"
-        )
+    found = _names_of_files(folder)
+    differing = sorted(found ^ set(listed))
+    if differing:
+        state = "extra" if differing[0] in found else "missing"
+        return f"{differing[0]} is {state}"
+    if not listed:
+        return "it is empty"
     for name, (size, digest) in listed.items():
         path = folder / name
         if path.is_symlink() or path.stat().st_size != size or content_hash(path) != digest:
@@ -86,8 +103,22 @@ def damage(folder: Path) -> str:
     return ""
 
 
+def _listed(entries: dict[str, dict[str, int | str]]) -> dict[str, tuple[int | str, int | str]]:
+    """Returns the size and the hash of each file that a manifest lists."""
+    return {name: (one["bytes"], one["sha256"]) for name, one in entries.items()}
+
+
+def _names_of_files(folder: Path) -> set[str]:
+    """Returns the paths in a folder of all files and links but the manifest."""
+    names = set()
+    for path in folder.rglob("*"):
+        if path.is_symlink() or not path.is_dir():
+            names.add(str(path.relative_to(folder)))
+    return names - {MANIFEST}
+
+
 def intact(folder: Path) -> bool:
-    """Whether every file of the manifest is there with its size and SHA-256, and no other."""
+    """Whether every file of the manifest is there with its size and SHA-256, and no other file."""
     return folder.is_dir() and not damage(folder)
 
 
@@ -96,7 +127,7 @@ def _text(entries: dict[str, dict[str, int | str]]) -> str:
 
 
 def entry(path: Path) -> dict[str, int | str]:
-    """What a manifest says of a file."""
+    """Returns what a manifest says of a file: its size and its hash."""
     return {"bytes": path.stat().st_size, "sha256": content_hash(path)}
 
 

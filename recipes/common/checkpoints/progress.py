@@ -1,39 +1,50 @@
-"""Where each process stands in a run, one file a process in every checkpoint: its random generators, its loss since the
-last log, the time, and what a signal kept from being done."""
+"""Saves where each process stands in a run: one file per process in every checkpoint.
+
+The file holds the random generators of the process, its loss since the last log, the time, and what
+a signal kept from being done.
+"""
 
 from pathlib import Path
 from typing import Any
 
 from recipes.common.checkpoints import retention, tensor_files
 
-NUMBERS = dict.fromkeys(("loss", "total_loss", "logged_step", "seconds"), 0)
+NUMBERS = {"loss": 0, "total_loss": 0, "logged_step": 0, "seconds": 0}
 
 
 def write(folder: Path, process: int, place: dict[str, Any]) -> None:
     """Writes NUMBERS and `pending` of a process, and the state of its random generators."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensor_files.write(
-        {"random": tensor_files.randomness(), "place": place}, _file(folder, process)
-    )
+    state = {"random": tensor_files.randomness(), "place": place}
+    tensor_files.write(state, _file(folder, process))
 
 
 def read(checkpoint: Path, process: int, processes: int) -> dict[str, Any]:
-    """The place to go on from: process 0's, with the loss of `process`, or the mean where their number differs."""
+    """Returns the place to continue from: that of process 0, with the loss of `process`.
+
+    Where the number of processes differs, the loss is the mean over those of the checkpoint.
+    """
     with retention.readable(checkpoint):
-        found = [_checked(path) for path in sorted(checkpoint.glob(retention.PROCESS.format("*")))]
+        files = sorted(checkpoint.glob(retention.PROCESS.format("*")))
+        places = list(map(_checked, files))
         own = _file(checkpoint, process)
-        if own.exists() and len(found) == processes:
-            return found[0] | {"loss": _checked(own)["loss"]}
-        return found[0] | {"loss": sum(place["loss"] for place in found) / len(found)}
+        if own.exists() and len(places) == processes:
+            return places[0] | {"loss": _checked(own)["loss"]}
+        total = sum(place["loss"] for place in places)
+        return places[0] | {"loss": total / len(places)}
 
 
 def restore_randomness(checkpoint: Path, process: int) -> bool:
-    """Sets the random generators as the process left them; False where there was no such process."""
+    """Sets the random generators as the process left them.
+
+    Returns False where the checkpoint has no such process.
+    """
     path = _file(checkpoint, process)
-    if path.exists():
-        with retention.readable(checkpoint):
-            tensor_files.set_randomness(tensor_files.read(path)["random"])
-    return path.exists()
+    if not path.exists():
+        return False
+    with retention.readable(checkpoint):
+        tensor_files.set_randomness(tensor_files.read(path)["random"])
+    return True
 
 
 def _file(folder: Path, process: int) -> Path:
@@ -41,8 +52,10 @@ def _file(folder: Path, process: int) -> Path:
 
 
 def _checked(path: Path) -> dict[str, Any]:
+    """Reads the place of a process; raises an error where a value is missing or of another type."""
     place = tensor_files.read(path)["place"]
-    tensor_files.check_like({name: place[name] for name in NUMBERS}, NUMBERS, "place")
+    for name, number in NUMBERS.items():
+        tensor_files.check_like(place[name], number, name)
     if place["pending"] is not None:
         tensor_files.check_like(place["pending"]["save"], True, "pending")
     return place

@@ -1,4 +1,7 @@
-"""Checkpoints of a run: the newest intact one, how many are kept, and what they say of the run."""
+"""Finds the newest intact checkpoint of a run, and decides how many checkpoints are kept.
+
+It also reads what a checkpoint says of its run, and refuses checkpoints that cannot be used.
+"""
 
 import json
 import shutil
@@ -6,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
@@ -22,17 +25,29 @@ from recipes.common.runtime.disk_errors import FREE_SPACE, disk_error
 from recipes.common.runtime.errors import DiskFull, Refusal
 from recipes.common.runtime.messages import note
 
+if TYPE_CHECKING:
+    from transformers import TrainerState
+
 FINGERPRINT = "fingerprint.json"
-PROCESS = (
-    "process_{}.safetensors"  # what belongs to one process: random generators, its place in the run
-)
+PROCESS = "process_{}.safetensors"  # of one process: random generators, its place in the run
 STAGING = ".saving-"
 STARTS_OVER = (
-    "the same command starts over: checkpoints of --save_only_model hold nothing to go on from"
+    "the same command starts over: checkpoints of --save_only_model hold nothing to continue from"
 )
-UNREADABLE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
-UNREADABLE += (EOFError, SafetensorError, UnpicklingError)
-NUMBER, PERHAPS = (int, float), (int, float, type(None))
+# The errors of reading a file whose content is not what a run writes.
+UNREADABLE = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    EOFError,
+    SafetensorError,
+    UnpicklingError,
+)
+NUMBER = (int, float)
+OPTIONAL_NUMBER = (int, float, type(None))
 # The types of what Trainer reads back from trainer_state.json.
 STATE = {
     "global_step": int,
@@ -40,22 +55,18 @@ STATE = {
     "epoch": NUMBER,
     "total_flos": NUMBER,
     "num_input_tokens_seen": NUMBER,
-}
-STATE |= {
-    "best_metric": PERHAPS,
-    "best_global_step": PERHAPS,
+    "best_metric": OPTIONAL_NUMBER,
+    "best_global_step": OPTIONAL_NUMBER,
     "log_history": list,
     "stateful_callbacks": dict,
-}
-STATE |= {
     "best_model_checkpoint": (str, type(None)),
-    "train_batch_size": PERHAPS,
+    "train_batch_size": OPTIONAL_NUMBER,
     "num_train_epochs": NUMBER,
 }
 
 
 def no_states(folder: Path) -> str:
-    """Why training cannot go on from an intact checkpoint, in words; empty where it can."""
+    """Says why training cannot continue from an intact checkpoint; returns "" where it can."""
     if any(folder.glob(PROCESS.format("*"))):
         return ""
     if any(folder.glob("*.pt")):
@@ -64,11 +75,11 @@ def no_states(folder: Path) -> str:
 
 
 def newest(output_dir: Path) -> Path | None:
-    """The intact checkpoint of the highest step; damaged ones are passed over, half-written ones removed."""
-    for folder in output_dir.glob(f"{STAGING}*/checkpoint-*"):
-        own = not folder.parent.is_symlink() and intact(folder)
-        if own and not (output_dir / folder.name).exists():  # stopped before its renaming
-            folder.rename(output_dir / folder.name)
+    """Returns the intact checkpoint of the highest step, or None.
+
+    Notes the damaged ones that it passes over, and removes half-written ones.
+    """
+    _rename_whole_ones(output_dir)
     for folder in [*output_dir.glob(f"{STAGING}*"), *output_dir.glob(f"{OUTGOING}*")]:
         delete(folder)
     for folder in sorted(all_of(output_dir), key=step, reverse=True):
@@ -79,14 +90,27 @@ def newest(output_dir: Path) -> Path | None:
     return None
 
 
+def _rename_whole_ones(output_dir: Path) -> None:
+    """Puts whole checkpoints in their place where a run was stopped before it renamed them."""
+    for folder in output_dir.glob(f"{STAGING}*/checkpoint-*"):
+        final = output_dir / folder.name
+        is_whole = not folder.parent.is_symlink() and intact(folder)
+        if is_whole and not final.exists():
+            folder.rename(final)
+
+
 def rotate(output_dir: Path, limit: int | None, best: str | None) -> None:
-    """Keeps the newest `limit` checkpoints and the best one; folders without a manifest are not ours."""
+    """Keeps the newest `limit` checkpoints and the best one.
+
+    Folders without a manifest are not ours: they stay.
+    """
     if not limit:
         return
-    ours = sorted(
-        (folder for folder in all_of(output_dir) if (folder / MANIFEST).exists()), key=step
-    )
-    kept = {folder.name for folder in ours[-1:]} | ({Path(best).name} if best else set())
+    ours = [folder for folder in all_of(output_dir) if (folder / MANIFEST).exists()]
+    ours.sort(key=step)
+    kept = {folder.name for folder in ours[-1:]}
+    if best:
+        kept.add(Path(best).name)
     for folder in reversed(ours):
         if len(kept) < limit:
             kept.add(folder.name)
@@ -96,58 +120,70 @@ def rotate(output_dir: Path, limit: int | None, best: str | None) -> None:
 
 
 def fingerprint(folder: Path) -> dict[str, Any]:
-    """What a checkpoint belongs to: its run's flags, data, model and so on; empty where it does not say so."""
+    """Reads what a checkpoint belongs to: its run's flags, data, model and so on.
+
+    Returns an empty dict where the checkpoint does not say so.
+    """
     try:
         known = json.loads((folder / FINGERPRINT).read_text(encoding="utf-8"))
-        readable = isinstance(known["flags"], dict) and isinstance(known["inputs"], dict)
+        flags, inputs = known["flags"], known["inputs"]
     except (OSError, *UNREADABLE):
         return {}
-    return known if readable and isinstance(known.get("rows_a_step"), int) else {}
+    if not isinstance(flags, dict) or not isinstance(inputs, dict):
+        return {}
+    if not isinstance(known.get("rows_a_step"), int):
+        return {}
+    return known
 
 
 @contextmanager
 def readable(folder: Path | str) -> Iterator[None]:
-    """What is read inside is a checkpoint's: content that no run writes, although the manifest lists it, is refused."""
+    """Refuses a checkpoint where reading it inside fails.
+
+    Its content is then not what a run writes, although the manifest lists it.
+    """
     try:
         yield
     except Exception as error:
         if not isinstance(error, UNREADABLE) and "in loading state_dict" not in str(error):
             raise
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        fix = f"remove {folder}: the same command goes on from the checkpoint before it"
+        fix = f"remove {folder}: the same command continues from the checkpoint before it"
         raise Refusal(f"the checkpoint cannot be read: {reason}", str(folder), fix) from error
 
 
-def check_state(folder: Path, state: Any) -> None:
-    """Refuses a trainer_state.json of another step, or with values of other types than Trainer writes."""
+def check_state(folder: Path, state: "TrainerState") -> None:
+    """Refuses a trainer_state.json of another step, or with types that Trainer does not write."""
     with readable(folder):
-        wrong = [
-            name for name, kinds in STATE.items() if not isinstance(getattr(state, name), kinds)
-        ]
-        if wrong:
-            raise TypeError(f"{wrong[0]} is a {type(getattr(state, wrong[0])).__name__}")
+        for name, kinds in STATE.items():
+            value = getattr(state, name)
+            if not isinstance(value, kinds):
+                raise TypeError(f"{name} is a {type(value).__name__}")
         if is_named(folder) and state.global_step != step(folder):
             raise ValueError(f"global_step is {state.global_step}")
         for entry in state.log_history:
-            if not isinstance(entry["step"], int) or not all(
-                isinstance(value, NUMBER) for value in entry.values()
-            ):
-                raise TypeError("log_history holds what is no number")
+            if not _is_log(entry):
+                raise TypeError("log_history holds something that is no number")
+
+
+def _is_log(entry: dict[str, Any]) -> bool:
+    if not isinstance(entry["step"], int):
+        return False
+    return all(isinstance(value, NUMBER) for value in entry.values())
 
 
 def check_space(output_dir: Path, needed: int) -> None:
     """Refuses to begin where `needed` bytes do not fit on the disk."""
     free = shutil.disk_usage(output_dir).free
     if free < needed:
+        what = f"two checkpoints need {_size(needed)}, {_size(free)} are free"
         fix = "free some space, choose another --output_dir, or --save_strategy no"
-        raise DiskFull(
-            f"two checkpoints need {_size(needed)}, {_size(free)} are free", str(output_dir), fix
-        )
+        raise DiskFull(what, str(output_dir), fix)
 
 
 @contextmanager
 def room(folder: Path, needed: int, only_model: bool = False) -> Iterator[None]:
-    """What is written inside either fits, or leaves nothing behind in `folder`, and says what was missing."""
+    """Removes `folder` and raises DiskFull where what is written inside does not fit."""
     try:
         yield
     except Exception as error:
@@ -162,15 +198,16 @@ def room(folder: Path, needed: int, only_model: bool = False) -> Iterator[None]:
 
 
 def _size(number: float) -> str:
-    units = iter(("bytes", "KB", "MB", "GB"))
-    unit = next(units)
-    while number >= 1000 and unit != "GB":
-        number, unit = number / 1000, next(units)
-    return f"{number:.3g} {unit}"
+    """Returns a number of bytes in words: 1.5 MB."""
+    for unit in ("bytes", "KB", "MB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} GB"
 
 
 def all_of(output_dir: Path) -> list[Path]:
-    """All folders named checkpoint-N."""
+    """Returns all folders named checkpoint-N."""
     return [path for path in output_dir.glob("checkpoint-*") if path.is_dir() and is_named(path)]
 
 
@@ -180,5 +217,5 @@ def is_named(folder: Path) -> bool:
 
 
 def step(folder: Path) -> int:
-    """The optimizer step after which the checkpoint was written."""
+    """Returns the optimizer step after which the checkpoint was written."""
     return int(folder.name.removeprefix("checkpoint-"))

@@ -1,4 +1,7 @@
-"""The state of an optimizer, a schedule or a random generator as one safetensors file: arrays and JSON, no pickle."""
+"""Writes and reads states as one safetensors file: tensors and JSON, no pickle.
+
+States are those of an optimizer, a schedule or the random generators.
+"""
 
 import json
 import random
@@ -12,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 PLAIN = (bool, int, float, str, type(None))
+Array = torch.Tensor | numpy.ndarray
 
 
 def write(state: Any, path: Path) -> None:
@@ -26,47 +30,68 @@ def write(state: Any, path: Path) -> None:
             return {"dict": [[plain(key), plain(item)] for key, item in value.items()]}
         if isinstance(value, (list, tuple)):
             return {type(value).__name__: [plain(item) for item in value]}
-        if isinstance(value, (torch.Tensor, numpy.ndarray)):
-            name = names.setdefault(id(value), str(len(names)))
-            tensors[name] = torch.as_tensor(value).detach().cpu().contiguous()
-            return {"tensor" if isinstance(value, torch.Tensor) else "array": name}
         if isinstance(value, numpy.generic):
             return value.item()
-        raise TypeError(f"a state holds a {type(value).__name__}")
+        if isinstance(value, torch.Tensor):
+            kind = "tensor"
+        elif isinstance(value, numpy.ndarray):
+            kind = "array"
+        else:
+            raise TypeError(f"a state holds a {type(value).__name__}")
+        name = names.setdefault(id(value), str(len(names)))
+        tensors[name] = torch.as_tensor(value).detach().cpu().contiguous()
+        return {kind: name}
 
     skeleton = plain(state)
     save_file(tensors, path, metadata={"state": json.dumps(skeleton)})
 
 
 def read(path: Path) -> Any:
-    """What `write` wrote; raises LookupError where the file is missing, and other errors where it is something else."""
+    """Reads what `write` wrote.
+
+    Raises LookupError where the file is missing, and other errors where it is something else.
+    """
     if not path.is_file():
         raise LookupError(f"{path.name} is missing")
+    tensors: dict[str, torch.Tensor] = {}
     with safe_open(path, "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
+        for name in file.keys():  # noqa: SIM118 (no dict)
+            tensors[name] = file.get_tensor(name)
         skeleton = json.loads(file.metadata()["state"])
+    return _built(skeleton, tensors)
 
-    def built(value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        ((kind, content),) = value.items()
-        if kind == "dict":
-            return {built(key): built(item) for key, item in content}
-        if kind in ("tensor", "array"):
-            return tensors[content] if kind == "tensor" else tensors[content].numpy()
-        items = [built(item) for item in content]
-        return tuple(items) if kind == "tuple" else items
 
-    return built(skeleton)
+def _built(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    """Returns the nest that a skeleton of JSON and the tensors make up."""
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "dict":
+        built = {}
+        for key, item in content:
+            built[_built(key, tensors)] = _built(item, tensors)
+        return built
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "array":
+        return tensors[content].numpy()
+    items = [_built(item, tensors) for item in content]
+    if kind == "tuple":
+        return tuple(items)
+    return items
 
 
 def check_like(found: Any, wanted: Any, name: str = "the state") -> None:
-    """Raises TypeError or ValueError where a nest has values of other types, lengths or shapes than another one; what
-    only one of the two knows, as another version's, and what is None in the other one, may be anything."""
+    """Raises TypeError or ValueError where a nest differs from the `wanted` one.
+
+    It differs by the types of values, the lengths of lists and the shapes of tensors. A value may
+    be anything where only one of the two has it (it is another version's), and where it is None in
+    the wanted one.
+    """
     if wanted is None:
         return
-    numbers = isinstance(found, (int, float)) and isinstance(wanted, (int, float))
-    if not numbers and type(found) is not type(wanted):
+    are_numbers = isinstance(found, (int, float)) and isinstance(wanted, (int, float))
+    if not are_numbers and type(found) is not type(wanted):
         raise TypeError(f"{name} is a {type(found).__name__}, not a {type(wanted).__name__}")
     if isinstance(wanted, dict):
         for key in wanted.keys() & found.keys():
@@ -76,45 +101,63 @@ def check_like(found: Any, wanted: Any, name: str = "the state") -> None:
             raise ValueError(f"{name} has {len(found)} entries, not {len(wanted)}")
         for one, other in zip(found, wanted, strict=True):
             check_like(one, other, name)
-    elif isinstance(wanted, (torch.Tensor, numpy.ndarray)) and (found.shape, found.dtype) != (
-        wanted.shape,
-        wanted.dtype,
-    ):
-        raise ValueError(f"{name} has the shape {tuple(found.shape)}, not {tuple(wanted.shape)}")
+    elif isinstance(wanted, (torch.Tensor, numpy.ndarray)):
+        _check_shape(found, wanted, name)
+
+
+def _check_shape(found: Array, wanted: Array, name: str) -> None:
+    if found.shape != wanted.shape or found.dtype != wanted.dtype:
+        shape, other = tuple(found.shape), tuple(wanted.shape)
+        raise ValueError(f"{name} has the shape {shape}, not {other}")
 
 
 def check_optimizer(found: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
-    """Raises where a state is none of this optimizer: Adam's, the default, to the shapes of its moments."""
+    """Raises an error where a state is not of this optimizer.
+
+    With Adam, the default, the shapes of the moments are checked, too.
+    """
     groups = optimizer.state_dict()["param_groups"]
     check_like(found["param_groups"], groups, "param_groups")
-    if not all("lr" in group for group in found["param_groups"]):
-        raise KeyError("lr")
+    for group in found["param_groups"]:
+        if "lr" not in group:
+            raise KeyError("lr")
     if not isinstance(getattr(optimizer, "optimizer", optimizer), torch.optim.Adam):
         return
-    trained = [value for group in optimizer.param_groups for value in group["params"]]
+    trained = []
+    for group in optimizer.param_groups:
+        trained.extend(group["params"])
     for number, state in found["state"].items():
         for name in ("exp_avg", "exp_avg_sq"):
-            if state[name].shape != trained[number].shape:
-                raise ValueError(
-                    f"{name} of parameter {number} has the shape {tuple(state[name].shape)}"
-                )
+            shape = state[name].shape
+            if shape != trained[number].shape:
+                raise ValueError(f"{name} of parameter {number} has the shape {tuple(shape)}")
         check_like(state["step"], torch.tensor(0.0), "step")
 
 
 def randomness() -> dict[str, Any]:
-    """The states of the random generators of Python, numpy, torch and the GPU that this process computes on."""
-    devices = [torch.cuda.get_rng_state()] if torch.cuda.is_available() else []
-    states = {
+    """Returns the states of the random generators of Python, numpy and torch.
+
+    Of the GPUs it is that of the one that this process computes on.
+    """
+    devices = []
+    if torch.cuda.is_available():
+        devices.append(torch.cuda.get_rng_state())
+    return {
         "python": random.getstate(),
         "numpy": numpy.random.get_state(),
         "torch": torch.get_rng_state(),
+        "devices": devices,
     }
-    return states | {"devices": devices}
 
 
 def set_randomness(states: dict[str, Any]) -> None:
-    """Sets what `randomness` gave."""
-    check_like(states, {name: state for name, state in randomness().items() if name != "devices"})
+    """Sets the random generators to what `randomness` returned.
+
+    Raises TypeError or ValueError where the states are of another kind.
+    """
+    own = randomness()
+    del own["devices"]  # their number may differ
+    check_like(states, own)
     random.setstate(states["python"])
     numpy.random.set_state(states["numpy"])
     try:
@@ -126,5 +169,11 @@ def set_randomness(states: dict[str, Any]) -> None:
 
 
 def randomness_kept() -> AbstractContextManager[None]:
-    """Afterwards torch's generators, of the GPUs only this process's, are as they were before."""
-    return torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else [])
+    """Returns a context after which torch's random generators are as they were before it.
+
+    Of the GPUs only the generator of the one that this process computes on is kept.
+    """
+    devices = []
+    if torch.cuda.is_available():
+        devices.append(torch.cuda.current_device())
+    return torch.random.fork_rng(devices)

@@ -1,7 +1,8 @@
-"""What may be set: flags, YAML files and what follows from them.
+"""Reads what may be set: flags, YAML files, and the values that follow from them.
 
-Read `flags` first: it turns the command line into dataclasses. `precedence` decides between flags that contradict
-each other, `defaults` fills in what nobody said, `ranges`, `engines` and `services` refuse what cannot work.
+Read `flags` first: it holds the flags as dataclasses. `parsing` fills them from the command line
+and the YAML files. `precedence` decides between flags that contradict each other. `defaults` fills
+in what nobody set. `ranges`, `engines` and `services` refuse what cannot work.
 
-Imports `runtime`. Reading it needs no torch.
+Imports `runtime`. All modules but `services` can be imported without torch.
 """

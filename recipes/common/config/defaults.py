@@ -1,6 +1,6 @@
-"""What follows from the flags, and from the hardware, where nobody has said otherwise.
+"""Sets flags that the user leaves open, from the other flags and from the hardware.
 
-Reading this module needs no torch; asking for the hardware does.
+Importing this module needs no torch. Looking at the hardware does.
 """
 
 import os
@@ -17,68 +17,81 @@ LOWER_IS_BETTER = {"mse", "mae", "cross_entropy", "loss", "perplexity", "ter"}
 
 
 def actions(values: dict[str, Any]) -> None:
-    """Neither --do_train, --do_eval nor --do_predict: train and evaluate, and predict if there is a test set."""
-    given = {name: values[name] for name in ACTIONS if name in values}
-    if not any(given.values()):
-        has_test = any(values.get(name) for name in ("test_file", "dataset_name", "task_name"))
-        values |= {"do_train": True, "do_eval": True, "do_predict": has_test} | given
-    if not any(values.get(name) for name in ACTIONS):
-        raise Refusal(
-            "there is nothing to do",
-            ", ".join(f"--{name}" for name in given),
-            "leave one of them out",
-        )
-    if not values.get(
-        "do_train"
-    ):  # or Trainer makes --do_eval of it, on whatever validation data a layer below names
+    """Decides what a run does if no action is given: it trains and evaluates.
+
+    It also predicts if there is a test set.
+    """
+    given = [name for name in ACTIONS if name in values]
+    if not _any_of(values, *ACTIONS):
+        values.setdefault("do_train", True)
+        values.setdefault("do_eval", True)
+        has_test = _any_of(values, "test_file", "dataset_name", "task_name")
+        values.setdefault("do_predict", has_test)
+    if not _any_of(values, *ACTIONS):
+        where = ", ".join(f"--{name}" for name in given)
+        raise Refusal("there is nothing to do", where, "leave one of them out")
+    if not values.get("do_train"):
+        # Otherwise Trainer turns on --do_eval, with validation data that a lower layer names.
         values |= {"eval_strategy": "no", "load_best_model_at_end": False}
 
 
 def hardware(values: dict[str, Any]) -> None:
-    """CPU where there is nothing else; beside a GPU, processes that make its batches meanwhile; bf16 where the hardware
-    multiplies in it and nobody chose otherwise."""
+    """Chooses CPU or GPU, the loader's processes and bf16 from what this machine has."""
+    _choose_device(values)
+    _choose_workers(values)
+    _choose_precision(values)
+
+
+def _choose_device(values: dict[str, Any]) -> None:
     import torch
 
-    if not torch.accelerator.is_available() or values.get("use_cpu"):
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed warns that it had to find out
-        values["use_cpu"] = (
-            True  # without it two torchrun processes on CPU train two unsynchronised models
-        )
-    else:
+    if torch.accelerator.is_available() and not values.get("use_cpu"):
         _refuse_more_than(torch.accelerator.device_count())
-        if sys.platform == "linux" and not values.get("streaming"):
-            # Elsewhere the model would be sent to them; a stream's order follows from their number.
-            values.setdefault("dataloader_num_workers", WORKERS)
+        return
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed warns that it had to find out
+    # Without it two torchrun processes on CPU train two models that are not synchronised.
+    values["use_cpu"] = True
+
+
+def _refuse_more_than(gpus: int) -> None:
+    """Refuses more of torchrun's processes than GPUs.
+
+    Other launchers may show each process only a GPU of its own.
+    """
+    by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
+    if by_torchrun and 0 < gpus <= int(os.environ.get("LOCAL_RANK", "0")):
+        what = f"more processes than GPUs: this machine has {gpus}"
+        fix = f"start one per GPU: --num_processes {gpus} per machine"
+        raise Refusal(what, "--num_processes", fix)
+
+
+def _choose_workers(values: dict[str, Any]) -> None:
+    """Lets processes of the loader make batches while a GPU computes."""
+    # On other systems the model would be sent to them. A stream's order depends on their number.
+    if sys.platform == "linux" and not values.get("use_cpu") and not values.get("streaming"):
+        values.setdefault("dataloader_num_workers", WORKERS)
     if values.get("streaming") and values.get("dataloader_num_workers", 0) > 1:
-        # The Hub's library would give each of several its share, of which one alone is read.
+        # The Hub's library gives each of several processes a share, and only one share is read.
         note("a stream is read by one process of the loader: --dataloader_num_workers 1")
         values["dataloader_num_workers"] = 1
+
+
+def _choose_precision(values: dict[str, Any]) -> None:
     multiplies = has_bf16(bool(values.get("use_cpu")))
-    if not {"bf16", "fp16"} & values.keys():
+    if "bf16" not in values and "fp16" not in values:
         values["bf16"] = multiplies
     if values.get("bf16") and not multiplies:
         note("this hardware has no instructions for bf16: --bf16 false is many times as fast")
     if values.get("fp16") and values.get("use_cpu"):
-        raise Refusal(
-            "fp16 needs a GPU, and there is none",
-            "--fp16",
-            "leave it out: bf16 is chosen where it helps",
-        )
-
-
-def _refuse_more_than(gpus: int) -> None:
-    started_by_torchrun = (
-        "TORCHELASTIC_RUN_ID" in os.environ
-    )  # others may show each process a GPU of its own
-    if started_by_torchrun and 0 < gpus <= int(os.environ.get("LOCAL_RANK", "0")):
-        fix = f"--num_processes {gpus} a machine: one a GPU"
-        raise Refusal(
-            f"more processes than GPUs, of which this machine has {gpus}", "--num_processes", fix
-        )
+        fix = "leave it out: bf16 is chosen where it helps"
+        raise Refusal("fp16 needs a GPU, and there is none", "--fp16", fix)
 
 
 def has_bf16(use_cpu: bool) -> bool:
-    """Whether the hardware multiplies in bf16; a CPU that does not takes 7 to 100 times as long as in fp32."""
+    """Whether the hardware multiplies in bf16.
+
+    A CPU that does not takes 7 to 100 times as long with bf16 as with fp32.
+    """
     import torch
 
     if use_cpu:
@@ -87,36 +100,52 @@ def has_bf16(use_cpu: bool) -> bool:
 
 
 def strategies(values: dict[str, Any]) -> None:
-    """Losses that are not finite are shown; the best model is judged by --metric_name, early stopping evaluates."""
-    values.setdefault("logging_nan_inf_filter", False)
+    """Sets what a run logs and pushes, when it evaluates and saves, and which model is the best."""
+    values.setdefault("logging_nan_inf_filter", False)  # losses that are not finite are shown
     values.setdefault("disable_tqdm", False)
-    values.setdefault(
-        "train_sampling_strategy", "group_by_length"
-    )  # less padding; blocks have one length anyway
+    # Less padding. Packed blocks have one length anyway.
+    values.setdefault("train_sampling_strategy", "group_by_length")
     values.setdefault("predict_with_generate", True)  # where the task writes texts
-    if values.get("push_to_hub") and values.setdefault("hub_strategy", "end") != "end":
-        # With each save Trainer uploads its arguments, too, a pickle with the token, while the folder still changes.
-        raise Refusal(
-            "a model is pushed once, when its run is complete",
-            "--hub_strategy",
-            "leave it out, or say end",
-        )
+    _set_pushing(values)
     if values.pop("enable_jit_checkpoint", False):
-        note("--enable_jit_checkpoint is left out: a run saves anyway when it is told to stop")
-    if values.get("early_stopping_patience"):
-        if values.setdefault("eval_strategy", "epoch") == "no":
-            fix = "--eval_strategy epoch, or leave out --early_stopping_patience"
-            raise Refusal(
-                "without evaluations nothing can stop early", "--early_stopping_patience", fix
-            )
-        values.setdefault("save_strategy", values["eval_strategy"])
-        values.setdefault("load_best_model_at_end", True)
-    if any(
-        values.get(name)
-        for name in ("metric_name", "load_best_model_at_end", "early_stopping_patience")
-    ):
-        scored = values["predict_with_generate"] and not values.get("prediction_loss_only")
-        by_default = HEADLINE if scored else "loss"
-        values.setdefault("metric_for_best_model", values.get("metric_name", by_default))
+        note("--enable_jit_checkpoint is ignored: a run saves anyway when it is stopped")
+    _set_early_stopping(values)
+    _set_best_model(values)
+
+
+def _set_pushing(values: dict[str, Any]) -> None:
+    """Lets a run push its model once.
+
+    At every save Trainer would upload its arguments, too: a pickle that holds the token. The folder
+    would still change meanwhile.
+    """
+    if not values.get("push_to_hub"):
+        return
+    if values.setdefault("hub_strategy", "end") != "end":
+        what = "a model is pushed once, when its run is complete"
+        raise Refusal(what, "--hub_strategy", "leave it out, or say end")
+
+
+def _set_early_stopping(values: dict[str, Any]) -> None:
+    if not values.get("early_stopping_patience"):
+        return
+    if values.setdefault("eval_strategy", "epoch") == "no":
+        what = "without evaluations nothing can stop early"
+        fix = "--eval_strategy epoch, or leave out --early_stopping_patience"
+        raise Refusal(what, "--early_stopping_patience", fix)
+    values.setdefault("save_strategy", values["eval_strategy"])
+    values.setdefault("load_best_model_at_end", True)
+
+
+def _set_best_model(values: dict[str, Any]) -> None:
+    if _any_of(values, "metric_name", "load_best_model_at_end", "early_stopping_patience"):
+        metric = "loss"
+        if values["predict_with_generate"] and not values.get("prediction_loss_only"):
+            metric = HEADLINE
+        values.setdefault("metric_for_best_model", values.get("metric_name", metric))
     if values.get("metric_for_best_model", "").removeprefix("eval_") in LOWER_IS_BETTER:
         values.setdefault("greater_is_better", False)
+
+
+def _any_of(values: dict[str, Any], *names: str) -> bool:
+    return any(map(values.get, names))

@@ -1,40 +1,61 @@
-"""The flags that recipes share, as dataclasses; importing this module needs no torch."""
+"""Defines the flags that recipes share, as dataclasses. Importing this module needs no torch."""
 
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from recipes.common.config.yaml_files import from_yaml
+from recipes.common.config.yaml_files import Placed, from_yaml
 from recipes.common.runtime.secrets import SECRETS, without_passwords
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
 ROOT = Path(__file__).resolve().parents[3]
-# What names the data, and what names the model.
+# Flags that name the data, and flags that name the model.
 DATA_FILES = ("train_file", "validation_file", "test_file")
-DATA_KEYS = {*DATA_FILES, "task_name", "dataset_name", "dataset_config_name", "dataset_revision"}
-DATA_KEYS |= {"source_lang", "target_lang"}
+DATA_KEYS = {
+    *DATA_FILES,
+    "task_name",
+    "dataset_name",
+    "dataset_config_name",
+    "dataset_revision",
+    "source_lang",
+    "target_lang",
+}
 MODELS = {"model_name_or_path", "model_type", "config_name"}
 OPTIONAL = {"nargs": "?", "const": True}  # a yes-or-no flag whose default is neither
+# Flags that the record of a run leaves out.
+UNRECORDED = {
+    *SECRETS,
+    # These concern one start of the run only.
+    "resume_from_checkpoint",
+    "overwrite_output_dir",
+    "allow_changed",
+    "local_rank",
+    # Deprecated aliases of activation_checkpointing and its settings.
+    "gradient_checkpointing",
+    "gradient_checkpointing_kwargs",
+    "accelerator_config",  # the recipes decide it
+}
 
 
 def setting(default: Any, help: str, **metadata: Any) -> Any:
-    """A dataclass field with its help sentence; a list becomes a default factory."""
+    """Returns a dataclass field with its help sentence. A list becomes a default factory."""
     metadata["help"] = help
     if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata=metadata)
+        return field(default_factory=default.copy, metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
 @dataclass
 class DataArguments:
-    """Where the rows come from; names and meanings are those of Hugging Face's examples."""
+    """Says where the rows come from. Names and meanings are those of Hugging Face's examples."""
 
     train_file: list[str] | None = setting(
         None,
-        "Training data: files, globs or a folder (txt csv tsv json jsonl parquet arrow xlsx; also packed).",
+        "Training data: files, globs or a folder "
+        "(txt csv tsv json jsonl parquet arrow xlsx; also packed).",
     )
     validation_file: list[str] | None = setting(
         None, "Validation data; without it a part of the training data."
@@ -86,7 +107,7 @@ class DataArguments:
 
 @dataclass
 class ModelArguments:
-    """Which model and tokenizer; names and meanings are those of Hugging Face's examples."""
+    """Chooses model and tokenizer. Names and meanings are those of Hugging Face's examples."""
 
     model_name_or_path: str | None = setting(None, "A checkpoint: a folder, or a name on the Hub.")
     model_type: str | None = setting(
@@ -99,17 +120,17 @@ class ModelArguments:
     tokenizer_name: str | None = setting(None, "A tokenizer, where it is not the checkpoint's.")
     tokenizer_algorithm: str | None = setting(
         None,
-        "How to train one otherwise (default: as the model's family does: wordpiece for BERT's, else bpe).",
+        "Algorithm to train a tokenizer with (default: wordpiece for BERT's family, else bpe).",
         choices=["wordpiece", "bpe", "unigram", "char"],
     )
     do_lower_case: bool = setting(False, "Lower-case the texts in a tokenizer that is trained.")
     special_tokens: list[str] | None = setting(
         None,
-        "Which tokens of a tokenizer of one's own have a role: eos_token=<end> pad_token=<pad> …",
+        "Roles of tokens in a tokenizer of your own: eos_token=<end> pad_token=<pad> …",
     )
     vocab_size: int | None = setting(
         None,
-        "Vocabulary of a tokenizer that is trained (default: by the length of the training text).",
+        "Vocabulary size of a tokenizer that is trained (default: by the length of the text).",
     )
     cache_dir: str | None = setting(None, "Where downloads from the Hub are kept.")
     use_fast_tokenizer: bool = setting(
@@ -127,7 +148,7 @@ class ModelArguments:
     )
     dtype: str = setting(
         "float32",
-        "Weights in memory: float32 trains best, bf16 only multiplies.",
+        "Type of the weights in memory: float32 trains best (--bf16 only multiplies in bf16).",
         choices=["auto", "bfloat16", "float16", "float32"],
     )
     lora_rank: int = setting(
@@ -146,57 +167,60 @@ class ModelArguments:
 
 @dataclass
 class RunArguments:
-    """How the run goes, beside TrainingArguments."""
+    """Says how to run the training, beside TrainingArguments."""
 
     early_stopping_patience: int = setting(
         0, "Stop after so many evaluations without a better score (0: never)."
     )
-    num_processes: int | None = setting(None, "Refuse to run in another number of processes.")
+    num_processes: int | None = setting(None, "Refuse to run with another number of processes.")
     global_batch_size: int | None = setting(
-        None, "Rows of a step over all processes; the accumulation follows."
+        None, "Rows per step over all processes; sets the accumulation."
     )
     pad_to_max_length: bool = setting(
         False, "Pad every row to the maximum instead of the batch's longest."
     )
     allow_changed: list[str] | None = setting(
-        None, "What may differ from the run that goes on: flags, data, versions, …"
+        None, "What may differ from the run that is continued: flags, data, versions, …"
     )
     overwrite_output_dir: bool = setting(
-        False, "Remove what an earlier run left in --output_dir and begin anew."
+        False, "Remove what an earlier run left in --output_dir and start over."
     )
 
 
 @dataclass
 class Arguments(DataArguments, ModelArguments, RunArguments):
-    """What every recipe may set beside TrainingArguments."""
+    """Holds the flags of every recipe beside TrainingArguments."""
 
 
 @dataclass
 class PackingArguments:
-    """What recipes share that pack texts into blocks."""
+    """Holds the flags of recipes that pack texts into blocks."""
 
     prepared_dir: str | None = setting(
         None, "Keep the tokens in this folder, for every run on the same texts."
     )
-    prepare_only: bool = setting(False, "Write them there, and stop before the training.")
+    prepare_only: bool = setting(
+        False, "Write the tokens to --prepared_dir, and stop before the training."
+    )
 
 
 @dataclass
 class PaddingArguments:
-    """What recipes share whose rows are padded to the longest of their batch."""
+    """Holds the flags of recipes that pad rows to the longest of their batch."""
 
     tokens_per_batch: int | None = setting(
         None,
-        "Batches of at most so many tokens of source or target, padding counted, instead of so many rows.",
+        "Fill batches with at most so many tokens of source or target (padding counts), "
+        "instead of a number of rows.",
     )
 
 
 @dataclass
 class LabelArguments:
-    """How labels are written, where their column alone does not say it."""
+    """Says how labels are written, where their column alone does not show it."""
 
     label_delimiter: str | None = setting(
-        None, "What stands between several labels in a cell (none: one a cell)."
+        None, "Separator of several labels in one cell (default: one label per cell)."
     )
     label_map: list[str] | None = setting(
         None, 'Labels by other names: "1,2=negative 4,5=positive" leaves 3 out.'
@@ -205,76 +229,81 @@ class LabelArguments:
 
 @dataclass
 class GenerationArguments(PaddingArguments):
-    """What translation and summarization share; names and meanings are those of Hugging Face's examples."""
+    """Holds the flags that translation and summarization share.
+
+    Names and meanings are those of Hugging Face's examples.
+    """
 
     training_arguments: ClassVar[str] = "Seq2SeqTrainingArguments"
 
     max_source_length: int = setting(1024, "Cut source texts to so many tokens.")
     max_target_length: int = setting(128, "Cut target texts to so many tokens.")
     val_max_target_length: int | None = setting(
-        None, "Write at most so many tokens (default: bounded by the data)."
+        None, "Generate at most so many tokens (default: bounded by the data)."
     )
     interim_eval_samples: int = setting(
-        1000, "Write answers to so many rows of an evaluation in training (0: to all)."
+        1000, "Generate texts for so many rows of an evaluation during training (0: for all)."
     )
     num_beams: int | None = setting(
-        None, "Beams of the search that writes the answers (default: the checkpoint's)."
+        None, "Beams of the search that generates texts (default: the checkpoint's)."
     )
     ignore_pad_token_for_loss: bool = setting(True, "Leave padding out of the loss.")
     source_prefix: str | None = setting(
         None, "Text before every source text (default: what the model family needs)."
     )
     forced_bos_token: str | None = setting(
-        None, "Token that every answer begins with (default: the target language)."
+        None, "First token of every generated text (default: the target language)."
     )
 
 
 def words(names: str | None) -> list[str]:
-    """The names that are separated by commas."""
-    return [name.strip() for name in (names or "").split(",") if name.strip()]
+    """Returns the names in a list that is separated by commas."""
+    parts = map(str.strip, (names or "").split(","))
+    return [part for part in parts if part]
 
 
 def own_flags(arguments_class: type) -> list[str]:
-    """The flags that a recipe itself defines, beside those that recipes share."""
-    classes = [
-        one for one in arguments_class.__mro__ if one.__module__ not in (__name__, "builtins")
-    ]
-    named = {name for one in classes for name in vars(one).get("__annotations__", {})}
-    return [item.name for item in dataclasses.fields(arguments_class) if item.name in named]
+    """Returns the flags that a recipe itself defines, beside those that recipes share."""
+    own: set[str] = set()
+    for one in arguments_class.__mro__:
+        if one.__module__ not in (__name__, "builtins"):
+            own.update(vars(one).get("__annotations__", {}))
+    return [item.name for item in dataclasses.fields(arguments_class) if item.name in own]
 
 
 def to_dict(
-    arguments: Any, training_arguments: "TrainingArguments", recipe: str | None = None
+    arguments: Arguments, training_arguments: "TrainingArguments", recipe: str | None = None
 ) -> dict[str, Any]:
-    """Every resolved flag with a plain value, no secrets: `--config` reads it back to the same arguments.
+    """Returns every resolved flag with a plain value, without secrets.
 
-    Flags without a value are left out, but for those that the recipe's config.yaml would set instead.
+    `--config` reads the flags back to the same arguments. Flags without a value are left out,
+    unless the recipe's config.yaml would set them instead.
     """
-    training = training_arguments.to_dict()
+    left_out = set(UNRECORDED)
+    if training_arguments.use_cpu is not False:  # it follows from the machine
+        left_out.add("use_cpu")
+    configured = _configured(recipe)
+    recorded = {}
+    for name, value in _all_values(arguments, training_arguments).items():
+        is_unset = value in (None, [], {}) and name not in configured
+        if name not in left_out and not is_unset:
+            recorded[name] = without_passwords(value)
+    return recorded
+
+
+def _configured(recipe: str | None) -> dict[str, Placed]:
+    if not recipe:
+        return {}
+    path = Path(recipe).with_name("config.yaml")
+    if not path.exists():
+        return {}
+    return from_yaml(path)
+
+
+def _all_values(arguments: Arguments, training_arguments: "TrainingArguments") -> dict[str, Any]:
+    values = dataclasses.asdict(arguments)
     names = {item.name for item in dataclasses.fields(training_arguments) if item.init}
-    merged = dataclasses.asdict(arguments) | {
-        name: value for name, value in training.items() if name in names
-    }
-    unset = (
-        "resume_from_checkpoint",
-        "local_rank",
-        "gradient_checkpointing",
-        "gradient_checkpointing_kwargs",
-    )
-    machine = () if training_arguments.use_cpu is False else ("use_cpu",)
-    left_out = {
-        *SECRETS,
-        *unset,
-        *machine,
-        "overwrite_output_dir",
-        "allow_changed",
-        "accelerator_config",
-    }
-    path = Path(recipe or "").with_name("config.yaml") if recipe else None
-    configured = from_yaml(path) if path and path.exists() else {}
-    kept = {key: without_passwords(value) for key, value in merged.items() if key not in left_out}
-    return {
-        key: value
-        for key, value in kept.items()
-        if value not in (None, [], {}) or key in configured
-    }
+    for name, value in training_arguments.to_dict().items():
+        if name in names:
+            values[name] = value
+    return values

@@ -1,6 +1,6 @@
-"""Flags -> values: dataclass defaults < the recipe's config.yaml < --config FILE < command line.
+"""Resolves flags: dataclass defaults < the recipe's config.yaml < --config FILE < command line.
 
-Importing this module needs no torch; `parse` does, because TrainingArguments does.
+Importing this module needs no torch. `parse` does, because TrainingArguments does.
 """
 
 import argparse
@@ -12,10 +12,10 @@ import shlex
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from recipes.common.config import defaults, engines, precedence, ranges
-from recipes.common.config.flags import DATA_FILES, DATA_KEYS, MODELS, ROOT
+from recipes.common.config.flags import DATA_FILES, DATA_KEYS, MODELS, ROOT, Arguments
 from recipes.common.config.precedence import Values
 from recipes.common.config.yaml_files import Placed, from_yaml
 from recipes.common.runtime import environment
@@ -27,64 +27,70 @@ from recipes.common.runtime.secrets import SECRETS
 if TYPE_CHECKING:
     from transformers import HfArgumentParser, TrainingArguments
 
-# A layer that sets the first key of a group replaces the whole group of the layers below, so that nobody's data is
-# evaluated on the sample's test set.
+# A user's own data. It must not be evaluated on the sample's test set.
+OWN_DATA = {"train_file", "dataset_name", "task_name"}
+# If a layer sets a flag of the first set, it removes the second set from the layers below.
 GROUPS = [
-    ({"train_file", "dataset_name", "task_name"}, DATA_KEYS),
+    (OWN_DATA, DATA_KEYS),
     (MODELS, MODELS | {"config_overrides", "tokenizer_name", "special_tokens"}),
 ]
-# What fits the sample that a recipe's config.yaml names: somebody's own data decides about its own.
-OWN_DATA = GROUPS[0][0]
+# Settings of a recipe's config.yaml that fit only its sample, not a user's own data.
 FOR_THE_SAMPLE = {"do_lower_case", "vocab_size", "max_source_length", "max_target_length"}
-# The schedule that the recipe's config.yaml has for its own model: no pretrained model is trained with a learning rate
-# that is meant for random weights.
+# Settings of a recipe's config.yaml that fit only its own model. No pretrained model is trained
+# with a learning rate that is meant for random weights.
 TUNED = {
-    *(
-        "tokenizer_algorithm",
-        "do_lower_case",
-        "vocab_size",
-        "per_device_train_batch_size",
-        "learning_rate",
-    ),
-    *("block_size", "max_seq_length", "max_source_length", "max_target_length"),
-    *(
-        "num_train_epochs",
-        "max_steps",
-        "lr_scheduler_type",
-        "warmup_steps",
-        "weight_decay",
-        "max_grad_norm",
-    ),
+    "tokenizer_algorithm",
+    "do_lower_case",
+    "vocab_size",
+    "per_device_train_batch_size",
+    "learning_rate",
+    "block_size",
+    "max_seq_length",
+    "max_source_length",
+    "max_target_length",
+    "num_train_epochs",
+    "max_steps",
+    "lr_scheduler_type",
+    "warmup_steps",
+    "weight_decay",
+    "max_grad_norm",
     "mlm_probability",
 }
-COUNTED = {
-    "true": "all",
-    "yes": "all",
-    "1": "all",
-    "false": "no",
-    "0": "no",
-}  # --include_num_input_tokens_seen
-PATHS = (
-    "dataset_name",
-    "prepared_dir",
-    "cache_dir",
-)  # in which no shell replaces ~ behind = or in a configuration
+# Other words for the choices of --include_num_input_tokens_seen.
+COUNTED = {"true": "all", "yes": "all", "1": "all", "false": "no", "0": "no"}
+# Flags in which ~ stands for the home folder: no shell replaces it behind = or in a configuration.
+PATHS = ("dataset_name", "prepared_dir", "cache_dir")
 MAY_BE_EMPTY = {"text_column_delimiter", "source_prefix", "debug", "fsdp"}
+# How the names of files end that a run writes.
+WRITTEN = (".json", ".jsonl", ".yaml", ".md", ".safetensors", ".txt", ".model", ".lock")
+# What TrainingArguments raises if it does not take a value.
+WRONG = (
+    AttributeError,
+    ImportError,
+    LookupError,
+    OSError,
+    OverflowError,
+    TypeError,
+    ValueError,
+)
 
 
 def parse(
-    arguments_class: type, recipe: str, argv: list[str] | None = None
-) -> tuple[Any, "TrainingArguments"]:
-    """The recipe's arguments and TrainingArguments, resolved from all layers; refuses what is unknown or repeated."""
+    arguments_class: type[Arguments], recipe: str, argv: list[str] | None = None
+) -> tuple[Arguments, "TrainingArguments"]:
+    """Returns the recipe's arguments and TrainingArguments, resolved from all layers.
+
+    Refuses flags that are unknown, repeated, contradictory or outside their range.
+    """
     import transformers
 
     environment.settle()
-    training_class = getattr(
-        transformers, getattr(arguments_class, "training_arguments", "TrainingArguments")
-    )
-    argv = list(sys.argv[1:] if argv is None else argv)
+    training_name = getattr(arguments_class, "training_arguments", "TrainingArguments")
+    training_class = getattr(transformers, training_name)
+    if argv is None:
+        argv = sys.argv[1:]
     parser = _parser((arguments_class, training_class), recipe)
-    values = _resolve(parser, Path(recipe), argv)
+    values = _resolve(parser, Path(recipe), list(argv))
     _refuse_empty(values)
     ranges.check(values)
     defaults.actions(values)
@@ -97,37 +103,29 @@ def parse(
     return _build(arguments_class, values), _build_training_arguments(training_class, values)
 
 
-def _parser(classes: tuple, recipe: str) -> "HfArgumentParser":
+def _parser(classes: tuple[type, ...], recipe: str) -> "HfArgumentParser":
     from transformers import HfArgumentParser
 
     class Parser(HfArgumentParser):
-        def error(self, message: str):
-            raise Refusal(
-                message.removeprefix("argument "), "the command line", f"see python {recipe} --help"
-            )
+        def error(self, message: str) -> NoReturn:
+            what = message.removeprefix("argument ")
+            raise Refusal(what, "the command line", f"see python {recipe} --help")
 
         def _get_option_tuples(self, option_string: str) -> list:
-            """The flags that an abbreviation means, each once: Python 3.11 counts a flag's other name as another."""
-            return list(
-                {
-                    id(found[0]): found for found in super()._get_option_tuples(option_string)
-                }.values()
-            )
+            """Returns the flags that an abbreviation means, each once.
+
+            Python 3.11 counts the other name of a flag as another flag.
+            """
+            by_flag = {}
+            for found in super()._get_option_tuples(option_string):
+                by_flag[id(found[0])] = found
+            return list(by_flag.values())
 
     name = Path(recipe).resolve().parent.name
     parser = Parser(
         classes, prog=f"python recipes/{name}/run.py", description=f"The recipe {name}."
     )
-    for action in parser._actions:  # argparse takes one type, and these flags may be of several
-        if action.dest == "include_num_input_tokens_seen":
-            action.type, action.const = lambda word: COUNTED.get(word.lower(), word), "all"
-            action.nargs, action.choices = "?", ["all", "non_padding", "no"]
-        if action.dest == "liger_kernel_config":
-            action.type = json.loads
-        if action.dest == "generation_config":
-            action.type = str
-        if action.dest == "report_to":
-            action.nargs = "+"
+    _set_types(parser)
     parser.add_argument(
         "--config",
         action="append",
@@ -137,62 +135,102 @@ def _parser(classes: tuple, recipe: str) -> "HfArgumentParser":
     return parser
 
 
+def _set_types(parser: argparse.ArgumentParser) -> None:
+    """Sets how flags are read that may be of several types: argparse takes only one."""
+    for action in parser._actions:
+        if action.dest == "include_num_input_tokens_seen":
+            action.type = _counted_tokens
+            action.const = "all"
+            action.nargs = "?"
+            action.choices = ["all", "non_padding", "no"]
+        if action.dest == "liger_kernel_config":
+            action.type = json.loads
+        if action.dest == "generation_config":
+            action.type = str
+        if action.dest == "report_to":
+            action.nargs = "+"
+
+
+def _counted_tokens(word: str) -> str:
+    return COUNTED.get(word.lower(), word)
+
+
 def _resolve(parser: "HfArgumentParser", recipe: Path, argv: list[str]) -> Values:
-    """The flags that some layer sets, typed, the highest layer winning; and which layer that was."""
+    """Returns the flags that some layer sets, with their types. The highest layer wins."""
     if len(argv) == 1 and argv[0].endswith((".json", ".yaml")):
         argv = ["--config", argv[0]]
-    if {"-h", "--help"} & set(argv):
+    if "-h" in argv or "--help" in argv:
         parser.parse_args(["--help"])
     for action in parser._actions:
         action.default = argparse.SUPPRESS
-    given = _parse_command_line(parser, argv)
-    own = recipe.with_name("config.yaml")
-    configured = _parse_config(parser, own) if own.exists() else {}
-    files = given.pop("config", [])
-    named = [*(_parse_config(parser, Path(path)) for path in files), given]
-    if any(layer.get(key) is not None for layer in named for key in MODELS):
-        configured = {key: value for key, value in configured.items() if key not in TUNED}
-    if any(layer.get(key) is not None for layer in named for key in OWN_DATA):
-        configured = {key: value for key, value in configured.items() if key not in FOR_THE_SAMPLE}
-    values = Values([_near(own), *files, "the command line"])
-    for number, layer in enumerate([configured, *named]):
+    from_command_line = _parse_command_line(parser, argv)
+    recipes_config = recipe.with_name("config.yaml")
+    from_recipe = {}
+    if recipes_config.exists():
+        from_recipe = _parse_config(parser, recipes_config)
+    files = from_command_line.pop("config", [])
+    from_files = [_parse_config(parser, Path(file)) for file in files]
+    from_user = [*from_files, from_command_line]
+    from_recipe = _fitting(from_recipe, from_user)
+    values = Values([_seen_from_here(recipes_config.resolve()), *files, "the command line"])
+    for number, layer in enumerate([from_recipe, *from_user]):
         for triggers, group in GROUPS:
-            if any(layer.get(key) is not None for key in triggers):
+            if _sets_any(layer, triggers):
                 values.remove(group)
         values.add(number, layer)
-    values.remove([key for key, value in values.items() if value is None])
+    values.remove([name for name, value in values.items() if value is None])
     return values
 
 
-def _near(path: Path) -> str:
-    """The path as seen from here, where it lies below."""
-    path, here = path.resolve(), Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+def _sets_any(layer: dict[str, Any], names: set[str]) -> bool:
+    return any(layer.get(name) is not None for name in names)
+
+
+def _fitting(from_recipe: dict[str, Any], from_user: list[dict[str, Any]]) -> dict[str, Any]:
+    """Returns the recipe's settings that fit the user's model and data, too."""
+    left_out = set()
+    for layer in from_user:
+        if _sets_any(layer, MODELS):
+            left_out |= TUNED
+        if _sets_any(layer, OWN_DATA):
+            left_out |= FOR_THE_SAMPLE
+    return {name: value for name, value in from_recipe.items() if name not in left_out}
+
+
+def _seen_from_here(path: Path) -> str:
+    """Returns the path relative to the current folder if it lies below, else the path itself."""
+    if path.is_relative_to(Path.cwd()):
+        path = path.relative_to(Path.cwd())
+    return str(path)
 
 
 def _parse_command_line(parser: "HfArgumentParser", argv: list[str]) -> dict[str, Any]:
     namespace, unknown = parser.parse_known_args(argv, _Once())
     if unknown:
+        fix = f"see {parser.prog} --help"
         close = nearest(unknown[0].lstrip("-").partition("=")[0], _names(parser))
-        fix = f"did you mean --{close}?" if close else f"see {parser.prog} --help"
+        if close:
+            fix = f"did you mean --{close}?"
         raise Refusal(f"unknown argument {unknown[0]}", "the command line", fix)
     return vars(namespace)
 
 
 class _Once(argparse.Namespace):
-    """Holds one value a flag, however it was spelt."""
+    """A namespace that refuses a second, different value of a flag, however the flag is spelt."""
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         if name != "config" and hasattr(self, name) and getattr(self, name) != value:
-            values = "" if name in SECRETS else f": {_said(getattr(self, name))} and {_said(value)}"
-            raise Refusal(
-                f"--{name} is given twice{values}", "the command line", "keep one of the two"
-            )
+            what = f"--{name} is given twice"
+            if name not in SECRETS:
+                what += f": {_as_typed(getattr(self, name))} and {_as_typed(value)}"
+            raise Refusal(what, "the command line", "keep one of the two")
         super().__setattr__(name, value)
 
 
-def _said(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+def _as_typed(value: object) -> str:
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return str(value)
 
 
 def _names(parser: "HfArgumentParser") -> set[str]:
@@ -200,131 +238,159 @@ def _names(parser: "HfArgumentParser") -> set[str]:
 
 
 def _parse_config(parser: "HfArgumentParser", path: Path) -> dict[str, Any]:
-    """A configuration's flags through argparse's types: `2e-5` is a float, `"false"` is False, null unsets."""
+    """Returns a configuration's flags with argparse's types.
+
+    `2e-5` is a float, `"false"` is False, and null unsets a flag.
+    """
+    known = _names(parser)
     values: dict[str, Any] = {}
-    for key, placed in from_yaml(path).items():
-        if key not in _names(parser) or key in ("help", "config"):
-            fix = did_you_mean(key, _names(parser), f"see {parser.prog} --help")
-            raise Refusal(f"unknown key {key}", placed.where, fix)
-        values[key] = None if placed.value is None else _typed(parser, key, placed)
+    for name, placed in from_yaml(path).items():
+        if name not in known or name in ("help", "config"):
+            fix = did_you_mean(name, known, f"see {parser.prog} --help")
+            raise Refusal(f"unknown key {name}", placed.where, fix)
+        values[name] = _typed(parser, name, placed)
     if path.resolve().is_relative_to(ROOT / "recipes"):
-        values |= {key: _anchored(values[key]) for key in DATA_FILES if values.get(key)}
+        for name in DATA_FILES:
+            if values.get(name):
+                values[name] = list(map(_anchored, values[name]))
     return values
 
 
-def _typed(parser: "HfArgumentParser", key: str, placed: Placed) -> Any:
-    """The value as it is written, or else as YAML means it: `on` and 0x1F are no flag's words."""
-    value = placed.value
-    items = value if isinstance(value, list) else [value]
-    words = [json.dumps(item) if isinstance(item, dict) else str(item) for item in items]
-    if not words and not any(
-        action.dest == key and action.nargs in ("+", "*") for action in parser._actions
-    ):
-        raise Refusal(
-            f"{key} takes one value, not an empty list",
-            placed.where,
-            "write one value, or null to unset it",
-        )
-    if placed.words is not None and [*placed.words] != words:
+def _typed(parser: "HfArgumentParser", name: str, placed: Placed) -> Any:
+    """Returns a value of a configuration as its flag's type.
+
+    Tries the value as it is written, then as YAML means it: no flag takes `on` or 0x1F as written.
+    """
+    if placed.value is None:
+        return None
+    items = placed.value
+    if not isinstance(items, list):
+        items = [items]
+    words = list(map(_as_word, items))
+    if not words and not _takes_several(parser, name):
+        what = f"{name} takes one value, not an empty list"
+        raise Refusal(what, placed.where, "write one value, or null to unset it")
+    if placed.words is not None and list(placed.words) != words:
         with suppress(Refusal):
-            return _parsed(parser, key, [*placed.words], placed)
-    return _parsed(parser, key, words, placed)
+            return _parsed(parser, name, list(placed.words), placed.where)
+    return _parsed(parser, name, words, placed.where)
 
 
-def _parsed(parser: "HfArgumentParser", key: str, words: list[str], placed: Placed) -> Any:
-    argv = [f"--{key}={words[0]}"] if len(words) == 1 else [f"--{key}", *words]
+def _as_word(item: object) -> str:
+    if isinstance(item, dict):
+        return json.dumps(item)
+    return str(item)
+
+
+def _takes_several(parser: "HfArgumentParser", name: str) -> bool:
+    return any(action.dest == name and action.nargs in ("+", "*") for action in parser._actions)
+
+
+def _parsed(parser: "HfArgumentParser", name: str, words: list[str], where: str) -> Any:
+    argv = []
+    if len(words) == 1:
+        argv = [f"--{name}={words[0]}"]
+    elif words:
+        argv = [f"--{name}", *words]
     try:
-        namespace, unknown = parser.parse_known_args(argv if words else [])
+        namespace, unknown = parser.parse_known_args(argv)
     except Refusal as refusal:
-        raise Refusal(
-            refusal.what, placed.where, f"write {key}: followed by a value of its type"
-        ) from None
+        fix = f"write {name}: followed by a value of its type"
+        raise Refusal(refusal.what, where, fix) from None
     if unknown:
-        shown = "several" if key in SECRETS else shlex.join(words)
-        raise Refusal(f"{key} takes one value, not {shown}", placed.where, "write one value")
-    return vars(namespace).get(key)
+        shown = shlex.join(words)
+        if name in SECRETS:
+            shown = "several"
+        raise Refusal(f"{name} takes one value, not {shown}", where, "write one value")
+    return vars(namespace).get(name)
 
 
-def _anchored(patterns: list[str]) -> list[str]:
-    """Paths in a recipe's own configuration are relative to the repository, wherever the recipe is started."""
-    paths = [ROOT / pattern for pattern in patterns]
-    here = Path.cwd()
-    return [str(path.relative_to(here) if path.is_relative_to(here) else path) for path in paths]
+def _anchored(pattern: str) -> str:
+    """Anchors a path of a recipe's own configuration to the repository.
+
+    It means the same files wherever the recipe is started.
+    """
+    return _seen_from_here(ROOT / pattern)
 
 
 def _refuse_empty(values: dict[str, Any]) -> None:
-    """Refuses an empty word, as a shell makes it of a variable that is not set: it would count as nothing said."""
+    """Refuses an empty word: a shell makes it of a variable that is not set.
+
+    It would count as a flag that is not given.
+    """
     for flag, value in values.items():
-        if flag not in MAY_BE_EMPTY and (value == "" or (isinstance(value, list) and "" in value)):
+        is_empty = value == "" or (isinstance(value, list) and "" in value)
+        if is_empty and flag not in MAY_BE_EMPTY:
             raise Refusal(f"--{flag} is empty", f"--{flag}", "give it a value, or leave it out")
 
 
 def _check_folder(name: str) -> None:
-    """Refuses a name that no folder can have, and a folder in which something else has the name of what is written."""
+    """Refuses a name that no folder can have, and a folder that a run cannot write to.
+
+    It cannot where a file has the name of a folder that it writes, or a folder that of a file.
+    """
     try:
         os.lstat(name)
-        found = [path for path in Path(name).glob("*") if _is_of_another_kind(path)]
+        found = list(filter(_is_of_another_kind, Path(name).glob("*")))
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return
     except (OSError, ValueError) as error:
         if disk_error(error):
             raise
         reason = getattr(error, "strerror", None) or str(error)
-        raise Refusal(
-            f"no folder can have the name {name!r:.100}: {reason}", "--output_dir", "name another"
-        ) from None
+        what = f"no folder can have the name {name!r:.100}: {reason}"
+        raise Refusal(what, "--output_dir", "name another") from None
     if found:
-        kind, written = ("folder", "file") if found[0].is_dir() else ("file", "folder")
-        what = f"{found[0]} is a {kind}, where the run writes a {written}"
+        what = f"{found[0]} is a file, where the run writes a folder"
+        if found[0].is_dir():
+            what = f"{found[0]} is a folder, where the run writes a file"
         raise Refusal(what, "--output_dir", "move it away, or choose another --output_dir")
 
 
 def _is_of_another_kind(path: Path) -> bool:
+    """Whether this is a folder where a run writes a file, or a file where it writes a folder."""
     if path.is_dir():
-        return path.suffix in (
-            ".json",
-            ".jsonl",
-            ".yaml",
-            ".md",
-            ".safetensors",
-            ".txt",
-            ".model",
-            ".lock",
-        )
+        return path.suffix in WRITTEN
     return path.name in ("plots", "config") or bool(re.fullmatch(r"checkpoint-\d+", path.name))
 
 
 def _defaults(classes: tuple[type, ...]) -> dict[str, Any]:
-    return {item.name: item.default for one in classes for item in dataclasses.fields(one)}
+    values = {}
+    for one in classes:
+        for item in dataclasses.fields(one):
+            values[item.name] = item.default
+    return values
 
 
-def _build(arguments_class: type, values: dict[str, Any]) -> Any:
-    names = {item.name for item in dataclasses.fields(arguments_class)}
-    values |= {key: os.path.expanduser(values[key]) for key in PATHS if values.get(key)}
-    return arguments_class(**{key: value for key, value in values.items() if key in names})
+def _build(arguments_class: type[Arguments], values: dict[str, Any]) -> Arguments:
+    for name in PATHS:
+        if values.get(name):
+            values[name] = os.path.expanduser(values[name])
+    return arguments_class(**_of_class(arguments_class, values))
+
+
+def _of_class(kind: type, values: dict[str, Any]) -> dict[str, Any]:
+    """Returns the values of the flags that this dataclass has."""
+    names = {item.name for item in dataclasses.fields(kind) if item.init}
+    return {name: value for name, value in values.items() if name in names}
 
 
 def _build_training_arguments(training_class: type, values: dict[str, Any]) -> "TrainingArguments":
-    names = {item.name for item in dataclasses.fields(training_class) if item.init}
     if not values.get("output_dir"):
-        raise Refusal(
-            "no output folder",
-            "--output_dir",
-            "say where the run may write: --output_dir outputs/my_run",
-        )
+        fix = "say where the run may write: --output_dir outputs/my_run"
+        raise Refusal("no output folder", "--output_dir", fix)
     _check_folder(values["output_dir"])
     try:
-        return training_class(**{key: value for key, value in values.items() if key in names})
-    except (
-        AttributeError,
-        ImportError,
-        LookupError,
-        OSError,
-        OverflowError,
-        TypeError,
-        ValueError,
-    ) as error:
+        return training_class(**_of_class(training_class, values))
+    except WRONG as error:
         if disk_error(error):
             raise
-        flag = next((f"--{name}" for name in values if name in str(error)), "the arguments")
-        raise Refusal(" ".join(str(error).split()), flag, "change or leave out this flag") from None
+        what = " ".join(str(error).split())
+        raise Refusal(what, _flag_in(what, values), "change or leave out this flag") from None
+
+
+def _flag_in(text: str, values: dict[str, Any]) -> str:
+    for name in values:
+        if name in text:
+            return f"--{name}"
+    return "the arguments"

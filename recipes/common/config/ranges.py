@@ -1,5 +1,7 @@
-"""The least and the largest value of every number that may be set: what lies outside ends in a library's error, or in
-none at all."""
+"""Refuses numbers outside the range of their flag.
+
+Such a number would end in a library's error, or in no error at all.
+"""
 
 import math
 from typing import Any
@@ -7,7 +9,7 @@ from typing import Any
 from recipes.common.runtime.errors import Refusal
 
 COUNT = (1, 2**31 - 1)
-SOME = (0, 2**31 - 1)  # a count that may be none
+SOME = (0, 2**31 - 1)  # a count that may be zero
 SEED = (0, 2**32 - 1)
 SHARE = (0, 1)
 BELOW_ONE = (0, 0.999999)
@@ -76,16 +78,17 @@ OF_RECIPES = {
     "num_beams": (1, 1000),
 }
 RANGES = OF_TRAINING_ARGUMENTS | OF_RECIPES
-# Values outside that have a meaning of their own.
+# Values outside the range that mean "not set".
 UNSET = {"max_steps": -1, "local_rank": -1}
 WORDS = {INTERVAL: "a number of steps, or below 1 a share of all steps"}
 
 
 def check(values: dict[str, Any]) -> None:
-    """Refuses numbers that are not finite, and those that mean nothing."""
+    """Refuses numbers that are not finite or not in the range of their flag."""
     for name, value in values.items():
         if name in RANGES and value != UNSET.get(name):
-            _check_range(name, value, *RANGES[name])
+            least, most = RANGES[name]
+            _check_range(name, value, least, most)
         elif isinstance(value, float) and not math.isfinite(value):
             raise Refusal(f"--{name} is {value}", f"--{name}", "give a finite number")
 
@@ -100,4 +103,6 @@ def _check_range(name: str, value: float, least: float, most: float) -> None:
 
 
 def _shown(number: float) -> str:
-    return str(number) if isinstance(number, int) else f"{number:.12g}"
+    if isinstance(number, int):
+        return str(number)
+    return f"{number:.12g}"

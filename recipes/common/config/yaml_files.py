@@ -1,4 +1,4 @@
-"""Configuration files -> flags with their places: YAML or JSON, flat, each key once, nothing in it that could harm."""
+"""Reads configurations: flat YAML or JSON, with each key once and with nothing that could harm."""
 
 import re
 from dataclasses import dataclass
@@ -9,8 +9,10 @@ import yaml
 
 from recipes.common.runtime.errors import Refusal
 
-DEEPEST, LONGEST_NUMBER = 20, 1000  # of a configuration: values in values, digits
-LARGEST = 1_000_000  # bytes of a configuration
+# Limits of a configuration.
+DEEPEST = 20  # values within values
+LONGEST_NUMBER = 1000  # characters
+LARGEST = 1_000_000  # bytes
 NULL = "tag:yaml.org,2002:null"
 FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$")
 NUMBERS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp"}
@@ -18,8 +20,11 @@ NUMBERS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float", "tag:yaml.org,200
 
 @dataclass(frozen=True)
 class Placed:
-    """A value, where it stands (file:line), and the words of a scalar, or of a list of them, as they stand there: YAML
-    takes `no` for False and 1.10 for 1.1, which may be a choice and a name."""
+    """A value with its place (file:line), and with its words if it is a scalar or a list of them.
+
+    The words are as they stand in the file. YAML reads `no` as False and 1.10 as 1.1, but they may
+    be the choice "no" and the name "1.10".
+    """
 
     value: Any
     where: str
@@ -27,53 +32,53 @@ class Placed:
 
 
 def from_yaml(path: Path) -> dict[str, Placed]:
-    """A flat mapping of flags to values; refuses duplicate keys, aliases, nesting and anything but YAML or JSON."""
-    try:
-        if path.stat().st_size > LARGEST:
-            raise Refusal(
-                "this is no configuration: it is larger than 1 MB", str(path), "check --config"
-            )
-        document = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=PlainLoader)
-    except OSError as error:
-        raise Refusal(
-            f"cannot read the configuration: {error.strerror}", str(path), "check --config"
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        problem = getattr(error, "problem", None) or "it is not UTF-8 text"
-        raise Refusal(
-            f"malformed YAML: {problem}", where, "write one `flag: value` a line"
-        ) from None
+    """Returns the flags of a configuration.
+
+    Refuses duplicate keys, aliases, nesting, and anything but YAML or JSON.
+    """
+    document = _composed(path)
     if document is None:
         return {}
-    if (
-        not isinstance(document, yaml.MappingNode)
-        or document.tag != PlainLoader.DEFAULT_MAPPING_TAG
-    ):
-        raise Refusal(
-            "a configuration must be a list of `flag: value`",
-            str(path),
-            "see recipes/sentiment/config.yaml",
-        )
+    is_mapping = isinstance(document, yaml.MappingNode)
+    if not is_mapping or document.tag != PlainLoader.DEFAULT_MAPPING_TAG:
+        what = "a configuration must be a list of `flag: value`"
+        raise Refusal(what, str(path), "see recipes/sentiment/config.yaml")
     return _mapping(document, path)
 
 
+def _composed(path: Path) -> yaml.Node | None:
+    try:
+        if path.stat().st_size > LARGEST:
+            what = "this is no configuration: it is larger than 1 MB"
+            raise Refusal(what, str(path), "check --config")
+        return yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=PlainLoader)
+    except OSError as error:
+        what = f"cannot read the configuration: {error.strerror}"
+        raise Refusal(what, str(path), "check --config") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = str(path)
+        mark = getattr(error, "problem_mark", None)
+        if mark:
+            where = f"{path}:{mark.line + 1}:{mark.column + 1}"
+        problem = getattr(error, "problem", None) or "it is not UTF-8 text"
+        fix = "write one `flag: value` per line"
+        raise Refusal(f"malformed YAML: {problem}", where, fix) from None
+
+
 class PlainLoader(yaml.SafeLoader):
-    """SafeLoader without aliases, a few lines of which can expand to gigabytes, without deep nests and long numbers."""
+    """A SafeLoader that refuses aliases, deep nesting and long numbers.
+
+    A few lines of aliases can expand to gigabytes.
+    """
 
     _depth = 0
 
-    def compose_node(self, parent, index):
+    def compose_node(self, parent: yaml.Node | None, index: yaml.Node | int | None) -> yaml.Node:
+        mark = self.peek_event().start_mark
         if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
-            raise yaml.composer.ComposerError(
-                None, None, "aliases are not allowed", event.start_mark
-            )
+            raise yaml.composer.ComposerError(None, None, "aliases are not allowed", mark)
         if self._depth == DEEPEST:
-            raise yaml.composer.ComposerError(
-                None, None, "it is nested too deeply", self.peek_event().start_mark
-            )
+            raise yaml.composer.ComposerError(None, None, "it is nested too deeply", mark)
         self._depth += 1
         node = super().compose_node(parent, index)
         self._depth -= 1
@@ -82,14 +87,16 @@ class PlainLoader(yaml.SafeLoader):
         return node
 
 
-# YAML 1.2 and JSON have 1e-5 as a number; PyYAML, which reads YAML 1.1, takes it for a text.
+# YAML 1.2 and JSON read 1e-5 as a number. PyYAML reads YAML 1.1, where it is a text.
 PlainLoader.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+.0123456789"))
 
 
 def _mapping(document: yaml.MappingNode, path: Path) -> dict[str, Placed]:
-    loader, values = PlainLoader(""), {}
+    loader = PlainLoader("")
+    values: dict[str, Placed] = {}
     for key_node, value_node in document.value:
-        key, where = "a key", f"{path}:{key_node.start_mark.line + 1}"
+        key = "a key"
+        where = f"{path}:{key_node.start_mark.line + 1}"
         try:
             key = str(loader.construct_object(key_node, deep=True)).replace("-", "_")
             value = loader.construct_object(value_node, deep=True)
@@ -104,6 +111,13 @@ def _mapping(document: yaml.MappingNode, path: Path) -> dict[str, Placed]:
 
 
 def _words(node: yaml.Node) -> tuple[str, ...] | None:
-    nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
-    plain = all(isinstance(one, yaml.ScalarNode) and one.tag != NULL for one in nodes)
-    return tuple(one.value for one in nodes) if plain else None
+    """Returns the words of a scalar or of a list of scalars, or None for anything else."""
+    nodes = [node]
+    if isinstance(node, yaml.SequenceNode):
+        nodes = node.value
+    words = []
+    for one in nodes:
+        if not isinstance(one, yaml.ScalarNode) or one.tag == NULL:
+            return None
+        words.append(one.value)
+    return tuple(words)

@@ -1,8 +1,8 @@
-"""Files or the Hub -> checked splits.
+"""Turns files, or a data set of the Hub, into checked splits.
 
-Read `splits` first: `load_splits` is what a recipe calls. It asks `sources` where the rows are, `readers` reads them
-(`decoding`, `unpacking`, and one module per format), `checking` checks each row, `labels` and `label_spelling` decide
-what the labels mean.
+Read `splits` first: `load_splits` is what a recipe calls. It asks `sources` where the rows are.
+`readers` reads them, with the help of `decoding`, `unpacking` and one module per format. `checking`
+checks each row. `labels` and `label_spelling` decide what the labels mean.
 
 Imports `runtime` and `config`.
 """

@@ -1,31 +1,34 @@
-"""Rows that are read -> a table on disk, which is read by memory map: memory holds a few thousand of them."""
+"""Keeps rows in a table on disk, which is read by memory map.
+
+Memory holds at most `ROWS` rows at a time, and fewer where texts are long (`CHARACTERS`).
+"""
 
 import mmap
 from collections.abc import Sequence
 from functools import cached_property
 from tempfile import TemporaryFile
-from typing import Any
 
 import pyarrow
 
-ROWS, CHARACTERS = 10_000, 2**24  # what is held at most before it is written
+ROWS, CHARACTERS = 10_000, 2**24  # so much is held in memory before it is written
 
 
 class Spool:
-    """A table that grows row by row, in a file without a name, which goes with the process."""
+    """A table that grows row by row, in a file without a name that ends with the process."""
 
     def __init__(self, columns: Sequence[str]):
         self.rows = 0
-        self._values: dict[str, list[Any]] = {name: [] for name in columns}
+        self._values: dict[str, list[int | str]] = {name: [] for name in columns}
         self._characters = 0
         self._file = TemporaryFile()  # noqa: SIM115 (it is read until the process ends)
         self._writer: pyarrow.RecordBatchStreamWriter | None = None
 
-    def add(self, *values: Any) -> None:
-        """One row, its values in the order of the columns; a column holds numbers or texts."""
+    def add(self, *values: int | str) -> None:
+        """Adds one row: its values in the order of the columns."""
         for column, value in zip(self._values.values(), values, strict=True):
             column.append(value)
-            self._characters += len(value) if isinstance(value, str) else 0
+            if isinstance(value, str):
+                self._characters += len(value)
         self.rows += 1
         if self.rows % ROWS == 0 or self._characters >= CHARACTERS:
             self._write()
@@ -42,7 +45,7 @@ class Spool:
 
     @cached_property
     def table(self) -> pyarrow.Table:
-        """All rows, by memory map; nothing can be added any more."""
+        """Returns all rows, by memory map; after this, no row can be added."""
         self._write()
         self._writer.close()
         self._file.flush()

@@ -1,4 +1,7 @@
-"""Lines of a table -> rows: csv and tsv as spreadsheets, pandas, databases and Kaggle write them."""
+"""Reads rows from the lines of a table.
+
+It reads csv and tsv as spreadsheets, pandas, databases and Kaggle write them.
+"""
 
 import csv
 import re
@@ -12,11 +15,10 @@ from recipes.common.runtime.errors import Refusal
 
 Row = dict
 DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
-USUAL = {"csv": (",", ";"), "tsv": ("\t",)}  # what nobody needs to be told
+USUAL = {"csv": (",", ";"), "tsv": ("\t",)}  # delimiters that need no note; the first is the usual
 LOOKED_AT = 100  # lines by which the delimiter is found
-SEPARATOR = re.compile(
-    r'"?sep=([,;|:^~#\t ])"?', re.IGNORECASE
-)  # Excel's first line, which is no row
+# Excel's first line, which is no row.
+SEPARATOR = re.compile(r'"?sep=([,;|:^~#\t ])"?', re.IGNORECASE)
 QUOTED_CELL = re.compile(r'"(?:[^"]|"")*"')
 JOINED = 1000  # lines of one cell in a tsv file
 LONG_NAME, WORDS = 60, 4  # characters, words: few columns have so long a name
@@ -24,26 +26,37 @@ HEADER = "if the first line is data, write the columns' names above it, for exam
 
 
 def rows(lines: Iterator[str], path: Path, ending: str) -> Iterator[tuple[int, Row]]:
-    """Pairs of line and row of a csv or tsv file; refuses rows that do not fit the header."""
+    """Yields pairs of line and row of a csv or tsv file.
+
+    Refuses rows that do not fit the header.
+    """
     csv.field_size_limit(decoding.LONGEST)
     first = next(lines, "")
-    told = SEPARATOR.fullmatch(first.rstrip("\r\n"))
-    before = 1 if told else 0
-    start = list(islice(lines if told else chain([first], lines), LOOKED_AT))
-    delimiter = told[1] if told else _delimiter(start, ending)
-    if not told and start and delimiter not in USUAL[ending]:
-        decoding.say_once(f"{path}: {DELIMITERS[delimiter]} stand between its cells")
-    read = _tab_rows if delimiter == "\t" else _quoted_rows
-    yield from read(chain(start, lines), path, before, delimiter)
+    separator = SEPARATOR.fullmatch(first.rstrip("\r\n"))
+    if separator:
+        delimiter, lines_before = separator[1], 1
+    else:
+        start = [first, *islice(lines, LOOKED_AT - 1)]
+        delimiter, lines_before = _delimiter(start, ending), 0
+        lines = chain(start, lines)
+        if delimiter not in USUAL[ending]:
+            decoding.say_once(f"{path}: its cells are separated by {DELIMITERS[delimiter]}")
+    if delimiter == "\t":
+        yield from _tab_rows(lines, path, lines_before)
+    else:
+        yield from _quoted_rows(lines, path, lines_before, delimiter)
 
 
 def no_header(columns: Iterable[str]) -> str:
-    """What to do where the names of the columns look like data: the file has no header. Otherwise an empty string."""
+    """Returns what to do where the file has no header, or an empty string.
+
+    It has none where the names of its columns look like data.
+    """
     names = list(columns)
-    numbered = [
-        str(position) for position in range(len(names))
-    ]  # as pandas names columns without names
-    return HEADER if names != numbered and any(map(_is_data, names)) else ""
+    numbers = list(map(str, range(len(names))))  # how pandas names columns without names
+    if names != numbers and any(map(_is_data, names)):
+        return HEADER
+    return ""
 
 
 def _is_data(name: str) -> bool:
@@ -57,64 +70,71 @@ def _is_data(name: str) -> bool:
 
 
 def _delimiter(lines: list[str], ending: str) -> str:
-    """What stands between the cells: the delimiter of the header by which most rows have as many cells as it."""
+    """Returns the delimiter by which most rows have as many cells as the header."""
     usual = USUAL[ending][0]
-    fits = {one: _fit(lines, one) for one in dict.fromkeys((usual, *DELIMITERS))}
-    best = max(fits, key=fits.get)  # of equals the first: the usual one
-    return best if fits[best] else usual
+    shares = {usual: _fitting_share(lines, usual)}
+    for delimiter in DELIMITERS:
+        if delimiter not in shares:
+            shares[delimiter] = _fitting_share(lines, delimiter)
+    return max(shares, key=shares.get)  # of equals the first: the usual one
 
 
-def _fit(lines: list[str], delimiter: str) -> float:
-    """The share of the rows that have as many cells as the header; 0 where that has one."""
-    plain = (line.replace("\r", " ") for line in lines)  # which csv raises for within a cell
-    number, *others = [len(cells) for cells in csv.reader(plain, delimiter=delimiter) if cells] or [
-        0
-    ]
-    others = others[:-1] if len(lines) == LOOKED_AT else others  # the last row may go on
-    fitting = sum(other == number for other in others)
-    return (1 + fitting) / (1 + len(others)) if number > 1 else 0
+def _fitting_share(lines: list[str], delimiter: str) -> float:
+    """Returns the share of rows with as many cells as the header; 0 where it has only one cell."""
+    plain = [line.replace("\r", " ") for line in lines]  # csv refuses a return within a cell
+    widths = [len(cells) for cells in csv.reader(plain, delimiter=delimiter) if cells]
+    if not widths or widths[0] < 2:
+        return 0.0
+    header_width, *others = widths
+    if len(lines) == LOOKED_AT:
+        others = others[:-1]  # the last row may continue behind these lines
+    return (1 + others.count(header_width)) / (1 + len(others))
 
 
 def _quoted_rows(
-    lines: Iterator[str], path: Path, before: int, delimiter: str
+    lines: Iterator[str], path: Path, lines_before: int, delimiter: str
 ) -> Iterator[tuple[int, Row]]:
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     columns: list[str] = []
-    start = before + 1
+    start = lines_before + 1
     try:
         for cells in reader:
             if columns and cells:
                 yield start, named(columns, cells, f"{path}:{start}", delimiter)
             elif cells:
                 columns = header(cells, f"{path}:{start}")
-            start = before + reader.line_num + 1
+            start = lines_before + reader.line_num + 1
     except csv.Error as error:
         fix = 'write a quote inside a quoted cell twice (""), and close every quote'
         raise Refusal(f"malformed CSV: {error}", f"{path}:{start}", fix) from None
 
 
-def _tab_rows(
-    lines: Iterator[str], path: Path, before: int, delimiter: str
-) -> Iterator[tuple[int, Row]]:
-    """A quote is a character like another, unless it encloses a cell, as it does where that holds tabs or line breaks:
-    data sets like GLUE quote nothing, and pandas and Excel only what must be."""
+def _tab_rows(lines: Iterator[str], path: Path, lines_before: int) -> Iterator[tuple[int, Row]]:
+    """Yields pairs of line and row, of cells with a tab between them.
+
+    A quote is a character like another, unless it encloses a cell. It does so where the cell holds
+    tabs or line breaks: data sets like GLUE quote nothing, and pandas and Excel only what must be.
+    """
     columns: list[str] = []
-    number, coming = before, _Lines(lines)
+    number, coming = lines_before, _Lines(lines)
     for line in coming:
         number += 1
-        place, cells = number, line.rstrip("\r\n").split("\t")
-        if '"' in line and _is_open(cells, len(columns) or len(cells), coming.next):
-            cells, more = _joined(line, cells, len(columns) or len(cells), coming)
-            number += more
-        cells = [_unquoted(cell) for cell in cells]
+        start = number
+        cells = line.rstrip("\r\n").split("\t")
+        if '"' in line:
+            width = len(columns) or len(cells)
+            if _is_open(cells, width, coming.next):
+                cells, more_lines = _joined(line, cells, width, coming)
+                number += more_lines
+            cells = list(map(_unquoted, cells))
         if not columns:
-            columns = header(cells, f"{path}:{place}")
+            columns = header(cells, f"{path}:{start}")
         elif line.strip():
-            yield place, named(columns, cells, f"{path}:{place}", delimiter)
+            yield start, named(columns, cells, f"{path}:{start}", "\t")
 
 
 class _Lines:
-    """Lines of which the next one can be seen, and that can be given back."""
+    """An iterator of lines that shows the next line, and takes lines back."""
 
     def __init__(self, lines: Iterator[str]):
         self._lines, self._waiting = lines, deque(islice(lines, 1))
@@ -126,82 +146,91 @@ class _Lines:
         if not self._waiting:
             raise StopIteration
         line = self._waiting.popleft()
-        self._waiting.extend(islice(self._lines, 0 if self._waiting else 1))
+        if not self._waiting:
+            self._waiting.extend(islice(self._lines, 1))
         return line
 
     @property
     def next(self) -> str | None:
-        return self._waiting[0] if self._waiting else None
+        if self._waiting:
+            return self._waiting[0]
+        return None
 
     def give_back(self, lines: list[str]) -> None:
         self._waiting.extendleft(reversed(lines))
 
 
-def _is_open(cells: list[str], number: int, following: str | None) -> bool:
-    """Whether a cell of this line goes on behind it, or behind a tab in quotes."""
+def _is_open(cells: list[str], width: int, following: str | None) -> bool:
+    """Whether a quoted cell continues behind this line, or behind a tab in quotes."""
     opened = [cell for cell in cells if cell.startswith('"') and not QUOTED_CELL.fullmatch(cell)]
     if not opened:
         return False
-    if len(cells) != number:
+    if len(cells) != width:
         return True
-    return opened[-1] is cells[-1] and following is not None and following.count("\t") != number - 1
+    return opened[-1] is cells[-1] and following is not None and following.count("\t") != width - 1
 
 
-def _joined(line: str, cells: list[str], number: int, coming: _Lines) -> tuple[list[str], int]:
-    """The cells of a row by its quotes, and how many more lines they take; those of the line alone where that fails."""
+def _joined(line: str, cells: list[str], width: int, coming: _Lines) -> tuple[list[str], int]:
+    """Returns the cells of a row by its quotes, and how many more lines it takes.
+
+    Where that does not give a row of this width, returns the cells of the line alone.
+    """
     taken: list[str] = []
 
-    def more() -> Iterator[str]:
-        for one in islice(coming, JOINED):
-            taken.append(one)
-            yield one
+    def following_lines() -> Iterator[str]:
+        for following in islice(coming, JOINED):
+            taken.append(following)
+            yield following
 
     try:
-        found = next(csv.reader(chain([line], more()), delimiter="\t", strict=True))
+        found = next(csv.reader(chain([line], following_lines()), delimiter="\t", strict=True))
     except csv.Error:
         found = []
-    if len(found) == number:
+    if len(found) == width:
         return found, len(taken)
     coming.give_back(taken)
     return cells, 0
 
 
 def _unquoted(cell: str) -> str:
-    return cell[1:-1].replace('""', '"') if QUOTED_CELL.fullmatch(cell) else cell
+    if QUOTED_CELL.fullmatch(cell):
+        return cell[1:-1].replace('""', '"')
+    return cell
 
 
 def header(cells: list[str], where: str) -> list[str]:
-    """The columns' names; one without is named by its place, as pandas does."""
-    names = [cell.strip() for cell in cells]
-    columns = [name or f"Unnamed: {place}" for place, name in enumerate(names)]
+    """Returns the columns' names; one without a name is named by its place, as pandas does."""
+    columns = [cell.strip() or f"Unnamed: {place}" for place, cell in enumerate(cells)]
     known: set[str] = set()
     for name in columns:
         if name in known:
             fix = no_header(columns) or "give every column its own name"
-            raise Refusal(f"column {name!r} stands twice in the header", where, fix)
+            raise Refusal(f"column {name!r} appears twice in the header", where, fix)
         known.add(name)
     return columns
 
 
 def named(columns: list[str], cells: list[str], where: str, delimiter: str) -> Row:
-    """The row; empty cells beyond the header are none, and columns without a name may be missing at the end."""
+    """Returns the row, its cells by the names of their columns.
+
+    Empty cells beyond the header are left out. Columns without a name may be missing at the end.
+    """
     if len(cells) != len(columns):
         cells = _fitted(columns, cells)
     if len(cells) != len(columns):
-        tabs = delimiter == "\t"
-        fix = (
-            "one tab between two cells"
-            if tabs
-            else "put texts that hold the delimiter in double quotes"
-        )
-        what = f"{len(cells)} cells, but the header names {len(columns)} columns ({', '.join(columns[:20])})"
+        shown = ", ".join(columns[:20])
+        what = f"{len(cells)} cells, but the header names {len(columns)} columns ({shown})"
+        fix = "put texts that hold the delimiter in double quotes"
+        if delimiter == "\t":
+            fix = "write one tab between two cells"
         raise Refusal(what, where, fix)
     return dict(zip(columns, cells, strict=True))
 
 
 def _fitted(columns: list[str], cells: list[str]) -> list[str]:
-    if len(cells) > len(columns) and not any(map(str.strip, cells[len(columns) :])):
+    beyond, missing = cells[len(columns) :], columns[len(cells) :]
+    if beyond and not any(map(str.strip, beyond)):
         return cells[: len(columns)]
-    missing = columns[len(cells) :]
-    unnamed = all(name.startswith("Unnamed: ") for name in missing)
-    return [*cells, *("" for _ in missing)] if missing and unnamed else cells
+    if missing and all(name.startswith("Unnamed: ") for name in missing):
+        return cells + [""] * len(missing)
+    return cells

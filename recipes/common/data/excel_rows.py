@@ -1,22 +1,24 @@
-"""Excel's .xlsx -> rows: the first sheet, its cells as Excel would export them."""
+"""Reads rows from Excel's .xlsx: the first sheet, its cells as Excel would export them."""
 
 import zipfile
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from recipes.common.data import csv_rows, unpacking
 from recipes.common.data.decoding import say_once
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import reason
 
-EXPORT = "in Excel: File, Save as, CSV UTF-8"
+EXPORT = "save it as CSV UTF-8 in Excel: File, Save as"
 BROKEN = (zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError, AttributeError)
 
 
 def rows(path: Path) -> Iterator[tuple[int, dict]]:
-    """Pairs of Excel's row number and row; empty rows are none, and every value is a text, as in a CSV file."""
+    """Yields pairs of Excel's row number and row; every value is a text, as in a CSV file.
+
+    Empty rows are left out.
+    """
     columns: list[str] = []
     for number, values in enumerate(_cells(path), 1):
         cells = list(map(_as_text, values))
@@ -24,28 +26,25 @@ def rows(path: Path) -> Iterator[tuple[int, dict]]:
             padded = cells + [""] * (len(columns) - len(cells))
             yield number, csv_rows.named(columns, padded, f"{path}, row {number}", "cell")
         elif any(cells):
-            last = max(place for place, cell in enumerate(cells) if cell)
-            columns = csv_rows.header(cells[: last + 1], f"{path}, row {number}")
+            while not cells[-1]:
+                cells.pop()
+            columns = csv_rows.header(cells, f"{path}, row {number}")
 
 
 def _cells(path: Path) -> Iterator[tuple]:
     try:
         import openpyxl
     except ImportError:
-        fix = f"pip install openpyxl; or {EXPORT}"
-        raise Refusal(
-            "Excel files are read by the package openpyxl, which is not here", str(path), fix
-        ) from None
+        what = "the package openpyxl, which reads Excel files, is not installed"
+        raise Refusal(what, str(path), f"pip install openpyxl; or {EXPORT}") from None
     try:
         _check_size(path)
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-        sheet = book.worksheets[0]
+        sheet, *others = book.worksheets
         sheet.reset_dimensions()  # some programs write wrong ones
-        others = [one.title for one in book.worksheets[1:]]
         if others:
-            say_once(
-                f"{path}: the sheet {sheet.title!r} is read, and not {', '.join(map(repr, others))}"
-            )
+            titles = ", ".join(repr(other.title) for other in others)
+            say_once(f"{path}: only the sheet {sheet.title!r} is read, not {titles}")
         yield from sheet.iter_rows(values_only=True)
     except BROKEN as error:
         raise Refusal(f"not a readable Excel file: {reason(error)}", str(path), EXPORT) from None
@@ -53,14 +52,17 @@ def _cells(path: Path) -> Iterator[tuple]:
 
 def _check_size(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
-        unpacked = sum(one.file_size for one in archive.infolist())
+        unpacked = sum(member.file_size for member in archive.infolist())
     if unpacked > max(unpacking.FLOOR, unpacking.RATIO * path.stat().st_size):
         raise unpacking.bomb(path)
 
 
-def _as_text(value: Any) -> str:
+def _as_text(value: object) -> str:
+    """Returns a cell's value as Excel would export it."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return str(value).upper()
-    return value.isoformat(" ") if isinstance(value, datetime) else str(value)
+    if isinstance(value, datetime):
+        return value.isoformat(" ")
+    return str(value)

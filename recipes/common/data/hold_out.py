@@ -1,4 +1,7 @@
-"""A text of few rows -> training and validation: its last part by characters, cut within a row where it must be."""
+"""Splits a text of few rows into training and validation, by characters.
+
+Validation is the last part of the text; the border may be within a row.
+"""
 
 import datasets
 import numpy
@@ -6,41 +9,49 @@ import pyarrow.compute
 
 from recipes.common.runtime.errors import Refusal
 
-FAR = 1000  # characters behind which no space is looked for: some scripts have none
-TOLERANCE = 2  # rows stay whole where neither part is more than so many times smaller or larger than was meant
+FAR = 1000  # characters before the border among which a space is looked for: some scripts have none
+TOLERANCE = 2  # rows stay whole unless a part is so many times smaller or larger than was meant
 
 
 def is_coarse(train: datasets.Dataset, column: str, percentage: int, count: int) -> bool:
-    """Whether the last `count` rows hold far more, or far less, than this percentage of the text."""
+    """Whether the last `count` rows hold far more or far less than this percentage of the text."""
     lengths = _lengths(train, column)
-    whole, held_out = lengths.sum(), lengths[len(lengths) - count :].sum()
-    pairs = [
-        (held_out, whole * percentage / 100),
-        (whole - held_out, whole * (100 - percentage) / 100),
-    ]
-    return not all(meant / TOLERANCE <= found <= meant * TOLERANCE for found, meant in pairs)
+    whole = lengths.sum()
+    held_out = lengths[len(lengths) - count :].sum()
+    meant, meant_to_stay = whole * percentage / 100, whole * (100 - percentage) / 100
+    return not (_is_near(held_out, meant) and _is_near(whole - held_out, meant_to_stay))
+
+
+def _is_near(found: float, meant: float) -> bool:
+    return meant / TOLERANCE <= found <= meant * TOLERANCE
 
 
 def cut(
     train: datasets.Dataset, column: str, percentage: int
 ) -> tuple[datasets.Dataset, datasets.Dataset, int]:
-    """The text but for its last part, that part, and how many rows are wholly in it: one row may be in both."""
+    """Returns the text without its last part, that part, and how many rows are wholly in it.
+
+    One row may be in both parts.
+    """
     ends = numpy.cumsum(_lengths(train, column))
     border = int(ends[-1] * (100 - percentage) / 100)
     if not border:
         what = f"{percentage} % of {ends[-1]:,} characters leaves nothing to train on"
-        raise Refusal(
-            what, "--validation_split_percentage", "give more text, or a --validation_file"
-        )
+        fix = "give more text, or a --validation_file"
+        raise Refusal(what, "--validation_split_percentage", fix)
     row = int(numpy.searchsorted(ends, border, side="right"))
     text = train[row][column]
-    place = _at_a_space(text, border - int(ends[row - 1] if row else 0))
-    kept = [train.select(range(row))] if row else []
-    held_out = [_with_text(train, row, column, text[place:])]
-    kept += [_with_text(train, row, column, text[:place])] if text[:place] else []
-    held_out += [train.select(range(row + 1, len(train)))] if row + 1 < len(train) else []
-    before, after = datasets.concatenate_datasets(kept), datasets.concatenate_datasets(held_out)
-    return before, after, len(train) - len(before)
+    start = int(ends[row]) - len(text)
+    place = _at_a_space(text, border - start)
+    before, after = [], [_with_text(train, row, column, text[place:])]
+    if row:
+        before.append(train.select(range(row)))
+    if text[:place]:
+        before.append(_with_text(train, row, column, text[:place]))
+    if row + 1 < len(train):
+        after.append(train.select(range(row + 1, len(train))))
+    kept = datasets.concatenate_datasets(before)
+    return kept, datasets.concatenate_datasets(after), len(train) - len(kept)
 
 
 def _lengths(train: datasets.Dataset, column: str) -> numpy.ndarray:
@@ -48,11 +59,13 @@ def _lengths(train: datasets.Dataset, column: str) -> numpy.ndarray:
 
 
 def _at_a_space(text: str, place: int) -> int:
-    """The place, or that behind the last space before it."""
-    space = text.rfind(" ", max(0, place - FAR), place) + 1
-    return space or place
+    """Returns the place behind the last space before this place, or the place itself."""
+    behind_space = text.rfind(" ", max(0, place - FAR), place) + 1
+    return behind_space or place
 
 
 def _with_text(train: datasets.Dataset, row: int, column: str, text: str) -> datasets.Dataset:
-    values = {name: [value] for name, value in (train[row] | {column: text}).items()}
+    """Returns a data set of this one row, with another text."""
+    changed = train[row] | {column: text}
+    values = {name: [value] for name, value in changed.items()}
     return datasets.Dataset.from_dict(values, features=train.features)

@@ -1,10 +1,12 @@
-"""JSON -> rows: an object a line, a list, a list under a key, or columns, as people and pandas write them."""
+"""Reads rows from JSON, as people and pandas write it.
+
+The file holds an object per line, a list, a list under a key, or columns.
+"""
 
 import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from recipes.common.data.decoding import say_once
 from recipes.common.runtime.errors import Refusal
@@ -15,19 +17,22 @@ ROW_KEYS = ("data", "rows", "examples", "instances", "items", "records", "result
 
 
 def rows_of_lines(lines: Iterator[str], path: Path) -> Iterator[tuple[int, Row]]:
-    """Pairs of line and row of a file that has an object a line."""
+    """Yields pairs of line and row of a file that has an object per line."""
     for number, line in enumerate(lines, 1):
         if line.strip():
             if number == 1 and line.lstrip().startswith("["):
-                what = "this is one JSON list, not an object a line"
-                raise Refusal(what, f"{path}:1", "rename the file: its ending is .json")
+                what = "this is one JSON list, not an object per line"
+                raise Refusal(what, f"{path}:1", "rename the file: give it the ending .json")
             yield number, _object(_parse(line, path, number), f"{path}:{number}")
 
 
 def rows(
     lines: Iterator[str], path: Path, split: tuple[str, ...] = ()
 ) -> Iterator[tuple[int, Row]]:
-    """Pairs of number and row of one document, or of an object a line; the list that is read may be one of `split`."""
+    """Yields pairs of number and row of one document, or of an object per line.
+
+    `split` are keys of a document whose list may be its rows, beside the usual ones.
+    """
     text = "".join(lines)
     first = text.lstrip().partition("\n")[0]
     if first.startswith("{") and first.rstrip().endswith("}") and text.strip() != first.strip():
@@ -37,84 +42,117 @@ def rows(
         yield number, _object(row, f"{path}, row {number}")
 
 
-def _rows_in(document: Any, path: Path, split: tuple[str, ...]) -> list[Any]:
-    """The rows of a JSON document: a list, a list under a key, columns, or one object that is a row."""
+def _rows_in(document: object, path: Path, split: tuple[str, ...]) -> list[object]:
+    """Returns the rows of a document: a list, a list under a key, columns, or one object."""
+    if isinstance(document, list):
+        return document
     if not isinstance(document, dict):
-        return document if isinstance(document, list) else [document]
+        return [document]
     names, rows = document.get("columns"), document.get("data")
     if isinstance(names, list) and isinstance(rows, list):  # pandas' orient="split"
-        return [_by_name(names, row) for row in rows]
+        return list(_by_name(names, rows))
     wanted = [key for key in (*split, *ROW_KEYS) if isinstance(document.get(key), list)]
     tables = [key for key, value in document.items() if key in wanted or _is_table(value)]
     if wanted or (tables and len(tables) == len(document)):
         return _chosen(document, wanted, tables, path)
-    return _columns_in(document) or [document]
+    return _rows_of_columns(document) or [document]
 
 
-def _by_name(names: list[str], row: Any) -> Any:
-    fits = isinstance(row, list) and len(row) == len(names)
-    return dict(zip(names, row, strict=True)) if fits else row
+def _by_name(names: list[str], rows: list[object]) -> Iterator[object]:
+    """Yields the rows; a list of as many values as there are names becomes an object."""
+    for row in rows:
+        if isinstance(row, list) and len(row) == len(names):
+            yield dict(zip(names, row, strict=True))
+        else:
+            yield row
 
 
-def _is_table(value: Any) -> bool:
+def _is_table(value: object) -> bool:
     return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
 
 
-def _chosen(document: dict, wanted: list[str], tables: list[str], path: Path) -> list[Any]:
+def _chosen(document: dict, wanted: list[str], tables: list[str], path: Path) -> list[object]:
+    """Returns the wanted one of the document's lists; refuses a choice between several."""
     if not wanted and len(tables) > 1:
-        fix = "write the one that is meant into a file of its own, or call them train, validation and test"
-        raise Refusal(f"the file holds several lists: {', '.join(tables[:10])}", str(path), fix)
+        what = f"the file holds several lists: {', '.join(tables[:10])}"
+        fix = "write the one you mean into its own file, or name them train, validation and test"
+        raise Refusal(what, str(path), fix)
     key = (wanted or tables)[0]
-    if len(tables) > 1:
-        say_once(
-            f"{path}: the rows of {key!r} are read, and not those of {', '.join(set(tables) - {key})}"
-        )
+    others = [table for table in tables if table != key]
+    if others:
+        say_once(f"{path}: only the rows of {key!r} are read, not those of {', '.join(others)}")
     return document[key]
 
 
-def _columns_in(document: dict) -> list[Row]:
-    """The rows of a document that holds columns: as lists, or as pandas writes them, by the rows' names."""
+def _rows_of_columns(document: dict) -> list[Row]:
+    """Returns the rows of a document that holds columns, or that holds rows by their numbers.
+
+    Columns are lists, or what pandas writes: objects that hold the values by the rows' numbers.
+    Returns no row for any other document.
+    """
     values = list(document.values())
-    if not values:
-        return []
-    if all(isinstance(value, list) and len(value) == len(values[0]) for value in values):
+    if _are_columns(values):
         return [dict(zip(document, row, strict=True)) for row in zip(*values, strict=True)]
-    if not all(isinstance(value, dict) and value.keys() == values[0].keys() for value in values):
+    if not _are_objects_alike(values):
         return []
     if all(map(str.isdecimal, values[0])):  # df.to_json()
-        return [{column: document[column][row] for column in document} for row in values[0]]
-    return values if all(map(str.isdecimal, document)) else []  # orient="index"
+        return _rows_by_number(document)
+    if all(map(str.isdecimal, document)):  # orient="index"
+        return values
+    return []
 
 
-def _parse(text: str, path: Path, number: int = 1) -> Any:
+def _are_columns(values: list[object]) -> bool:
+    """Whether all values are lists of one length."""
+    for value in values:
+        if not isinstance(value, list) or len(value) != len(values[0]):
+            return False
+    return True
+
+
+def _are_objects_alike(values: list[object]) -> bool:
+    """Whether all values are objects with the same keys."""
+    for value in values:
+        if not isinstance(value, dict) or value.keys() != values[0].keys():
+            return False
+    return True
+
+
+def _rows_by_number(columns: dict[str, dict]) -> list[Row]:
+    rows: dict[str, Row] = {}
+    for name, values in columns.items():
+        for number, value in values.items():
+            rows.setdefault(number, {})[name] = value
+    return list(rows.values())
+
+
+def _parse(text: str, path: Path, number: int = 1) -> object:
     try:
         return JSON.decode(text)
     except json.JSONDecodeError as error:
         where = f"{path}:{number + error.lineno - 1}:{error.colno}"
-        raise Refusal(
-            f"malformed JSON: {error.msg}", where, "write one complete JSON object a line"
-        ) from None
-    except ValueError as error:  # a name that stands twice, an integer of thousands of digits
-        raise Refusal(
-            f"JSON with two meanings or none: {error}", f"{path}:{number}", "write the row again"
-        ) from None
+        fix = "write one complete JSON object per line"
+        raise Refusal(f"malformed JSON: {error.msg}", where, fix) from None
+    except ValueError as error:  # a name that appears twice, an integer of thousands of digits
+        what = f"JSON that readers understand in different ways: {error}"
+        raise Refusal(what, f"{path}:{number}", "correct this row") from None
 
 
-def _once(pairs: list[tuple[str, Any]]) -> Row:
+def _without_repetition(pairs: list[tuple[str, object]]) -> Row:
     row = dict(pairs)
     if len(row) < len(pairs):
         known: set[str] = set()
         for key, _ in pairs:
             if key in known:
-                raise ValueError(f"{key!r} stands twice in one object")
+                raise ValueError(f"{key!r} appears twice in one object")
             known.add(key)
     return row
 
 
-JSON = json.JSONDecoder(object_pairs_hook=_once)
+JSON = json.JSONDecoder(object_pairs_hook=_without_repetition)
 
 
-def _object(row: Any, where: str) -> Row:
+def _object(row: object, where: str) -> Row:
     if not isinstance(row, dict):
         what = f"a row must be a JSON object, not {type(row).__name__}"
         raise Refusal(what, where, 'write rows as {"text": "...", "label": "..."}')

@@ -1,7 +1,8 @@
-"""Labels as people write them -> the values that they mean: lists in a cell, vectors of 0 and 1, one column per label.
+"""Finds the values that labels mean, as people write them.
 
-A cell is read by itself first (`cell`). What a whole column means is decided once all of it was seen (`find`), the same
-for every split, and is said in a note wherever it is not what stands there word by word.
+People write lists in a cell, vectors of 0 and 1, and one column per label. A cell is read by itself
+first (`cell`). What a whole column means is decided once all of it was seen (`find`), the same for
+every split. A note says so wherever that is not what is written word by word.
 """
 
 import ast
@@ -12,29 +13,27 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from itertools import chain, compress
 
-from recipes.common.data.labels import RATINGS, Seen, is_missing, key, number
+from recipes.common.data.labels import RATINGS, Seen, Value, is_missing, is_number, key, number
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import nearest, note, warn
 
 DELIMITERS = (",", ";", "|", "，", "；", "、")
 WHOLE = "none"  # --label_delimiter none: a cell is one label, whatever it holds
-ALWAYS_MISSING = {
-    "nan",
-    "nat",
-    "<na>",
-    "#n/a",
-}  # how pandas and Excel write an empty cell; no class is called so
+# How pandas and Excel write an empty cell. No class is called so.
+ALWAYS_MISSING = {"nan", "nat", "<na>", "#n/a"}
 DOUBTFUL = {"null", "na", "n/a"}  # an empty cell, or a class
 MISSING_AMONG_NUMBERS = ALWAYS_MISSING | DOUBTFUL | {"none"}
 OPENING, CLOSING = ("[", "(", "{"), ("]", ")", "}")
 LONGEST_LIST = 10_000  # characters of a cell that is looked at as a list
-ARRAY = re.compile(
-    r"\[\s*[-+.\d]+(?:e[-+]?\d+)?(?:\s+[-+.\d]+(?:e[-+]?\d+)?)*\s*\]", re.IGNORECASE
-)  # numpy's print
+# How numpy prints numbers.
+ARRAY = re.compile(r"\[\s*[-+.\d]+(?:e[-+]?\d+)?(?:\s+[-+.\d]+(?:e[-+]?\d+)?)*\s*\]", re.IGNORECASE)
+BETWEEN_TEXTS = re.compile(r"(?<=['\"])\s+(?=['\"])")
 DECIMAL_COMMA = re.compile(r"[-+]?\d+(,\d+)?")
 WITH_POINT = re.compile(r"[-+]?\d+\.0*")
+TRUTH_VALUES = {"true": 1, "false": 0, "yes": 1, "no": 0}
+BITS = {0.0: 0, 1.0: 1}
 
 
 @dataclass(frozen=True)
@@ -52,9 +51,9 @@ class Asked:
 
 @dataclass(frozen=True)
 class Spelling:
-    """How a column writes its labels: what a cell becomes, step by step."""
+    """The way in which a column writes its labels: what a cell becomes, step by step."""
 
-    missing: frozenset = frozenset()
+    missing: frozenset[Value] = frozenset()
     bracketed: bool = False  # [food, price] without quotes
     delimiter: str = ""
     wraps: bool = False  # a text among lists is a list of one
@@ -64,23 +63,24 @@ class Spelling:
     whole: bool = False  # 1.0 is the class 1
     map: dict[str, str] = field(default_factory=dict)
 
-    def read(self, value: Any) -> Any:
-        """The value that a cell means; None where it means that there is none."""
+    def read(self, value: Value | None) -> Value | None:
+        """Returns the value that a cell means, or None where it means that there is no label."""
         if value is None or (self.missing and key(value) in self.missing):
             return None
         value = self.listed(value)
         if self.numbers:
-            found = [float(item) for item in value]
+            found = list(map(float, value))
             return found if len(found) > 1 else found[0]
         if self.names:
             return [name for name, item in zip(self.names, value, strict=True) if _bit(item)]
         if isinstance(value, list | tuple):
-            found = [self._one(item) for item in value]
-            return [item for item in dict.fromkeys(found) if item is not None]
+            found = dict.fromkeys(map(self._one, value))
+            found.pop(None, None)
+            return list(found)
         return self._one(value)
 
-    def listed(self, value: Any) -> Any:
-        """The list of labels that a text holds; what is no text stays as it is."""
+    def listed(self, value: Value) -> Value:
+        """Returns the list of labels that a text holds; anything but a text stays as it is."""
         if not isinstance(value, str):
             return value
         if self.decimal_comma:
@@ -91,38 +91,50 @@ class Spelling:
             return _split(value, self.delimiter)
         return [value] if self.wraps else value
 
-    def _one(self, value: Any) -> Any:
+    def _one(self, value: Value) -> Value | None:
         if self.map:
             return self.map.get(_word(value))
         if not self.whole:
             return value
-        return _word(value) if isinstance(value, str) else int(value)
+        if isinstance(value, str):
+            return _word(value)
+        return int(value)
 
 
-def cell(value: Any) -> Any:
-    """What a cell says by itself: a text without the blanks around it, a list where one is written out, or None."""
+def cell(value: object) -> Value | None:
+    """Returns what a cell says by itself.
+
+    It is a text without the blanks around it, a list where one is written out, or None.
+    """
     if isinstance(value, str):
         text = value.strip()
         found = _written_list(text)
-        return (text or None) if found is None else cell(found)
+        if found is not None:
+            return cell(found)
+        return text or None
     if isinstance(value, list):
-        return [cell(item) for item in value if not isinstance(item, str) or item.strip()]
+        return [cell(item) for item in value if not _is_blank(item)]
     return None if is_missing(value) else value
 
 
+def _is_blank(item: object) -> bool:
+    return isinstance(item, str) and not item.strip()
+
+
 def _written_list(text: str) -> list | None:
-    """The list that a text spells: JSON's, Python's, or numpy's, which has no commas; None where it is none."""
+    """Returns the list that a text spells, or None where it spells none.
+
+    It is written as in JSON, in Python, or in numpy, which writes no commas.
+    """
     if not text.startswith(OPENING) or not text.endswith(CLOSING) or len(text) > LONGEST_LIST:
         return None
     if ARRAY.fullmatch(text):
-        return [_number(item) for item in text[1:-1].split()]
-    joined = re.sub(
-        r"(?<=['\"])\s+(?=['\"])", ", ", text
-    )  # Python would read ['a' 'b'] as one text
+        return list(map(_number, text[1:-1].split()))
+    text = BETWEEN_TEXTS.sub(", ", text)  # Python would read ['a' 'b'] as one text
     for parse in (json.loads, ast.literal_eval):
         try:
             with warnings.catch_warnings(action="ignore"):
-                found = parse(joined)
+                found = parse(text)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             continue
         if isinstance(found, list | tuple):
@@ -142,289 +154,311 @@ def _number(text: str) -> int | float | str:
 
 
 def mapping(words: Sequence[str] | None) -> dict[str, str]:
-    """--label_map "1,2=negative 4,5=positive" -> {"1": "negative", "2": "negative", "4": "positive", …}."""
+    """Returns the values of --label_map with their names.
+
+    "1,2=negative 4,5=positive" -> {"1": "negative", "2": "negative", "4": "positive", …}.
+    """
+    groups: list[str] = []
+    for word in words or ():
+        if word.count("=") == 1:
+            groups.append(word)
+        else:
+            groups += shlex.split(word)
     found: dict[str, str] = {}
-    groups = [
-        group
-        for word in words or ()
-        for group in ([word] if word.count("=") == 1 else shlex.split(word))
-    ]
     for group in groups:
-        values, equals, name = (part.strip() for part in group.rpartition("="))
-        if not equals or not values or not name:
+        values, _, name = group.rpartition("=")
+        name = name.strip()
+        if not values.strip() or not name:
             fix = 'write VALUES=NAME, for example --label_map "1,2=negative 4,5=positive"'
             raise Refusal(f"{group!r} names no class for a value", "--label_map", fix)
         for value in map(str.strip, values.split(",")):
             if found.setdefault(value, name) != name:
-                fix = "name every value once"
-                raise Refusal(
-                    f"{value!r} is both {found[value]!r} and {name!r}", "--label_map", fix
-                )
+                what = f"{value!r} is both {found[value]!r} and {name!r}"
+                raise Refusal(what, "--label_map", "name every value once")
     return found
 
 
 def find(seen: dict[str, Seen], asked: Asked, flag: str) -> Spelling:
-    """How these splits write their labels; refuses what can be read in two ways, and says what is read otherwise."""
+    """Returns how these splits write their labels.
+
+    Refuses what can be read in two ways, and says what is read otherwise than it is written.
+    """
     column = _Column(seen, asked, flag)
     if asked.columns:
-        return column.one_each()
+        return column.one_column_each()
     if column.has_decimal_commas():
         return Spelling(column.missing, decimal_comma=True)
     delimiter = column.delimiter()
-    if delimiter or any(isinstance(value, tuple) for value in column.values):
-        return column.several_a_row(delimiter)
-    return column.one_a_row()
+    if delimiter or column.has_lists:
+        return column.several_per_row(delimiter)
+    return column.one_per_row()
 
 
 class _Column:
-    """All that was seen of a column of labels, and what follows from it."""
+    """All that was seen of a column of labels. It decides what the column means."""
 
     def __init__(self, seen: dict[str, Seen], asked: Asked, flag: str):
         self.seen, self.asked, self.flag = seen, asked, flag
-        self.counts: Counter = Counter()
+        self.counts: Counter[Value] = Counter()
         for labels in seen.values():
             self.counts.update(labels.counts)
-        self.known = {name.lower() for name in (*asked.names, *asked.known, *asked.map)}
-        self.missing = (
-            frozenset() if asked.columns else frozenset([*self._missing(), *self._unscored()])
-        )
+        self.known = set(map(str.lower, (*asked.names, *asked.known, *asked.map)))
+        self.missing: frozenset[Value] = frozenset()
+        if not asked.columns:
+            self.missing = frozenset([*self._missing(), *self._unscored()])
         self.values = [value for value in self.counts if value not in self.missing]
         self.texts = [value for value in self.values if isinstance(value, str)]
+        self.has_lists = any(isinstance(value, tuple) for value in self.values)
 
-    def one_each(self) -> Spelling:
-        """One column per label: 0 and 1 are several labels a row, other numbers are numbers."""
-        width = len(self.asked.columns)
-        unscored = (
-            frozenset({(-1,) * width, ("-1",) * width}) & self.counts.keys()
-        )  # Kaggle's test rows
-        rows = [row for row in self.counts if row not in unscored]
-        if self.asked.do_regression or any(_bit(item) is None for row in rows for item in row):
-            self._check_numbers({row: row for row in rows})
-            return Spelling(unscored, names=tuple(self.asked.columns), numbers=True)
-        return Spelling(unscored, names=tuple(self.asked.columns))
+    def one_column_each(self) -> Spelling:
+        """Returns the spelling of one column per label.
 
-    def several_a_row(self, delimiter: str) -> Spelling:
-        """Lists: vectors of 0 and 1, several numbers, or the labels themselves."""
-        bracketed = not delimiter and any(_in_brackets(text) for text in self.texts)
-        wraps = not delimiter and any(not (bracketed and _in_brackets(text)) for text in self.texts)
-        listing = Spelling(self.missing, bracketed=bracketed, delimiter=delimiter, wraps=wraps)
+        Where all are 0 and 1, a row has several labels. Otherwise it has several numbers.
+        """
+        names = tuple(self.asked.columns)
+        unscored = {(-1,) * len(names), ("-1",) * len(names)}  # Kaggle's test rows
+        missing = frozenset(unscored.intersection(self.counts))
+        rows = {row: row for row in self.counts if row not in missing}
+        if not self.asked.do_regression and _are_bits(chain.from_iterable(rows)):
+            return Spelling(missing, names=names)
+        self._check_numbers(rows)
+        return Spelling(missing, names=names, numbers=True)
+
+    def several_per_row(self, delimiter: str) -> Spelling:
+        """Returns the spelling of lists.
+
+        They are vectors of 0 and 1, several numbers, or the labels themselves.
+        """
+        in_brackets = list(map(_in_brackets, self.texts))
+        listing = Spelling(
+            self.missing,
+            bracketed=not delimiter and any(in_brackets),
+            delimiter=delimiter,
+            wraps=not delimiter and not all(in_brackets),
+        )
         lists = {value: listing.listed(value) for value in self.values}
         rows = [tuple(found) for found in lists.values() if isinstance(found, list | tuple)]
         if self._are_numbers(rows):
             self._check_numbers(lists)
-            if not self.asked.do_regression and len(rows[0]) > 1:
-                self._say(f"lists such as {_shown(rows[0])} are {len(rows[0])} numbers a row")
-            names = tuple(self.asked.names) if len(self.asked.names) == len(rows[0]) else ()
-            return replace(listing, names=names, numbers=True)
-        if self._are_vectors(rows):
-            return replace(listing, names=self._names_of_places(rows))
-        if wraps:
+            return replace(listing, names=self._names_of_numbers(rows[0]), numbers=True)
+        if _are_vectors(rows):
+            return replace(listing, names=self._names_of_places(rows[0]))
+        if listing.wraps:
             self._say("a text beside lists is a list of one")
-        items = list(dict.fromkeys(item for row in rows for item in row))
+        items = list(dict.fromkeys(chain.from_iterable(rows)))
         whole = any(map(_has_point, items)) and all(map(_is_whole, items))
         return replace(listing, whole=whole, map=self._map(items))
 
-    def one_a_row(self) -> Spelling:
-        """One class, or one number, a row."""
+    def one_per_row(self) -> Spelling:
+        """Returns the spelling of one class, or one number, per row."""
         return Spelling(self.missing, whole=self._whole(), map=self._map(self.values))
 
     def has_decimal_commas(self) -> bool:
-        """Whether 3,5 is a number; refused where it may be two labels."""
-        written = [text for text in self.texts if "," in text]
+        """Whether 3,5 is a number; refuses it where it may be two labels."""
         asked = self.asked
-        if (
-            not written
-            or asked.delimiter
-            or asked.names
-            or asked.map
-            or asked.do_regression is False
-        ):
+        written = [text for text in self.texts if "," in text]
+        are_classes = asked.delimiter or asked.names or asked.map or asked.do_regression is False
+        if not written or are_classes or len(self.texts) < len(self.values):
             return False
-        if not all(DECIMAL_COMMA.fullmatch(text) for text in self.texts) or len(self.texts) < len(
-            self.values
-        ):
+        if not all(map(DECIMAL_COMMA.fullmatch, self.texts)):
             return False
         if not asked.do_regression:
+            what = f"{written[0]!r} is a decimal comma, or two labels"
             fix = "say --do_regression for numbers, or --label_delimiter , for several labels a row"
-            raise Refusal(
-                f"{written[0]!r} is a decimal comma, or two labels", self._place(written[0]), fix
-            )
+            raise Refusal(what, self._place(written[0]), fix)
         self._say(f"{written[0]} is read as {written[0].replace(',', '.')}")
         return True
 
     def delimiter(self) -> str:
-        """What stands between the labels of a cell: what the user says, or where the parts repeat from cell to cell."""
+        """Returns what is between the labels of a cell, or an empty string.
+
+        It is what the user says, or a delimiter whose parts repeat from cell to cell.
+        """
         wanted = self.asked.delimiter
-        if wanted == WHOLE or any(isinstance(value, tuple) for value in self.values):
+        if wanted == WHOLE or self.has_lists:
             return ""
         if wanted:
             if not any(wanted in text for text in self.texts):
                 warn(f"no label holds {wanted!r}: --label_delimiter has no effect")
             return wanted
-        return next((one for one in DELIMITERS if self._divides(one)), "")
+        for delimiter in DELIMITERS:
+            if self._divides(delimiter):
+                return delimiter
+        return ""
 
     def _divides(self, delimiter: str) -> bool:
+        """Whether cells are several labels with this delimiter between them."""
         joined = [text for text in self.texts if delimiter in text]
-        if not joined or all(text.lower() in self.known for text in joined):
+        if set(map(str.lower, joined)) <= self.known:
             return False
-        split = [_split(text, delimiter) for text in self.texts]
-        parts = {part for cell in split for part in cell}
-        known = {part.lower() for part in parts} <= self.known
-        vectors = len({len(cell) for cell in split}) == 1 and all(
-            number(part) is not None for part in parts
-        )
-        if known or vectors or len(parts) <= len(self.texts):
+        cells = [_split(text, delimiter) for text in self.texts]
+        parts = set(chain.from_iterable(cells))
+        are_known = set(map(str.lower, parts)) <= self.known
+        are_vectors = len(set(map(len, cells))) == 1 and all(map(is_number, parts))
+        if are_known or are_vectors or len(parts) <= len(self.texts):
             keeps = f"--label_delimiter {WHOLE} keeps each whole"
             self._say(
                 f"labels such as {joined[0]!r} are several, divided by {delimiter!r} ({keeps})"
             )
             return True
-        self._say(
-            f"{joined[0]!r} is one label; --label_delimiter '{delimiter}' reads several from such a cell"
-        )
+        reads = f"--label_delimiter '{delimiter}' reads several from such a cell"
+        self._say(f"{joined[0]!r} is one label; {reads}")
         return False
 
     def _missing(self) -> list[str]:
-        """The spellings that mean that there is no label; a class that may be one is pointed out."""
-        spelt = {value: value.lower() for value in self.counts if isinstance(value, str)}
-        found = [value for value in spelt if spelt[value] in MISSING_AMONG_NUMBERS - self.known]
-        others = [value for value in self.counts if value not in found]
-        among_numbers = bool(others) and all(number(value) is not None for value in others)
-        missing = [value for value in found if among_numbers or spelt[value] in ALWAYS_MISSING]
-        for value in missing:
-            self._say(f"labels spelt {value!r} count as missing")
-        for value in found:
-            if value not in missing and spelt[value] in DOUBTFUL:
-                warn(
-                    f"{self.flag}: {value!r} is a class of its own; leave the cell empty where it means none"
-                )
+        """Returns the spellings that mean that there is no label.
+
+        Points out a class that may be such a spelling.
+        """
+        spellings = MISSING_AMONG_NUMBERS - self.known
+        found = []
+        for value in self.counts:
+            if isinstance(value, str) and value.lower() in spellings:
+                found.append(value)
+        others = self.counts.keys() - found
+        among_numbers = bool(others) and all(map(is_number, others))
+        missing, doubtful = [], []
+        for text in found:
+            if among_numbers or text.lower() in ALWAYS_MISSING:
+                missing.append(text)
+            elif text.lower() in DOUBTFUL:
+                doubtful.append(text)
+        for text in missing:
+            self._say(f"labels spelt {text!r} count as missing")
+        for text in doubtful:
+            advice = "leave the cell empty where a row has no label"
+            warn(f"{self.flag}: {text!r} is a class of its own; {advice}")
         return missing
 
-    def _unscored(self) -> list[Any]:
-        """GLUE writes -1 for the labels of its test sets, SNLI where its readers did not agree: where no class is
-        called so, these are no labels. Among other ratings it is one."""
-        own = (
-            []
-            if self.asked.by_position
-            else [labels.counts for name, labels in self.seen.items() if name != "test"]
-        )
-        found = self.seen["test"].counts if "test" in self.seen else {}
-        rated = len(found) > 1 and any(
-            _has_point(value) or isinstance(value, float) for value in found
-        )
-        spelt = [
-            value
-            for value in (-1, "-1")
-            if value in self.counts and not any(value in counts for counts in own)
-        ]
-        return [] if rated or "-1" in self.known else spelt
+    def _unscored(self) -> list[Value]:
+        """Returns -1 where it means that there is no label.
+
+        GLUE writes it for the labels of its test sets, SNLI where its readers did not agree. It is
+        a label where a class is called so, and among other ratings.
+        """
+        if "-1" in self.known or self._are_test_ratings():
+            return []
+        known: set[Value] = set()
+        for split, labels in self.seen.items():
+            if split != "test" and not self.asked.by_position:
+                known.update(labels.counts)
+        unscored = self.counts.keys() - known
+        return [value for value in (-1, "-1") if value in unscored]
+
+    def _are_test_ratings(self) -> bool:
+        if "test" not in self.seen:
+            return False
+        counts = self.seen["test"].counts
+        return len(counts) > 1 and any(map(_has_point, counts))
 
     def _whole(self) -> bool:
-        """Whether numbers with a point are whole ones: pandas writes 1 as 1.0 where a row of the column has none."""
-        pointed = [value for value in self.values if _has_point(value)]
-        if not pointed or not all(map(_is_whole, self.values)) or len(self.values) >= RATINGS:
+        """Whether numbers with a point are whole ones.
+
+        pandas writes 1 as 1.0 where a row of the column has no number.
+        """
+        pointed = list(filter(_has_point, self.values))
+        if not pointed or len(self.values) >= RATINGS or not all(map(_is_whole, self.values)):
             return False
         asked = self.asked
-        if asked.do_regression or asked.names or asked.map or asked.do_regression is False:
+        if asked.do_regression is not None or asked.names or asked.map:
             return not asked.do_regression
-        gap = any(
-            labels.missing and any(map(_has_point, labels.counts)) for labels in self.seen.values()
-        )
-        of_two = {float(value) for value in self.values} <= {0.0, 1.0}
-        whole = gap or of_two or len(pointed) < len(self.values)
-        shown = f"{pointed[0]} is the class {_word(pointed[0])}: --do_regression reads ratings"
-        self._say(
-            shown if whole else f"{pointed[0]} is a rating: --do_regression false reads classes"
-        )
-        return whole
+        are_two = set(map(float, self.values)) <= {0.0, 1.0}
+        if are_two or len(pointed) < len(self.values) or self._has_gap():
+            reads = "--do_regression reads ratings"
+            self._say(f"{pointed[0]} is the class {_word(pointed[0])}: {reads}")
+            return True
+        self._say(f"{pointed[0]} is a rating: --do_regression false reads classes")
+        return False
+
+    def _has_gap(self) -> bool:
+        """Whether a split with such numbers has rows without a label."""
+        for labels in self.seen.values():
+            if labels.missing and any(map(_has_point, labels.counts)):
+                return True
+        return False
 
     def _are_numbers(self, rows: list[tuple]) -> bool:
-        items = [item for row in rows for item in row]
-        numeric = all(number(item) is not None and not isinstance(item, bool) for item in items)
-        if (
-            self.asked.do_regression
-            or not items
-            or not numeric
-            or len({len(row) for row in rows}) > 1
-        ):
-            return bool(self.asked.do_regression)
-        broken = any(not _is_whole(item) for item in items)
-        repeated = any(len({float(item) for item in row}) < len(row) for row in rows)
-        bits = all(_bit(item) is not None for item in items)
-        return self.asked.do_regression is None and not bits and (broken or repeated)
+        """Whether lists are several numbers per row, and not labels or vectors of 0 and 1."""
+        if self.asked.do_regression is not None:
+            return self.asked.do_regression
+        items = list(chain.from_iterable(rows))
+        if not all(map(_is_plain_number, items)) or _are_bits(items):
+            return False
+        if len(set(map(len, rows))) > 1:
+            return False
+        return any(map(_repeats, rows)) or not all(map(_is_whole, items))
 
-    def _are_vectors(self, rows: list[tuple]) -> bool:
-        widths = {len(row) for row in rows}
-        return (
-            len(widths) == 1
-            and max(widths) > 1
-            and all(_bit(item) is not None for row in rows for item in row)
-        )
+    def _names_of_numbers(self, row: tuple) -> tuple[str, ...]:
+        width, names = len(row), tuple(self.asked.names)
+        if not self.asked.do_regression and width > 1:
+            self._say(f"lists such as {_shown(row)} are {width} numbers per row")
+        return names if len(names) == width else ()
 
-    def _names_of_places(self, rows: list[tuple]) -> tuple[str, ...]:
-        width, names = len(rows[0]), tuple(self.asked.names)
+    def _names_of_places(self, row: tuple) -> tuple[str, ...]:
+        """Returns the labels that the places of a vector stand for."""
+        width, names = len(row), tuple(self.asked.names)
         if names and len(names) != width:
+            what = f"{len(names)} class names for vectors of {width} places"
             fix = f"name {width} classes, in the order of the vectors' places"
-            raise Refusal(
-                f"{len(names)} class names for vectors of {width} places", "--class_names", fix
-            )
-        names = names or (
-            tuple(self.asked.known)
-            if len(self.asked.known) == width
-            else tuple(map(str, range(width)))
-        )
-        chosen = [name for name, item in zip(names, rows[0], strict=True) if _bit(item)]
-        self._say(
-            f"{_shown(rows[0])} means the labels {', '.join(chosen) or 'none'} (--class_names names the places)"
-        )
+            raise Refusal(what, "--class_names", fix)
+        if not names and len(self.asked.known) == width:
+            names = tuple(self.asked.known)
+        if not names:
+            names = tuple(map(str, range(width)))
+        chosen = ", ".join(compress(names, map(_bit, row))) or "none"
+        self._say(f"{_shown(row)} means the labels {chosen} (--class_names names the places)")
         return names
 
-    def _map(self, values: Iterable[Any]) -> dict[str, str]:
-        """--label_map by the values as they are read; warns of what it names in vain."""
+    def _map(self, values: Iterable[Value]) -> dict[str, str]:
+        """Returns --label_map by the values as they are read; warns of those that no row has."""
         found = {_word(value): name for value, name in self.asked.map.items()}
-        present = {_word(value) for value in values}
-        for value in found.keys() - present:
-            close = nearest(value, present)
-            warn(
-                f"no row has the label {value!r} of --label_map"
-                + (f": did you mean {close!r}?" if close else "")
-            )
+        present = set(map(_word, values))
+        for value in found:
+            if value not in present:
+                close = nearest(value, present)
+                hint = f": did you mean {close!r}?" if close else ""
+                warn(f"no row has the label {value!r} of --label_map{hint}")
         return found
 
-    def _check_numbers(self, rows: dict[Any, Any]) -> None:
-        """Refuses a row, by the value as it was seen, that is not as many numbers as the first one."""
+    def _check_numbers(self, rows: dict[Value, Value]) -> None:
+        """Refuses a row that is not as many numbers as the first one.
+
+        `rows` are what is read, by the value as it was seen.
+        """
         width = len(next(iter(rows.values())))
         for value, row in rows.items():
-            if not isinstance(row, list | tuple) or len(row) != width:
-                what = f"{width} numbers a row, but here {_shown(row) if isinstance(row, list | tuple) else row}"
-                raise Refusal(what, self._place(value), "write as many numbers in every row")
-            odd = next((item for item in row if number(item) is None), None)
-            if odd is not None:
-                raise Refusal(
-                    f"{odd!r} is not a number",
-                    self._place(value),
-                    f"write 0 or 1, or numbers, in {self.flag}",
-                )
+            is_list = isinstance(row, list | tuple)
+            if not is_list or len(row) != width:
+                what = f"{width} numbers per row, but here {_shown(row) if is_list else row}"
+                fix = "write the same number of values in every row"
+                raise Refusal(what, self._place(value), fix)
+            for item in row:
+                if not is_number(item):
+                    fix = f"write 0 or 1, or numbers, in {self.flag}"
+                    raise Refusal(f"{item!r} is not a number", self._place(value), fix)
 
-    def _place(self, value: Any) -> str:
-        """Where a value stands first."""
-        return next(
-            (seen.places[value] for seen in self.seen.values() if value in seen.places), self.flag
-        )
+    def _place(self, value: Value) -> str:
+        """Returns where a value occurs first."""
+        for labels in self.seen.values():
+            if value in labels.places:
+                return labels.places[value]
+        return self.flag
 
     def _say(self, what: str) -> None:
         note(f"{self.flag}: {what}")
 
 
 def warn_of_case(seen: dict[str, Seen], flag: str) -> None:
-    """Classes that differ by case alone are two: most often that is a mistake of writing."""
-    folded: dict[str, Any] = {}
-    for value in dict.fromkeys(value for labels in seen.values() for value in labels.items()):
+    """Warns of classes that differ by case alone: most often that is a mistake of writing."""
+    values: Counter[Value] = Counter()
+    for labels in seen.values():
+        values.update(labels.items())
+    folded: dict[str, Value] = {}
+    for value in values:
         other = folded.setdefault(str(value).lower(), value)
         if other != value:
-            warn(
-                f"{flag}: {other!r} and {value!r} are two classes; --label_map '{other},{value}={other}' makes them one"
-            )
+            advice = f"--label_map '{other},{value}={other}' makes them one"
+            warn(f"{flag}: {other!r} and {value!r} are two classes; {advice}")
 
 
 def _in_brackets(text: str) -> bool:
@@ -432,37 +466,57 @@ def _in_brackets(text: str) -> bool:
 
 
 def _split(text: str, delimiter: str) -> list[str]:
-    parts = (part.strip().strip("'\"").strip() for part in text.split(delimiter))
-    return [part for part in parts if part]
+    parts = []
+    for part in text.split(delimiter):
+        part = part.strip().strip("'\"").strip()
+        if part:
+            parts.append(part)
+    return parts
 
 
-def _bit(item: Any) -> int | None:
-    """0 or 1, however it is written; None for anything else."""
-    words = {"true": 1, "false": 0, "yes": 1, "no": 0}
-    if isinstance(item, str) and item.lower() in words:
-        return words[item.lower()]
-    return (
-        int(item)
-        if not isinstance(item, str) and item in (0, 1)
-        else {0.0: 0, 1.0: 1}.get(number(item))
-    )
+def _bit(item: Value) -> int | None:
+    """Returns 0 or 1, however it is written; None for anything else."""
+    if isinstance(item, str) and item.lower() in TRUTH_VALUES:
+        return TRUTH_VALUES[item.lower()]
+    return BITS.get(number(item))
 
 
-def _has_point(value: Any) -> bool:
-    return isinstance(value, float) or (
-        isinstance(value, str) and bool(WITH_POINT.fullmatch(value))
-    )
+def _are_bits(items: Iterable[Value]) -> bool:
+    return all(_bit(item) is not None for item in items)
 
 
-def _is_whole(value: Any) -> bool:
+def _are_vectors(rows: list[tuple]) -> bool:
+    """Whether lists are vectors of 0 and 1, of one length."""
+    widths = set(map(len, rows))
+    return len(widths) == 1 and max(widths) > 1 and _are_bits(chain.from_iterable(rows))
+
+
+def _repeats(row: tuple) -> bool:
+    """Whether a number occurs twice in a row."""
+    return len(set(map(float, row))) < len(row)
+
+
+def _is_plain_number(item: Value) -> bool:
+    return not isinstance(item, bool) and is_number(item)
+
+
+def _has_point(value: Value) -> bool:
+    if isinstance(value, str):
+        return bool(WITH_POINT.fullmatch(value))
+    return isinstance(value, float)
+
+
+def _is_whole(value: Value) -> bool:
     found = None if isinstance(value, bool) else number(value)
     return found is not None and found.is_integer()
 
 
-def _word(value: Any) -> str:
-    """A value as --label_map spells it: 1 for 1, 1.0 and "1.0"."""
-    return str(int(float(value))) if _has_point(value) and _is_whole(value) else str(value)
+def _word(value: Value) -> str:
+    """Returns a value as --label_map spells it: 1 for 1, 1.0 and "1.0"."""
+    if _has_point(value) and _is_whole(value):
+        return str(int(float(value)))
+    return str(value)
 
 
-def _shown(row: tuple) -> str:
+def _shown(row: Sequence[Value]) -> str:
     return f"[{', '.join(map(str, row))}]"

@@ -1,40 +1,42 @@
-"""Label values as they stand in the data -> the kind of task, the classes' names, and what the model learns from."""
+"""Decides the kind of task, the names of the classes and the ids from the labels in the data."""
 
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import chain
 
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import nearest, note
 
+# A label as it is read. Where labels are counted, a list is a tuple.
+Value = str | int | float | list | tuple
+# A label as a model learns it: an id, a number, or numbers.
+Encoded = int | float | list[float]
+
 # Hugging Face's names (config.problem_type)
-SINGLE, MULTI, REGRESSION = (
-    "single_label_classification",
-    "multi_label_classification",
-    "regression",
-)
-RATINGS = (
-    1000  # so many different floats are counted; more are ratings, of which there may be one a row
-)
+SINGLE = "single_label_classification"
+MULTI = "multi_label_classification"
+REGRESSION = "regression"
+# So many different floats are counted. More are ratings, of which there may be one per row.
+RATINGS = 1000
 KINDS = (str, int, float)  # what a label may be
 MISSING = -100  # the label that losses and metrics leave out
 
 
 @dataclass
 class Seen:
-    """One split's labels: how often each value (a list as a tuple) occurs and where it stands first."""
+    """The labels of one split: how often each value occurs, and where it occurs first."""
 
-    counts: Counter = field(default_factory=Counter)
-    places: dict[Any, str] = field(default_factory=dict)
-    types: dict[str, tuple[Any, str]] = field(default_factory=dict)
+    counts: Counter[Value] = field(default_factory=Counter)
+    places: dict[Value, str] = field(default_factory=dict)
+    types: dict[str, tuple[object, str]] = field(default_factory=dict)  # an example of each type
     rows: int = 0
     total: float = 0.0  # of the numbers among them
     missing: int = 0  # rows without a label
 
-    def add(self, value: Any, place: str, rows: int = 1) -> None:
-        """Counts the label of one row, or of so many."""
+    def add(self, value: object, place: str, rows: int = 1) -> None:
+        """Counts the label of one row, or of several rows with the same label."""
         if value is None:
             self.missing += rows
             return
@@ -42,111 +44,168 @@ class Seen:
         self.rows += rows
         self.total += rows * (number(value) or 0.0)
         self.types.setdefault(kind, (value, place))
-        if isinstance(value, float) and not math.isfinite(value):
-            self.types[kind] = (value, place)
-        if isinstance(value, float) and len(self.counts) >= RATINGS:
-            return
-        items, within = (value, " in a list") if isinstance(value, list) else ([value], "")
-        odd = [item for item in items if not isinstance(item, KINDS)]
-        for item in odd:
-            self.types.setdefault(f"{type(item).__name__}{within}", (item, place))
+        if isinstance(value, float):
+            if not math.isfinite(value):
+                self.types[kind] = (value, place)
+            if len(self.counts) >= RATINGS:
+                return
+        odd = _odd_items(value)
+        for odd_kind, item in odd.items():
+            self.types.setdefault(odd_kind, (item, place))
         if not odd:
-            self.counts[key(value)] += rows
-            self.places.setdefault(key(value), place)
+            counted = key(value)
+            self.counts[counted] += rows
+            self.places.setdefault(counted, place)
 
-    def read(self, meaning: Callable[[Any], Any]) -> "Seen":
-        """The same rows with what their values mean; of many different floats only some are known one by one."""
+    def read(self, meaning: Callable[[Value], Value | None]) -> "Seen":
+        """Returns the same rows with what their values mean.
+
+        Of many different floats only some are known one by one.
+        """
         found = Seen(missing=self.missing)
         for value, rows in self.counts.items():
-            found.add(
-                meaning(list(value) if isinstance(value, tuple) else value),
-                self.places[value],
-                rows,
-            )
+            as_read = list(value) if isinstance(value, tuple) else value
+            found.add(meaning(as_read), self.places[value], rows)
         if len(self.counts) >= RATINGS and "float" in self.types:
-            found.rows += self.rows - sum(self.counts.values())
-            found.total += self.total - sum(
-                rows * (number(value) or 0.0) for value, rows in self.counts.items()
-            )
+            found.rows += self.rows - self.counts.total()
+            found.total += self.total - _total(self.counts)
             found.types["float"] = self.types["float"]
         return found
 
-    def items(self) -> Counter:
-        """The rows that have each label, alone or in a list."""
-        found: Counter = Counter()
+    def items(self) -> Counter[Value]:
+        """Returns how many rows have each label, alone or in a list."""
+        found: Counter[Value] = Counter()
         for value, rows in self.counts.items():
-            for item in dict.fromkeys(value) if isinstance(value, tuple) else [value]:
+            for item in dict.fromkeys(_items(value)):
                 found[item] += rows
         return found
 
-    def place(self, label: Any) -> str:
-        """Where a label stands first, alone or in a list."""
-        places = self.places.items()
-        return next(
-            place
-            for value, place in places
-            if value == label or (isinstance(value, tuple) and label in value)
-        )
+    def place(self, label: Value) -> str:
+        """Returns where a label occurs first, alone or in a list."""
+        for value, place in self.places.items():
+            if value == label or label in _items(value):
+                return place
+        raise KeyError(label)
+
+
+def _odd_items(value: object) -> dict[str, object]:
+    """Returns what can be no label, by its kind: the value itself, or items of a list."""
+    if isinstance(value, KINDS):
+        return {}
+    if not isinstance(value, list):
+        return {type(value).__name__: value}
+    odd: dict[str, object] = {}
+    for item in value:
+        if not isinstance(item, KINDS):
+            odd.setdefault(f"{type(item).__name__} in a list", item)
+    return odd
+
+
+def _total(counts: Counter[Value]) -> float:
+    return sum(rows * (number(value) or 0.0) for value, rows in counts.items())
+
+
+def _items(value: Value) -> tuple:
+    """Returns the labels of a counted value: those of a list, or the value alone."""
+    if isinstance(value, tuple):
+        return value
+    return (value,)
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The kind of task (config.problem_type) and the names, in order, of the classes or of several numbers a row."""
+    """The labels of a task: their kind (config.problem_type), and their names in order.
+
+    The names are those of classes, or of several numbers per row.
+    """
 
     kind: str
     names: list[str]
-    values: dict[Any, int]  # a label as it stands in the data -> its id
+    values: dict[Value, int]  # a label as it is in the data -> its id
     counts: list[int]  # rows of each class in training
     rows: int
     mean: float | list[float]
-    goes_on: bool = (
-        False  # of a checkpoint that is trained further: the data may bring other classes
-    )
+    # Whether they are those of a checkpoint that is trained further: the data may have others.
+    goes_on: bool = False
 
     @property
-    def config(self) -> dict[str, Any]:
-        """What a model's configuration keeps of the labels, so that pipeline() answers with their names."""
+    def config(self) -> dict[str, object]:
+        """Returns what a model's configuration keeps of the labels, for the names in pipeline()."""
         if self.kind == REGRESSION and not self.names:
             return {"num_labels": 1, "problem_type": self.kind}
         id2label = dict(enumerate(self.names))
-        label2id = {name: position for position, name in id2label.items()}
-        return {"id2label": id2label, "label2id": label2id, "problem_type": self.kind}
+        return {"id2label": id2label, "label2id": _ids(self.names), "problem_type": self.kind}
 
     @property
-    def baseline(self) -> Any:
-        """The answer that ignores the text: the most frequent class, the labels of most rows, or the mean."""
+    def baseline(self) -> Encoded:
+        """Returns the prediction that ignores the text.
+
+        It is the most frequent class, the labels of most rows, or the mean.
+        """
         if self.kind == REGRESSION:
             return self.mean
         if self.kind == SINGLE:
             return self.counts.index(max(self.counts))
         return [int(count > self.rows / 2) for count in self.counts]
 
-    def encode(self, values: Iterable[Any]) -> list[Any]:
-        """Ids for classes, multi-hot rows for several labels, floats for regression; MISSING (nan) where none is."""
-        if self.kind == REGRESSION and self.names:
-            unknown = [math.nan] * len(self.names)
-            return [
-                unknown if value is None else [float(item) for item in value] for value in values
-            ]
-        if self.kind == REGRESSION:
-            return [math.nan if is_missing(value) else float(value) for value in values]
+    def encode(self, values: Iterable[Value | None]) -> list[Encoded]:
+        """Returns what the model learns from.
+
+        These are ids for classes, multi-hot rows for several labels, and floats for regression. A
+        row without a label has MISSING, or nan.
+        """
+        if self.kind == MULTI:
+            return list(map(self._multi_hot, values))
         if self.kind == SINGLE:
-            return [MISSING if is_missing(value) else self.values[value] for value in values]
-        return [self._multi_hot(value) for value in values]
+            return self._class_ids(values)
+        if self.names:
+            return list(map(self._numbers, values))
+        return _ratings(values)
+
+    def _class_ids(self, values: Iterable[Value | None]) -> list[int]:
+        ids = []
+        for value in values:
+            if is_missing(value):
+                ids.append(MISSING)
+            else:
+                ids.append(self.values[value])
+        return ids
 
     def _multi_hot(self, items: list | None) -> list[float]:
         if items is None:
             return [float(MISSING)] * len(self.names)
-        present = {self.values[item] for item in items}
-        return [float(position in present) for position in range(len(self.names))]
+        row = [0.0] * len(self.names)
+        for item in items:
+            row[self.values[item]] = 1.0
+        return row
+
+    def _numbers(self, items: list | None) -> list[float]:
+        if items is None:
+            return [math.nan] * len(self.names)
+        return list(map(float, items))
 
 
-def key(value: Any) -> Any:
-    """A label by which it can be counted."""
+def _ratings(values: Iterable[Value | None]) -> list[float]:
+    ratings = []
+    for value in values:
+        if is_missing(value):
+            ratings.append(math.nan)
+        else:
+            ratings.append(float(value))
+    return ratings
+
+
+def _ids(values: Iterable[Value]) -> dict[Value, int]:
+    """Returns each value with its place in the order."""
+    return {value: position for position, value in enumerate(values)}
+
+
+def key(value: Value) -> Value:
+    """Returns a label in the form in which it can be counted."""
     return tuple(value) if isinstance(value, list) else value
 
 
-def is_missing(value: Any) -> bool:
+def is_missing(value: object) -> bool:
     """Whether a row has no label: null, an empty cell, or nan."""
     return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
 
@@ -159,29 +218,30 @@ def decide(
     trained: Labels | None = None,
     by_position: bool = False,
 ) -> Labels:
-    """The labels of a data set from what was seen in each split, or those of a trained model.
+    """Returns the labels of a data set, or those of a trained model.
 
-    `names` (or the trained model) fixes the classes; otherwise the training split's values do, sorted. A trained model
-    keeps its ids where the data has its classes in another order. `by_position`: the names are those of 0, 1, …, as a
-    data set's own are. Refuses mixed types, classes unknown to training, a single class, and no labels at all.
+    `seen` are the labels of each split. `names` (or the trained model) fixes the classes. Otherwise
+    they are the values of the training split, sorted. A trained model keeps its ids where the data
+    has its classes in another order. `by_position`: the names are those of 0, 1, …, as a data set's
+    own names are. Refuses mixed types, classes unknown to training, a single class, and no labels.
     """
     seen = {split: labels for split, labels in seen.items() if labels.types}
-    if not seen and trained and not trained.goes_on:
+    is_fixed = trained is not None and not trained.goes_on
+    if not seen and is_fixed:
         return trained
     if not seen:
-        raise Refusal(
-            "no row has a label",
-            flag,
-            "name its column, or predict with a trained --model_name_or_path",
-        )
-    if trained and not trained.goes_on:
+        fix = "name the label's column, or predict with a trained --model_name_or_path"
+        raise Refusal("no row has a label", flag, fix)
+    if is_fixed:
         names, do_regression = names or trained.names, trained.kind == REGRESSION
     for labels in seen.values():
         check_types(labels)
         _check_one_type(labels, flag)
     reference = seen.get("train") or next(iter(seen.values()))
-    if do_regression or (do_regression is None and _looks_like_regression(reference, bool(names))):
-        return _numbers(seen, reference, names, flag)
+    if do_regression is None:
+        do_regression = _looks_like_regression(reference, bool(names))
+    if do_regression:
+        return _several_numbers(seen, reference, names, flag)
     return _classes(seen, reference, names, trained, flag, by_position)
 
 
@@ -193,127 +253,137 @@ def _classes(
     flag: str,
     by_position: bool,
 ) -> Labels:
-    """The classes by their names, or by the values of the split that they are learned from."""
-    present = Counter()
+    """Returns the classes, by their names or by the values of the reference split."""
+    present: Counter[Value] = Counter()
     for labels in seen.values():
         present.update(labels.items())
-    names = names or _names_to_go_on(present, trained)
+    names = names or _checkpoint_names(present, trained)
     counts = reference.items()
-    values = (
-        _named_values(names, present, flag, by_position, bool(trained))
-        if names
-        else _sorted_values(counts)
-    )
+    if names:
+        values = _named_values(names, present, flag, by_position, bool(trained))
+    else:
+        values = _sorted_values(counts)
     _check_classes(values, seen, flag)
+    if not names:
+        names = list(map(str, values))
     if trained:
-        names, values = _as_trained(names or [str(value) for value in values], values, trained)
-    rows = [0] * len(names or values)
+        names, values = _as_trained(names, values, trained)
+    rows = [0] * len(names)
     for value, position in values.items():
         rows[position] += counts[value]
     kind = MULTI if "list" in reference.types else SINGLE
-    return Labels(kind, list(names or map(str, values)), values, rows, reference.rows, 0.0)
+    return Labels(kind, list(names), values, rows, reference.rows, 0.0)
 
 
-def _numbers(
+def _several_numbers(
     seen: dict[str, Seen], reference: Seen, names: Sequence[str] | None, flag: str
 ) -> Labels:
+    """Returns the labels of a regression: one number per row, or several with their names."""
     _check_numbers(seen, flag)
-    width = max((len(value) for value in reference.counts if isinstance(value, tuple)), default=1)
+    rows = reference.rows
+    widths = [len(value) for value in reference.counts if isinstance(value, tuple)]
+    width = max(widths, default=1)
     if width == 1:
-        return Labels(REGRESSION, [], {}, [], reference.rows, reference.total / reference.rows)
-    sums = [
-        sum(value[place] * rows for value, rows in reference.counts.items())
-        for place in range(width)
-    ]
-    names = list(names) if names and len(names) == width else list(map(str, range(width)))
-    return Labels(
-        REGRESSION, names, {}, [], reference.rows, [total / reference.rows for total in sums]
-    )
+        return Labels(REGRESSION, [], {}, [], rows, reference.total / rows)
+    sums = [0.0] * width
+    for value, times in reference.counts.items():
+        for place in range(width):
+            sums[place] += value[place] * times
+    if not names or len(names) != width:
+        names = list(map(str, range(width)))
+    return Labels(REGRESSION, list(names), {}, [], rows, [total / rows for total in sums])
 
 
-def _names_to_go_on(present: Counter, trained: Labels | None) -> list[str] | None:
-    """The names of a checkpoint that is trained further, where the data's labels are some of them, or their numbers."""
+def _checkpoint_names(present: Counter[Value], trained: Labels | None) -> list[str] | None:
+    """Returns the names of a checkpoint that is trained further, where they fit the data's labels.
+
+    They fit where the labels are some of these names, or numbers of as many classes from 0 or 1.
+    """
     if trained is None or not trained.names:
         return None
-    known = {name.lower() for name in trained.names}
-    if {str(value).lower() for value in present} <= known:
+    if _folded(present) <= _folded(trained.names):
         return trained.names
-    numbers = [_integer(value) for value in present]
-    if (
-        None in numbers
-        or max(numbers) - min(numbers) + 1 != len(trained.names)
-        or min(numbers) not in (0, 1)
-    ):
+    numbers = list(map(_integer, present))
+    if None in numbers:
         return None
-    return trained.names
+    least, most = min(numbers), max(numbers)
+    if least in (0, 1) and most - least + 1 == len(trained.names):
+        return trained.names
+    return None
+
+
+def _folded(values: Iterable[Value]) -> set[str]:
+    """Returns labels as texts without upper case."""
+    return {str(value).lower() for value in values}
 
 
 def _as_trained(
-    names: Sequence[str], values: dict[Any, int], trained: Labels
-) -> tuple[Sequence[str], dict[Any, int]]:
-    """The names and ids of a trained model for the same classes in the data's order: the Hub's copies of MNLI begin
-    with entailment, roberta-large-mnli with contradiction."""
-    ids = {name.lower(): position for position, name in enumerate(trained.names)}
-    if {name.lower() for name in names} != ids.keys() or len(ids) < len(
-        names
-    ):  # or they differ by case alone
-        if trained.goes_on and len(names) == len(ids):
-            shown = f"{_listed(names)} are not its classes: {_listed(trained.names)}"
-            note(f"the checkpoint's head is trained further for other classes: {shown}")
-        return names, values
-    if trained.goes_on:
-        note(f"the classes are the checkpoint's, in its order: {_listed(trained.names)}")
-    return trained.names, {
-        value: ids[names[position].lower()] for value, position in values.items()
-    }
+    names: Sequence[str], values: dict[Value, int], trained: Labels
+) -> tuple[Sequence[str], dict[Value, int]]:
+    """Returns a trained model's names and ids, where the data has the same classes in any order.
+
+    The Hub's copies of MNLI begin with entailment, roberta-large-mnli with contradiction.
+    """
+    ids = _ids(map(str.lower, trained.names))
+    differ_by_case = len(ids) < len(names)
+    if _folded(names) == ids.keys() and not differ_by_case:
+        if trained.goes_on:
+            note(f"the classes are the checkpoint's, in its order: {_listed(trained.names)}")
+        found = {}
+        for value, position in values.items():
+            found[value] = ids[names[position].lower()]
+        return trained.names, found
+    if trained.goes_on and len(names) == len(ids):
+        shown = f"{_listed(names)} are not its classes: {_listed(trained.names)}"
+        note(f"the checkpoint's head is trained further for other classes: {shown}")
+    return names, values
 
 
-def _listed(names: Iterable[Any], most: int = 5) -> str:
-    names = list(map(str, names))
-    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
+def _listed(names: Iterable[object], most: int = 5) -> str:
+    """Returns the first names with commas between them."""
+    shown = list(map(str, names))
+    if len(shown) > most:
+        shown = [*shown[:most], "…"]
+    return ", ".join(shown)
 
 
 def check_types(labels: Seen) -> None:
     """Refuses what can be no label: a date, a table in a cell."""
-    known = {"bool", "int", "float", "str", "list"}
-    odd = next((kind for kind in labels.types if kind not in known), None)
-    if odd:
-        value, place = labels.types[odd]
-        raise Refusal(
-            f"a label is a {odd}: {value}", place, "use a text, a number or a list of texts"
-        )
+    for kind, (value, place) in labels.types.items():
+        if kind not in ("bool", "int", "float", "str", "list"):
+            what = f"a label is a {kind}: {value}"
+            raise Refusal(what, place, "use a text, a number or a list of texts")
 
 
 def _check_one_type(labels: Seen, flag: str) -> None:
     kinds = dict(labels.types)
-    if {"int", "float"} <= kinds.keys():
-        kinds.pop("int")
+    if "float" in kinds:
+        kinds.pop("int", None)
     if len(kinds) > 1:
         (first, (value, place)), (second, (other, other_place)) = list(kinds.items())[:2]
         what = f"labels of mixed types: {value!r} ({first}, {place}) and {other!r} ({second})"
         raise Refusal(what, other_place, f"write all of {flag}'s values in one type")
 
 
-def _looks_like_regression(labels: Seen, named: bool) -> bool:
-    """Floats are ratings, as in run_classification, unless classes are named; a CSV's numbers are text, so there a
-    decimal point decides."""
+def _looks_like_regression(labels: Seen, are_named: bool) -> bool:
+    """Whether labels are ratings: floats, unless classes are named, as in run_classification.
+
+    The numbers of a CSV are texts: there a decimal point decides.
+    """
     if "list" in labels.types:
-        items = [item for value in labels.counts for item in value]
+        items = list(chain.from_iterable(labels.counts))
         return bool(items) and all(isinstance(item, float) for item in items)
-    if named:
+    if are_named:
         return False
     if "float" in labels.types:
         return True
     texts = [value for value in labels.counts if isinstance(value, str)]
-    return (
-        bool(texts)
-        and any("." in text for text in texts)
-        and all(number(text) is not None for text in texts)
-    )
+    has_point = any("." in text for text in texts)
+    return has_point and all(map(is_number, texts))
 
 
-def number(value: Any) -> float | None:
-    """The finite number that a value is or spells, or None."""
+def number(value: object) -> float | None:
+    """Returns the finite number that a value is or spells, or None."""
     try:
         parsed = float(value)
     except (TypeError, ValueError, OverflowError):  # the last for a number of more than 308 digits
@@ -321,122 +391,171 @@ def number(value: Any) -> float | None:
     return parsed if math.isfinite(parsed) else None
 
 
+def is_number(value: object) -> bool:
+    """Whether a value is, or spells, a finite number."""
+    return number(value) is not None
+
+
 def _check_numbers(seen: dict[str, Seen], flag: str) -> None:
     for labels in seen.values():
-        found = [
-            (value, place) for value, place in labels.types.values() if not isinstance(value, list)
-        ]
-        found += [(item, labels.place(item)) for item in labels.items() if number(item) is None]
-        for value, place in found:
-            if number(value) is None:
-                fix = f"regression needs a finite number in {flag}; for classes say --do_regression False"
-                raise Refusal(f"label {value!r} is not a number", place, fix)
+        for value, place in labels.types.values():
+            if not isinstance(value, list) and not is_number(value):
+                raise _not_a_number(value, place, flag)
+        for item in labels.items():
+            if not is_number(item):
+                raise _not_a_number(item, labels.place(item), flag)
 
 
-def _sorted_values(counts: Counter) -> dict[Any, int]:
-    def order(value):
-        parsed = number(value)
-        return (0, parsed, str(value)) if parsed is not None else (1, 0.0, str(value))
+def _not_a_number(value: object, place: str, flag: str) -> Refusal:
+    fix = f"regression needs a finite number in {flag}; for classes say --do_regression False"
+    return Refusal(f"label {value!r} is not a number", place, fix)
 
-    return {value: position for position, value in enumerate(sorted(counts, key=order))}
+
+def _sorted_values(counts: Counter[Value]) -> dict[Value, int]:
+    """Returns the values with their ids: numbers in order, then texts in order."""
+    return _ids(sorted(counts, key=_order))
+
+
+def _order(value: Value) -> tuple[int, float, str]:
+    parsed = number(value)
+    if parsed is None:
+        return (1, 0.0, str(value))
+    return (0, parsed, str(value))
 
 
 def _named_values(
-    names: Sequence[str], present: Counter, flag: str, by_position: bool, trained: bool
-) -> dict[Any, int]:
-    """Label values by the names given: a text is its own name, case apart; a number, also a CSV's, has a place.
+    names: Sequence[str], present: Counter[Value], flag: str, by_position: bool, trained: bool
+) -> dict[Value, int]:
+    """Returns the labels with their ids, by the names of the classes.
 
-    Where the names are a data set's own, a file of theirs may hold numbers and another one names.
+    A text is its own name, whatever its case. A number, also a CSV's, has a place among the names.
+    Where the names are a data set's own, one of its files may hold numbers and another one names.
     """
-    twice = next((name for name in names if list(names).count(name) > 1), None)
-    if twice:
-        raise Refusal(
-            f"the class {twice!r} is named twice",
-            "--class_names",
-            "name every class once, in order of id",
-        )
-    if (
-        len(names) == 2
-        and {str(value).lower() for value in present} <= {"true", "false"}
-        and not present.keys() & {*names}
-    ):
-        return {value: int(str(value).lower() == "true") for value in present}
-    exact = {name: position for position, name in enumerate(names)}
-    folded = {name.lower(): position for name, position in exact.items()}
+    _check_named_once(names)
+    truth_values = _truth_values(names, present)
+    if truth_values is not None:
+        return truth_values
     numbers = {value: _integer(value) for value in present}
-    if None in numbers.values() or {str(value) for value in present} <= exact.keys():
-        alike = folded if len(folded) == len(exact) else {}
-        own = {
-            value: one for value, one in numbers.items() if by_position and one in range(len(names))
-        }
-        found = {value: alike.get(str(value).lower(), own.get(value)) for value in present}
-        found |= {value: exact[str(value)] for value in present if str(value) in exact}
-        return exact | {
-            value: position for value, position in found.items() if position is not None
-        }
+    if None in numbers.values() or set(map(str, present)) <= set(names):
+        return _values_by_name(names, present, by_position)
     places = _places(names, set(numbers.values()), flag, by_position, trained)
-    text = isinstance(next(iter(present)), str)
-    found = {str(one) if text else one: position for one, position in places.items()}
-    return found | {value: places[one] for value, one in numbers.items() if one in places}
+    kind = str if isinstance(next(iter(present)), str) else int
+    found: dict[Value, int] = {}
+    for one, position in places.items():
+        found[kind(one)] = position
+    for value, one in numbers.items():
+        if one in places:
+            found[value] = places[one]
+    return found
+
+
+def _check_named_once(names: Sequence[str]) -> None:
+    for name, times in Counter(names).items():
+        if times > 1:
+            fix = "name every class once, in order of id"
+            raise Refusal(f"the class {name!r} is named twice", "--class_names", fix)
+
+
+def _truth_values(names: Sequence[str], present: Counter[Value]) -> dict[Value, int] | None:
+    """Returns the ids of true and false, where two names are theirs; None for other labels."""
+    if len(names) != 2 or not _folded(present) <= {"true", "false"}:
+        return None
+    if not present.keys().isdisjoint(names):
+        return None
+    return {value: int(str(value).lower() == "true") for value in present}
+
+
+def _values_by_name(
+    names: Sequence[str], present: Counter[Value], by_position: bool
+) -> dict[Value, int]:
+    """Returns the labels with their ids.
+
+    A label is the name of a class, perhaps in another case, or its position.
+    """
+    exact, folded = _ids(names), _ids(map(str.lower, names))
+    if len(folded) < len(names):
+        folded = {}  # some names differ by case alone
+    found = dict(exact)
+    for value in present:
+        text, place = str(value), _integer(value)
+        if text in exact:
+            found[value] = exact[text]
+        elif text.lower() in folded:
+            found[value] = folded[text.lower()]
+        elif by_position and place in range(len(names)):
+            found[value] = place
+    return found
 
 
 def _places(
     names: Sequence[str], numbers: set[int], flag: str, by_position: bool, trained: bool
 ) -> dict[int, int]:
-    """Which name each number has: 0 the first; or, where there are as many numbers as names, the least the first."""
+    """Returns which name each number has: 0 has the first.
+
+    Where there are as many numbers as names, the least has the first.
+    """
     count, ordered = len(names), sorted(numbers)
-    positions = {position: position for position in range(count)}
-    beside = not numbers <= positions.keys() or 0 not in numbers
-    if by_position or not beside or {0, 1} == {*ordered[:2]}:
-        return positions
+    from_zero, from_one = _ids(range(count)), _ids(range(1, count + 1))
+    are_from_zero = 0 in numbers and numbers <= from_zero.keys()
+    if by_position or are_from_zero or ordered[:2] == [0, 1]:
+        return from_zero
     if len(numbers) == count:
-        found = {one: position for position, one in enumerate(ordered)}
-    elif numbers <= {*range(1, count + 1)} and count in numbers:
-        found = {position + 1: position for position in range(count)}
-    elif not numbers <= positions.keys():
-        return positions
+        found = _ids(ordered)
+    elif numbers <= from_one.keys() and count in numbers:
+        found = from_one
+    elif not numbers <= from_zero.keys():
+        return from_zero
     elif trained:
-        found = positions
+        found = from_zero
     else:
-        what = f"is {names[0]!r} the name of 0 or of 1? There are {count} names for the labels {_listed(ordered)}"
-        fix = f"say it by value: --label_map {' '.join(f'{one}=NAME' for one in ordered[:3])} …"
-        raise Refusal(what, "--class_names", fix)
+        values = " ".join(f"{one}=NAME" for one in ordered[:3])
+        shown = f"There are {count} names for the labels {_listed(ordered)}"
+        what = f"is {names[0]!r} the name of 0 or of 1? {shown}"
+        raise Refusal(what, "--class_names", f"name each value: --label_map {values} …")
     pairs = [f"{one} {names[position]}" for one, position in found.items()]
     note(f"{flag}: the numbers are named in their order: {_listed(pairs)}")
     return found
 
 
-def _integer(value: Any) -> int | None:
-    """The whole number that a value is, or spells without a point."""
+def _integer(value: Value) -> int | None:
+    """Returns the whole number that a value is, or spells without a point."""
     if isinstance(value, str):
         return int(value) if value.removeprefix("-").isdecimal() else None
-    return int(value) if isinstance(value, int | float) and number(value) == int(value) else None
+    if isinstance(value, int | float) and number(value) == int(value):
+        return int(value)
+    return None
 
 
-def _check_classes(values: dict[Any, int], seen: dict[str, Seen], flag: str) -> None:
+def _check_classes(values: dict[Value, int], seen: dict[str, Seen], flag: str) -> None:
     if len(values) < 2:
-        only = next(iter(values), None)
-        places = [labels.place(only) for labels in seen.values() if only in labels.items()]
-        if only is not None and not places:
-            raise Refusal(
-                f"{only!r} is the only class", "--class_names", "name all classes, in order of id"
-            )
-        where = next(iter(places), flag)
-        fix = "classification needs two classes; is another column the label, or --max_train_samples too small?"
-        raise Refusal(f"all labels are {only!r}", where, fix)
-    rows = sum(seen["train"].items().values()) if "train" in seen else 0
+        raise _single_class(next(iter(values), None), seen, flag)
+    rows = seen["train"].items().total() if "train" in seen else 0
     if len(values) > 20 and rows and len(values) > rows / 2:
+        what = f"{len(values)} different labels in {rows} rows are too many for classes"
         fix = "name the label's column, or say --do_regression for ratings"
-        raise Refusal(
-            f"{len(values)} different labels in {rows} rows: that is no set of classes", flag, fix
-        )
+        raise Refusal(what, flag, fix)
     for split, labels in seen.items():
-        unknown = next((value for value in labels.items() if value not in values), None)
-        if unknown is not None:
-            close = nearest(str(unknown), map(str, values))
-            known = ", ".join(repr(value) for value in list(values)[:5])
-            fix = f"did you mean {close!r}?" if close else f"known labels: {known}"
-            fix += f"; --label_map {unknown}=NAME … names another"
-            raise Refusal(
-                f"label {unknown!r} in {split} is unknown to training", labels.place(unknown), fix
-            )
+        for value in labels.items():
+            if value not in values:
+                raise _unknown_label(value, split, labels.place(value), values)
+
+
+def _single_class(only: Value | None, seen: dict[str, Seen], flag: str) -> Refusal:
+    """Returns the refusal of labels that are all the same one, or that have only one name."""
+    places = [labels.place(only) for labels in seen.values() if only in labels.items()]
+    if only is not None and not places:
+        fix = "name all classes, in order of id"
+        return Refusal(f"{only!r} is the only class", "--class_names", fix)
+    where = places[0] if places else flag
+    fix = "classification needs two classes: check the label's column and --max_train_samples"
+    return Refusal(f"all labels are {only!r}", where, fix)
+
+
+def _unknown_label(value: Value, split: str, place: str, values: dict[Value, int]) -> Refusal:
+    """Returns the refusal of a label that training does not have."""
+    close = nearest(str(value), map(str, values))
+    fix = f"known labels: {', '.join(map(repr, list(values)[:5]))}"
+    if close:
+        fix = f"did you mean {close!r}?"
+    fix += f"; --label_map {value}=NAME … names another"
+    return Refusal(f"label {value!r} in {split} is unknown to training", place, fix)

@@ -1,4 +1,7 @@
-"""A file -> its bytes, unpacked where its name says so: gzip, bzip2, xz, Zstandard and zip; bombs are refused."""
+"""Reads a file's bytes, and unpacks them where its name says so; refuses bombs.
+
+It unpacks gzip, bzip2, xz, Zstandard and zip.
+"""
 
 import bz2
 import gzip
@@ -6,17 +9,14 @@ import io
 import lzma
 import zipfile
 import zlib
-from collections.abc import Iterator
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, Protocol
 
 from recipes.common.runtime.errors import Refusal
 
-RATIO, FLOOR = (
-    200,
-    1 << 25,
-)  # gzip packs text to a fifth, and at best to a thousandth; small files may do so
+# gzip packs text to a fifth, and at best to a thousandth. Small files may do so.
+RATIO, FLOOR = 200, 1 << 25
 BROKEN = (
     EOFError,
     OSError,
@@ -26,7 +26,7 @@ BROKEN = (
     lzma.LZMAError,
     zipfile.BadZipFile,
 )
-# How the files begin that each packing makes.
+# The first bytes of a file of each packing.
 BEGINNINGS = {
     "gz": b"\x1f\x8b",
     "bz2": b"BZh",
@@ -35,53 +35,64 @@ BEGINNINGS = {
     "zip": b"PK",
 }
 TITLES = {"gz": "gzip", "bz2": "bzip2", "xz": "xz", "zst": "Zstandard", "zip": "zip"}
-BESIDE = ("readme", "license", "licence", "changelog")  # what lies in an archive beside its data
+BESIDE = ("readme", "license", "licence", "changelog")  # what is in an archive beside its data
 
 
 def packing(path: Path) -> str:
-    """How the file is packed, by its ending: gz, bz2, xz, zst or zip; an empty string where it is not."""
+    """Returns how the file is packed, by its ending: gz, bz2, xz, zst or zip.
+
+    Returns an empty string where it is not packed.
+    """
     ending = path.suffix.lower().removeprefix(".")
     return ending if ending in BEGINNINGS else ""
 
 
 def content_name(path: Path) -> str:
-    """The name of what is packed, without the packing's ending; of a zip archive that of its one file."""
+    """Returns the file's name without the packing's ending; of a zip archive, its file's name."""
+    if not packing(path):
+        return path.name
     if packing(path) == "zip" and path.is_file():
         return Path(_member(path, path.stat().st_mtime_ns)).name
-    return path.stem if packing(path) else path.name
+    return path.stem
 
 
 def open_bytes(path: Path) -> BinaryIO:
-    """The file's bytes, unpacked; refuses a broken file, and one that unpacks to more than RATIO times its size."""
+    """Opens the file's bytes, unpacked.
+
+    Refuses a broken file, and one that unpacks to more than RATIO times its size.
+    """
     if not packing(path):
         return path.open("rb")
     return _buffered(path, packing(path))
 
 
 def check_ratio(path: Path) -> None:
-    """Refuses a gzip file, whatever its name, that unpacks to more than it should; reads it once."""
+    """Refuses a gzip file, whatever its name, that unpacks to too much; reads it once."""
     with _buffered(path, "gz") as stream:
         for _ in iter(partial(stream.read, FLOOR), b""):
             pass
 
 
 def bomb(path: Path) -> Refusal:
-    """The refusal of a file that holds out of all proportion to its size."""
-    return Refusal(
-        f"it unpacks to more than {RATIO} times its size",
-        str(path),
-        "unpack it yourself, if you know what it is",
-    )
+    """Returns the refusal of a file that unpacks to far more than its size."""
+    what = f"it unpacks to more than {RATIO} times its size"
+    return Refusal(what, str(path), "unpack it yourself, if you know what it is")
 
 
 def _buffered(path: Path, kind: str) -> BinaryIO:
-    return io.BufferedReader(
-        _Unpacked(path, kind), FLOOR
-    )  # so much is unpacked, and looked at, before the first row
+    # So much is unpacked, and its size checked, before the first row.
+    return io.BufferedReader(_Unpacked(path, kind), FLOOR)
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
 
 
 class _Unpacked(io.RawIOBase):
-    """The bytes of a packed file, as long as there are less than RATIO times as many as were read for them."""
+    """A stream of the bytes of a packed file.
+
+    It refuses to give RATIO times as many bytes as were read for them.
+    """
 
     def __init__(self, path: Path, kind: str):
         self._path, self._kind = path, kind
@@ -105,12 +116,12 @@ class _Unpacked(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         if offset or whence != io.SEEK_SET:
-            raise io.UnsupportedOperation("what is unpacked is read from its beginning")
+            raise io.UnsupportedOperation("an unpacked stream is read from its beginning only")
         self._file.close()
         self._begin()
         return 0
 
-    def readinto(self, buffer: Any) -> int:
+    def readinto(self, buffer: bytearray | memoryview) -> int:
         try:
             data = self._stream.read(len(buffer))
         except BROKEN as error:
@@ -122,18 +133,17 @@ class _Unpacked(io.RawIOBase):
         return len(data)
 
     def _broken(self, error: Exception) -> Exception:
-        if getattr(error, "errno", None):  # of the disk, not of the file
+        """Returns the refusal of a broken file; an error of the disk stays one."""
+        if getattr(error, "errno", None):
             return error
         with self._path.open("rb") as stream:
             is_packed = stream.read(8).startswith(BEGINNINGS[self._kind])
-        name = self._path.name if is_packed else self._path.stem
-        fix = (
-            "pack or download the file again"
-            if is_packed
-            else f"it is not packed at all: rename it to {name}"
-        )
         if "too much memory" in str(error):  # Zstandard's long distance matching
-            fix = f"it was packed by zstd --long: zstd -d --long=31 {name}"
+            fix = f"it was packed by zstd --long: zstd -d --long=31 {self._path.name}"
+        elif is_packed:
+            fix = "pack or download the file again"
+        else:
+            fix = f"it is not packed at all: rename it to {self._path.stem}"
         return Refusal(f"the {TITLES[self._kind]} data is broken: {error}", str(self._path), fix)
 
     def close(self) -> None:
@@ -141,8 +151,11 @@ class _Unpacked(io.RawIOBase):
         super().close()
 
 
-def _stream(file: BinaryIO, path: Path, kind: str) -> Any:
-    """What `read` unpacks the file by; pyarrow brings Zstandard along, which Python has from 3.14 on."""
+def _stream(file: BinaryIO, path: Path, kind: str) -> _Readable:
+    """Opens a stream of the unpacked bytes.
+
+    pyarrow brings Zstandard along, which Python has from 3.14 on.
+    """
     if kind == "zst":
         import pyarrow
 
@@ -156,25 +169,26 @@ def _stream(file: BinaryIO, path: Path, kind: str) -> Any:
 
 @lru_cache(maxsize=1024)
 def _member(path: Path, _changed: int) -> str:
-    """The one file of a zip archive; notes beside it, and what macOS adds, do not count."""
+    """Returns the name of the one file in a zip archive.
+
+    Notes beside it, and what macOS adds, do not count.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if not name.endswith("/")]
+            names = archive.namelist()
     except (zipfile.BadZipFile, ValueError) as error:
-        raise Refusal(
-            f"the zip data is broken: {error}", str(path), "pack or download the file again"
-        ) from None
-    found = list(_data_names(names))
+        what = f"the zip data is broken: {error}"
+        raise Refusal(what, str(path), "pack or download the file again") from None
+    found = list(filter(_is_data, names))
     if len(found) != 1:
         what = f"the archive holds {len(found) or 'no'} files: {', '.join(found[:5])}"
         raise Refusal(what, str(path), f"unzip {path.name}, and name the file that is meant")
     return found[0]
 
 
-def _data_names(names: list[str]) -> Iterator[str]:
-    for name in names:
-        last = name.rpartition("/")[2].lower()
-        if not (
-            name.startswith("__MACOSX/") or last.startswith((".", *BESIDE)) or last.endswith(".pdf")
-        ):
-            yield name
+def _is_data(name: str) -> bool:
+    """Whether a name in an archive is that of a file of data."""
+    if name.startswith("__MACOSX/") or name.endswith("/"):
+        return False
+    last = name.rpartition("/")[2].lower()
+    return not (last.startswith((".", *BESIDE)) or last.endswith(".pdf"))

@@ -1,8 +1,10 @@
-"""How good it is: metrics on scikit-learn that need no network, with bootstrap intervals and a baseline beside them."""
+"""Scores classifiers and models that rate texts, with bootstrap intervals and a baseline.
 
-from collections.abc import Callable, Iterator
-from functools import partial
-from typing import Any
+The metrics are scikit-learn's and need no network.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy
 from scipy.special import expit, softmax
@@ -11,7 +13,13 @@ from recipes.common.data.labels import MISSING, MULTI, REGRESSION, SINGLE, Label
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import did_you_mean
 
+if TYPE_CHECKING:
+    from transformers import EvalPrediction
+
+    from recipes.common.config.flags import Arguments
+
 Array = numpy.ndarray
+Statistic = Callable[[Array], Array]  # sums of columns [draws, columns] -> values [draws]
 FOR_LABELS = (
     "accuracy",
     "f1_macro",
@@ -28,48 +36,57 @@ REPORTED = {
     MULTI: ("accuracy", "f1_macro", "f1_micro"),
     REGRESSION: FOR_NUMBERS,
 }
-ON_REQUEST = (
-    "f1",
-    "precision",
-    "recall",
-)  # of one class, or averaged: computed where --metric_name names them
+OF_BASELINE = {
+    SINGLE: ("accuracy", "f1_macro"),
+    MULTI: ("f1_micro", "f1_macro"),
+    REGRESSION: ("mse",),
+}
+PER_CLASS = ("precision", "recall", "f1")
+# Computed only where --metric_name names them: the score of one class, or a mean over the classes.
+ON_REQUEST = ("f1", "precision", "recall")
 CORRELATIONS = ("pearsonr", "spearmanr")
-RESERVED = ("macro", "micro", "low", "high")  # after a metric's name these words are no class
+RESERVED = ("macro", "micro", "low", "high")  # behind a metric's name these do not name a class
 HEADLINE = {SINGLE: "accuracy", MULTI: "f1_micro", REGRESSION: "mse"}
 
 
-def also_compute(arguments: Any, best: str | None) -> None:
-    """Lets a classifier's --metric_for_best_model f1 be --metric_name f1, too: by itself nobody would compute it."""
+def also_compute(arguments: "Arguments", best: str | None) -> None:
+    """Sets --metric_name to the metric of --metric_for_best_model, if that is one of ON_REQUEST.
+
+    Otherwise nothing would compute it. A --metric_name that is given stays as it is.
+    """
     name = (best or "").removeprefix("eval_")
     if name in ON_REQUEST and hasattr(arguments, "metric_name"):
         arguments.metric_name = arguments.metric_name or name
 
 
 def compute(name: str, predictions: Array, references: Array, **options: Any) -> float:
-    """One metric of FOR_LABELS or FOR_NUMBERS as a float."""
+    """Returns one metric of FOR_LABELS or FOR_NUMBERS."""
     from recipes.common.metrics.sklearn_metrics import ScikitMetric
 
-    return ScikitMetric(name).compute(predictions=predictions, references=references, **options)[
-        name
-    ]
+    metric = ScikitMetric(name)
+    return metric.compute(predictions=predictions, references=references, **options)[name]
 
 
-def for_labels(labels: Labels, metric_name: str | None) -> Callable[[Any], dict[str, float]]:
-    """A compute_metrics for Trainer: (predictions, label_ids) -> scores, intervals and the baseline's scores.
+def for_labels(
+    labels: Labels, metric_name: str | None
+) -> Callable[["EvalPrediction"], dict[str, float]]:
+    """Returns a compute_metrics for Trainer: scores, their intervals, and the baseline's scores.
 
-    The baseline gives one answer, taken from the training labels, to every text. Rows without a label are left out.
+    The baseline gives every text the same answer, which it takes from the training labels. Rows
+    without a label are left out.
     """
     _check_name(labels.kind, metric_name)
 
-    def compute_metrics(prediction: Any) -> dict[str, float]:
+    def compute_metrics(prediction: "EvalPrediction") -> dict[str, float]:
         logits, references = prediction.predictions, prediction.label_ids
-        logits = logits[0] if isinstance(logits, tuple) else logits
+        if isinstance(logits, tuple):
+            logits = logits[0]
         present = _present(references, labels.kind)
         if not present.any():
             return {}
         logits, references = logits[present], references[present]
         scores = _scores(labels, logits, references, metric_name)
-        # Trainer's own is a mean over batches, in which rows that fill up the last ones count twice.
+        # Trainer's loss is a mean of batches: rows that fill up the last batches count twice.
         scores["loss"] = float(row_losses(logits, references, labels.kind).mean())
         return scores | _baseline_scores(labels, references)
 
@@ -77,40 +94,50 @@ def for_labels(labels: Labels, metric_name: str | None) -> Callable[[Any], dict[
 
 
 def names(labels: Labels) -> frozenset[str]:
-    """All that `for_labels` may return for these labels."""
-    whole = (*FOR_LABELS, *FOR_NUMBERS, "cross_entropy")
-    found = {f"{name}{bound}" for name in whole for bound in ("", "_low", "_high")}
-    classes = [*labels.names, *(f"{name}_class" for name in RESERVED)]
-    return frozenset(
-        found
-        | {
-            f"{name}_{one}"
-            for name in ("precision", "recall", "f1", *FOR_NUMBERS)
-            for one in classes
-        }
-    )
+    """Returns the names of all scores that `for_labels` may compute for these labels."""
+    found = set()
+    for name in (*FOR_LABELS, *FOR_NUMBERS, "cross_entropy"):
+        found |= {name, f"{name}_low", f"{name}_high"}
+    classes = [*labels.names, *map(_name_of_class, RESERVED)]
+    for name in (*PER_CLASS, *FOR_NUMBERS):
+        found.update(f"{name}_{one}" for one in classes)
+    return frozenset(found)
 
 
 def probabilities(logits: Array, kind: str) -> Array:
-    """Softmax over the classes, a sigmoid for each of several labels, the number itself for regression."""
+    """Returns the softmax over the classes.
+
+    With several labels it is a sigmoid for each label. Numbers of a regression stay as they are.
+    """
     logits = numpy.asarray(logits, dtype=numpy.float64)
-    return {SINGLE: partial(softmax, axis=-1), MULTI: expit}.get(kind, lambda values: values)(
-        logits
-    )
+    if kind == SINGLE:
+        return softmax(logits, axis=-1)
+    if kind == MULTI:
+        return expit(logits)
+    return logits
 
 
 def decisions(logits: Array, kind: str) -> Array:
-    """The class of the highest score; 1 for each label above one half; the number (or numbers) for regression."""
+    """Returns the most probable class of each row.
+
+    With several labels it is a 1 for each label above one half. With numbers it is the numbers:
+    [rows] where there is one per row, else [rows, numbers].
+    """
     if kind == SINGLE:
         return numpy.argmax(logits, axis=-1)
     logits = numpy.asarray(logits)
     if kind == MULTI:
         return (logits > 0).astype(int)
-    return logits.reshape(-1) if logits.shape[-1] == 1 else logits
+    if logits.shape[-1] == 1:
+        return logits.reshape(-1)
+    return logits
 
 
 def row_losses(logits: Array, references: Array, kind: str) -> Array:
-    """How wrong each row is: cross entropy in nats (for several labels their mean), or the mean squared error."""
+    """Returns the loss of each row: its cross entropy in nats.
+
+    With several labels it is the mean over the labels. With numbers it is their mean squared error.
+    """
     logits = numpy.asarray(logits, dtype=numpy.float64)
     if kind == REGRESSION:
         return numpy.square(_by_row(logits) - _by_row(references)).mean(axis=1)
@@ -121,11 +148,11 @@ def row_losses(logits: Array, references: Array, kind: str) -> Array:
 
 
 def bootstrap(
-    rows: Array, statistic: Callable[[Array], Array], draws: int = 1000, seed: int = 0
+    rows: Array, statistic: Statistic, draws: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
-    """The 95 % percentile interval of a statistic of column sums, rows drawn with replacement (Efron 1979).
+    """Returns the 95 % percentile interval of a statistic of column sums (Efron 1979).
 
-    rows: [n, columns], what each row adds to the sums; statistic: [draws, columns] -> [draws].
+    Rows are drawn with replacement. `rows` [n, columns] is what each row adds to the sums.
     """
     generator = numpy.random.default_rng(seed)
     number = len(rows)
@@ -138,139 +165,182 @@ def bootstrap(
 
 
 def _check_name(kind: str, metric_name: str | None) -> None:
-    allowed = FOR_NUMBERS if kind == REGRESSION else FOR_LABELS
-    if kind == MULTI:
-        allowed = [name for name in allowed if name != "matthews_correlation"]
+    allowed = list(FOR_LABELS)
+    if kind == REGRESSION:
+        allowed = list(FOR_NUMBERS)
+    elif kind == MULTI:
+        allowed.remove("matthews_correlation")
     if metric_name and metric_name not in allowed:
+        what = f"no metric {metric_name!r} for {kind.replace('_', ' ')}"
         fix = did_you_mean(metric_name, allowed, f"use one of {', '.join(sorted(allowed))}")
-        raise Refusal(
-            f"no metric {metric_name!r} for {kind.replace('_', ' ')}", "--metric_name", fix
-        )
+        raise Refusal(what, "--metric_name", fix)
 
 
 def _present(references: Array, kind: str) -> Array:
+    """Returns for each row whether it has a label."""
     if kind == REGRESSION:
         return ~numpy.isnan(_by_row(references)).any(axis=1)
-    return (references != MISSING).all(axis=-1) if kind == MULTI else references != MISSING
+    if kind == MULTI:
+        return (references != MISSING).all(axis=-1)
+    return references != MISSING
 
 
 def _by_row(numbers: Array) -> Array:
-    """Numbers as [rows, numbers a row]."""
+    """Returns numbers as [rows, numbers per row]."""
     return numbers.reshape(len(numbers), -1)
 
 
 def _scores(
     labels: Labels, logits: Array, references: Array, metric_name: str | None
 ) -> dict[str, float]:
-    kind, predictions = labels.kind, decisions(logits, labels.kind)
+    kind = labels.kind
+    predictions = decisions(logits, kind)
     if kind == REGRESSION and labels.names:
-        return _scores_of_numbers(labels, predictions, references)
-    defined = [
-        name
-        for name in REPORTED[kind]
-        if name not in CORRELATIONS or _varies(predictions, references)
-    ]
-    scores = {name: compute(name, predictions, references) for name in defined}
+        scores = _scores_of_columns(labels.names, predictions, references)
+        return scores | _intervals(labels, predictions, references)
+    scores = {}
+    for name in REPORTED[kind]:
+        if _is_defined(name, predictions, references):
+            scores[name] = compute(name, predictions, references)
     if metric_name and metric_name not in scores and metric_name != "roc_auc":
-        binary = kind == SINGLE and len(labels.names) == 2
-        options = {"average": "binary" if binary else "micro" if kind == MULTI else "macro"}
-        scores[metric_name] = compute(metric_name, predictions, references, **options)
+        average = _average(labels)
+        scores[metric_name] = compute(metric_name, predictions, references, average=average)
     if kind != REGRESSION:
         scores["cross_entropy"] = float(row_losses(logits, references, kind).mean())
         scores |= _area(kind, logits, references)
-        scores |= _per_class(labels, predictions, references)
-    for name, (rows, statistic) in _intervals(labels, predictions, references):
-        scores[f"{name}_low"], scores[f"{name}_high"] = bootstrap(rows, statistic)
-    return scores
+        scores |= _scores_per_class(labels, predictions, references)
+    return scores | _intervals(labels, predictions, references)
 
 
-def _scores_of_numbers(labels: Labels, predictions: Array, references: Array) -> dict[str, float]:
-    """The scores of each of several numbers a row, and their means; a correlation that is not defined is left out."""
+def _scores_of_columns(
+    names: Sequence[str], predictions: Array, references: Array
+) -> dict[str, float]:
+    """Returns the scores of each of several numbers per row, and their means.
+
+    A correlation that is not defined is left out.
+    """
     scores: dict[str, float] = {}
-    for name in FOR_NUMBERS:
+    for metric in FOR_NUMBERS:
         found = {}
-        for place, number in enumerate(labels.names):
+        for place, name in enumerate(names):
             columns = predictions[:, place], references[:, place]
-            if name not in CORRELATIONS or _varies(*columns):
-                found[f"{name}_{number}"] = compute(name, *columns)
+            if _is_defined(metric, *columns):
+                found[f"{metric}_{name}"] = compute(metric, *columns)
         if found:
-            scores |= {name: sum(found.values()) / len(found)} | found
-    for name, (rows, statistic) in _intervals(labels, predictions, references):
-        scores[f"{name}_low"], scores[f"{name}_high"] = bootstrap(rows, statistic)
+            scores[metric] = sum(found.values()) / len(found)
+            scores |= found
     return scores
 
 
-def _varies(predictions: Array, references: Array) -> bool:
-    """Correlation needs two different values on either side."""
+def _is_defined(metric: str, predictions: Array, references: Array) -> bool:
+    """Whether a metric has a value: a correlation needs two different numbers on either side."""
+    if metric not in CORRELATIONS:
+        return True
     return len(numpy.unique(predictions)) > 1 and len(numpy.unique(references)) > 1
 
 
+def _average(labels: Labels) -> str:
+    """Returns scikit-learn's name of how the classes are averaged.
+
+    Of two classes only the second one counts, as in Hugging Face's scripts.
+    """
+    if labels.kind == MULTI:
+        return "micro"
+    if labels.kind == SINGLE and len(labels.names) == 2:
+        return "binary"
+    return "macro"
+
+
 def _area(kind: str, logits: Array, references: Array) -> dict[str, float]:
-    """ROC-AUC, where every class occurs: elsewhere it is not defined."""
+    """Returns ROC-AUC; nothing where a class does not occur, because it is not defined there."""
     classes = logits.shape[-1]
-    found = [references[:, column] for column in range(classes)] if kind == MULTI else [references]
-    if any(len(numpy.unique(column)) < (2 if kind == MULTI else classes) for column in found):
-        return {}
     scores = probabilities(logits, kind)
-    options = {"multi_class": "ovr"} if kind == SINGLE and classes > 2 else {}
-    scores = scores[:, 1] if kind == SINGLE and classes == 2 else scores
-    return {"roc_auc": compute("roc_auc", scores, references, **options)}
+    if kind == MULTI:
+        if any(len(numpy.unique(column)) < 2 for column in references.T):
+            return {}
+        return {"roc_auc": compute("roc_auc", scores, references)}
+    if len(numpy.unique(references)) < classes:
+        return {}
+    if classes == 2:
+        return {"roc_auc": compute("roc_auc", scores[:, 1], references)}
+    return {"roc_auc": compute("roc_auc", scores, references, multi_class="ovr")}
 
 
-def _per_class(labels: Labels, predictions: Array, references: Array) -> dict[str, float]:
+def _scores_per_class(labels: Labels, predictions: Array, references: Array) -> dict[str, float]:
     from sklearn.metrics import precision_recall_fscore_support
 
-    numbers = list(range(len(labels.names)))
+    classes = list(range(len(labels.names)))
     table = precision_recall_fscore_support(
-        references, predictions, labels=numbers, zero_division=0
+        references, predictions, labels=classes, zero_division=0
     )
-    names = [f"{name}_class" if name in RESERVED else name for name in labels.names]
-    named = zip(("precision", "recall", "f1"), table, strict=False)
-    return {
-        f"{metric}_{name}": float(row[i]) for metric, row in named for i, name in enumerate(names)
-    }
+    scores = {}
+    for metric, values in zip(PER_CLASS, table, strict=False):
+        for name, value in zip(labels.names, values, strict=True):
+            scores[f"{metric}_{_name_of_class(name)}"] = float(value)
+    return scores
 
 
-def _intervals(
+def _name_of_class(name: str) -> str:
+    """Returns a class's name as it stands behind a metric's name."""
+    if name in RESERVED:
+        return f"{name}_class"
+    return name
+
+
+def _intervals(labels: Labels, predictions: Array, references: Array) -> dict[str, float]:
+    found = {}
+    for name, rows, statistic in _statistics(labels, predictions, references):
+        found[f"{name}_low"], found[f"{name}_high"] = bootstrap(rows, statistic)
+    return found
+
+
+def _statistics(
     labels: Labels, predictions: Array, references: Array
-) -> Iterator[tuple[str, tuple[Array, Callable[[Array], Array]]]]:
-    """For each metric with an interval: what every row adds to its sums, and the metric as a function of the sums."""
+) -> Iterator[tuple[str, Array, Statistic]]:
+    """Yields the name of each metric with an interval, and the two arguments of its `bootstrap`.
+
+    They are what each row adds to the sums, and the function from the sums to the metric.
+    """
     if labels.kind == REGRESSION:
         errors = row_losses(predictions, references, REGRESSION)[:, None]
-        yield "mse", (errors, lambda sums: sums[:, 0] / len(errors))
+        yield "mse", errors, lambda sums: sums[:, 0] / len(errors)
         return
-    numbers = numpy.arange(len(labels.names))
-    predicted = (
-        predictions[:, None] == numbers if labels.kind == SINGLE else predictions.astype(bool)
-    )
-    true = references[:, None] == numbers if labels.kind == SINGLE else references.astype(bool)
+    predicted = _one_hot(labels, predictions)
+    true = _one_hot(labels, references)
     right = (predicted == true).all(axis=1)[:, None].astype(float)
-    yield "accuracy", (right, lambda sums: sums[:, 0] / len(right))
-    if (
-        labels.kind == SINGLE
-    ):  # as scikit-learn has it, a class that neither occurs nor is given counts in no mean
+    yield "accuracy", right, lambda sums: sums[:, 0] / len(right)
+    if labels.kind == SINGLE:
+        # As in scikit-learn, a class that is neither a label nor predicted counts in no mean.
         found = (predicted | true).any(axis=0)
         predicted, true = predicted[:, found], true[:, found]
     counts = numpy.concatenate([predicted & true, predicted, true], axis=1).astype(float)
-    yield "f1_macro", (counts, lambda sums: _f1(sums).mean(axis=1))
+    yield "f1_macro", counts, lambda sums: _f1(sums).mean(axis=1)
     if labels.kind == MULTI:
         totals = counts.reshape(len(counts), 3, -1).sum(axis=2)
-        yield "f1_micro", (totals, lambda sums: _f1(sums)[:, 0])
+        yield "f1_micro", totals, lambda sums: _f1(sums)[:, 0]
+
+
+def _one_hot(labels: Labels, classes: Array) -> Array:
+    """Returns booleans [rows, classes]; several labels per row are one-hot already."""
+    if labels.kind == MULTI:
+        return classes.astype(bool)
+    return classes[:, None] == numpy.arange(len(labels.names))
 
 
 def _f1(sums: Array) -> Array:
-    """[draws, 3 * classes] sums of hits, predictions and references -> [draws, classes] F1 scores."""
+    """Returns F1 scores [draws, classes].
+
+    `sums` [draws, 3 * classes] holds hits, then predictions, then labels.
+    """
     hits, predicted, true = numpy.split(sums, 3, axis=1)
     return 2 * hits / numpy.maximum(predicted + true, 1)
 
 
 def _baseline_scores(labels: Labels, references: Array) -> dict[str, float]:
     constant = numpy.broadcast_to(labels.baseline, references.shape)
-    names = {
-        SINGLE: ("accuracy", "f1_macro"),
-        MULTI: ("f1_micro", "f1_macro"),
-        REGRESSION: ("mse",),
-    }[labels.kind]
     if labels.kind == REGRESSION:
         constant, references = constant.reshape(-1), references.reshape(-1)
-    return {f"baseline_{name}": compute(name, constant, references) for name in names}
+    scores = {}
+    for name in OF_BASELINE[labels.kind]:
+        scores[f"baseline_{name}"] = compute(name, constant, references)
+    return scores

@@ -1,11 +1,12 @@
-"""How well tokens are predicted: sums over tokens, not means of batches, so that no batch size changes a score.
+"""Scores predicted tokens by sums over tokens, so that the batch size does not change a score.
 
-Trainer's eval loss is the mean of the batches' means: perplexity 200, 250 or 261 for one model, by eval batch size.
+Trainer's eval loss is a mean of the batches' means: for one model it gives a perplexity of 200, 250
+or 261, depending on the eval batch size.
 """
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy
 import torch
@@ -16,22 +17,29 @@ from recipes.common.metrics.classification import bootstrap
 from recipes.common.tokens.blocks import Blocks
 from recipes.common.tokens.stream import WINDOW, Stream
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import EvalPrediction
+
 MAPPED = 2**24  # ids that are read into memory at once
 CHUNK = 4096  # tokens whose probabilities are held at once
 Array = numpy.ndarray
+Logits = torch.Tensor | tuple[torch.Tensor, torch.Tensor]  # alone, or with generated tokens
 
 
-def sums(shift: bool) -> Callable[[Any, torch.Tensor], Any]:
-    """A preprocess_logits_for_metrics: (logits, labels) -> [rows, 3]: summed loss in nats, hits, predicted tokens.
+def sums(shift: bool) -> Callable[[Logits, torch.Tensor], Logits]:
+    """Returns a preprocess_logits_for_metrics: (logits, labels) -> sums of each row [rows, 3].
 
-    `shift`: the logits at a position predict the next token (causal models). Logits are [rows, length, words], or the
-    scores [positions, 2] of heads.Head. Generated tokens, where the logits come as a pair with them, are passed on.
+    The sums are the loss in nats, the hits, and the predicted tokens. With `shift` the logits at a
+    position predict the next token (causal models). Logits are [rows, length, vocabulary size], or
+    the scores [positions, 2] of heads.Head. Generated tokens that come with them are passed on.
     """
 
-    def reduce(logits: Any, labels: torch.Tensor) -> Any:
+    def reduce(logits: Logits, labels: torch.Tensor) -> Logits:
         if isinstance(logits, tuple):
             return reduce(logits[0], labels), logits[1]
-        labels = labels[:, 1:] if shift else labels
+        if shift:
+            labels = labels[:, 1:]
         present = labels.ne(MISSING)
         losses = torch.zeros(labels.shape, dtype=torch.float64, device=labels.device)
         hits = torch.zeros_like(losses)
@@ -48,16 +56,18 @@ def sums(shift: bool) -> Callable[[Any, torch.Tensor], Any]:
 def _losses_and_hits(
     logits: torch.Tensor, labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    parts = list(zip(logits.split(CHUNK), labels.split(CHUNK), strict=True))
-    losses = [
-        functional.cross_entropy(part.float(), truth, reduction="none") for part, truth in parts
-    ]
-    hits = [part.argmax(-1).eq(truth) for part, truth in parts]
+    losses, hits = [], []
+    for part, wanted in zip(logits.split(CHUNK), labels.split(CHUNK), strict=True):
+        losses.append(functional.cross_entropy(part.float(), wanted, reduction="none"))
+        hits.append(part.argmax(-1).eq(wanted))
     return torch.cat(losses).double(), torch.cat(hits).double()
 
 
 def scores(totals: Array) -> dict[str, float]:
-    """Cross entropy (nats a token), perplexity and accuracy, with 95 % intervals, from rows of `sums`."""
+    """Returns cross entropy (nats per token), perplexity and accuracy, with 95 % intervals.
+
+    `totals` are rows of `sums`.
+    """
     loss, hits, count = totals.sum(axis=0)
     mean = loss / max(count, 1)
     found = {
@@ -68,49 +78,62 @@ def scores(totals: Array) -> dict[str, float]:
     }
     if len(totals) > 1 and (totals[:, 2] > 0).all():
         low, high = bootstrap(totals, lambda drawn: drawn[:, 0] / drawn[:, 2])
-        found |= {"perplexity_low": _exp(low), "perplexity_high": _exp(high)}
-        found["accuracy_low"], found["accuracy_high"] = bootstrap(
-            totals, lambda drawn: drawn[:, 1] / drawn[:, 2]
-        )
+        found["perplexity_low"], found["perplexity_high"] = _exp(low), _exp(high)
+        low, high = bootstrap(totals, lambda drawn: drawn[:, 1] / drawn[:, 2])
+        found["accuracy_low"], found["accuracy_high"] = low, high
     return {name: float(value) for name, value in found.items()}
 
 
-def for_tokens(train: Any, vocabulary: int, shift: bool) -> Callable[[Any], dict[str, float]]:
-    """A compute_metrics for Trainer, with `sums` before it: scores, bits per byte, and the unigram model beside them.
+def for_tokens(
+    train: "Blocks | Stream | None", vocabulary: int, shift: bool
+) -> Callable[["EvalPrediction"], dict[str, float]]:
+    """Returns a compute_metrics for Trainer that reads `sums`: scores, bits per byte, a baseline.
 
-    Bits per byte are nats a token / ln 2 * tokens / bytes of the evaluated text, which compares models of different
-    vocabularies. The unigram model knows how frequent each token is in the training data (add-one) and nothing else.
+    Bits per byte are nats per token / ln 2 * tokens / bytes of the evaluated text. They compare
+    models of different vocabularies. The baseline is a unigram model. It knows how frequent each
+    token is in the training data (add-one), and nothing else.
     """
-    frequencies = unigram(train, vocabulary) if train is not None else None
+    frequencies = None
+    if train is not None:
+        frequencies = unigram(train, vocabulary)
 
-    def compute_metrics(prediction: Any) -> dict[str, float]:
-        totals, labels = (
-            numpy.asarray(prediction.predictions, dtype=numpy.float64),
-            prediction.label_ids,
-        )
-        found = scores(totals)
+    def compute_metrics(prediction: "EvalPrediction") -> dict[str, float]:
+        found = scores(numpy.asarray(prediction.predictions, dtype=numpy.float64))
         ratio = getattr(prediction.inputs, "tokens_per_byte", None)
         if ratio:
             found["bits_per_byte"] = found["cross_entropy"] / math.log(2) * ratio
-        known = frequencies if frequencies is not None else unigram(prediction.inputs, vocabulary)
-        return found | _baseline(known, labels[:, 1:] if shift else labels)
+        known = frequencies
+        if known is None:
+            known = unigram(prediction.inputs, vocabulary)
+        labels = prediction.label_ids
+        if shift:
+            labels = labels[:, 1:]
+        return found | _baseline(known, labels)
 
     return compute_metrics
 
 
-def unigram(blocks: Any, vocabulary: int) -> Array:
-    """The share of every token among the training data, each counted once more; of a stream, among its first blocks.
-    What a document is given to begin with is predicted by nobody, and counts once."""
-    if isinstance(blocks, Stream):
-        rows = (row["input_ids"] for row, _ in zip(blocks, range(WINDOW), strict=False))
-        ids = numpy.concatenate(list(rows))
-    else:
-        ids = blocks.ids if isinstance(blocks, Blocks) else numpy.concatenate(blocks["input_ids"])
+def unigram(blocks: "Blocks | Stream | Dataset", vocabulary: int) -> Array:
+    """Returns the share of each token in the training data, after one is added to every count.
+
+    Of a stream it reads the first 1,000 blocks. The tokens that begin every document are never
+    predicted, and count once.
+    """
+    ids = _ids(blocks)
     parts = numpy.split(ids, range(MAPPED, len(ids), MAPPED))
     counts = sum(numpy.bincount(part, minlength=vocabulary) for part in parts) + 1
     if isinstance(blocks, Blocks | Stream):
         counts[[*blocks.layout.between]] = 1
     return counts / counts.sum()
+
+
+def _ids(blocks: "Blocks | Stream | Dataset") -> Array:
+    if isinstance(blocks, Blocks):
+        return blocks.ids
+    if isinstance(blocks, Stream):
+        first = zip(blocks, range(WINDOW), strict=False)
+        return numpy.concatenate([row["input_ids"] for row, _ in first])
+    return numpy.concatenate(blocks["input_ids"])
 
 
 def _baseline(frequencies: Array, labels: Array) -> dict[str, float]:
@@ -127,4 +150,5 @@ def _baseline(frequencies: Array, labels: Array) -> dict[str, float]:
 
 
 def _exp(value: float) -> float:
+    """Returns e to the power of the value, which is cut at 700: more is too large for a float."""
     return math.exp(min(value, 700.0))

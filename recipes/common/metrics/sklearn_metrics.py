@@ -1,14 +1,16 @@
-"""scikit-learn's and SciPy's metrics behind `evaluate`'s interface.
+"""Gives scikit-learn's and SciPy's metrics the interface of `evaluate`.
 
-`evaluate.load("accuracy")` downloads code, or runs ./accuracy/accuracy.py of the current folder; subclasses of
-`evaluate.Metric` do neither. A module of its own because the three libraries take as long to import as all else before
-the first step: classification.py imports it when there is something to score.
+`evaluate.load("accuracy")` downloads code, or runs ./accuracy/accuracy.py of the current folder.
+Subclasses of `evaluate.Metric` do neither.
+
+The three libraries take as long to import as everything else before the first step. That is why
+this is a module of its own: classification.py imports it when there is something to score.
 """
 
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,7 +21,17 @@ from scipy.stats import pearsonr, spearmanr
 from sklearn import metrics as scikit
 
 CLASSES, SCORES, NUMBERS = "classes", "scores", "numbers"
-# name -> (what it compares with the references, function of (references, predictions))
+
+
+def _pearson(references: numpy.ndarray, predictions: numpy.ndarray) -> float:
+    return pearsonr(references, predictions)[0]
+
+
+def _spearman(references: numpy.ndarray, predictions: numpy.ndarray) -> float:
+    return spearmanr(references, predictions)[0]
+
+
+# name -> (what is compared with the references, function of (references, predictions))
 FUNCTIONS: dict[str, tuple[str, Callable[..., float]]] = {
     "accuracy": (CLASSES, scikit.accuracy_score),
     "f1_macro": (CLASSES, partial(scikit.f1_score, average="macro", zero_division=0)),
@@ -31,18 +43,20 @@ FUNCTIONS: dict[str, tuple[str, Callable[..., float]]] = {
     "roc_auc": (SCORES, scikit.roc_auc_score),
     "mse": (NUMBERS, scikit.mean_squared_error),
     "mae": (NUMBERS, scikit.mean_absolute_error),
-    "pearsonr": (NUMBERS, lambda references, predictions: pearsonr(references, predictions)[0]),
-    "spearmanr": (NUMBERS, lambda references, predictions: spearmanr(references, predictions)[0]),
+    "pearsonr": (NUMBERS, _pearson),
+    "spearmanr": (NUMBERS, _spearman),
 }
 
 
 class ScikitMetric(evaluate.Metric):
-    """An `evaluate.Metric` by its name in FUNCTIONS: `ScikitMetric("f1").compute(predictions=…, references=…)`."""
+    """An `evaluate.Metric`, chosen by its name in FUNCTIONS.
+
+    Use it as `ScikitMetric("f1").compute(predictions=…, references=…)`.
+    """
 
     def __init__(self, config_name: str, **options: Any):
-        folder = tempfile.mkdtemp(
-            prefix="metric-"
-        )  # by itself it makes one below the home, which may be read-only
+        # The folder that evaluate makes lies below the home folder, which may be read-only.
+        folder = tempfile.mkdtemp(prefix="metric-")
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         super().__init__(config_name=config_name, keep_in_memory=True, cache_dir=folder, **options)
 
@@ -54,16 +68,16 @@ class ScikitMetric(evaluate.Metric):
             CLASSES: [(integer, integer), (many(integer), many(integer))],
             SCORES: [(number, integer), (many(number), integer), (many(number), many(integer))],
             NUMBERS: [(number, number)],
-        }[compares]
+        }
         features = [
-            datasets.Features(predictions=first, references=second) for first, second in variants
+            datasets.Features(predictions=predictions, references=references)
+            for predictions, references in variants[compares]
         ]
         return evaluate.MetricInfo(description=self.config_name, citation="", features=features)
 
-    def _compute(self, predictions: Any, references: Any, **options: Any) -> dict[str, float]:
+    def _compute(
+        self, predictions: Sequence[Any], references: Sequence[Any], **options: Any
+    ) -> dict[str, float]:
         _, function = FUNCTIONS[self.config_name]
-        return {
-            self.config_name: float(
-                function(numpy.asarray(references), numpy.asarray(predictions), **options)
-            )
-        }
+        value = function(numpy.asarray(references), numpy.asarray(predictions), **options)
+        return {self.config_name: float(value)}

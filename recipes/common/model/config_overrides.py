@@ -1,24 +1,52 @@
-"""--config_overrides: a value in its setting's own type, and the settings that follow from those that are changed."""
+"""Reads --config_overrides: values in the types of their settings.
+
+Also derives the settings that depend on the changed ones.
+"""
 
 import math
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import nearest, reason
 
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
 WHERE = "--config_overrides"
 FROM_A_FOLDER = "write a config.json with it and name its folder: --config_name FOLDER"
 HEADS, SHARED = "num_attention_heads", "num_key_value_heads"
-TRUTHS = dict.fromkeys(("true", "1", "y", "yes"), True) | dict.fromkeys(
-    ("false", "0", "n", "no"), False
-)
+TRUTHS = {
+    "true": True,
+    "1": True,
+    "y": True,
+    "yes": True,
+    "false": False,
+    "0": False,
+    "n": False,
+    "no": False,
+}
+# bool comes before int, for True is an int too.
 KINDS = {bool: "true or false", int: "a whole number", float: "a number"}
 WORDS = {"none": None, "null": None, "true": True, "false": False}
-# Settings whose sizes must fit others, the likeliest first: a refusal names them.
+# Settings that the recipes decide themselves -> why.
+FROM_LABELS = "it follows from the labels in the data"
+DECIDED = {
+    "model_type": "it is the architecture, which --model_type chooses",
+    "architectures": "it is the class of the model",
+    "num_labels": FROM_LABELS,
+    "id2label": FROM_LABELS,
+    "label2id": FROM_LABELS,
+    "problem_type": FROM_LABELS,
+    "return_dict": "the outputs of a model are read by their names",
+    "use_return_dict": "the outputs of a model are read by their names",
+}
+# Sizes that must be at least 1: 0 leaves nothing of the model.
 SIZE = re.compile(
-    r"(size|dim|heads?|_ff|_kv|d_model|n_embd|n_inner|positions|position_embeddings)$|^[a-z]+(_hidden)?_layers?$"
+    r"(size|dim|heads?|_ff|_kv|d_model|n_embd|n_inner|positions|position_embeddings)$"
+    r"|^[a-z]+(_hidden)?_layers?$"
 )
+# Settings whose sizes must fit others, the likeliest first: a refusal names them.
 FITTING = (
     "heads?$",
     "^(hidden_size|d_model|n_embd|dim)$",
@@ -29,11 +57,13 @@ FITTING = (
 )
 
 
-def parse(config: Any, overrides: str) -> dict[str, Any]:
-    """`name=value,name=value` -> the values by name, each in the type of the configuration's own value."""
+def parse(config: "PretrainedConfig", overrides: str) -> dict[str, Any]:
+    """Reads `name=value,name=value`; returns each value in the type of the configuration's own."""
     changes = {}
     for item in overrides.split(","):
         key, equals, value = item.strip().partition("=")
+        if key in DECIDED:
+            raise Refusal(f"{key} cannot be overridden: {DECIDED[key]}", WHERE, "leave it out")
         if not equals or not _has(config, key):
             close = nearest(key, vars(config))
             fix = f"did you mean {close}=…?" if close else "write name=value,name=value"
@@ -42,41 +72,49 @@ def parse(config: Any, overrides: str) -> dict[str, Any]:
     return changes
 
 
-def _has(config: Any, key: str) -> bool:
+def _has(config: "PretrainedConfig", key: str) -> bool:
+    """Whether the configuration has this setting; methods and private names are none."""
+    if key.startswith("_"):
+        return False
     try:
-        return hasattr(config, key)
-    except Exception as error:  # a setting that each layer has for itself
+        return hasattr(config, key) and not callable(getattr(config, key))
+    except Exception as error:  # each layer has its own value of this setting
         raise Refusal(f"{key}: {reason(error)}", WHERE, FROM_A_FOLDER) from None
 
 
-def _typed(config: Any, key: str, value: str) -> Any:
+def _typed(config: "PretrainedConfig", key: str, value: str) -> bool | int | float | str | None:
+    """Converts a value to the type of the configuration's own, or refuses it."""
     known = getattr(config, key)
-    if (
-        known is None
-    ):  # nothing says what it takes: a number where it looks like one (GPT-2's n_inner=64)
+    if known is None:
         return _guessed(value)
     if isinstance(known, str):
         return value
-    kind = next((kind for kind in KINDS if isinstance(known, kind)), None)
+    kind = _kind(known)
     if kind is None:
-        what = f"{key} is no single value but {known!r:.60}"
-        raise Refusal(what, WHERE, FROM_A_FOLDER)
+        raise Refusal(f"{key} is no single value but {known!r:.60}", WHERE, FROM_A_FOLDER)
     try:
         found = TRUTHS[value.lower()] if kind is bool else kind(value)
     except (KeyError, ValueError):
-        raise Refusal(
-            f"{key}={value}: not {KINDS[kind]}", WHERE, f"{key}={known} is the default"
-        ) from None
+        what, fix = f"{key}={value}: not {KINDS[kind]}", f"{key}={known} is the default"
+        raise Refusal(what, WHERE, fix) from None
     if kind is int and found < 1 <= known and SIZE.search(key):
-        raise Refusal(
-            f"{key}={value} leaves nothing of the model",
-            WHERE,
-            f"give 1 or more; {known} is the default",
-        )
+        fix = f"give 1 or more; {known} is the default"
+        raise Refusal(f"{key}={value} leaves nothing of the model", WHERE, fix)
     return found
 
 
-def _guessed(value: str) -> Any:
+def _kind(value: object) -> type | None:
+    for kind in KINDS:
+        if isinstance(value, kind):
+            return kind
+    return None
+
+
+def _guessed(value: str) -> bool | int | float | str | None:
+    """Converts the value of a setting whose type is unknown: a number where it looks like one.
+
+    GPT-2's n_inner is None by default: n_inner=64 is a number.
+    """
     if value.lower() in WORDS:
         return WORDS[value.lower()]
     for kind in (int, float):
@@ -87,35 +125,37 @@ def _guessed(value: str) -> Any:
     return value
 
 
-def derived(default: Any, changes: dict[str, Any]) -> dict[str, Any]:
-    """What a change of the attention heads asks for: as many key and value heads, or the default's share of them,
-    where the default number would not fit (Qwen 3 has 32, whatever num_attention_heads says)."""
-    names, values = getattr(default, "attribute_map", {}), default.to_dict()
+def derived(default: "PretrainedConfig", changes: dict[str, Any]) -> dict[str, int]:
+    """Returns the number of key and value heads for a changed number of attention heads.
+
+    A model with as many of both keeps as many of both. Another model keeps its default number where
+    it still divides the attention heads, and otherwise its default share of them. (Qwen 3 has 32
+    key and value heads, whatever num_attention_heads says.)
+    """
+    names = getattr(default, "attribute_map", {})
+    values = default.to_dict()
     changed = {names.get(key, key): value for key, value in changes.items()}
-    heads, shared, all_heads = (
-        found.get(name)
-        for found, name in ((changed, HEADS), (values, SHARED), (values, names.get(HEADS, HEADS)))
-    )
-    if (
-        not (heads and shared and all_heads)
-        or SHARED in changed
-        or (heads % shared == 0 and shared != all_heads)
-    ):
+    heads = changed.get(HEADS)
+    default_shared = values.get(SHARED)
+    default_heads = values.get(names.get(HEADS, HEADS))
+    if SHARED in changed or not (heads and default_shared and default_heads):
         return {}
-    return {SHARED: math.gcd(heads, max(heads * shared // all_heads, 1))}
+    if default_shared != default_heads and heads % default_shared == 0:
+        return {}
+    share = heads * default_shared // default_heads
+    return {SHARED: math.gcd(heads, max(share, 1))}
 
 
-def fitting(config: Any) -> str:
-    """The sizes that must fit each other, as `name=value, …`, the likeliest first."""
-    every = config.to_dict()
-    values = {key: value for key, value in every.items() if type(value) is int and value > 0}
-    missing = [
-        f"{key}=None" for key, value in every.items() if value is None and "experts" in key
-    ]  # DeepSeek V2's
-    found = missing + [
-        f"{key}={value}"
-        for mark in FITTING
-        for key, value in values.items()
-        if re.search(mark, key)
-    ]
-    return ", ".join(list(dict.fromkeys(found))[:6])
+def fitting(config: "PretrainedConfig") -> str:
+    """Returns the sizes that must fit each other, as `name=value, …`, the likeliest first."""
+    values = config.to_dict()
+    found = []
+    for key, value in values.items():
+        if value is None and "experts" in key:  # DeepSeek V2's
+            found.append(f"{key}=None")
+    for mark in FITTING:
+        for key, value in values.items():
+            if type(value) is int and value > 0 and re.search(mark, key):
+                found.append(f"{key}={value}")
+    different = list(dict.fromkeys(found))
+    return ", ".join(different[:6])

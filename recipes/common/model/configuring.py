@@ -1,7 +1,6 @@
-"""Configuration of a model: of a checkpoint, or of an architecture that begins with random weights."""
+"""Builds a model's configuration: of a checkpoint, or of an architecture with random weights."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from transformers import (
@@ -23,15 +22,12 @@ from recipes.common.model import (
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import did_you_mean, note, reason
 
-VOCABULARIES = (
-    "decoder_vocab_size",
-    "src_vocab_size",
-    "tgt_vocab_size",
-)  # of Marian and FSMT, beside vocab_size
+# Settings of Marian and FSMT, beside vocab_size.
+VOCABULARIES = ("decoder_vocab_size", "src_vocab_size", "tgt_vocab_size")
 
 
 def model_type_of(arguments: Arguments) -> str:
-    """The architecture of a model that begins with random weights."""
+    """Returns the architecture of a model that starts with random weights."""
     if arguments.config_name:
         return from_hub(AutoConfig, arguments.config_name, "--config_name", arguments).model_type
     return arguments.model_type or "bert"
@@ -40,14 +36,20 @@ def model_type_of(arguments: Arguments) -> str:
 def load_config(
     arguments: Arguments, tokenizer: PreTrainedTokenizerBase, **changes: Any
 ) -> PretrainedConfig:
-    """The model's configuration: the checkpoint's, or that of --model_type; `changes` are the task's (labels, …)."""
+    """Returns the model's configuration: the checkpoint's, or that of --model_type.
+
+    `changes` are the settings of the task (labels, …).
+    """
     return config_and_whether_own(arguments, tokenizer, changes)[0]
 
 
 def config_and_whether_own(
     arguments: Arguments, tokenizer: PreTrainedTokenizerBase, changes: dict[str, Any]
 ) -> tuple[PretrainedConfig, bool]:
-    """The configuration, and whether its special ids were this tokenizer's before they were made so."""
+    """Returns the configuration, and whether its special ids already were this tokenizer's.
+
+    Where they were not, they are replaced.
+    """
     name = arguments.config_name or arguments.model_name_or_path
     if name:
         flag = "--config_name" if arguments.config_name else "--model_name_or_path"
@@ -58,7 +60,8 @@ def config_and_whether_own(
         if arguments.config_overrides:
             _override(config, arguments.config_overrides)
     else:
-        config, own = _new_config(arguments, tokenizer, changes), False
+        config = _new_config(arguments, tokenizer, changes)
+        own = False
     if config.pad_token_id is None:
         config.pad_token_id = tokenizer.pad_token_id
     return config, own
@@ -67,57 +70,63 @@ def config_and_whether_own(
 def _new_config(
     arguments: Arguments, tokenizer: PreTrainedTokenizerBase, changes: dict[str, Any]
 ) -> PretrainedConfig:
-    if not arguments.model_type:
+    """Returns the configuration of --model_type with the tokenizer's sizes and special ids."""
+    model_type = arguments.model_type
+    _check_model_type(model_type)
+    default = _build(model_type)
+    overrides = {}
+    if arguments.config_overrides:
+        overrides = config_overrides.parse(default, arguments.config_overrides)
+    derived = config_overrides.derived(default, overrides)
+    if derived:
+        named = ", ".join(f"{key}={value}" for key, value in derived.items())
+        note(f"{named}: it follows from the number of attention heads")
+    values = {"vocab_size": len(tokenizer)}
+    for name in VOCABULARIES:
+        if name in default.to_dict():
+            values[name] = len(tokenizer)
+    values |= _special_ids(tokenizer) | changes | overrides | derived
+    # It is built from all values at once, for some settings depend on others.
+    config = _build(model_type, **values)
+    special_tokens.adopt(config, tokenizer, default, kept=overrides)
+    return config
+
+
+def _check_model_type(model_type: str | None) -> None:
+    if not model_type:
         fix = "name a checkpoint: --model_name_or_path NAME, or an architecture: --model_type bert"
         raise Refusal("no model", "--model_name_or_path", fix)
-    if arguments.model_type not in CONFIG_MAPPING:
-        fix = did_you_mean(
-            arguments.model_type,
-            CONFIG_MAPPING,
-            "for example bert, roberta, modernbert, gpt2, llama",
-        )
-        raise Refusal(f"unknown architecture {arguments.model_type!r}", "--model_type", fix)
-    special = ("pad", "bos", "eos", "cls", "sep")
-    ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in special}
-    for name in ("cls", "sep"):  # not every configuration takes None for them
-        ids[f"{name}_token_id"] = next(
-            (i for i in (ids[f"{name}_token_id"], tokenizer.eos_token_id) if i is not None), None
-        )
-    default = _build(arguments.model_type)
-    tokens = {name: len(tokenizer) for name in VOCABULARIES if name in default.to_dict()}
-    build = partial(
-        _build, arguments.model_type, vocab_size=len(tokenizer), **tokens, **ids, **changes
-    )
-    values = (
-        config_overrides.parse(default, arguments.config_overrides)
-        if arguments.config_overrides
-        else {}
-    )
-    if following := config_overrides.derived(default, values):
-        named = ", ".join(f"{key}={value}" for key, value in following.items())
-        note(f"{named}: it follows from the number of attention heads")
-    config = build(**values | following)  # anew, for some settings follow from others
-    special_tokens.adopt(config, tokenizer, default, kept=values)
-    return config
+    if model_type not in CONFIG_MAPPING:
+        examples = "for example bert, roberta, modernbert, gpt2, llama"
+        fix = did_you_mean(model_type, CONFIG_MAPPING, examples)
+        raise Refusal(f"unknown architecture {model_type!r}", "--model_type", fix)
+
+
+def _special_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int | None]:
+    """Returns the ids of the special tokens, by the names of a configuration's settings."""
+    ids = {}
+    for name in ("pad", "bos", "eos", "cls", "sep"):
+        ids[f"{name}_token_id"] = getattr(tokenizer, f"{name}_token_id")
+    for name in ("cls_token_id", "sep_token_id"):  # not every configuration takes None for them
+        if ids[name] is None:
+            ids[name] = tokenizer.eos_token_id
+    return ids
 
 
 def _is_own(
     tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, arguments: Arguments
 ) -> bool:
-    """Whether a tokenizer is the one that a loaded configuration speaks of, perhaps with more tokens."""
+    """Whether a loaded configuration belongs to this tokenizer, which may have more tokens."""
     source = arguments.config_name or arguments.model_name_or_path
     named = arguments.tokenizer_name or arguments.model_name_or_path
-    if named == source or not named:  # without a name it was trained here
-        return named == source
+    if named == source:
+        return True
+    if not named:  # the tokenizer was trained here
+        return False
     options = {"use_fast": arguments.use_fast_tokenizer, **hub_options(arguments)}
     try:
-        own = model_folders.load(
-            AutoTokenizer,
-            model_folders.named(source, ""),
-            "",
-            arguments.trust_remote_code,
-            **options,
-        )
+        folder = model_folders.named(source, "")
+        own = model_folders.load(AutoTokenizer, folder, "", arguments.trust_remote_code, **options)
     except Refusal:
         return special_tokens.agree(config, tokenizer)
     if tokenizer_loading.is_empty(own):
@@ -129,10 +138,8 @@ def _build(model_type: str, **values: Any) -> PretrainedConfig:
     try:
         return CONFIG_MAPPING[model_type](**values)
     except Exception as error:  # each architecture checks in its own way
-        fix = "choose values that fit each other"
-        raise Refusal(
-            " ".join(str(error).split()), "--model_type and --config_overrides", fix
-        ) from None
+        what, fix = " ".join(str(error).split()), "choose values that fit each other"
+        raise Refusal(what, "--model_type and --config_overrides", fix) from None
 
 
 def _override(config: PretrainedConfig, overrides: str) -> None:
@@ -141,40 +148,38 @@ def _override(config: PretrainedConfig, overrides: str) -> None:
         try:
             setattr(config, key, value)
         except Exception as error:  # each architecture checks in its own way
-            raise Refusal(
-                f"{key}={value}: {reason(error)}",
-                config_overrides.WHERE,
-                "leave it out, or choose another",
-            ) from None
+            what, fix = f"{key}={value}: {reason(error)}", "leave it out, or choose another"
+            raise Refusal(what, config_overrides.WHERE, fix) from None
 
 
 def checkpoint_config(
     name: str, flag: str, arguments: Arguments, **changes: Any
 ) -> PretrainedConfig:
-    """A checkpoint's configuration; of a folder of adapters that of the model under them."""
-    if folder := adapters.folder_of(name, flag, **hub_options(arguments)):
-        options = hub_options(arguments) | changes
-        return adapters.config_of(folder, flag, arguments.trust_remote_code, **options)
-    return from_hub(AutoConfig, name, flag, arguments, **changes)
+    """Returns a checkpoint's configuration; for a folder of adapters, that of its base model."""
+    options = hub_options(arguments)
+    folder = adapters.folder_of(name, flag, **options)
+    if not folder:
+        return from_hub(AutoConfig, name, flag, arguments, **changes)
+    trust = arguments.trust_remote_code
+    return adapters.config_of(folder, flag, trust, **options | changes)
 
 
 def from_hub(
-    auto_class: Any,
+    auto_class: type,
     name: str,
     flag: str,
     arguments: Arguments,
     load: Callable = model_folders.load,
     **options: Any,
 ) -> Any:
-    """from_pretrained with the Hub's flags."""
-    name = model_folders.named(name, flag)
-    return load(
-        auto_class, name, flag, arguments.trust_remote_code, **hub_options(arguments), **options
-    )
+    """Calls from_pretrained of a folder or a name on the Hub, with the flags for the Hub."""
+    options |= hub_options(arguments)
+    trust = arguments.trust_remote_code
+    return load(auto_class, model_folders.named(name, flag), flag, trust, **options)
 
 
-def hub_options(arguments: Arguments) -> dict[str, Any]:
-    """How the Hub is asked."""
+def hub_options(arguments: Arguments) -> dict[str, str | None]:
+    """Returns the options of a request to the Hub."""
     return {
         "cache_dir": arguments.cache_dir,
         "revision": arguments.model_revision,

@@ -1,5 +1,8 @@
-"""Layers that compute the same as transformers' in fewer operations, under the same names in a checkpoint; in compiled
-models masks of attention only where they hide something."""
+"""Replaces layers of transformers by equivalent ones that need fewer operations.
+
+Their weights keep their names in a checkpoint. Compiled models get masks of attention only where
+the masks hide something.
+"""
 
 import sys
 from collections.abc import Callable
@@ -13,16 +16,15 @@ from transformers.activations import FastGELUActivation, NewGELUActivation
 
 from recipes.common.runtime.messages import note
 
+# Each takes eight operations; torch's own GELU is one.
+SLOW_GELUS = (NewGELUActivation, FastGELUActivation)
+
 
 def replace(model: nn.Module) -> None:
-    """Put them where transformers' are: GPT-2's and T5 v1.1's GELU, norms and feed-forward layers of T5 and its
-    relatives."""
+    """Replaces GPT-2's and T5 v1.1's GELU, and norms and feed-forward layers of T5's relatives."""
     for part in model.modules():
         for name, child in part.named_children():
-            if type(child) in (
-                NewGELUActivation,
-                FastGELUActivation,
-            ):  # eight operations; torch's own is one
+            if type(child) in SLOW_GELUS:
                 setattr(part, name, nn.GELU(approximate="tanh"))
             elif _is_feed_forward(child):
                 setattr(part, name, FeedForward(child))
@@ -31,8 +33,11 @@ def replace(model: nn.Module) -> None:
 
 
 def keep_all(model: nn.Module) -> None:
-    """No layer is left out at random (LayerDrop, as in M2M100 and NLLB): each process would leave out others, while all
-    together gather, or add up the gradients of, one layer at a time."""
+    """Switches LayerDrop off, which leaves out layers at random (M2M100, NLLB).
+
+    Each process would leave out other layers. But all processes together gather one layer at a
+    time, or add up its gradients.
+    """
     dropped = [part for part in model.modules() if getattr(part, "layerdrop", 0)]
     for part in dropped:
         part.layerdrop = 0.0
@@ -41,12 +46,14 @@ def keep_all(model: nn.Module) -> None:
 
 
 def leave_out_needless_masks(model: nn.Module) -> None:
-    """Where a compiled causal model's batch comes without a mask, its attention gets none.
+    """Lets a compiled causal model make no mask for a batch that comes without one.
 
-    By positions transformers 5.23 sees that texts are packed apart; while torch.compile traces it cannot look at them,
-    and makes a mask in any case: flash attention takes none.
+    transformers 5.23 looks at the positions: they show whether texts are packed apart. While
+    torch.compile traces, it cannot look at them, and always makes a mask. With a mask, flash
+    attention cannot be used.
     """
-    for module in {sys.modules[type(part).__module__] for part in model.modules()}:
+    for part in model.modules():
+        module = sys.modules[type(part).__module__]
         make = getattr(module, "create_causal_mask", None)
         if make is not None and not hasattr(make, "__wrapped__"):
             module.create_causal_mask = _looking_at_positions(make)
@@ -57,52 +64,62 @@ def _looking_at_positions(make: Callable) -> Callable:
 
     @wraps(make)
     def made(*arguments: Any, **options: Any) -> Any:
-        looks = options.get("attention_mask") is None and options.get("position_ids") is not None
-        return (outside if looks else make)(*arguments, **options)
+        has_mask = options.get("attention_mask") is not None
+        if has_mask or options.get("position_ids") is None:
+            return make(*arguments, **options)
+        return outside(*arguments, **options)
 
     return made
 
 
 def _is_feed_forward(layer: nn.Module) -> bool:
-    """T5's or a relative's (NLLB-MoE's has other parts), in one precision."""
-    named = type(layer).__name__.endswith(("DenseActDense", "DenseGatedActDense")) and hasattr(
-        layer, "wo"
-    )
-    return named and len({weight.dtype for weight in layer.parameters()}) == 1
+    """Whether the layer is T5's or a relative's, with all weights in one precision.
+
+    NLLB-MoE's layer has the same name but other parts.
+    """
+    name = type(layer).__name__
+    if not name.endswith(("DenseActDense", "DenseGatedActDense")) or not hasattr(layer, "wo"):
+        return False
+    return len({weight.dtype for weight in layer.parameters()}) == 1
 
 
 class FeedForward(nn.Module):
-    """T5's, without a cast to the weights' precision and back, which autocast makes of what is there for int8."""
+    """T5's feed-forward layer without a cast to the weights' precision and back.
+
+    T5 has the cast for int8 weights. Under autocast it only costs time.
+    """
 
     def __init__(self, layer: nn.Module):
         super().__init__()
         for name, child in layer.named_children():
             self.add_module(name, child)
         self.gated = hasattr(layer, "wi_1")
-        if isinstance(
-            self.act, nn.ReLU
-        ):  # nothing else needs what goes in: a fourfold width is not written again
+        if isinstance(self.act, nn.ReLU):
+            # Nothing else needs its input, which is four times as wide as the states.
             self.act = nn.ReLU(inplace=True)
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        """[..., d_model] -> [..., d_model]."""
-        inner = (
-            self.act(self.wi_0(states)) * self.wi_1(states)
-            if self.gated
-            else self.act(self.wi(states))
-        )
+        """Maps [..., d_model] to [..., d_model]."""
+        if self.gated:
+            inner = self.act(self.wi_0(states)) * self.wi_1(states)
+        else:
+            inner = self.act(self.wi(states))
         return self.wo(self.dropout(inner))
 
 
 class Norm(nn.Module):
-    """T5's: each position divided by its root mean square (Zhang and Sennrich 2019), in one operation, not six."""
+    """T5's norm in one operation instead of six.
+
+    It divides each position by its root mean square (Zhang and Sennrich 2019).
+    """
 
     def __init__(self, layer: nn.Module):
         super().__init__()
-        self.weight, self.variance_epsilon = layer.weight, layer.variance_epsilon
+        self.weight = layer.weight
+        self.variance_epsilon = layer.variance_epsilon
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        """[..., d_model] -> [..., d_model]."""
-        return functional.rms_norm(
-            states.to(self.weight.dtype), self.weight.shape, self.weight, self.variance_epsilon
-        )
+        """Maps [..., d_model] to [..., d_model]."""
+        states = states.to(self.weight.dtype)
+        shape = self.weight.shape
+        return functional.rms_norm(states, shape, self.weight, self.variance_epsilon)

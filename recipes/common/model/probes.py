@@ -1,10 +1,13 @@
-"""What a built model does with a text, tried on eight tokens, before any text is tokenised: whether its parts fit each
-other, how many tokens its positions hold, whether it sees the tokens that it is to predict."""
+"""Tries a built model on eight tokens, before any text is tokenised.
+
+Shows whether its parts fit each other, how many tokens its positions hold, and whether it sees the
+tokens that it has to predict.
+"""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import functional
@@ -12,68 +15,87 @@ from torch.overrides import TorchFunctionMode
 
 from recipes.common.config import engines
 
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+
 LARGE = 1_000_000_000  # weights
 LENGTH, SAME = 8, 4  # tokens of a text, and how many its two versions have in common
-# Logits that should be equal differ by less than this share of how far apart the others are.
+# Logits count as equal if they differ by less than this share of how far apart the others are.
 TOLERANCE = {torch.float32: 1e-5}
 ROUGH = 1e-2  # in 16 bits
 
 
 class Lookups(TorchFunctionMode):
-    """Within it every table of positions is noted with the tokens that it has rows for: for the text, for the answer.
+    """Measures, while it is active, for how many tokens a model's tables of positions have rows.
 
-    A table of positions is one whose rows are looked up one after the other, although all tokens are the same.
-    RoBERTa's kin begin behind the row of the padding token, BART's with the third row: what stands before is lost.
+    It keeps one number for the text, and one for the target text of an encoder-decoder. A table of
+    positions is one whose rows are looked up one after the other, although all tokens are the same.
+    RoBERTa and its relatives start behind the row of the padding token, and BART with the third
+    row: the rows before cannot be used.
     """
 
-    def __init__(self, model: torch.nn.Module):
+    def __init__(self, model: "PreTrainedModel"):
         super().__init__()
-        self.text, self.answer = torch.inf, torch.inf
-        self._answering = False
-        limits = [
-            value
-            for name, value in model.config.to_dict().items()
-            if "position" in name and type(value) is int
-        ]
-        self._sizes = {limit + lost for limit in limits for lost in range(4)}
+        self.text = torch.inf
+        self.target = torch.inf
+        self._in_decoder = False
+        self._sizes = _sizes_of_position_tables(model.config)
+        self._hook = None
         if model.config.is_encoder_decoder:
-            self._hook = _decoder(model).register_forward_pre_hook(self._begin_answer)
+            self._hook = model.get_decoder().register_forward_pre_hook(self._enter_decoder)
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)
-        if hasattr(self, "_hook"):
+        if self._hook is not None:
             self._hook.remove()
 
-    def _begin_answer(self, *_: Any) -> None:
-        self._answering = True
+    def _enter_decoder(self, *_: Any) -> None:
+        self._in_decoder = True
 
     def __torch_function__(
-        self, called: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+        self,
+        called: Callable,
+        types: Collection[type],
+        args: tuple = (),
+        kwargs: dict | None = None,
     ) -> Any:
         if called is functional.embedding:
             self._look(*args[:2])
         return called(*args, **(kwargs or {}))
 
     def _look(self, rows: torch.Tensor, table: torch.Tensor) -> None:
-        first = (
-            rows.reshape(-1, rows.shape[-1])[0].tolist()
-            if rows.dim() in (1, 2) and rows.numel()
-            else []
-        )
-        is_text = (
-            len(first) == LENGTH or len(table) in self._sizes
-        )  # Longformer's kin fill a text up to their window
-        if is_text and first[:LENGTH] == list(range(first[0], first[0] + LENGTH)):
-            room = len(table) - first[0]
-            if self._answering:
-                self.answer = min(self.answer, room)
-            else:
-                self.text = min(self.text, room)
+        if rows.dim() not in (1, 2) or not rows.numel():
+            return
+        looked_up = rows.reshape(-1, rows.shape[-1])[0].tolist()
+        # Longformer and its relatives fill a text up to their window. Then the table's size counts.
+        has_expected_size = len(table) in self._sizes
+        if len(looked_up) != LENGTH and not has_expected_size:
+            return
+        first = looked_up[0]
+        if looked_up[:LENGTH] != list(range(first, first + LENGTH)):
+            return
+        room = len(table) - first
+        if self._in_decoder:
+            self.target = min(self.target, room)
+        else:
+            self.text = min(self.text, room)
+
+
+def _sizes_of_position_tables(config: "PretrainedConfig") -> set[int]:
+    """Returns the numbers of rows that a table of positions may have, with up to three unused."""
+    sizes = set()
+    for name, limit in config.to_dict().items():
+        if "position" in name and type(limit) is int:
+            sizes.update(range(limit, limit + 4))
+    return sizes
 
 
 def positions(model: torch.nn.Module) -> tuple[float, float]:
-    """How many tokens a text may have, and an answer: as many as the tables of positions hold; where there is none, as
-    many as the configuration says; infinity without such a limit (XLNet says -1)."""
+    """Returns how many tokens a text may have, and how many a target text.
+
+    They are as many as the tables of positions hold. Without such a table they are as many as the
+    configuration says. Without a limit (XLNet says -1) they are infinity.
+    """
     limit = configured_positions(model.config)
     probed = _probed(model)
     try:
@@ -82,17 +104,20 @@ def positions(model: torch.nn.Module) -> tuple[float, float]:
             _logits(probed, _texts(probed)[:1])
     except Exception:  # it cannot be tried, or needs more than a text
         return limit, limit
-    return min(lookups.text, limit), min(lookups.answer, limit)
+    return min(lookups.text, limit), min(lookups.target, limit)
 
 
-def configured_positions(config: Any) -> float:
-    """The positions that a configuration speaks of; infinity where it sets no limit."""
+def configured_positions(config: "PretrainedConfig") -> float:
+    """Returns the positions that a configuration names; infinity where it sets no limit."""
     number = getattr(config, "max_position_embeddings", None)
     return number if isinstance(number, int) and number > 0 else torch.inf
 
 
 def logits(model: torch.nn.Module) -> torch.Tensor | None:
-    """What the model makes of two short texts [2, LENGTH, …]; None where it cannot be tried. Errors are the model's."""
+    """Returns the model's logits of two short texts [2, LENGTH, …]; raises the model's own errors.
+
+    Returns None where the model cannot be tried.
+    """
     probed = _probed(model)
     if probed is None:
         return None
@@ -101,8 +126,10 @@ def logits(model: torch.nn.Module) -> torch.Tensor | None:
 
 
 def sees_ahead(logits: torch.Tensor | None, dtype: torch.dtype) -> bool:
-    """Whether the logits of a text's first tokens change with the tokens behind them; no setting says so for every
-    architecture."""
+    """Whether the logits of a text's first tokens change with the tokens behind them.
+
+    No setting says so for every architecture.
+    """
     if logits is None:
         return False
     changes = (logits[0] - logits[1]).abs()
@@ -110,54 +137,63 @@ def sees_ahead(logits: torch.Tensor | None, dtype: torch.dtype) -> bool:
 
 
 def reads_both_sides(model: torch.nn.Module) -> bool:
-    """Whether a model that is only asked sees ahead; where it cannot be tried, it is believed."""
+    """Whether a trained model sees ahead; False where it cannot be tried."""
     try:
         return sees_ahead(logits(model), model.dtype)
     except Exception:  # it needs more than a text
         return False
 
 
-def write(model: torch.nn.Module) -> None:
-    """Has the model write two tokens. Errors are the model's; a large one is believed, for its kind is tried out often
-    enough and a token takes it seconds."""
+def write(model: "PreTrainedModel") -> None:
+    """Lets the model write two tokens; raises the model's own errors.
+
+    A large model is not tried, for a token takes it seconds. Its architecture is tried often enough
+    with smaller models.
+    """
     if not model.can_generate() or sum(weight.numel() for weight in model.parameters()) > LARGE:
         return
     probed = _probed(model)
     if probed is None:
         return
     ids = _texts(probed)[:1]
-    start = {"decoder_start_token_id": int(ids[0, 0])} if probed.config.is_encoder_decoder else {}
+    options = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 2, "do_sample": False}
+    if probed.config.is_encoder_decoder:
+        options["decoder_start_token_id"] = int(ids[0, 0])
     with _as_it_was(probed):
-        probed.generate(
-            ids, attention_mask=torch.ones_like(ids), max_new_tokens=2, do_sample=False, **start
-        )
+        probed.generate(ids, **options)
 
 
-def a_decoder_sees_ahead(model: torch.nn.Module) -> bool:
-    """Whether a model of this kind would see ahead with is_decoder=true, too; built anew, for the answer is rare."""
+def a_decoder_sees_ahead(model: "PreTrainedModel") -> bool:
+    """Whether a model of this kind would see ahead with is_decoder=true, too.
+
+    It builds a new model. That is slow, but rarely needed.
+    """
     config = copy.deepcopy(model.config)
     if getattr(config, "is_decoder", None) is not False:
         return True
     config.is_decoder = True
     with engines.whole_model():
-        anew = type(model)(config)
-    return sees_ahead(logits(anew), anew.dtype)
+        decoder = type(model)(config)
+    return sees_ahead(logits(decoder), decoder.dtype)
 
 
-def words(model: torch.nn.Module) -> int:
-    """How many tokens the model has embeddings for; 0 where it has no such table (CANINE reads characters)."""
+def words(model: "PreTrainedModel") -> int:
+    """Returns the size of the model's vocabulary: for how many tokens it has embeddings.
+
+    Returns 0 where it has no such table (CANINE reads characters).
+    """
     try:
         layer = model.get_input_embeddings()
     except NotImplementedError:
         return 0
-    return getattr(layer, "num_embeddings", 0) or len(
-        layer.weight
-    )  # I-BERT's layer has no such number
+    return getattr(layer, "num_embeddings", 0) or len(layer.weight)  # I-BERT's has no such number
 
 
-def _probed(model: torch.nn.Module) -> torch.nn.Module | None:
-    """The model, or where its weights are shared out between processes (ZeRO-3) a small one of its kind; None where
-    that cannot be made."""
+def _probed(model: torch.nn.Module) -> "PreTrainedModel | None":
+    """Returns the model to try: itself, or a small one of its kind where ZeRO-3 shards its weights.
+
+    Returns None where a small one cannot be made.
+    """
     weights = list(model.parameters())
     if not any(hasattr(weight, "ds_id") or weight.is_meta for weight in weights):
         return model
@@ -172,8 +208,10 @@ def _probed(model: torch.nn.Module) -> torch.nn.Module | None:
 
 @contextmanager
 def _as_it_was(model: torch.nn.Module) -> Iterator[None]:
-    """Within it nothing is learned or dropped; afterwards every part is as it was: BigBird changes its attention for
-    good where a text is short."""
+    """Keeps the model from learning and from dropout, and restores every part of it afterwards.
+
+    BigBird, for example, changes its attention for good where a text is short.
+    """
     kept = [(part, dict(vars(part)), dict(part._modules)) for part in model.modules()]
     model.eval()
     try:
@@ -186,33 +224,31 @@ def _as_it_was(model: torch.nn.Module) -> Iterator[None]:
             part._modules.update(children)
 
 
-def _texts(model: torch.nn.Module) -> torch.Tensor:
-    """Two texts [2, LENGTH] that begin with the same SAME tokens, go on with others, and end as a text should."""
+def _texts(model: "PreTrainedModel") -> torch.Tensor:
+    """Returns two texts [2, LENGTH] that start with the same SAME tokens and then differ.
+
+    Both end with the token that ends a text.
+    """
     config = model.config.get_text_config()
-    special = {
-        value
-        for name, value in vars(config).items()
-        if name.endswith("_token_id") and type(value) is int
-    }
-    known, end = range(words(model) or 100), config.eos_token_id
+    special = set()
+    for name, value in vars(config).items():
+        if name.endswith("_token_id") and type(value) is int:
+            special.add(value)
+    known = range(words(model) or 100)
     ordinary = [number for number in known[3:] if number not in special]
     one, other, *_ = [*ordinary, *known[:3]]
     texts = torch.full((2, LENGTH), one)
     texts[1, SAME:] = other
-    if (
-        type(end) is int and end in known
-    ):  # BART's classifiers read it; a small copy of GPT-2 may have no word 50256
+    end = config.eos_token_id
+    # BART's classifiers read the end. A small copy of GPT-2 may have no token 50256.
+    if type(end) is int and end in known:
         texts[:, -1] = end
     return texts.to(model.device)
 
 
-def _logits(model: torch.nn.Module, texts: torch.Tensor) -> torch.Tensor:
+def _logits(model: "PreTrainedModel", texts: torch.Tensor) -> torch.Tensor:
     inputs = {"input_ids": texts, "attention_mask": torch.ones_like(texts)}
     if model.config.is_encoder_decoder and model.get_output_embeddings() is not None:
         inputs["decoder_input_ids"] = texts
     output = model(**inputs)
     return output["logits"] if "logits" in output else output[0]
-
-
-def _decoder(model: torch.nn.Module) -> torch.nn.Module:
-    return model.get_decoder()

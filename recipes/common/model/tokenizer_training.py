@@ -1,11 +1,13 @@
-"""Training text -> a tokenizer with the special tokens of the model's family, the same tokens at every run."""
+"""Trains a tokenizer on the training text, with the special tokens of the model's family.
+
+Every run gets the same tokens.
+"""
 
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Any
 
 from tokenizers import (
     Regex,
@@ -17,7 +19,7 @@ from tokenizers import (
     processors,
     trainers,
 )
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -27,21 +29,23 @@ from transformers.models.auto.modeling_auto import (
 
 from recipes.common.runtime.errors import Refusal
 
-# The special tokens that each family of architectures is defined with; everything else gets BERT's.
+# The special tokens that each family of architectures is defined with. All others get BERT's.
 BERT_TOKENS = {
     "pad_token": "[PAD]",
     "unk_token": "[UNK]",
     "cls_token": "[CLS]",
     "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
 }
-BERT_TOKENS |= {"mask_token": "[MASK]"}
 ROBERTA_TOKENS = {
     "bos_token": "<s>",
     "pad_token": "<pad>",
     "eos_token": "</s>",
     "unk_token": "<unk>",
+    "mask_token": "<mask>",
+    "cls_token": "<s>",
+    "sep_token": "</s>",
 }
-ROBERTA_TOKENS |= {"mask_token": "<mask>", "cls_token": "<s>", "sep_token": "</s>"}
 GPT_TOKENS = {
     "eos_token": "<|endoftext|>",
     "bos_token": "<|endoftext|>",
@@ -60,16 +64,14 @@ ROBERTA_LIKE = {
     "data2vec-text",
     "mpnet",
 }
-ENCODER_DECODERS = {*MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES}
-GPT_LIKE = (
-    {*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES} - {*MODEL_FOR_MASKED_LM_MAPPING_NAMES} - ENCODER_DECODERS
-)
-# Of a vocabulary: tokens for all bytes, for the root of the text's length, and the length from which it grows no more.
+ENCODER_DECODERS = set(MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES)
+MASKED = set(MODEL_FOR_MASKED_LM_MAPPING_NAMES)
+GPT_LIKE = set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) - MASKED - ENCODER_DECODERS
+# A fitting vocabulary has a token per byte, and TOKENS times the square root of the text's length.
+# From LONG characters on, it does not grow any more.
 BYTES, TOKENS, LONG = 256, 4, 60_000_000
-PIECES, PIECE = (
-    500,
-    500,
-)  # how much of the text is tried to come back: so many pieces of so many characters
+# A round trip tries so many pieces of the text, with so many characters each.
+PIECES, PIECE = 500, 500
 
 
 def train_tokenizer(
@@ -79,21 +81,20 @@ def train_tokenizer(
     model_type: str,
     do_lower_case: bool = False,
 ) -> PreTrainedTokenizerFast:
-    """A tokenizer with at most `vocab_size` tokens; knows every character of `texts`, which may be read twice.
+    """Returns a tokenizer with at most `vocab_size` tokens that knows every character of `texts`.
 
-    Without an algorithm it is the one of the model's family. WordPiece forgets how many spaces and line breaks there
-    were, and sets every Chinese character apart, as BERT does; byte-level BPE knows every string; Unigram joins Chinese
-    characters to words of their own, apart from Latin ones.
+    `texts` may be read twice. Without an algorithm, it is the one of the model's family. WordPiece
+    forgets how many spaces and line breaks there were, and separates all Chinese characters, as
+    BERT does. Byte-level BPE knows every string. Unigram joins Chinese characters to words, which
+    it keeps apart from Latin ones.
     """
-    special, train = (
-        special_tokens(model_type),
-        ALGORITHMS[algorithm or default_algorithm(model_type)],
-    )
-    tokens = list(dict.fromkeys(special.values()))
     if iter(texts) is texts:
         raise TypeError(
             "texts must be readable twice: a list or an object with __iter__, not an iterator"
         )
+    special = special_tokens(model_type)
+    tokens = list(dict.fromkeys(special.values()))
+    train = ALGORITHMS[algorithm or default_algorithm(model_type)]
     tokenizer = train(texts, vocab_size, tokens, special.get("unk_token"), do_lower_case)
     tokenizer.add_special_tokens(tokens)
     add_template(tokenizer, special)
@@ -106,8 +107,12 @@ def train_tokenizer(
 
 
 def fitting_size(texts: Iterable[str]) -> int:
-    """How many tokens suit a text: room for its characters, and more tokens the longer it is, as the number of
-    different words grows (Heaps' law). About 2,000 for 200,000 characters, 4,500 for a million, at most 32,000."""
+    """Returns a vocabulary size that suits a text.
+
+    There is room for all its characters. A longer text gets more tokens, as the number of different
+    words grows (Heaps' law): about 2,000 for 200,000 characters, 4,500 for a million, at most
+    32,000.
+    """
     length, characters = 0, set()
     for text in texts:
         length += len(text)
@@ -119,7 +124,7 @@ def fitting_size(texts: Iterable[str]) -> int:
 
 
 def special_tokens(model_type: str) -> dict[str, str]:
-    """The special tokens of a model type, by Hugging Face's names."""
+    """Returns the special tokens of a model type, by Hugging Face's names."""
     if model_type in T5_LIKE:
         return T5_TOKENS
     if model_type in GPT_LIKE:
@@ -130,40 +135,51 @@ def special_tokens(model_type: str) -> dict[str, str]:
 
 
 def _counts_as_roberta(model_type: str) -> bool:
-    """Whether a configuration's own special tokens are those of RoBERTa: <s> is 0, <pad> is 1, </s> is 2."""
+    """Whether a configuration's own special ids are RoBERTa's: <s> is 0, <pad> is 1, </s> is 2."""
     if model_type not in CONFIG_MAPPING:
         return False
     config = CONFIG_MAPPING[model_type]
-    return [getattr(config, f"{name}_token_id", None) for name in ("bos", "pad", "eos")] == [
-        0,
-        1,
-        2,
-    ]
+    for name, number in {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}.items():
+        if getattr(config, name, None) != number:
+            return False
+    return True
 
 
 def default_algorithm(model_type: str) -> str:
-    """How the tokenizers of a model's family are trained: WordPiece for BERT's, byte-level BPE for all others, which
-    write texts or are trained on texts with capitals, line breaks and indentation."""
+    """Returns how tokenizers of a model's family are trained.
+
+    BERT's relatives use WordPiece. All others use byte-level BPE: they write texts, or are trained
+    on texts with capitals, line breaks and indentation.
+    """
     return "wordpiece" if special_tokens(model_type) is BERT_TOKENS else "bpe"
 
 
 def writes(model_type: str) -> bool:
-    """Whether models of a family write texts, for which every space counts; WordPiece keeps none."""
+    """Whether models of a family write texts, where every space counts; WordPiece keeps none."""
     return default_algorithm(model_type) == "bpe"
 
 
-def round_trip(tokenizer: Any, texts: Iterable[str], spaces: bool = True) -> float:
-    """The share of the first pieces of the texts that a tokenizer gives back as they were, or but for their spaces."""
+def round_trip(
+    tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], spaces: bool = True
+) -> float:
+    """Returns the share of the texts' first pieces that come back unchanged from the tokenizer.
+
+    Without `spaces`, differences in spaces do not count.
+    """
     pieces = list(islice(_pieces(texts), PIECES))
     if not pieces:
         return 0.0
     encoded = tokenizer(pieces, add_special_tokens=False)["input_ids"]
-    given_back = tokenizer.batch_decode(encoded, clean_up_tokenization_spaces=False)
+    decoded = tokenizer.batch_decode(encoded, clean_up_tokenization_spaces=False)
     if not spaces:
-        pieces, given_back = (
-            ["".join(text.split()) for text in found] for found in (pieces, given_back)
-        )
-    return sum(one == other for one, other in zip(pieces, given_back, strict=True)) / len(pieces)
+        pieces = list(map(_without_spaces, pieces))
+        decoded = list(map(_without_spaces, decoded))
+    same = sum(piece == back for piece, back in zip(pieces, decoded, strict=True))
+    return same / len(pieces)
+
+
+def _without_spaces(text: str) -> str:
+    return "".join(text.split())
 
 
 def _pieces(texts: Iterable[str]) -> Iterator[str]:
@@ -175,15 +191,17 @@ def _pieces(texts: Iterable[str]) -> Iterator[str]:
 def _wordpiece(
     texts: Iterable[str], vocab_size: int, tokens: list[str], unknown: str | None, lower: bool
 ) -> Tokenizer:
-    """The trainer numbers the pieces `##x` in the order of a hash map, and ties between merges follow those numbers:
-    two runs got two vocabularies. Given beforehand, in order, they do not. They are no special tokens, so the model
-    is taken over into a tokenizer of its own."""
+    """Trains WordPiece so that two runs get the same vocabulary.
+
+    The trainer numbers the pieces `##x` in the order of a hash map, and ties between merges follow
+    those numbers. So it gets these pieces beforehand and in order, among the special tokens. They
+    must not stay special tokens. So a new tokenizer takes over the vocabulary.
+    """
     trained = wordpiece_tokenizer(models.WordPiece(unk_token=unknown), lower)
     alphabet, pieces = _alphabet(texts, trained)
-    if vocab_size < len(tokens) + len(alphabet) + len(pieces):
-        raise _too_small(
-            vocab_size, f"the text alone needs {len(tokens) + len(alphabet) + len(pieces)} tokens"
-        )
+    needed = len(tokens) + len(alphabet) + len(pieces)
+    if vocab_size < needed:
+        raise _too_small(vocab_size, f"the text alone needs {needed} tokens")
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size,
         special_tokens=tokens + pieces,
@@ -195,7 +213,7 @@ def _wordpiece(
 
 
 def wordpiece_tokenizer(model: models.WordPiece, lower: bool) -> Tokenizer:
-    """BERT's way to split a text, around a vocabulary of WordPiece."""
+    """Returns a tokenizer that splits texts as BERT does, with a vocabulary of WordPiece."""
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lower, strip_accents=False)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -204,31 +222,32 @@ def wordpiece_tokenizer(model: models.WordPiece, lower: bool) -> Tokenizer:
 
 
 def _too_small(vocab_size: int, reason: str) -> Refusal:
-    return Refusal(
-        f"--vocab_size {vocab_size} is too small: {reason}",
-        "--vocab_size",
-        "give more; 8000 is usual",
-    )
+    what = f"--vocab_size {vocab_size} is too small: {reason}"
+    return Refusal(what, "--vocab_size", "give more; 8000 is usual")
 
 
 def _alphabet(texts: Iterable[str], tokenizer: Tokenizer) -> tuple[list[str], list[str]]:
-    """The characters of the texts, and `##x` for those that can stand inside a word: no punctuation, no Chinese."""
+    """Returns the characters of the texts, and `##x` for those that can stand inside a word.
+
+    Punctuation and Chinese characters cannot.
+    """
     characters = set()
     for text in texts:
         characters.update(text)
-    characters = set(
-        tokenizer.normalizer.normalize_str("".join(sorted(characters)))
-    )  # whatever stands beside them
-    characters = {character for character in characters if not character.isspace()}
+    normalized = tokenizer.normalizer.normalize_str("".join(sorted(characters)))
+    ordered = sorted(set(_without_spaces(normalized)))
+    pieces = []
+    for character in ordered:
+        if _continues_a_word(character, tokenizer):
+            pieces.append(f"##{character}")
+    return ordered, pieces
 
-    def joins(character: str) -> bool:
-        word = tokenizer.normalizer.normalize_str(f"a{character}")
-        return [part for part, _ in tokenizer.pre_tokenizer.pre_tokenize_str(word)] == [
-            f"a{character}"
-        ]
 
-    ordered = sorted(characters)
-    return ordered, [f"##{character}" for character in ordered if joins(character)]
+def _continues_a_word(character: str, tokenizer: Tokenizer) -> bool:
+    word = f"a{character}"
+    normalized = tokenizer.normalizer.normalize_str(word)
+    parts = tokenizer.pre_tokenizer.pre_tokenize_str(normalized)
+    return len(parts) == 1 and parts[0][0] == word
 
 
 def _bpe(
@@ -240,10 +259,9 @@ def _bpe(
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    if vocab_size < len(tokens) + len(alphabet):
-        raise _too_small(
-            vocab_size, f"256 bytes and the special tokens are {len(tokens) + len(alphabet)}"
-        )
+    needed = len(tokens) + len(alphabet)
+    if vocab_size < needed:
+        raise _too_small(vocab_size, f"256 bytes and the special tokens are {needed}")
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size, special_tokens=tokens, initial_alphabet=alphabet, show_progress=False
     )
@@ -255,14 +273,16 @@ def _unigram(
     texts: Iterable[str], vocab_size: int, tokens: list[str], unknown: str | None, lower: bool
 ) -> Tokenizer:
     tokenizer = Tokenizer(models.Unigram())
-    steps = [normalizers.NFKC(), *([normalizers.Lowercase()] if lower else [])]
+    steps = [normalizers.NFKC()]
+    if lower:
+        steps.append(normalizers.Lowercase())
     tokenizer.normalizer = normalizers.Sequence(steps)
-    parts = [
+    splitters = [
         pre_tokenizers.Metaspace(),
         pre_tokenizers.UnicodeScripts(),
         pre_tokenizers.Punctuation(),
     ]
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(parts)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(splitters)
     tokenizer.decoder = decoders.Metaspace()
     trainer = trainers.UnigramTrainer(
         vocab_size=vocab_size, special_tokens=tokens, unk_token=unknown, show_progress=False
@@ -271,36 +291,49 @@ def _unigram(
         tokenizer.train_from_iterator(texts, trainer)
     except Exception as error:  # tokenizers raises nothing more specific
         raise _too_small(vocab_size, str(error)) from None
-    vocabulary = json.loads(tokenizer.to_str())["model"]["vocab"]
-    ordered = _in_order([(token, score) for token, score in vocabulary if token not in tokens])
-    tokenizer.model = models.Unigram(
-        [(token, 0.0) for token in tokens] + ordered,
-        unk_id=tokens.index(unknown),
-        byte_fallback=False,
-    )
+    trained = json.loads(tokenizer.to_str())["model"]["vocab"]
+    pieces = [(token, score) for token, score in trained if token not in tokens]
+    vocabulary = [(token, 0.0) for token in tokens] + _in_order(pieces)
+    tokenizer.model = models.Unigram(vocabulary, unk_id=tokens.index(unknown), byte_fallback=False)
     return tokenizer
 
 
 def _in_order(vocabulary: list[tuple[str, float]]) -> list[tuple[str, float]]:
-    """The trainer's sums run in the order of a hash map: rounded, and sorted, they are the same at every run. Rare
-    characters get falling scores in that order, 0.0001 apart, below all others: here they get the lowest one."""
+    """Returns a vocabulary of Unigram with scores and order that are the same at every run.
+
+    The trainer adds numbers in the order of a hash map. Rounded, its sums are the same at every
+    run. In the same order, it gives rare characters falling scores, 0.0001 apart, below all others.
+    Here they all get the lowest score.
+    """
     lowest = min(score for _, score in vocabulary)
-    tail = lowest + 1e-4 * sum(len(token) == 1 for token, _ in vocabulary)
-    rounded = [
-        (token, round(lowest if len(token) == 1 and score <= tail else score, 8))
-        for token, score in vocabulary
-    ]
-    return sorted(rounded, key=lambda pair: (-pair[1], pair[0]))
+    characters = sum(len(token) == 1 for token, _ in vocabulary)
+    highest_of_rare = lowest + 1e-4 * characters
+    rounded = []
+    for token, score in vocabulary:
+        if len(token) == 1 and score <= highest_of_rare:
+            score = lowest
+        rounded.append((token, round(score, 8)))
+    return sorted(rounded, key=_falling)
+
+
+def _falling(pair: tuple[str, float]) -> tuple[float, str]:
+    """Returns a key that sorts by falling numbers, and equal ones by their texts."""
+    text, number = pair
+    return -number, text
 
 
 def _characters(
     texts: Iterable[str], vocab_size: int, tokens: list[str], unknown: str | None, lower: bool
 ) -> Tokenizer:
-    """One token a character, line breaks and spaces too; the rarest go where the vocabulary ends."""
-    counts = Counter(character for text in texts for character in (text.lower() if lower else text))
-    kept = sorted(counts, key=lambda character: (-counts[character], character))[
-        : vocab_size - len(tokens)
-    ]
+    """Makes one token per character, also for line breaks and spaces.
+
+    The rarest characters are left out where the vocabulary is full.
+    """
+    counts = Counter()
+    for text in texts:
+        counts.update(text.lower() if lower else text)
+    commonest_first = sorted(counts.items(), key=_falling)
+    kept = [character for character, _ in commonest_first[: vocab_size - len(tokens)]]
     vocabulary = {token: number for number, token in enumerate([*tokens, *sorted(kept)])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=unknown))
     if lower:
@@ -310,7 +343,7 @@ def _characters(
     return tokenizer
 
 
-ALGORITHMS: dict[str, Any] = {
+ALGORITHMS: dict[str, Callable[..., Tokenizer]] = {
     "wordpiece": _wordpiece,
     "bpe": _bpe,
     "unigram": _unigram,
@@ -319,7 +352,10 @@ ALGORITHMS: dict[str, Any] = {
 
 
 def add_template(tokenizer: Tokenizer, special: dict[str, str]) -> None:
-    """[CLS] a [SEP] b [SEP] for encoders, a </s> for T5's kind; a decoder's texts stay as they are."""
+    """Makes the tokenizer write [CLS] a [SEP] b [SEP] for encoders, and a </s> for T5's relatives.
+
+    A decoder's texts stay as they are.
+    """
     if special == T5_TOKENS:
         end = special["eos_token"]
         ids = [(end, tokenizer.token_to_id(end))]
@@ -335,7 +371,7 @@ def add_template(tokenizer: Tokenizer, special: dict[str, str]) -> None:
     )
 
 
-def as_text(tokenizer: Any) -> str:
-    """All that decides how a tokenizer splits a text."""
+def as_text(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Returns everything that decides how a tokenizer splits a text."""
     fast = getattr(tokenizer, "backend_tokenizer", None)
     return fast.to_str() if fast else json.dumps(tokenizer.get_vocab(), sort_keys=True)

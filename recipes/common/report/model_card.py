@@ -1,4 +1,5 @@
-"""The report a person reads: learning curves, the table of scores and the model card."""
+"""The model card (README.md of the output folder): data, settings, scores, errors, limits, how to
+repeat the run."""
 
 import shlex
 from collections.abc import Sequence
@@ -7,143 +8,65 @@ from typing import Any
 
 import yaml
 
-from recipes.common.config.defaults import LOWER_IS_BETTER
-from recipes.common.report import markdown
-from recipes.common.report.task_report import Task
+from recipes.common.report import markdown, scores_table
+from recipes.common.report.scores_table import TITLES, Scores
+from recipes.common.report.task import TRAINERS, Task
 
-TITLES = {"eval": "validation", "predict": "test"}
-MOST_CURVES = 4  # metrics of one's own that are drawn
+# The settings that the card shows, in this order, where they are set.
+SETTINGS = (
+    "model_type",
+    "config_overrides",
+    "tokenizer_algorithm",
+    "do_lower_case",
+    "vocab_size",
+    "max_seq_length",
+    "lora_rank",
+    "learning_rate",
+    "lr_scheduler_type",
+    "warmup_steps",
+    "weight_decay",
+    "optim",
+    "num_train_epochs",
+    "max_steps",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "label_smoothing_factor",
+    "block_size",
+    "mlm_probability",
+    "whole_word_mask",
+    "packing_isolation",
+    "source_lang",
+    "target_lang",
+    "max_source_length",
+    "max_target_length",
+    "num_beams",
+    "source_prefix",
+    "class_weights",
+    "early_stopping_patience",
+    "bf16",
+    "fp16",
+    "seed",
+)
+UNSET = (None, 0, 0.0, -1, False)
+LIMITS = "It knows the words and the kind of text of its training data; elsewhere its scores do not hold."
+BIAS = "It repeats whatever bias that data has: look at its errors before its answers decide anything for a person."
 
-
-def draw(folder: Path, history: list[dict], rows: list[dict], task: Task) -> list[Path]:
-    """The plots that there is data for: learning_curves.png, and the task's own."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    _use_installed_fonts()
-    folder.mkdir(exist_ok=True)
-    plots = [
-        _learning_curves(folder / "learning_curves.png", history, task),
-        *task.plot(folder, rows),
-    ]
-    return [path for path in plots if path]
-
-
-def _learning_curves(path: Path, history: list[dict], task: Task) -> Path | None:
-    """The losses on one axis and the headline metric on another; each metric of one's own below them."""
-    from matplotlib import pyplot
-
-    train = [(entry["step"], entry["loss"]) for entry in history if "loss" in entry]
-    if not train:
-        return None
-    evaluated, scored = _evaluations(history, "loss"), _evaluations(history, task.headline)
-    keys = [name for entry in history for name in entry if isinstance(entry[name], int | float)]
-    others = [name for name in task.others(dict.fromkeys(keys), ["eval"]) if name != task.headline][
-        :MOST_CURVES
-    ]
-    size, ratios = (7, 4 + 2 * len(others)), [2, *(1 for _ in others)]
-    figure, panels = pyplot.subplots(
-        len(ratios),
-        figsize=size,
-        height_ratios=ratios,
-        sharex=True,
-        squeeze=False,
-        layout="constrained",
-    )
-    left, *below = panels[:, 0]
-    left.plot(*zip(*train, strict=True), color="tab:gray", label="training loss")
-    if evaluated:
-        left.plot(
-            *zip(*evaluated, strict=True), color="tab:orange", marker="o", label="validation loss"
-        )
-    left.set(ylabel="loss (nats)")
-    left.grid(alpha=0.3)
-    lines = left.get_lines()
-    if scored:
-        right = left.twinx()
-        right.plot(
-            *zip(*scored, strict=True),
-            color="tab:blue",
-            marker="s",
-            label=f"validation {task.headline}",
-        )
-        right.set_ylabel(task.headline)
-        lines = [*lines, *right.get_lines()]
-    for axes, name in zip(below, others, strict=True):
-        axes.plot(*zip(*_evaluations(history, name), strict=True), color="tab:green", marker="s")
-        axes.set(ylabel=name)
-        axes.grid(alpha=0.3)
-    panels[-1, 0].set(xlabel="step")
-    figure.legend(
-        lines, [line.get_label() for line in lines], loc="outside upper center", ncols=len(lines)
-    )
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
-    return path
-
-
-def _evaluations(history: list[dict], name: str) -> list[tuple[int, float]]:
-    """Pairs of step and value of a metric, of the evaluations in the training."""
-    return [(entry["step"], entry[f"eval_{name}"]) for entry in history if f"eval_{name}" in entry]
-
-
-def _use_installed_fonts() -> None:
-    """matplotlib's own font has no Chinese: labels in it are drawn with the first font of the machine that has."""
-    from matplotlib import font_manager, rcParams
-
-    installed = {font.name for font in font_manager.fontManager.ttflist}
-    wanted = ("Noto Sans CJK SC", "Microsoft YaHei", "PingFang SC", "WenQuanYi Zen Hei", "SimHei")
-    rcParams["font.family"] = ["DejaVu Sans", *(family for family in wanted if family in installed)]
-
-
-def score_table(scores: dict[str, float], shown: Sequence[str]) -> str:
-    """The closing table: for each evaluated split its scores with their intervals, and the baseline's below them."""
-    present = [prefix for prefix in TITLES if f"{prefix}_samples" in scores]
-    names = [name for name in shown if any(f"{prefix}_{name}" in scores for prefix in present)]
-    if not names:
-        return ""
-    rows = [["", "rows", *names]]
-    for prefix in present:
-        cells = [
-            _number(scores, f"{prefix}_{name}") + _interval(scores, f"{prefix}_{name}")
-            for name in names
-        ]
-        rows.append([TITLES[prefix], f"{scores[f'{prefix}_samples']:,}", *cells])
-        rows.append(
-            ["  baseline", "", *(_number(scores, f"{prefix}_baseline_{name}") for name in names)]
-        )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        for row in rows
-    )
-
-
-def _number(scores: dict[str, float], name: str) -> str:
-    return f"{scores[name]:.4f}" if name in scores else ""
-
-
-def _interval(scores: dict[str, float], name: str) -> str:
-    low, high = scores.get(f"{name}_low"), scores.get(f"{name}_high")
-    return f" [{low:.3f}, {high:.3f}]" if low is not None else ""
+Facts = dict[str, Any]  # of run.json
+Flags = dict[str, Any]  # of run.yaml
 
 
 def write(
-    facts: dict[str, Any],
-    flags: dict[str, Any],
-    scores: dict[str, float],
-    task: Task,
-    examples: str,
-    plots: list[Path],
+    facts: Facts, flags: Flags, scores: Scores, task: Task, examples: str, plots: list[Path]
 ) -> str:
-    """The model card in Markdown, with the Hub's header: data, settings, scores, errors, limits, how to repeat it."""
+    """Returns the model card in Markdown, with the Hub's header."""
     title = Path(flags["output_dir"]).name
+    images = [f"![{plot.stem.replace('_', ' ')}](plots/{plot.name})\n" for plot in plots]
     sections = [
         _header(flags, scores, task),
         f"# {markdown.text(title)}\n",
         _model_section(facts, flags, task),
         "## Scores\n\n" + _score_section(scores, task),
-        *(f"![{plot.stem.replace('_', ' ')}](plots/{plot.name})\n" for plot in plots),
+        *images,
         "## Data\n\n" + _data_section(facts, flags),
         examples,
         "## Settings\n\n" + _settings_section(flags, facts.get("own_flags", ())),
@@ -153,182 +76,131 @@ def write(
     return "\n".join(section for section in sections if section)
 
 
-def _header(flags: dict[str, Any], scores: dict[str, float], task: Task) -> str:
+def _header(flags: Flags, scores: Scores, task: Task) -> str:
+    """Returns the YAML that the Hub reads."""
     header: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": task.tag}
-    if flags.get("model_name_or_path") and not Path(flags["model_name_or_path"]).exists():
-        header["base_model"] = flags["model_name_or_path"]
+    checkpoint = flags.get("model_name_or_path")
+    if checkpoint and not Path(checkpoint).exists():
+        header["base_model"] = checkpoint
     if flags.get("dataset_name"):
         header["datasets"] = [flags["dataset_name"]]
-    names = (*task.shown, *task.others(scores, TITLES))
-    header["metrics"] = sorted(
-        {name for name in names for prefix in TITLES if f"{prefix}_{name}" in scores}
-    )
+    header["metrics"] = sorted(_measured_names(scores, task))
     return f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n"
 
 
-def _model_section(facts: dict[str, Any], flags: dict[str, Any], task: Task) -> str:
-    origin = flags.get("model_name_or_path")
-    source = f"a {markdown.code(flags.get('model_type'))} trained from scratch"
-    source = f"trained further from {markdown.code(origin)}" if origin else source
-    source = source if flags.get("do_train") else f"{markdown.code(origin)} as it is"
+def _measured_names(scores: Scores, task: Task) -> set[str]:
+    found = set()
+    for name in (*task.shown, *task.others(scores, TITLES)):
+        if any(f"{prefix}_{name}" in scores for prefix in TITLES):
+            found.add(name)
+    return found
+
+
+def _model_section(facts: Facts, flags: Flags, task: Task) -> str:
+    """Returns what the model is, where it comes from, and Python that uses it."""
+    trained, checkpoint = flags.get("do_train"), flags.get("model_name_or_path")
+    named = markdown.code(checkpoint)
+    if not trained:
+        source = f"{named} as it is"
+    elif checkpoint:
+        source = f"trained further from {named}"
+    else:
+        source = f"a {markdown.code(flags.get('model_type'))} trained from scratch"
     number = f"{facts['parameters']['all']:,} parameters"
-    use = task.adapted if facts.get("adapters") and task.adapted else task.use
-    folder = str(flags["output_dir"] if flags.get("do_train") else origin)
+    use = task.use
+    if facts.get("adapters") and task.adapted:
+        use = task.adapted
+    folder = str(flags["output_dir"] if trained else checkpoint)
     use = use.replace("{folder}", folder.replace("\\", "\\\\").replace('"', '\\"'))
-    return f"{task.what}: {source}, {number}. {task.answers}\n\n{markdown.block(use, 'python')}\n"
+    code = markdown.block(use, "python")
+    return f"{task.what}: {source}, {number}. {task.answers}\n\n{code}\n"
 
 
-def no_better(scores: dict[str, float], prefix: str, task: Task) -> str:
-    """What a model is no better than, in a sentence; "" where its first metric with a baseline is better than that."""
-    names = (name for name in (task.headline, *task.shown) if f"{prefix}_baseline_{name}" in scores)
-    name = next((name for name in names if f"{prefix}_{name}" in scores), None)
-    if name is None:
-        return ""
-    score, baseline = scores[f"{prefix}_{name}"], scores[f"{prefix}_baseline_{name}"]
-    if score < baseline if name in LOWER_IS_BETTER else score > baseline:
-        return ""
-    return f"{TITLES[prefix]}: {name} {score:.4f} is no better than the baseline, {baseline:.4f} ({task.baseline})"
+def _score_section(scores: Scores, task: Task) -> str:
+    """Returns a warning where nothing was learned, and a table of all scores."""
+    prefixes = scores_table.measured(scores)
+    titles = [TITLES[prefix] for prefix in prefixes]
+    lines = [f"| | {' | '.join(titles)} |", "|---|" + "---|" * len(prefixes)]
+    for name in _scored(scores, prefixes):
+        cells = [_cell(scores, prefix, name) for prefix in prefixes]
+        lines.append(f"| {markdown.text(name)} | {' | '.join(cells)} |")
+    verdicts = []
+    for prefix in prefixes:
+        if said := scores_table.no_better(scores, prefix, task):
+            verdicts.append(f"Warning: {markdown.text(said)}.")
+    table = "\n".join(lines)
+    return "\n\n".join([*verdicts, table, "In brackets the 95 % bootstrap interval.\n"])
 
 
-def _score_section(scores: dict[str, float], task: Task) -> str:
-    present = [prefix for prefix in TITLES if f"{prefix}_samples" in scores]
-    names = list(
-        dict.fromkeys(key.split("_", 1)[1] for key in scores if key.split("_", 1)[0] in present)
-    )
-    bounds = {f"{name}_{bound}" for name in names for bound in ("low", "high")}
-    unshown = bounds | {
-        "runtime",
-        "samples_per_second",
-        "steps_per_second",
-        "model_preparation_time",
-    }
-    shown = [name for name in names if name not in unshown and not name.startswith("baseline_")]
-    lines = [
-        f"| | {' | '.join(TITLES[prefix] for prefix in present)} |",
-        "|---|" + "---|" * len(present),
-    ]
-    lines += [
-        f"| {markdown.text(name)} | {' | '.join(_cell(scores, prefix, name) for prefix in present)} |"
-        for name in shown
-    ]
-    verdicts = [
-        f"Warning: {markdown.text(said)}."
-        for prefix in present
-        if (said := no_better(scores, prefix, task))
-    ]
-    return "\n\n".join([*verdicts, "\n".join(lines), "In brackets the 95 % bootstrap interval.\n"])
+def _scored(scores: Scores, prefixes: list[str]) -> list[str]:
+    """Returns the names of all scores but bounds, baselines and what Trainer measures of its own
+    speed."""
+    names: dict[str, None] = {}
+    for key in scores:
+        prefix, _, name = key.partition("_")
+        if prefix in prefixes:
+            names[name] = None
+    unshown = TRAINERS - {"loss", "samples"}
+    for name in names:
+        unshown |= {f"{name}_low", f"{name}_high"}
+    return [name for name in names if name not in unshown and not name.startswith("baseline_")]
 
 
-def _cell(scores: dict[str, float], prefix: str, name: str) -> str:
+def _cell(scores: Scores, prefix: str, name: str) -> str:
     key, baseline = f"{prefix}_{name}", f"{prefix}_baseline_{name}"
     if key not in scores:
         return "–"
-    text = (
-        f"{scores[key]:,}"
-        if isinstance(scores[key], int)
-        else _number(scores, key) + _interval(scores, key)
-    )
-    return f"{text} (baseline {_number(scores, baseline)})" if baseline in scores else text
+    text = scores_table.with_interval(scores, key)
+    if isinstance(scores[key], int):
+        text = f"{scores[key]:,}"
+    if baseline in scores:
+        text += f" (baseline {scores_table.number(scores, baseline)})"
+    return text
 
 
-def size(tokens: dict[str, Any] | None) -> str:
-    """What became of a split's text: tokens read, and how many were packed or cut off."""
-    if not tokens:
-        return "streamed"
-    parts = [f"{tokens['tokens']:,} tokens"]
-    if "packed" in tokens:
-        parts.append(f"{tokens['packed']:,} packed in {tokens['blocks']:,} blocks")
-    if "used" in tokens:
-        parts.append(f"the first {tokens['used']:,} used")
-    if "truncated_share" in tokens:
-        parts.append(f"{tokens['truncated_share']:.1%} truncated")
-    return ", ".join(parts)
-
-
-def _data_section(facts: dict[str, Any], flags: dict[str, Any]) -> str:
+def _data_section(facts: Facts, flags: Flags) -> str:
+    """Returns a table of the rows of each split, and where they come from."""
     lines = ["| split | read | used | skipped | tokens |", "|---|---|---|---|---|"]
     for name, count in facts["rows"].items():
-        skipped = (
-            ", ".join(f"{number} {reason}" for reason, number in count["skipped"].items()) or "none"
-        )
-        lines.append(
-            f"| {name} | {count['read']:,} | {count['used']:,} | {skipped} | {size(facts['tokens'].get(name))} |"
-        )
-    if flags.get("dataset_name"):
-        name, configuration = flags["dataset_name"], flags.get("dataset_config_name") or ""
+        reasons = [f"{number} {reason}" for reason, number in count["skipped"].items()]
+        cells = [f"{count['read']:,}", f"{count['used']:,}", ", ".join(reasons) or "none"]
+        cells.append(scores_table.size(facts["tokens"].get(name)))
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    if name := flags.get("dataset_name"):
+        configuration = flags.get("dataset_config_name") or ""
         lines.append(f"\nFrom {markdown.code(name)} {markdown.text(configuration)}")
-    lines += [
-        f"\n{markdown.code(path)} (SHA-256 {digest[:16]}…)"
-        for path, digest in facts["data_sha256"].items()
-    ]
+    for path, digest in facts["data_sha256"].items():
+        lines.append(f"\n{markdown.code(path)} (SHA-256 {digest[:16]}…)")
     return "\n".join(lines) + "\n"
 
 
-def _settings_section(flags: dict[str, Any], own: Sequence[str]) -> str:
-    shown = ("model_type", "config_overrides", "tokenizer_algorithm", "do_lower_case")
-    shown += ("vocab_size", "max_seq_length", "lora_rank")
-    shown += (
-        "learning_rate",
-        "lr_scheduler_type",
-        "warmup_steps",
-        "weight_decay",
-        "optim",
-        "num_train_epochs",
-    )
-    shown += (
-        "max_steps",
-        "per_device_train_batch_size",
-        "gradient_accumulation_steps",
-        "label_smoothing_factor",
-    )
-    shown += (
-        "block_size",
-        "mlm_probability",
-        "whole_word_mask",
-        "packing_isolation",
-        "source_lang",
-        "target_lang",
-    )
-    shown += (
-        "max_source_length",
-        "max_target_length",
-        "num_beams",
-        "source_prefix",
-        "class_weights",
-        "early_stopping_patience",
-        "bf16",
-        "fp16",
-        "seed",
-    )
-    known = {
-        name: flags[name] for name in shown if flags.get(name) not in (None, 0, 0.0, -1, False)
-    }
+def _settings_section(flags: Flags, own: Sequence[str]) -> str:
+    """Returns a list of the settings that matter most, and of the recipe's own flags."""
+    known = {name: flags[name] for name in SETTINGS if flags.get(name) not in UNSET}
     known |= {name: flags[name] for name in own if flags.get(name) not in (None, False, "")}
     lines = [f"- {name}: {markdown.text(value)}" for name, value in known.items()]
     return "\n".join(lines) + "\n\nAll of them: run.yaml.\n"
 
 
-def _limits(facts: dict[str, Any]) -> str:
-    languages = "It knows the words and the kind of text of its training data; elsewhere its scores do not hold."
-    bias = "It repeats whatever bias that data has: look at its errors before its answers decide anything for a person."
-    small = facts["rows"].get("train", {}).get("used", 0)
-    few = f" It saw {small:,} training rows." if small else ""
-    return f"{languages}{few} {bias}\n"
+def _limits(facts: Facts) -> str:
+    """Returns what the model is not good for."""
+    rows = facts["rows"].get("train", {}).get("used", 0)
+    few = f"It saw {rows:,} training rows." if rows else ""
+    return " ".join(sentence for sentence in (LIMITS, few, BIAS) if sentence) + "\n"
 
 
-def _repeat_section(facts: dict[str, Any], flags: dict[str, Any]) -> str:
-    script = next(
-        (word for word in shlex.split(facts["command"]) if word.endswith("run.py")), "run.py"
-    )
-    start = (
-        ["torchrun", "--nproc_per_node", str(facts["world_size"])]
-        if facts["world_size"] > 1
-        else ["python"]
-    )
+def _repeat_section(facts: Facts, flags: Flags) -> str:
+    """Returns the command that repeats the run, and what the run was."""
+    words = shlex.split(facts["command"])
+    script = next((word for word in words if word.endswith("run.py")), "run.py")
+    start = ["python"]
+    if facts["world_size"] > 1:
+        start = ["torchrun", "--nproc_per_node", str(facts["world_size"])]
     folder = flags["output_dir"].rstrip("/")
-    command = shlex.join(
-        [*start, script, "--config", f"{folder}/run.yaml", "--output_dir", f"{folder}_again"]
-    )
-    began = f"First run as {markdown.code(facts['command'])} in {facts['seconds']:,.0f} s on {facts['hardware']}"
-    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
-    return f"{markdown.block(command, 'bash')}\n\n{began}, git {facts['git_commit'] or 'unknown'}, {versions}.\n"
+    settings = ["--config", f"{folder}/run.yaml", "--output_dir", f"{folder}_again"]
+    command = shlex.join([*start, script, *settings])
+    took = f"in {facts['seconds']:,.0f} s on {facts['hardware']}"
+    versions = [f"{name} {version}" for name, version in facts["versions"].items()]
+    made = ", ".join([f"git {facts['git_commit'] or 'unknown'}", *versions])
+    first = f"First run as {markdown.code(facts['command'])} {took}, {made}."
+    return f"{markdown.block(command, 'bash')}\n\n{first}\n"

@@ -1,7 +1,10 @@
-"""Whether two runs are the same: by their flags, and by what the files that they read hold, wherever those lie."""
+"""Decides whether two runs are the same.
+
+Their flags are compared, and the content of the files that they read, wherever those lie.
+"""
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,51 +14,42 @@ from recipes.common.config.flags import DATA_FILES
 from recipes.common.data import readers, sources
 from recipes.common.runtime import hashing
 
-# Flags that change what is shown or where a run goes on, not what is learned.
+# Flags that change what is shown, where files lie or where a run continues, not what is learned.
 FREE_TO_CHANGE = {
-    "logging_steps",
-    "disable_tqdm",
-    "report_to",
-    "run_name",
-    "save_total_limit",
-    "log_level",
-    "use_cpu",
-}
-FREE_TO_CHANGE |= {
-    "num_processes",
-    "save_steps",
+    "activation_checkpointing",
     "dataloader_num_workers",
+    "dataloader_persistent_workers",
+    "dataloader_pin_memory",
     "dataloader_prefetch_factor",
-}
-FREE_TO_CHANGE |= {
-    "per_device_eval_batch_size",
+    "ddp_timeout",
+    "disable_tqdm",
     "eval_accumulation_steps",
     "gradient_checkpointing",
-}
-FREE_TO_CHANGE |= {"activation_checkpointing", "ddp_timeout", "preprocessing_num_workers"}
-FREE_TO_CHANGE |= {
-    "prepared_dir",
-    "dataloader_pin_memory",
-    "dataloader_persistent_workers",
+    "log_level",
+    "logging_steps",
+    "num_processes",
     "output_dir",
+    "per_device_eval_batch_size",
+    "prepared_dir",
+    "preprocessing_num_workers",
+    "report_to",
+    "run_name",
+    "save_steps",
+    "save_total_limit",
+    "use_cpu",
 }
-SPLIT = {
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-}  # of a step, into processes and micro-batches
+# How a step is split into processes and micro-batches.
+SPLIT = {"per_device_train_batch_size", "gradient_accumulation_steps"}
 PREDICTED = {"do_predict", "max_predict_samples"}  # what is done after a training
 LENGTH = ("max_steps", "num_train_epochs")
-FOLDERS = (
-    "model_name_or_path",
-    "tokenizer_name",
-    "config_name",
-)  # flags whose value may be a folder
+# Flags whose value may be a folder.
+FOLDERS = ("model_name_or_path", "tokenizer_name", "config_name")
 RECIPE = "run.py"  # the name of the recipe's code among what a run reads
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run as it was asked for: every resolved flag, the command, the recipe's run.py."""
+    """A requested run: every resolved flag, the command, the recipe's run.py."""
 
     flags: dict[str, Any]
     command: str
@@ -73,14 +67,16 @@ class Run:
 
     @cached_property
     def inputs(self) -> dict[str, dict[str, str]]:
-        """The path and the hash of what the run reads beside its data: the recipe, models, tokenizers, settings."""
-        flags = {name: value for name, value in self.flags.items() if isinstance(value, str)}
-        paths = {name: Path(value) for name, value in flags.items() if _is_read(name, value)}
-        paths[RECIPE] = self.recipe
-        return {
-            name: {"path": str(path), "sha256": hashing.hash_of(path)}
-            for name, path in paths.items()
-        }
+        """The path and the hash of what the run reads beside its data.
+
+        That is the recipe, models, tokenizers and settings.
+        """
+        found = {}
+        for name, value in self.flags.items():
+            if isinstance(value, str) and _is_read(name, value):
+                found[name] = _entry(Path(value))
+        found[RECIPE] = _entry(self.recipe)
+        return found
 
 
 def _is_read(name: str, value: str) -> bool:
@@ -91,76 +87,105 @@ def _is_read(name: str, value: str) -> bool:
         return False
 
 
+def _entry(path: Path) -> dict[str, str]:
+    return {"path": str(path), "sha256": hashing.hash_of(path)}
+
+
 def rows_a_step(flags: dict[str, Any], processes: int) -> int:
-    """Rows (with --tokens_per_batch: batches) that so many processes take in a step."""
-    rows = 1 if flags.get("tokens_per_batch") else flags["per_device_train_batch_size"]
+    """Returns the rows (with --tokens_per_batch: batches) of a step over so many processes."""
+    rows = flags["per_device_train_batch_size"]
+    if flags.get("tokens_per_batch"):
+        rows = 1
     return rows * flags["gradient_accumulation_steps"] * processes
 
 
 def changed_flags(known: dict[str, Any], run: Run, rows: int, inputs: dict[str, str]) -> list[str]:
-    """The flags that differ from those of a `known` run with so many `rows` a step and the hashes of its `inputs`.
+    """Returns the flags of the run that differ from the `known` flags of another run.
 
-    Files of data count by their content alone, which is compared once it was read; so do folders of models.
+    That other run had so many `rows` per step, and `inputs` of these hashes. Files of data and
+    folders of models are left out: only their content counts, and it is compared once it was read.
     """
-    free = FREE_TO_CHANGE | {*DATA_FILES} | (SPLIT if rows == run.rows_a_step else set())
-    free |= {name for name in run.inputs if name in inputs}
-    names = sorted({*known, *run.flags} - free)
-    return [
-        name for name in names if _plain(name, known.get(name)) != _plain(name, run.flags.get(name))
-    ]
+    free = FREE_TO_CHANGE | {*DATA_FILES} | (run.inputs.keys() & inputs.keys())
+    if rows == run.rows_a_step:
+        free |= SPLIT
+    changed = []
+    for name in sorted({*known, *run.flags} - free):
+        if _plain(name, known.get(name)) != _plain(name, run.flags.get(name)):
+            changed.append(name)
+    return changed
 
 
 def changed_inputs(known: dict[str, str], run: Run) -> list[str]:
-    """What the run reads beside its data (`run.py`, or a flag), and holds something else than it did."""
-    return [
-        name for name, one in run.inputs.items() if name in known and known[name] != one["sha256"]
-    ]
+    """Returns what has another content now, of what the run reads beside its data.
+
+    Each is the name of a flag, or `run.py`.
+    """
+    changed = []
+    for name, entry in run.inputs.items():
+        if name in known and known[name] != entry["sha256"]:
+            changed.append(name)
+    return changed
 
 
 def _plain(name: str, value: Any) -> Any:
-    """The value; a path without needless dots and slashes."""
-    is_path = (
-        isinstance(value, str) and name in (*FOLDERS, "dataset_name") and os.path.exists(value)
-    )
-    return os.path.realpath(value) if is_path else value
+    """Returns the value; a path without needless dots and slashes."""
+    is_path = isinstance(value, str) and name in (*FOLDERS, "dataset_name")
+    if is_path and os.path.exists(value):
+        return os.path.realpath(value)
+    return value
 
 
 def shown(names: Collection[str], known: dict[str, Any], now: dict[str, Any]) -> str:
-    """What differs, in words: `--seed 42 -> 7`, or the name of what was read."""
-    flags = [
-        f"--{name} {known.get(name)} -> {now.get(name)}"
-        for name in names
-        if known.get(name) != now.get(name)
-    ]
-    others = [f"another content of {name}" for name in names if known.get(name) == now.get(name)]
+    """Returns what differs, in words: `--seed 42 -> 7`, or the name of what was read."""
+    flags, others = [], []
+    for name in names:
+        if known.get(name) != now.get(name):
+            flags.append(f"--{name} {known.get(name)} -> {now.get(name)}")
+        else:
+            others.append(f"another content of {name}")
     return "; ".join([*flags, *others])
 
 
 def other_data(facts: dict[str, Any], flags: dict[str, Any], run: Run) -> str:
-    """The first file of the run's data that a recorded run with these facts and flags has not read as it is now; ""
-    where there is none. Files that are gone count for nothing."""
+    """Returns the first file of the run's data that a recorded run has not read as it is now.
+
+    `facts` and `flags` are the recorded run's. Files that are gone do not count. Returns "" where
+    there is no such file.
+    """
     recorded = facts.get("data_sha256", {})
     is_gone = not all(map(os.path.isfile, recorded))
     for split, hashes in facts.get("data", {}).items():
         patterns = run.flags.get(f"{split}_file")
         if not patterns or (is_gone and patterns == flags.get(f"{split}_file")):
             continue
-        paths = _paths([patterns] if isinstance(patterns, str) else patterns, split)
+        if isinstance(patterns, str):
+            patterns = [patterns]
+        paths = _paths(patterns, split)
         found = [hashing.content_hash(path) for path in paths]
         if found != hashes:
-            return next(
-                (str(path) for path, one in zip(paths, found, strict=True) if one not in hashes),
-                patterns[0],
-            )
-    named = any(run.flags.get(name) for name in DATA_FILES)
-    return "" if named else next(_rewritten(recorded), "")
+            return _first_new(paths, found, hashes) or patterns[0]
+    if any(map(run.flags.get, DATA_FILES)):
+        return ""
+    return next(_rewritten(recorded), "")
 
 
-def _paths(patterns: list[str], split: str) -> list[Path]:
-    """The files that paths, folders and globs name, in order, each once; empty ones add nothing."""
-    names = sources.SPLIT_NAMES[split]
-    found = (path for pattern in patterns for path in readers.matching(pattern, names))
+def _paths(patterns: Sequence[str], split: str) -> list[Path]:
+    """Returns the files that paths, folders and globs name, in order, each once.
+
+    Empty files are left out.
+    """
+    found: list[Path] = []
+    for pattern in patterns:
+        found += readers.matching(pattern, sources.SPLIT_NAMES[split])
     return [path for path in dict.fromkeys(found) if path.stat().st_size]
+
+
+def _first_new(paths: Sequence[Path], found: Sequence[str], hashes: Collection[str]) -> str:
+    """Returns the first path whose hash, in `found`, is not among `hashes`; "" where all are."""
+    for path, digest in zip(paths, found, strict=True):
+        if digest not in hashes:
+            return str(path)
+    return ""
 
 
 def _rewritten(recorded: dict[str, str]) -> Iterator[str]:
@@ -170,26 +195,39 @@ def _rewritten(recorded: dict[str, str]) -> Iterator[str]:
 
 
 def length_may_change(flags: dict[str, Any]) -> bool:
-    """Whether a run is the beginning of a longer one: nothing that is done in a step, and no choice of the best model,
-    depends on how many steps there will be."""
-    warmup, schedule = flags.get("warmup_steps", 0), flags.get("lr_scheduler_type", "linear")
-    absolute = warmup == 0 or warmup >= 1
-    constant = schedule == "constant" or (
-        schedule in ("constant_with_warmup", "inverse_sqrt") and absolute
-    )
+    """Whether a run is the same as the beginning of a longer one.
+
+    It is if the number of steps changes nothing that a step does, and not the best model's choice.
+    """
+    warmup = flags.get("warmup_steps", 0)
+    schedule = flags.get("lr_scheduler_type", "linear")
+    is_absolute = warmup == 0 or warmup >= 1  # otherwise it is a share of the steps
+    if schedule not in ("constant", "constant_with_warmup", "inverse_sqrt"):
+        return False
+    if schedule != "constant" and not is_absolute:
+        return False
     chooses = flags.get("load_best_model_at_end") or flags.get("early_stopping_patience")
-    shares = [flags.get(name) for name in ("eval_steps", "save_steps")]
-    return constant and not (
-        chooses and any(share is not None and 0 < share < 1 for share in shares)
-    )
+    return not (chooses and _has_shares(flags))
+
+
+def _has_shares(flags: dict[str, Any]) -> bool:
+    """Whether the run evaluates, or saves, after a share of its steps."""
+    for name in ("eval_steps", "save_steps"):
+        value = flags.get(name)
+        if value is not None and 0 < value < 1:
+            return True
+    return False
 
 
 def is_longer(run: Run, known: dict[str, Any]) -> bool:
     """Whether the run has more steps than the known one, as far as the flags tell."""
-    now, before = (_length(flags) for flags in (run.flags, known))
-    return now[0] != before[0] or now[1] > before[1]
+    unit, number = _length(run.flags)
+    known_unit, known_number = _length(known)
+    return unit != known_unit or number > known_number
 
 
 def _length(flags: dict[str, Any]) -> tuple[str, float]:
-    name = LENGTH[0] if flags.get(LENGTH[0], -1) > 0 else LENGTH[1]
-    return name, flags.get(name, 3)
+    steps, epochs = LENGTH
+    if flags.get(steps, -1) > 0:
+        return steps, flags[steps]
+    return epochs, flags.get(epochs, 3)

@@ -1,4 +1,7 @@
-"""A run's record in its folder: run.yaml and run.json, written when the run begins; and what an earlier one left."""
+"""Writes a run's record into its folder when the run begins, and reads what an earlier run left.
+
+The record is run.yaml and run.json.
+"""
 
 import errno
 import itertools
@@ -48,8 +51,12 @@ TOKENIZER = (
     "special_tokens_map.json",
     "vocab.txt",
     "vocab.json",
+    "merges.txt",
+    "source.spm",
+    "target.spm",
+    "sentencepiece.bpe.model",
+    "spiece.model",
 )
-TOKENIZER += ("merges.txt", "source.spm", "target.spm", "sentencepiece.bpe.model", "spiece.model")
 OTHERS = (
     "README.md",
     "run.yaml",
@@ -59,11 +66,24 @@ OTHERS = (
     "not_finite.json",
 )
 LOCK = ".lock"
+# Raised by records that no run of these recipes has written.
+UNREADABLE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    yaml.YAMLError,
+)
 _locks: list[IO] = []
 
 
 def lock(folder: Path) -> None:
-    """Keeps other processes out of the folder as long as this one lives; its children do not inherit the lock."""
+    """Keeps other processes out of the folder as long as this one lives.
+
+    Child processes do not inherit the lock.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         stream = (folder / LOCK).open("w")
@@ -83,8 +103,10 @@ def lock(folder: Path) -> None:
 
 
 def begin(run: Run, overwrite: bool) -> None:
-    """The run begins: run.yaml with every resolved flag, run.json with the command and the machine; what an earlier one
-    left goes only now, when nothing can be refused any more."""
+    """Writes run.yaml with every resolved flag, and run.json with the command and the machine.
+
+    What an earlier run left is removed only now, when nothing can be refused any more.
+    """
     folder = run.output_dir
     if overwrite or not (holds_model(folder) or retention.all_of(folder)):
         remove(folder)
@@ -107,44 +129,54 @@ def begin(run: Run, overwrite: bool) -> None:
 
 
 def unlock() -> None:
-    """Lets other processes into the folders of this one's runs, which are over."""
+    """Lets other processes into the folders of this process's runs, which are over."""
     while _locks:
         _locks.pop().close()
 
 
 def scores(folder: Path) -> dict[str, float]:
-    """The metrics of the run in this folder; none where nobody wrote them."""
+    """Returns the metrics of the run in this folder; none where none were written."""
     path = folder / "all_results.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if not path.exists():
+        return {}
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def earlier(output_dir: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """The flags (run.yaml) and facts (run.json) of the run that began in this folder; None where there was none."""
+    """Returns the flags (run.yaml) and the facts (run.json) of the run that began in this folder.
+
+    Returns None where there was none, or where its record cannot be read.
+    """
     try:
         flags = yaml.load((output_dir / "run.yaml").read_text(encoding="utf-8"), PlainLoader)
         facts = json.loads((output_dir / "run.json").read_text(encoding="utf-8"))
-        numbers = [
-            flags["per_device_train_batch_size"],
-            flags["gradient_accumulation_steps"],
-            facts["world_size"],
-        ]
-        numbers += [flags.get(name, 1) // 1 for name in LENGTH]
-        inputs = [one["sha256"] for one in facts.get("inputs", {}).values()]
-        read = [facts.get("data_sha256", {}), facts.get("data", {})]
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-        yaml.YAMLError,
-    ):
+        is_valid = _is_valid(flags, facts)
+    except UNREADABLE:
         return None
-    whole = all(isinstance(number, (int, float)) for number in numbers) and all(
-        isinstance(one, dict) for one in read
-    )
-    return (flags, facts) if whole and all(isinstance(digest, str) for digest in inputs) else None
+    if not is_valid:
+        return None
+    return flags, facts
+
+
+def _is_valid(flags: dict[str, Any], facts: dict[str, Any]) -> bool:
+    """Whether the values that runs are compared by have their types.
+
+    Raises one of UNREADABLE where a value is missing.
+    """
+    numbers = [
+        flags["per_device_train_batch_size"],
+        flags["gradient_accumulation_steps"],
+        facts["world_size"],
+    ]
+    for name in LENGTH:
+        numbers.append(flags.get(name, 1))
+    digests = [one["sha256"] for one in facts.get("inputs", {}).values()]
+    data = [facts.get("data_sha256", {}), facts.get("data", {})]
+    return _all_are((int, float), numbers) and _all_are(str, digests) and _all_are(dict, data)
+
+
+def _all_are(kind: type | tuple[type, ...], values: list[Any]) -> bool:
+    return all(isinstance(value, kind) for value in values)
 
 
 def is_ours(folder: Path) -> bool:
@@ -163,17 +195,16 @@ def remove(output_dir: Path) -> None:
         return
     for name in (*RESULTS, *MODEL, *TOKENIZER, *OTHERS):
         (output_dir / name).unlink(missing_ok=True)
-    folders = (
-        path
-        for pattern in ("checkpoint-*", ".saving-*", ".removing-*")
-        for path in output_dir.glob(pattern)
-    )
-    for folder in [*folders, output_dir / "plots", output_dir / ADAPTED]:
+    folders: list[Path] = []
+    for pattern in ("checkpoint-*", ".saving-*", ".removing-*"):
+        folders += output_dir.glob(pattern)
+    folders += [output_dir / "plots", output_dir / ADAPTED]
+    for folder in folders:
         atomic_folder.delete(folder)
 
 
 def hardware() -> str:
-    """The device that trains, in words."""
+    """Returns the device that trains, in words."""
     if torch.cuda.is_available():
         return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
     if torch.accelerator.is_available():
@@ -182,30 +213,35 @@ def hardware() -> str:
 
 
 def _configurations(words: list[str]) -> dict[str, str]:
-    """The files of flags that a command reads, with their hashes."""
-    named = [after for word, after in itertools.pairwise(words) if word == "--config"]
-    named += [word.partition("=")[2] for word in words if word.startswith("--config=")]
-    paths = [Path(words[1]).with_name("config.yaml"), *map(Path, named)]
+    """Returns the files of flags that a command reads, with their hashes."""
+    paths = [Path(words[1]).with_name("config.yaml")]
+    for word, after in itertools.pairwise([*words, ""]):
+        if word == "--config":
+            paths.append(Path(after))
+        elif word.startswith("--config="):
+            paths.append(Path(word.partition("=")[2]))
     return {str(path): content_hash(path) for path in paths if path.is_file()}
 
 
 def _git_commit() -> str | None:
     command = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
     try:
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=5, check=True
-        ).stdout.strip()
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
+    return ended.stdout.strip()
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes a file of JSON, of which a reader never finds half."""
+    """Writes a JSON file; a reader finds all of it, or the earlier one."""
     _replace(path, json.dumps(content, indent=2, ensure_ascii=False))
 
 
 def _replace(path: Path, text: str) -> None:
-    """Written aside and renamed; names of files that the locale cannot decode stay as they are."""
+    """Writes a new file beside the old one and renames it.
+
+    Names of files that the locale cannot decode stay as they are.
+    """
     aside = path.with_name(f"{path.name}.new")
     aside.write_text(text, encoding="utf-8", errors="surrogateescape")
     aside.replace(path)

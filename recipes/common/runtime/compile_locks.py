@@ -1,7 +1,8 @@
-"""What libraries compile at their first use: said while it is done or waited for, and begun anew where it was killed.
+"""Reports when torch compiles an extension, and starts over where a compiling process was killed.
 
-torch compiles an extension under a file `lock` in its folder, and waits without end for whoever has made that file: a
-process that was killed never removes it.
+torch compiles an extension at its first use. Meanwhile a file `lock` lies in the extension's
+folder. Every other process waits until that file is gone. A process that is killed never
+removes it, and the others would wait for ever.
 """
 
 import os
@@ -16,18 +17,22 @@ from torch.utils.file_baton import FileBaton
 
 from recipes.common.runtime.messages import note
 
-QUIET = 300  # seconds in which a live compiler writes something, on whatever machine it runs
+QUIET = 300  # seconds; a living compiler writes something more often, on any machine
 
 
 class Lock(FileBaton):
-    """torch's lock of an extension that is compiled, with its owner's name in it."""
+    """A lock for an extension that torch compiles. It names the process that made it."""
 
     def try_acquire(self) -> bool:
-        """Whether this process is to compile; waits while another one does, and takes over where that one is gone."""
-        path, said = Path(self.lock_file_path), False
+        """Returns whether this process must compile.
+
+        Waits while another process compiles. Takes over where that process is gone.
+        """
+        path = Path(self.lock_file_path)
+        said = False
         while not self._create():
             if owner_is_gone(path):
-                note(f"{path} was left by a process that is gone: compiling anew")
+                note(f"{path} was left by a process that is gone: compiling again")
                 path.unlink(missing_ok=True)
                 continue
             if not said:
@@ -45,25 +50,26 @@ class Lock(FileBaton):
             self.fd = os.open(self.lock_file_path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
         except FileExistsError:
             return False
-        os.write(
-            self.fd,
-            f"{socket.gethostname()} {os.getpid()} {psutil.Process().create_time()}".encode(),
-        )
+        owner = f"{socket.gethostname()} {os.getpid()} {psutil.Process().create_time()}"
+        os.write(self.fd, owner.encode())
         return True
 
     def release(self) -> None:
-        """Removes the lock, unless another process took it for left over."""
+        """Removes the lock, unless another process has already removed it."""
         with suppress(FileNotFoundError):
             super().release()
 
 
 def owner_is_gone(path: Path) -> bool:
-    """Whether the process that made a lock has ended: by the name in it, or, where it says nothing or is of another
-    machine, because nothing has changed in its folder for minutes and no process here holds it open."""
+    """Whether the process that made a lock has ended.
+
+    The lock names that process. If it names none, or one of another machine, the process counts as
+    gone when nothing has changed in its folder for minutes and no process here holds the lock open.
+    """
     try:
         words = path.read_text(encoding="utf-8").split()
-        newest = max(file.stat().st_mtime for file in path.parent.iterdir())
-    except (OSError, ValueError):  # it has just been removed
+        newest = max(map(os.path.getmtime, path.parent.iterdir()))
+    except (OSError, ValueError):  # the lock has just been removed
         return False
     if len(words) == 3 and words[0] == socket.gethostname():
         return not _lives(int(words[1]), float(words[2]))
@@ -87,5 +93,5 @@ def _is_open(path: Path) -> bool:
 
 
 def watch() -> None:
-    """From now on torch compiles under this module's lock."""
+    """Makes torch compile under this module's lock from now on."""
     cpp_extension.FileBaton = Lock

@@ -1,35 +1,39 @@
-"""What the system says where writing failed."""
+"""Recognises errors of the disk: it is full, its quota is reached, or it is read-only."""
 
 import errno
 import os
 import re
-from collections.abc import Iterator
 
-FREE_SPACE = "free some space, then run the same command: it goes on from the last checkpoint"
+FREE_SPACE = "free some space, then run the same command: it continues from the last checkpoint"
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
 
 
 def disk_error(error: BaseException) -> str:
-    """What the system says where writing failed, also through a library that passes it on in words, or that fails again
-    while it tidies up; otherwise ""."""
-    found = (_disk_error(one) for one in _chain(error))
-    return next(filter(None, found), "")
+    """Returns the system's words for a failed write, or "" where the error is another one.
+
+    Looks at the errors before this one, too: a library may pass on the system's words as its own
+    error, or fail again while it cleans up.
+    """
+    current: BaseException | None = error
+    while current is not None:
+        words = _system_words(current)
+        if words:
+            return words
+        current = current.__cause__ or current.__context__
+    return ""
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, and those that it followed from."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _disk_error(error: BaseException) -> str:
+def _system_words(error: BaseException) -> str:
+    text = str(error)
     number = getattr(error, "errno", None)
-    if found := re.search(r"\(os error (\d+)\)", str(error)):  # safetensors
-        number = int(found[1])
-    # torch.save, by which DeepSpeed and FSDP write their states, keeps the number for itself.
-    if any(words in str(error) for words in ("PytorchStreamWriter failed", "iostream error")):
+    in_text = re.search(r"\(os error (\d+)\)", text)  # safetensors
+    if in_text:
+        number = int(in_text[1])
+    # torch.save does not pass the number on. DeepSpeed and FSDP write their states with it.
+    if "PytorchStreamWriter failed" in text or "iostream error" in text:
         number = errno.ENOSPC
-    if re.fullmatch(r"\d+ requested and \d+ written", str(error)):  # numpy's tofile
+    if re.fullmatch(r"\d+ requested and \d+ written", text):  # numpy's tofile
         number = errno.ENOSPC
-    return os.strerror(number) if number in DISK_ERRORS else ""
+    if number not in DISK_ERRORS:
+        return ""
+    return os.strerror(number)

@@ -1,47 +1,43 @@
-"""What the environment's variables say of a run's processes: a launcher's words, or what an earlier shell left over."""
+"""Checks the environment variables that describe a run's processes.
+
+A launcher sets them for the processes that it starts. They may also be left over from earlier work
+in the same shell.
+"""
 
 import os
 import socket
+from collections.abc import Iterable
 
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import note
 
 RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 ADDRESS = ("MASTER_ADDR", "MASTER_PORT")
-ENGINES = (
-    "ACCELERATE_USE_DEEPSPEED",
-    "ACCELERATE_USE_FSDP",
-    "ACCELERATE_USE_MEGATRON_LM",
-)  # of accelerate launch
+# Which engine `accelerate launch` has chosen.
+ENGINES = ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP", "ACCELERATE_USE_MEGATRON_LM")
 UNSET = "unset RANK LOCAL_RANK WORLD_SIZE; or start all processes with --launcher ddp or torchrun"
 
 
 def settle() -> None:
-    """Forgets variables that name a place among processes which no launcher has started; refuses half of a launcher's.
+    """Removes a launcher's variables where no launcher started this process.
 
-    Of one process they say nothing; of several, the others would be waited for without end.
+    Refuses incomplete variables for several processes: this process would wait for the others for
+    ever.
     """
     size = _number("WORLD_SIZE")
     if size is None or (size == 1 and not _is_launched()):
-        _forget([name for name in RANKS if name in os.environ])
+        _remove(RANKS)
     elif size > 1:
-        missing = [name for name in ("RANK", *ADDRESS) if not os.environ.get(name)]
-        if missing:
-            what = f"WORLD_SIZE is {size}, but {' and '.join(missing)} not set: no launcher started this process"
-            raise Refusal(what, "the environment", UNSET)
-        rank = _number("RANK")
-        if rank is None or not 0 <= rank < size:
-            raise Refusal(
-                f"RANK is {os.environ['RANK']}, but WORLD_SIZE {size}", "the environment", UNSET
-            )
+        _check_rank(size)
     if "WORLD_SIZE" not in os.environ:
-        _forget(
-            [name for name in ENGINES if os.environ.get(name, "false").lower() in ("true", "1")]
-        )
+        _remove(filter(_is_on, ENGINES))
 
 
 def be_alone() -> None:
-    """Gives a process that no launcher started a world of its own, which DeepSpeed looks for in MPI otherwise."""
+    """Sets a launcher's variables for a run of one process that no launcher started.
+
+    Without them, DeepSpeed would ask MPI for the other processes.
+    """
     if "WORLD_SIZE" in os.environ:
         return
     with socket.socket() as probe:
@@ -56,8 +52,24 @@ def be_alone() -> None:
     }
 
 
+def _check_rank(size: int) -> None:
+    missing = [name for name in ("RANK", *ADDRESS) if not os.environ.get(name)]
+    if missing:
+        names = " and ".join(missing)
+        what = f"WORLD_SIZE is {size}, but {names} not set: no launcher started this process"
+        raise Refusal(what, "the environment", UNSET)
+    rank = _number("RANK")
+    if rank is None or not 0 <= rank < size:
+        what = f"RANK is {os.environ['RANK']}, but WORLD_SIZE {size}"
+        raise Refusal(what, "the environment", UNSET)
+
+
 def _is_launched() -> bool:
-    return all(os.environ.get(name) for name in ("RANK", *ADDRESS))
+    return all(map(os.environ.get, ("RANK", *ADDRESS)))
+
+
+def _is_on(name: str) -> bool:
+    return os.environ.get(name, "false").lower() in ("true", "1")
 
 
 def _number(name: str) -> int | None:
@@ -67,12 +79,15 @@ def _number(name: str) -> int | None:
     try:
         return int(value)
     except ValueError:
-        raise Refusal(f"{name} is {value!r}, no number", "the environment", UNSET) from None
+        what = f"{name} is {value!r}, not a number"
+        raise Refusal(what, "the environment", UNSET) from None
 
 
-def _forget(names: list[str]) -> None:
-    found = [f"{name}={os.environ.pop(name)}" for name in names]
-    if found:
-        note(
-            f"{', '.join(found)} in the environment is passed over: no launcher started processes, this one is alone"
-        )
+def _remove(names: Iterable[str]) -> None:
+    removed = []
+    for name in names:
+        if name in os.environ:
+            removed.append(f"{name}={os.environ.pop(name)}")
+    if removed:
+        shown = ", ".join(removed)
+        note(f"{shown} in the environment is ignored: no launcher started this process")

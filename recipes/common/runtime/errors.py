@@ -1,39 +1,46 @@
-"""What a user did wrong: what, where, what to do (three lines) and the exit code."""
+"""Defines how a run ends early: a message of three lines (what, where, fix) and an exit code."""
 
 from recipes.common.runtime.messages import visible
 
-COMPLETE, FAILED, REFUSED, INTERNAL, DISK, INTERRUPTED = 0, 1, 2, 70, 74, 130
+COMPLETE = 0
+FAILED = 1
+REFUSED = 2
+INTERNAL = 70
+DISK = 74
+INTERRUPTED = 130
 
 
 class Stop(Exception):
-    """Ends a run with a message of at most three lines and its own exit code; never shown as a traceback."""
+    """Ends a run with a message of at most three lines and an exit code, without a traceback."""
 
     exit_code = FAILED
 
     def __init__(self, what: str, where: str = "", fix: str = ""):
         super().__init__(what)
-        self.what, self.where, self.fix = what, where, fix
+        self.what = what
+        self.where = where
+        self.fix = fix
 
     def __str__(self) -> str:
-        lines = [
-            f"error: {self.what}",
-            f"  where: {self.where}" if self.where else "",
-            f"  fix: {self.fix}",
-        ]
-        return "\n".join(visible(line) for line in lines if line and line != "  fix: ")
+        lines = [f"error: {self.what}"]
+        if self.where:
+            lines.append(f"  where: {self.where}")
+        if self.fix:
+            lines.append(f"  fix: {self.fix}")
+        return "\n".join(map(visible, lines))
 
 
 class Refusal(Stop):
-    """Input, configuration or checkpoint that this run does not accept (exit code 2)."""
+    """Refuses input, a configuration or a checkpoint that this run cannot use (exit code 2)."""
 
     exit_code = REFUSED
 
 
 class DiskFull(Stop):
-    """What was to be written did not fit, or may not be written (exit code 74)."""
+    """Ends a run that could not write: the disk is full, or writing is forbidden (exit code 74)."""
 
     exit_code = DISK
 
 
 class TrainingFailed(Stop):
-    """Training could not go on: a loss that is not finite, a rank that died (exit code 1)."""
+    """Ends a training that cannot continue: a loss is not finite, a rank died (exit code 1)."""

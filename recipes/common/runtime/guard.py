@@ -1,4 +1,4 @@
-"""Runs a recipe and ends the process with the exit code that belongs to how it ended."""
+"""Runs a recipe and ends the process with the exit code that belongs to how the run ended."""
 
 import errno
 import gc
@@ -8,7 +8,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from recipes.common.runtime import signals, streams
 from recipes.common.runtime.disk_errors import FREE_SPACE, disk_error
@@ -23,14 +23,17 @@ from recipes.common.runtime.errors import (
 )
 from recipes.common.runtime.messages import is_main_process, visible, visible_lines
 
-LESS_MEMORY = "lower --per_device_train_batch_size (--global_batch_size keeps the step), or --gradient_checkpointing true"
+LESS_MEMORY = (
+    "lower --per_device_train_batch_size (--global_batch_size keeps the step), "
+    "or --gradient_checkpointing true"
+)
 WORKERS = (
     "lower --dataloader_num_workers or --preprocessing_num_workers, or give the machine more memory"
 )
-NO_SHARED = "a process that makes batches has too little shared memory"
-KILLED_ONE = "was killed, perhaps for its memory"
 SHARED = "allow more shared memory (docker run --shm-size=8g), or --dataloader_num_workers 0"
-# What libraries say of a process of theirs that has died, and what it means: what, where, fix.
+NO_SHARED = "a process that makes batches has too little shared memory"
+KILLED_ONE = "was killed, perhaps because memory ran out"
+# Words of libraries about a process that died -> the message: what, where, fix.
 KILLED = {
     "Bus error": (NO_SHARED, "/dev/shm", SHARED),
     "unable to allocate shared memory": (NO_SHARED, "/dev/shm", SHARED),
@@ -46,27 +49,23 @@ KILLED = {
     ),
     "process pool was terminated abruptly": (f"a process {KILLED_ONE}", "this machine", WORKERS),
 }
-WRITABLE = "name a folder that this user may write: --output_dir, or TMPDIR, HOME and HF_HOME in the environment"
-IMPOSSIBLE = {errno.ENAMETOOLONG, errno.ELOOP}  # what no file system can have as a path
+WRITABLE = (
+    "name a folder that this user may write to: --output_dir, "
+    "or TMPDIR, HOME and HF_HOME in the environment"
+)
+IMPOSSIBLE = {errno.ENAMETOOLONG, errno.ELOOP}  # no file system can have such a path
+ANOTHER_PROCESS = 3  # seconds before a process other than the main one shows its error
 
 
-def _let_main_process_speak() -> None:
-    """What went wrong in every process is said once: the launcher ends the others as soon as the first has ended. What
-    went wrong in another process alone is said three seconds later."""
-    if not is_main_process():
-        try:
-            time.sleep(3)
-        except signals.Stopped as stopped:
-            os._exit(stopped.exit_code)
+def run_and_exit(main: Callable[[], object], outlives_reader: bool = True) -> None:
+    """Runs a recipe's `main` and leaves the process with the exit code that belongs to its end.
 
-
-def run_and_exit(main: Callable[[], Any], outlives_reader: bool = True) -> None:
-    """Runs a recipe's `main` and leaves the process with the exit code that belongs to how it ended.
-
-    A training goes on when nobody reads its output any more; what only answers (`outlives_reader` false) ends then.
+    A training continues when nobody reads its output any more. A command whose only purpose is its
+    output (`outlives_reader` false) ends then.
     """
     signals.alone()
-    gc.freeze()  # imports stay: to look for garbage among them, as is done before the first step, takes 0.4 s
+    # Otherwise the garbage collection before the first step searches all imports, for 0.4 s.
+    gc.freeze()
     with streams.standard(outlives_reader):
         try:
             main()
@@ -74,13 +73,13 @@ def run_and_exit(main: Callable[[], Any], outlives_reader: bool = True) -> None:
             _conclude(error)
 
 
-def _conclude(error: BaseException) -> None:
-    """Says how a run ended, and leaves the process with the exit code that belongs to it."""
+def _conclude(error: BaseException) -> NoReturn:
+    """Says how a run ended and leaves the process with the exit code that belongs to it."""
     if isinstance(error, Stop):
         _end(error)
     if isinstance(error, KeyboardInterrupt):
         print(
-            "\nstopped by Ctrl-C; the same command goes on from the last checkpoint",
+            "\nstopped by Ctrl-C; the same command continues from the last checkpoint",
             file=sys.stderr,
         )
         sys.exit(INTERRUPTED)
@@ -93,43 +92,76 @@ def _conclude(error: BaseException) -> None:
         sys.exit(COMPLETE)
     if not isinstance(error, Exception):
         raise error
-    if found := _not_a_bug(error):
-        _end(found)
+    stop = _not_a_bug(error)
+    if stop:
+        _end(stop)
     _internal()
 
 
 def _not_a_bug(error: Exception) -> Stop | None:
-    """What the machine, the environment or a missing package did, as what it is."""
-    text, name = str(error), type(error).__name__
-    place = str(getattr(error, "filename", None) or "")
-    if reason := disk_error(error):
-        fix = FREE_SPACE if reason != os.strerror(errno.EROFS) else WRITABLE
-        return DiskFull(reason, place or f"{tempfile.gettempdir()}, or the output folder", fix)
-    if name == "OutOfMemoryError":  # torch's, which is not imported for this
+    """Returns the message for an error of the disk, memory, permissions or a missing package.
+
+    Returns None where the error is none of these: it is a bug.
+    """
+    return _disk_failed(error) or _memory_failed(error) or _system_refuses(error)
+
+
+def _disk_failed(error: Exception) -> DiskFull | None:
+    words = disk_error(error)
+    if not words:
+        return None
+    where = _path_of(error) or f"{tempfile.gettempdir()}, or the output folder"
+    if words == os.strerror(errno.EROFS):
+        return DiskFull(words, where, WRITABLE)
+    return DiskFull(words, where, FREE_SPACE)
+
+
+def _memory_failed(error: Exception) -> TrainingFailed | None:
+    text = str(error)
+    if type(error).__name__ == "OutOfMemoryError":  # torch's; torch is not imported here
         return TrainingFailed("the GPU has too little memory", "this run", LESS_MEMORY)
     if isinstance(error, MemoryError) or "DefaultCPUAllocator" in text:
         return TrainingFailed("this machine has too little memory", "this run", LESS_MEMORY)
-    if found := next((words for words in KILLED if words in text), ""):
-        return TrainingFailed(*KILLED[found])
-    if getattr(error, "errno", None) in IMPOSSIBLE or "embedded null" in text:
-        what = getattr(error, "strerror", None) or text
-        return Refusal(
-            what, visible(place, 60) or "a path", "look at the flag that names this path"
-        )
-    if isinstance(error, PermissionError) or "No usable temporary directory" in text:
-        what = error.strerror or text if isinstance(error, OSError) else text
-        return Refusal(what, place or "this environment", WRITABLE)
-    if (
-        "pip install" in text
-    ):  # a package that only some flag needs, in the words of the library that asks
-        return Refusal(
-            " ".join(text.split()), "this environment", "install it, or leave the flag out"
-        )
+    for words, (what, where, fix) in KILLED.items():
+        if words in text:
+            return TrainingFailed(what, where, fix)
     return None
 
 
+def _system_refuses(error: Exception) -> Refusal | None:
+    text = str(error)
+    place = _path_of(error)
+    words = getattr(error, "strerror", None) or text
+    if getattr(error, "errno", None) in IMPOSSIBLE or "embedded null" in text:
+        where = visible(place, 60) or "a path"
+        return Refusal(words, where, "look at the flag that names this path")
+    if isinstance(error, PermissionError) or "No usable temporary directory" in text:
+        return Refusal(words, place or "this environment", WRITABLE)
+    if "pip install" in text:  # a library asks for a package that only some flag needs
+        what = " ".join(text.split())
+        return Refusal(what, "this environment", "install it, or leave the flag out")
+    return None
+
+
+def _path_of(error: Exception) -> str:
+    return str(getattr(error, "filename", None) or "")
+
+
+def _let_main_process_speak() -> None:
+    """Waits in every process but the main one, so that an error of all processes is shown once.
+
+    The launcher ends the other processes as soon as the main one has ended. An error of another
+    process alone is shown three seconds later.
+    """
+    if not is_main_process():
+        try:
+            time.sleep(ANOTHER_PROCESS)
+        except signals.Stopped as stopped:
+            os._exit(stopped.exit_code)
+
+
 def _close_bars() -> None:
-    """Bars that are still drawn end their line, or the message would stand behind them."""
+    """Ends the line of every progress bar, or the message would stand behind the bar."""
     if "tqdm" in sys.modules:
         for bar in list(sys.modules["tqdm"].tqdm._instances):
             bar.close()

@@ -1,10 +1,10 @@
-"""The SHA-256 of a file, and of a folder."""
+"""Computes the SHA-256 of a file and of a model's folder."""
 
 import hashlib
 from fnmatch import fnmatch
 from pathlib import Path
 
-# What stands beside a model in the folder of its run, and is no part of it.
+# Files in the folder of a run that are no part of its model.
 REPORTS = (
     ".*",
     "*.md",
@@ -17,7 +17,7 @@ REPORTS = (
 
 
 def content_hash(path: Path) -> str:
-    """SHA-256 of the file's bytes, in hexadecimal."""
+    """Returns the SHA-256 of the file's bytes, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while chunk := stream.read(1 << 20):
@@ -26,12 +26,18 @@ def content_hash(path: Path) -> str:
 
 
 def hash_of(path: Path) -> str:
-    """The hash of a file, or of the names and contents of the files in a model's folder; what a run's report writes
-    beside a model counts for nothing."""
+    """Returns the hash of a file, or of the names and contents of the files in a model's folder.
+
+    Leaves out what a run writes beside its model.
+    """
     if path.is_file():
         return content_hash(path)
     digest = hashlib.sha256()
     for found in sorted([*path.glob("*"), *path.glob("config/*")]):
-        if found.is_file() and not any(fnmatch(found.name, pattern) for pattern in REPORTS):
+        if found.is_file() and not _is_report(found.name):
             digest.update(f"{found.name}\0{content_hash(found)}\0".encode())
     return digest.hexdigest()
+
+
+def _is_report(name: str) -> bool:
+    return any(fnmatch(name, pattern) for pattern in REPORTS)

@@ -1,4 +1,4 @@
-"""What is printed for a user: one visible line, from the main process only."""
+"""Prints notes and warnings for a user: one visible line each, from the main process only."""
 
 import difflib
 import os
@@ -10,54 +10,74 @@ from recipes.common.runtime import secrets
 
 
 def visible(text: str, limit: int = 300) -> str:
-    """One printable line: line breaks and terminal escapes in a user's data become visible, passwords in addresses do
-    not; long text is cut."""
-    shown = secrets.without_passwords(text)
-    shown = "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in shown
-    )
-    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+    """Returns the text as one printable line, cut to `limit` characters.
+
+    Line breaks and terminal escapes from a user's data become visible. Passwords in addresses are
+    hidden.
+    """
+    shown = "".join(map(_printable, secrets.without_passwords(text)))
+    if len(shown) > limit:
+        return shown[: limit - 1] + "…"
+    return shown
+
+
+def _printable(character: str) -> str:
+    if character.isprintable():
+        return character
+    return character.encode("unicode_escape").decode()
 
 
 def visible_lines(text: str) -> str:
-    """The text with its line breaks and tabs, and without any other control character."""
-    return "".join(
-        part if part in "\n\t" else visible(part, 10 * len(part))
-        for part in re.split(r"([\n\t])", text)
-    )
+    """Returns the text with its line breaks and tabs; other control characters become visible."""
+    shown = []
+    for part in re.split(r"([\n\t])", text):
+        if part not in ("\n", "\t"):
+            part = visible(part, 10 * len(part))
+        shown.append(part)
+    return "".join(shown)
 
 
 def is_main_process() -> bool:
-    """Whether this process is the one that prints and writes (rank 0, or the only one)."""
+    """Whether this process prints and writes: it has rank 0, or is the only one."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def note(message: str) -> None:
-    """One line on standard error that a user may want to know."""
+    """Prints one line on standard error that a user may want to know."""
     if is_main_process():
         print(f"note: {visible(message)}", file=sys.stderr)
 
 
 def warn(message: str) -> None:
-    """One line on standard error that a user should look into."""
+    """Prints one line on standard error about something that a user should look into."""
     if is_main_process():
         print(f"warning: {visible(message)}", file=sys.stderr)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word that looks most like `word`, or an empty string where none is close."""
-    known = list(known)
-    folded = {name.lower().replace("-", "_"): name for name in known}
-    matches = difflib.get_close_matches(word.lower().replace("-", "_"), folded, n=1, cutoff=0.6)
-    return folded[matches[0]] if matches else ""
+    """Returns the known word that is most similar to `word`, or "" where none is close."""
+    by_spelling = {_plain_spelling(name): name for name in known}
+    matches = difflib.get_close_matches(_plain_spelling(word), by_spelling, n=1, cutoff=0.6)
+    if not matches:
+        return ""
+    return by_spelling[matches[0]]
+
+
+def _plain_spelling(word: str) -> str:
+    return word.lower().replace("-", "_")
 
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
-    """The way out of a wrong name: the known one that looks most like it, or what is said otherwise."""
+    """Returns the fix for a wrong name: the most similar known one, or else `otherwise`."""
     close = nearest(word, known)
-    return f"did you mean {close}?" if close else otherwise
+    if not close:
+        return otherwise
+    return f"did you mean {close}?"
 
 
 def reason(error: Exception) -> str:
-    """The first line of what a library says."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """Returns the first line of an error's text, or its type where it has no text."""
+    lines = str(error).strip().splitlines()
+    if not lines:
+        return type(error).__name__
+    return lines[0]

@@ -1,6 +1,6 @@
-"""The process in which a run takes place: one run at a time, and afterwards it is as it was before.
+"""Allows one run at a time in this process, and restores the process afterwards.
 
-A notebook, a page of Gradio or a worker of Ray goes on when a run is over, and often begins the next one.
+A notebook, a page of Gradio or a worker of Ray continues after a run, and often begins another one.
 """
 
 import os
@@ -23,11 +23,14 @@ _running = threading.RLock()
 
 @contextmanager
 def kept() -> Iterator[None]:
-    """Within it one run takes place; afterwards stop signals, environment variables, warnings, bars and what libraries
-    say are as they were before."""
+    """Surrounds one run, and refuses a second one at the same time.
+
+    Afterwards stop signals, environment variables, warnings, progress bars, the libraries' log
+    levels and torch's settings of determinism and precision are as they were before.
+    """
     if not _running.acquire(blocking=False):
         fix = "wait until it is over, or start each run in a process of its own"
-        raise Refusal("another run goes on in this process", "main()", fix)
+        raise Refusal("another run is active in this process", "main()", fix)
     try:
         with ExitStack() as stack:
             stack.callback(signals.restore)
@@ -40,13 +43,18 @@ def kept() -> Iterator[None]:
 
 
 def command_line() -> list[str]:
-    """The words of this process's command line; none in a notebook, whose kernel was started with words of its own."""
-    return [] if Path(sys.argv[0]).stem.endswith("kernel_launcher") else sys.argv[1:]
+    """Returns the words of this process's command line.
+
+    Returns none in a notebook: they are meant for its kernel.
+    """
+    if Path(sys.argv[0]).stem.endswith("kernel_launcher"):
+        return []
+    return sys.argv[1:]
 
 
 @contextmanager
 def _environment() -> Iterator[None]:
-    """Variables tell accelerate, DeepSpeed and cuBLAS what a run wants, and would tell the next one, too."""
+    """Restores the variables that pass a run's settings to accelerate, DeepSpeed and cuBLAS."""
     before = dict(os.environ)
     try:
         yield
@@ -60,33 +68,31 @@ def _environment() -> Iterator[None]:
 def _verbosity() -> Iterator[None]:
     loggers = [transformers.utils.logging, datasets.utils.logging]
     levels = [logger.get_verbosity() for logger in loggers]
-    bars, theirs = (
-        transformers.utils.logging.is_progress_bar_enabled(),
-        datasets.are_progress_bars_disabled(),
-    )
+    transformers_had_bars = transformers.utils.logging.is_progress_bar_enabled()
+    datasets_had_bars = not datasets.are_progress_bars_disabled()
     try:
         yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.set_verbosity(level)
-        if bars:
+        if transformers_had_bars:
             transformers.utils.logging.enable_progress_bar()
-        if not theirs:
+        if datasets_had_bars:
             datasets.enable_progress_bars()
 
 
 @contextmanager
 def _determinism() -> Iterator[None]:
-    """--full_determinism, --tf32."""
-    exact, only_warns = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
-    cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    """Restores what --full_determinism and --tf32 change."""
+    exact = torch.are_deterministic_algorithms_enabled()
+    only_warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    cudnn_exact = torch.backends.cudnn.deterministic
+    cudnn_benchmark = torch.backends.cudnn.benchmark
     precision = torch.backends.fp32_precision
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(exact, warn_only=only_warns)
-        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn
+        torch.backends.cudnn.deterministic = cudnn_exact
+        torch.backends.cudnn.benchmark = cudnn_benchmark
         torch.backends.fp32_precision = precision

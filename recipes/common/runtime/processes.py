@@ -1,4 +1,4 @@
-"""The processes of a run: their numbers, what they exchange, and work that one of each node does for all."""
+"""Lets the processes of a run exchange values, and does some work only once per node."""
 
 import os
 import pickle
@@ -15,6 +15,7 @@ from torch import distributed
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.safe_folders import working_folder
 
+# Words in the errors of collectives when another process has ended or is too late.
 LOST = (
     "gloo",
     "pair closure",
@@ -22,21 +23,23 @@ LOST = (
     "Connection reset by peer",
     "Timed out waiting",
 )
-PATIENCE = timedelta(
-    days=7
-)  # how long processes wait for the one that prepares the data; collectives wait 30 minutes
-_waiting: Any = None  # the process group that waits so long
+# How long processes wait for the one that prepares the data. Collectives wait 30 minutes.
+PATIENCE = timedelta(days=7)
+_waiting: "distributed.ProcessGroup | None" = None  # the group that waits so long
 
 
 def open_group() -> None:
-    """Opens the group through which the processes exchange values, however long one of them works alone."""
+    """Opens the group that exchanges values, however long one process works alone."""
     global _waiting
     _waiting = distributed.new_group(backend="gloo", timeout=PATIENCE)
 
 
 def leave() -> None:
-    """Ends the work with the other processes: gloo's threads can abort an interpreter that ends while they run (seen
-    once in some hundred runs; pytorch pull request 179291), and NCCL complains of a group that nobody ended."""
+    """Ends the work with the other processes.
+
+    Without this, gloo's threads can abort an interpreter that ends while they run (seen once in
+    some hundred runs; pytorch pull request 179291). NCCL complains of a group that was not ended.
+    """
     global _waiting
     _waiting = None
     if distributed.is_initialized():
@@ -44,42 +47,47 @@ def leave() -> None:
 
 
 def lost_another(error: Exception) -> bool:
-    """Whether the error is what a process sees of another one that ended, or that keeps it waiting too long."""
-    return isinstance(error, distributed.DistError) or any(words in str(error) for words in LOST)
+    """Whether the error shows that another process has ended or is too late."""
+    if isinstance(error, distributed.DistError):
+        return True
+    return any(words in str(error) for words in LOST)
 
 
 def rank() -> int:
-    """This process's number in the world, from 0."""
-    return distributed.get_rank() if distributed.is_initialized() else 0
+    """Returns this process's rank in the run, from 0."""
+    if not distributed.is_initialized():
+        return 0
+    return distributed.get_rank()
 
 
-def exchange(value: Any) -> list[Any]:
-    """What every process gave, by rank; waits as long as it takes."""
+def exchange(value: object) -> list[Any]:
+    """Returns the values of all processes in the order of their ranks. Waits without a limit."""
     if _waiting is None:
         return [value]
-    values = [None] * distributed.get_world_size()
+    values: list[Any] = [None] * distributed.get_world_size()
     distributed.all_gather_object(values, value, group=_waiting)
     return values
 
 
 def once_per_node(prepare: Callable) -> Callable:
-    """A function whose work one process of each node does; the others read its result, large arrays by memory map.
+    """Makes one process of each node do the work of a function, for all processes of the node.
 
-    Not for streams: every process reads those itself.
+    The others read its result; they map large arrays from files. Every process reads a stream
+    itself.
     """
 
     @wraps(prepare)
-    def prepared(*arguments: Any, **options: Any) -> Any:
-        given = (*arguments, *options.values())
-        if _waiting is None or any(getattr(value, "streaming", False) for value in given):
+    def prepared(*arguments: object, **options: object) -> object:
+        if _waiting is None or _has_stream([*arguments, *options.values()]):
             return prepare(*arguments, **options)
-        local = int(os.environ.get("LOCAL_RANK", "0"))
-        if local:
-            result = _read(exchange(None)[rank() - local])
+        local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+        if local_rank > 0:
+            folders = exchange(None)
+            result = _read(folders[rank() - local_rank])
             exchange(None)
             return result
         result = prepare(*arguments, **options)
-        with working_folder("prepared-") as folder:  # what is mapped from it stays readable
+        with working_folder("prepared-") as folder:  # arrays mapped from it stay readable
             _write(result, folder)
             exchange(folder)
             exchange(None)  # all have read it
@@ -88,34 +96,49 @@ def once_per_node(prepare: Callable) -> Callable:
     return prepared
 
 
-def _write(value: Any, folder: Path) -> None:
+def _has_stream(values: list[object]) -> bool:
+    return any(getattr(value, "streaming", False) for value in values)
+
+
+def _write(value: object, folder: Path) -> None:
     buffers: list[pickle.PickleBuffer] = []
     (folder / "value").write_bytes(pickle.dumps(value, protocol=5, buffer_callback=buffers.append))
     for number, buffer in enumerate(buffers):
         (folder / str(number)).write_bytes(buffer.raw())
 
 
-def _read(folder: Path) -> Any:
-    paths = sorted(
-        (path for path in folder.iterdir() if path.name != "value"), key=lambda path: int(path.name)
-    )
-    buffers = [numpy.memmap(path, mode="c") if path.stat().st_size else b"" for path in paths]
+def _read(folder: Path) -> object:
+    number_of_buffers = len(list(folder.iterdir())) - 1  # the other file is the value
+    buffers = []
+    for number in range(number_of_buffers):
+        buffers.append(_mapped(folder / str(number)))
     return pickle.loads((folder / "value").read_bytes(), buffers=buffers)
 
 
+def _mapped(path: Path) -> numpy.ndarray | bytes:
+    if path.stat().st_size == 0:  # an empty file cannot be mapped
+        return b""
+    return numpy.memmap(path, mode="c")
+
+
 def check_equal(model: torch.nn.Module) -> None:
-    """Refuses to train models that differ between processes; ZeRO-3's parts differ by design and are passed over."""
+    """Refuses to train models that differ between processes.
+
+    Does not look at weights that ZeRO-3 has sharded: they differ by design.
+    """
     if _waiting is None:
         return
-    whole = {name: value for name, value in model.named_parameters() if not hasattr(value, "ds_id")}
-    sums = {name: float(value.detach().double().sum()) for name, value in whole.items()}
-    first, *others = exchange(sums)
-    for number, found in enumerate(others, 1):
-        differing = [
-            name
-            for name in first
-            if not numpy.isclose(found.get(name, numpy.nan), first[name], 1e-6)
-        ]
-        if differing:
-            fix = "give all of them the same --model_name_or_path, --seed and library versions"
-            raise Refusal(f"the models of processes 0 and {number} differ", differing[0], fix)
+    first, *others = exchange(_sums(model))
+    for number, sums in enumerate(others, 1):
+        for name in first:
+            if not numpy.isclose(sums.get(name, numpy.nan), first[name], rtol=1e-6):
+                fix = "give all of them the same --model_name_or_path, --seed and library versions"
+                raise Refusal(f"the models of processes 0 and {number} differ", name, fix)
+
+
+def _sums(model: torch.nn.Module) -> dict[str, float]:
+    sums = {}
+    for name, weight in model.named_parameters():
+        if not hasattr(weight, "ds_id"):  # ZeRO-3's
+            sums[name] = float(weight.detach().double().sum())
+    return sums

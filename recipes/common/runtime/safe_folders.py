@@ -1,4 +1,4 @@
-"""A folder to write in that lives as long as its process: what a killed one left is removed by the next."""
+"""Makes folders that live as long as their process, and removes those of killed processes."""
 
 import os
 import shutil
@@ -13,16 +13,20 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-YOUNG = 10  # seconds in which a folder that was just made may not be locked yet
-OURS = "trainer-recipes-"  # how the names of folders begin that are made beside those of other programs
+YOUNG = 10  # seconds in which a new folder may not be locked yet
+OURS = "trainer-recipes-"  # begins the names of our folders among those of other programs
 
 
 @contextmanager
 def working_folder(prefix: str, parent: Path | None = None) -> Iterator[Path]:
-    """A new folder, locked while it is used and then deleted, unless it was renamed; in `parent`, or where temporary
-    files are. Those of the same prefix that no living process has locked are deleted first."""
-    prefix = prefix if parent else f"{OURS}{prefix}"
-    parent = parent or Path(tempfile.gettempdir())
+    """Yields a new folder in `parent`, or else where temporary files are.
+
+    The folder is locked while it is used. Afterwards it is deleted, unless it was renamed. Folders
+    of the same prefix that no living process has locked are deleted first.
+    """
+    if parent is None:
+        parent = Path(tempfile.gettempdir())
+        prefix = f"{OURS}{prefix}"
     sweep(parent, prefix)
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     lock = _lock(folder)
@@ -35,37 +39,41 @@ def working_folder(prefix: str, parent: Path | None = None) -> Iterator[Path]:
 
 
 def sweep(parent: Path, prefix: str) -> None:
-    """Deletes what killed processes left in `parent`; what a living one writes in stays."""
+    """Deletes the folders of killed processes in `parent`. Folders of living ones stay."""
     for folder in parent.glob(f"{prefix}*"):
-        with suppress(OSError):  # another process deletes it, or it is not ours to look into
+        with suppress(OSError):  # another process deletes it, or it may not be read
             if fcntl and _is_left(folder):
                 delete(folder)
 
 
 def delete(folder: Path) -> None:
-    """Deletes a folder, or what can be deleted of it; of a link to one the link alone."""
+    """Deletes a folder, or as much of it as possible. Of a link only the link itself."""
     if folder.is_symlink():
         folder.unlink()
-    else:
-        with suppress(
-            OSError
-        ):  # Python 3.11 closes a folder twice whose closing failed, and raises the second time
-            shutil.rmtree(folder, ignore_errors=True)
+        return
+    # If closing a folder fails, Python 3.11 closes it a second time, and then raises an error.
+    with suppress(OSError):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_left(folder: Path) -> bool:
+    """Whether a killed process of this user left the folder."""
     status = folder.lstat()
     is_ours = folder.is_dir() and not folder.is_symlink() and status.st_uid == os.getuid()
     if not is_ours or time.time() - status.st_mtime < YOUNG:
         return False
     lock = _lock(folder)
-    if lock is not None:
-        os.close(lock)
-    return lock is not None
+    if lock is None:
+        return False
+    os.close(lock)
+    return True
 
 
 def _lock(folder: Path) -> int | None:
-    """An open lock on the folder; None where a living process has it, or where the file system locks no folders."""
+    """Locks the folder and returns the lock's descriptor.
+
+    Returns None if a living process has locked it, or if the file system cannot lock folders.
+    """
     if fcntl is None:
         return None
     descriptor = os.open(folder, os.O_RDONLY)

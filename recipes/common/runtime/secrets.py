@@ -1,4 +1,4 @@
-"""Access tokens, and passwords in addresses, stand in no file and in no line that is printed."""
+"""Hides access tokens and passwords in addresses from files and from all that is printed."""
 
 import re
 from typing import Any
@@ -6,49 +6,62 @@ from typing import Any
 SECRETS = {"token", "hub_token"}  # flags
 VARIABLE = "HF_TOKEN"  # where huggingface_hub looks for a token that no flag gives
 HIDDEN = "<secret>"
-# https://user:password@host (of a path one slash is left), s3://key:se/cret@bucket, ?token=…, a token of the Hub.
+# https://user:password@host (pathlib leaves one slash of the two), s3://key:se/cret@bucket
 ACCESS = re.compile(
     r"([a-z][a-z0-9+.-]*:/{1,2})(?:[^\s/'\"]*@|[^\s/:@'\"]*:(?!\d+/)[^\s@'\"]*@)", re.IGNORECASE
 )
 NAMES = (
     r"[\w.-]*(?:token|secret|passw|pwd|signature|credential|api_?key|access_?key)[\w.-]*|sig|key"
 )
-QUERY = re.compile(rf"([?&](?:{NAMES})=)[^&\s'\"]+", re.IGNORECASE)
+QUERY = re.compile(rf"([?&](?:{NAMES})=)[^&\s'\"]+", re.IGNORECASE)  # ?token=…
 HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{20,}")
 
 
 def without_passwords(value: Any) -> Any:
-    """The text, or the texts in a list or in values, with what opens an address replaced; all else as it is."""
+    """Replaces passwords and tokens in a text, or in the texts of a list or a dictionary.
+
+    All other values stay as they are.
+    """
     if isinstance(value, list):
-        return [without_passwords(item) for item in value]
+        return list(map(without_passwords, value))
     if isinstance(value, dict):
         return {key: without_passwords(item) for key, item in value.items()}
     if not isinstance(value, str):
         return value
-    shown = QUERY.sub(rf"\g<1>{HIDDEN}", ACCESS.sub(rf"\g<1>{HIDDEN}@", value))
+    shown = ACCESS.sub(rf"\g<1>{HIDDEN}@", value)
+    shown = QUERY.sub(rf"\g<1>{HIDDEN}", shown)
     return HUB_TOKEN.sub(HIDDEN, shown)
 
 
 def masked(words: list[str]) -> list[str]:
-    """The words of a command line with tokens, and passwords in addresses, replaced."""
-    shown = without_passwords(list(words))
-    for position, _ in _values(words):
+    """Returns the words of a command line with tokens, and passwords in addresses, replaced."""
+    shown = without_passwords(words)
+    for position, _ in _tokens(words):
         flag, equals, _ = words[position].partition("=")
-        shown[position] = f"{flag}={HIDDEN}" if equals and flag.startswith("--") else HIDDEN
+        if equals and flag.startswith("--"):
+            shown[position] = f"{flag}={HIDDEN}"
+        else:
+            shown[position] = HIDDEN
     return shown
 
 
 def taken_out(words: list[str]) -> tuple[list[str], str]:
-    """The words without the flags that give a token, and the token: the last one given, or an empty string."""
-    left_out, token = set(), ""
-    for position, value in _values(words):
+    """Returns the words without the flags that give a token, and the last token given, or ""."""
+    left_out = set()
+    token = ""
+    for position, value in _tokens(words):
         token = value
-        left_out |= {position} if words[position].startswith("--") else {position - 1, position}
+        left_out.add(position)
+        if not words[position].startswith("--"):  # the flag is the word before
+            left_out.add(position - 1)
     return [word for position, word in enumerate(words) if position not in left_out], token
 
 
-def _values(words: list[str]) -> list[tuple[int, str]]:
-    """Where the words hold a token, and the token; a flag may be shortened, as argparse allows."""
+def _tokens(words: list[str]) -> list[tuple[int, str]]:
+    """Returns the positions of words that hold a token, with the token.
+
+    A flag may be shortened, as argparse allows.
+    """
     found = []
     for position, word in enumerate(words):
         flag, equals, value = word.partition("=")
@@ -62,4 +75,6 @@ def _values(words: list[str]) -> list[tuple[int, str]]:
 
 
 def _is_secret(flag: str) -> bool:
-    return any(name == flag or (name.startswith(flag) and len(flag) > 2) for name in SECRETS)
+    if flag in SECRETS:
+        return True
+    return len(flag) > 2 and any(name.startswith(flag) for name in SECRETS)

@@ -1,4 +1,7 @@
-"""Stop signals: while a run trains they are kept for the next step, at any other time they end it at once."""
+"""Handles signals that stop a run.
+
+A training stops at its next step. Any other part of a run stops at once.
+"""
 
 import copy
 import ctypes
@@ -8,100 +11,121 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.context import BaseContext
 from multiprocessing.popen_fork import Popen
 from types import FrameType
-from typing import Any
 
-SIGNALS = [
-    getattr(signal, name)
-    for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
-    if hasattr(signal, name)
-]
+Handler = Callable[[int, FrameType | None], object] | int | None
+NAMES = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
+SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
 SIGNAL_OF_DEATH = 1  # PR_SET_PDEATHSIG (linux/prctl.h)
-ONE = 1.0  # seconds: Ctrl-C reaches a process from the terminal and from its launcher, and still is one signal
-AGAIN = 0.05  # seconds after which a signal comes again that was lost
-ENDS = 0.5  # seconds that a worker of a stopped run has to end by itself
+# Seconds in which signals count as one: Ctrl-C comes from the terminal and from the launcher.
+COUNTS_AS_ONE = 1.0
+SENT_AGAIN_AFTER = 0.05  # seconds, for a signal that was lost
+TIME_TO_END = 0.5  # seconds in which a worker of a stopped run may end by itself
 _process = os.getpid()
 _received: signal.Signals | None = None
-_at = 0.0
+_received_at = 0.0
 _kept = False
 _alone = False
-_before: dict[int, Any] = {}  # what signals did before the run
-_lost = sys.unraisablehook  # who heard of errors in `__del__` before the run
+_handlers_before: dict[int, Handler] = {}
+_unraisable_hook_before = sys.unraisablehook
 
 
 class Stopped(BaseException):
-    """Ends a run that a signal stopped; no library's `except Exception` takes it for an error of its own."""
+    """Ends a run that a signal stopped. A library's `except Exception` does not catch it."""
 
     def __init__(self, number: int, step: int = 0):
-        self.name, self.step = signal.Signals(number).name, step
-        self.exit_code = 130 if number == signal.SIGINT else 143
+        self.name = signal.Signals(number).name
+        self.step = step
+        self.exit_code = 143
+        if number == signal.SIGINT:
+            self.exit_code = 130
         super().__init__(self.name)
 
     def __str__(self) -> str:
-        where = f" after step {self.step:,}" if self.step else ""
-        return f"stopped by {self.name}{where}: the same command goes on from the last checkpoint"
+        where = ""
+        if self.step:
+            where = f" after step {self.step:,}"
+        return f"stopped by {self.name}{where}: the same command continues from the last checkpoint"
 
 
 def listen() -> None:
-    """From now on SIGTERM, SIGINT, SIGUSR1 and SIGHUP, which a terminal sends that is closed, stop this process as this
-    module says; a second one ends it at once. `nohup` keeps its promise.
+    """Makes SIGTERM, SIGINT, SIGUSR1 and SIGHUP stop this process as this module says.
 
-    In another thread than the main one they stay the affair of the program that began it (Gradio, Ray): Python lets
-    only the main thread say what signals do.
+    A terminal that is closed sends SIGHUP; under `nohup` it is still ignored. A second signal ends
+    the process at once.
+
+    Python lets only the main thread set handlers. In another thread the program that started it
+    (Gradio, Ray) keeps its own.
     """
-    global _process, _received, _lost
-    _process, _received = os.getpid(), None
-    if threading.current_thread() is not threading.main_thread():
+    global _process, _received, _unraisable_hook_before
+    _process = os.getpid()
+    _received = None
+    if not _is_main_thread():
         return
     if sys.unraisablehook is not _unraisable:
-        _lost, sys.unraisablehook = sys.unraisablehook, _unraisable
+        _unraisable_hook_before = sys.unraisablehook
+        sys.unraisablehook = _unraisable
     for number in _heard():
         before = signal.signal(number, _on_signal)
         if before is not _on_signal:
-            _before[number] = before
+            _handlers_before[number] = before
 
 
 def _heard() -> list[int]:
-    ignored = hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    return [number for number in SIGNALS if not (ignored and number == signal.SIGHUP)]
+    heard = list(SIGNALS)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        heard.remove(signal.SIGHUP)
+    return heard
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def alone() -> None:
-    """This process is there for the run only: after it there is nothing to stop, it ends anyway."""
+    """Says that this process ends with its run: no signal has to stop it afterwards."""
     global _alone
     _alone = True
 
 
 def leave() -> None:
-    """The run is over: signals do what they did before it (nothing, where the process ends with it), and the one that
-    came is forgotten."""
+    """Ends the handling of signals after a run, and forgets the signal that came.
+
+    Signals do again what they did before the run. They do nothing if the process ends with it.
+    """
     global _received
     _received = None
     if sys.unraisablehook is _unraisable:
-        sys.unraisablehook = _lost
+        sys.unraisablehook = _unraisable_hook_before
+    if not _is_main_thread():
+        return
     for number in SIGNALS:
-        if (
-            signal.getsignal(number) is _on_signal
-            and threading.current_thread() is threading.main_thread()
-        ):
-            signal.signal(
-                number, signal.SIG_IGN if _alone else _before.get(number) or signal.SIG_DFL
-            )
+        if signal.getsignal(number) is _on_signal:
+            signal.signal(number, _handler_after(number))
+
+
+def _handler_after(number: int) -> Handler:
+    if _alone:
+        return signal.SIG_IGN
+    return _handlers_before.get(number) or signal.SIG_DFL
 
 
 def restore() -> None:
-    """As `leave`, where the process goes on; where it ends with the run, signals that come meanwhile still count."""
+    """Does what `leave` does, unless the process ends with its run: then signals still count."""
     if not _alone:
         leave()
 
 
 @contextmanager
 def kept() -> Iterator[None]:
-    """A part of the run that looks for signals itself, with `received`; what is left at its end stops the run."""
+    """Surrounds a part of the run that looks for signals itself, with `received`.
+
+    A signal that came meanwhile stops the run at the end of this part.
+    """
     global _kept
     _kept = True
     try:
@@ -113,16 +137,18 @@ def kept() -> Iterator[None]:
 
 
 def received() -> int:
-    """The signal that came, or 0."""
+    """Returns the signal that came, or 0."""
     return _received or 0
 
 
 def workers() -> BaseContext:
-    """How a loader gets its processes on Linux. SIGTERM does not end them: torchrun and SLURM send it to all of a run,
-    which needs them until it has stopped. To terminate one is therefore to kill it.
+    """Returns the multiprocessing context from which a loader gets its workers on Linux.
 
-    A run that is stopped while its workers begin never tells them to end. Torch then waits 5 seconds for each worker.
-    Python waits for them at its exit, without a limit.
+    SIGTERM does not end these workers: torchrun and SLURM send it to all processes of a run, and
+    the run needs its workers until it has stopped. `terminate` therefore kills a worker.
+
+    A run that is stopped while its workers start never tells them to end. Torch then waits 5
+    seconds for each worker. Python waits for them at its exit, without a limit.
     """
     forks = copy.copy(multiprocessing.get_context("fork"))
 
@@ -134,16 +160,17 @@ def workers() -> BaseContext:
         _Popen = staticmethod(Killed)
 
         def start(self) -> None:
-            before = signal.pthread_sigmask(
-                signal.SIG_BLOCK, {signal.SIGTERM}
-            )  # it stays so in the new process
+            # A new process inherits the blocked SIGTERM.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
             try:
                 super().start()
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
         def join(self, timeout: float | None = None) -> None:
-            super().join(ENDS if timeout and _received else timeout)
+            if timeout and _received:
+                timeout = TIME_TO_END
+            super().join(timeout)
 
         def run(self) -> None:
             _end_with(self._parent_pid)
@@ -154,44 +181,56 @@ def workers() -> BaseContext:
 
 
 def _end_with(parent: int) -> None:
-    """Lets the kernel end this process with its parent. Torch's workers only look whether their parent is still the one
-    that they found when they began: where it had been killed before, they waited for ever."""
+    """Lets the kernel end this process when its parent ends.
+
+    Torch's workers only compare their parent with the one that they saw at their start. If that one
+    had been killed before, they waited for ever.
+    """
     ctypes.CDLL(None).prctl(SIGNAL_OF_DEATH, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
-    global _received, _at
+    global _received, _received_at
     if os.getpid() != _process:
-        return _in_child(number)
-    if _received and time.monotonic() - _at > ONE:
-        os._exit(Stopped(number).exit_code)
-    if not _received:
-        _received, _at = signal.Signals(number), time.monotonic()
-        if not _kept:
-            raise Stopped(number)
+        _on_signal_in_child(number)
+        return
+    if _received:
+        if time.monotonic() - _received_at > COUNTS_AS_ONE:
+            os._exit(Stopped(number).exit_code)
+        return
+    _received_at = time.monotonic()
+    _received = signal.Signals(number)
+    if not _kept:
+        raise Stopped(number)
 
 
-def _in_child(number: int) -> None:
-    """Processes that load or tokenise data end when their parent tells them to (SIGTERM); Ctrl-C is the parent's."""
+def _on_signal_in_child(number: int) -> None:
+    """Ends a process that loads or tokenises data on SIGTERM, which its parent sends.
+
+    Ignores all else: Ctrl-C is for the parent.
+    """
     if number == signal.SIGTERM:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
 
-def _unraisable(lost: Any) -> None:
-    """Sends a signal again that came while Python removed an object: Python only prints what is raised in `__del__`.
-    Shows no errors of objects that a stopped run left half made."""
+def _unraisable(lost: "sys.UnraisableHookArgs") -> None:
+    """Sends a signal again that came while Python removed an object.
+
+    Python only prints what is raised in `__del__`. After a signal, errors of objects that the
+    stopped run left half made are not shown.
+    """
     if isinstance(lost.exc_value, Stopped):
-        return _again(lost.exc_value)
-    if not _received:
-        _lost(lost)
+        _send_again(lost.exc_value)
+    elif not _received:
+        _unraisable_hook_before(lost)
 
 
-def _again(stopped: Stopped) -> None:
+def _send_again(stopped: Stopped) -> None:
     global _received
     _received = None
-    later = threading.Timer(AGAIN, os.kill, (os.getpid(), signal.Signals[stopped.name]))
+    later = threading.Timer(SENT_AGAIN_AFTER, os.kill, (os.getpid(), signal.Signals[stopped.name]))
     later.daemon = True
     later.start()

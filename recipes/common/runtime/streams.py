@@ -1,23 +1,29 @@
-"""Standard streams that a run outlives: a reader that goes away, a terminal that is closed or knows few letters."""
+"""Keeps a run alive when nobody reads its output, and when a terminal cannot show every letter."""
 
 import errno
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
-NOBODY = {errno.EPIPE, errno.EIO, errno.ENXIO}  # reads a standard stream any more
+NOBODY = {errno.EPIPE, errno.EIO, errno.ENXIO}  # errors of a stream that nobody reads any more
 
 
 @contextmanager
 def standard(outlive_reader: bool) -> Iterator[None]:
-    """Standard streams take every letter, whatever the terminal's encoding; what nobody reads any more is lost."""
+    """Lets the standard streams take every letter, whatever the terminal's encoding is.
+
+    With `outlive_reader`, output that nobody reads any more is lost without an error.
+    """
     before = sys.stdout, sys.stderr
+    lasting = []
     for stream in before:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    lasting = [stream and Lasting(stream) for stream in before]
+        if stream is not None:
+            stream = Lasting(stream)
+        lasting.append(stream)
     if outlive_reader:
         sys.stdout, sys.stderr = lasting
     try:
@@ -28,23 +34,17 @@ def standard(outlive_reader: bool) -> Iterator[None]:
         sys.stdout, sys.stderr = before
 
 
-def _go_on_without(stream: Any, error: OSError) -> None:
-    if error.errno not in NOBODY:
-        raise error
-    lose(stream)
-
-
-def lose(stream: Any) -> None:
-    """From now on what is written to the stream goes nowhere."""
+def lose(stream: TextIO) -> None:
+    """Sends to nowhere what is written to the stream from now on."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 
 class Lasting:
-    """A standard stream whose reader may go away (`| head -1`, a terminal that is closed) without an error."""
+    """A standard stream that outlives its reader: `| head -1`, or a terminal that is closed."""
 
-    def __init__(self, stream: Any):
+    def __init__(self, stream: TextIO):
         self._stream = stream
 
     def __getattr__(self, name: str) -> Any:
@@ -55,7 +55,7 @@ class Lasting:
         try:
             return self._stream.write(text)
         except OSError as error:
-            _go_on_without(self._stream, error)
+            self._lose(error)
             return len(text)
 
     def flush(self) -> None:
@@ -63,4 +63,9 @@ class Lasting:
         try:
             self._stream.flush()
         except OSError as error:
-            _go_on_without(self._stream, error)
+            self._lose(error)
+
+    def _lose(self, error: OSError) -> None:
+        if error.errno not in NOBODY:
+            raise error
+        lose(self._stream)

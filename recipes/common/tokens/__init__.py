@@ -1,7 +1,7 @@
-"""Splits -> batches.
+"""Turns splits into tokens, and tokens into batches.
 
-Read `encoding` (one row, one example) or `packing` (texts joined to blocks) first; a recipe calls one of them.
-`cache` keeps prepared tokens on disk, `collators` build the batches.
+Read `encoding` (each row becomes one example) or `packing` (texts are joined to blocks) first: a
+recipe calls one of the two. `cache` keeps prepared tokens on disk, `collators` builds the batches.
 
 Imports `runtime`, `config`, `checkpoints`, `data` and `model`.
 """

@@ -1,4 +1,4 @@
-"""Blocks of tokens: their layout, where they are cut, and a data set of them in memory."""
+"""Lays out blocks of tokens, finds where they are cut, and holds them in memory."""
 
 import copy
 import math
@@ -15,43 +15,55 @@ Array = numpy.ndarray
 
 @dataclass(frozen=True)
 class Layout:
-    """What a block looks like: [prefix] tokens … end tokens … [pad]; a document begins with `start`, if its tokenizer
-    begins it with something, and ends with `end`."""
+    """Describes a block: [prefix] tokens … end tokens … [pad].
 
-    size: int  # tokens a block, with the prefix
+    A document begins with `start`, if its tokenizer begins texts with something, and ends with
+    `end`.
+    """
+
+    size: int  # tokens per block, with the prefix
     end: int
     pad: int
     prefix: int | None = None  # stands at the front of every block: [CLS] for masked models
-    stride: int = (
-        0  # blocks to evaluate overlap: each predicts its last `stride` tokens (0: all of them)
-    )
+    # Blocks to evaluate overlap: each predicts its last `stride` tokens (0: all of its tokens).
+    stride: int = 0
     start: tuple[int, ...] = ()  # Llama's <s>: given, and so never predicted
 
     def __post_init__(self) -> None:
         if not 0 <= self.stride <= self.room:
             what = f"blocks of {self.room} tokens cannot be moved by {self.stride}"
-            raise Refusal(
-                what, "--eval_stride", f"choose 1 to {self.room}, or leave it out: no overlap"
-            )
+            fix = f"choose 1 to {self.room}, or leave it out: no overlap"
+            raise Refusal(what, "--eval_stride", fix)
 
     @property
     def between(self) -> tuple[int, ...]:
-        """What begins a document behind another one: where a text ends as it begins (OPT), one token does both."""
-        return () if self.start == (self.end,) else self.start
+        """Returns the tokens that begin a document behind another one.
+
+        Where a text begins with the token that it ends with (OPT), one token does both.
+        """
+        if self.start == (self.end,):
+            return ()
+        return self.start
 
     @property
     def room(self) -> int:
-        """Tokens of the text that fit into a block."""
+        """Returns how many tokens of the text fit into a block."""
         return self.size - (self.prefix is not None)
 
 
 class Blocks(torch.utils.data.Dataset):
-    """Blocks in memory. Row i is {"input_ids", "row": i, "epoch", "context"}: `context` tokens in front are only read,
-    and `epoch` is None for data that is evaluated, so that masks can be keyed by (seed, epoch, row)."""
+    """A data set of blocks in memory.
+
+    Row i is {"input_ids", "row": i, "epoch", "context"}. The first `context` tokens are only read,
+    not predicted. `epoch` is None for data that is evaluated. The random numbers of a mask follow
+    from (seed, epoch, row).
+    """
 
     def __init__(self, ids: Array, starts: Array, ends: Array, layout: Layout, trains: bool):
         self.ids = numpy.asarray(ids)  # a memory map itself would be copied to the other processes
-        self.starts, self.ends, self.layout = starts, ends, layout
+        self.starts = starts
+        self.ends = ends
+        self.layout = layout
         self._epoch = torch.zeros((), dtype=torch.int64) if trains else None
         self.tokens_per_byte = 0.0
 
@@ -60,30 +72,42 @@ class Blocks(torch.utils.data.Dataset):
 
     def __getitem__(self, row: int) -> dict[str, Any]:
         start, end = self.starts[row], self.ends[row]
-        context = 0 if row == 0 or not self.layout.stride else int(self.ends[row - 1] - start)
+        context = 0
+        if row != 0 and self.layout.stride:
+            context = int(self.ends[row - 1] - start)
         ids = framed(self.ids[start:end], self.layout)
         return {"input_ids": ids, "row": row, "epoch": self.epoch, "context": context}
 
     @property
     def epoch(self) -> int | None:
-        """Of the pass over training data; None for data that is evaluated."""
-        return None if self._epoch is None else int(self._epoch)
+        """Returns the epoch of training data; None for data that is evaluated."""
+        if self._epoch is None:
+            return None
+        return int(self._epoch)
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the data loader before each pass over training data; workers that persist learn it, too."""
+        """Sets the epoch of training data; the data loader calls it before each pass.
+
+        Workers that persist see it, too: it lies in shared memory.
+        """
         if self._epoch is not None:
             self._epoch.share_memory_().fill_(epoch)
 
     def select(self, rows: range) -> "Blocks":
-        """The blocks of these rows."""
-        blocks, chosen = copy.copy(self), numpy.asarray(rows)
-        blocks.starts, blocks.ends = self.starts[chosen], self.ends[chosen]
+        """Returns the blocks of these rows."""
+        blocks = copy.copy(self)
+        chosen = numpy.asarray(rows)
+        blocks.starts = self.starts[chosen]
+        blocks.ends = self.ends[chosen]
         return blocks
 
 
 def cut(length: int, layout: Layout) -> tuple[Array, Array]:
-    """First and last (exclusive) positions of the blocks; with a stride each block ends `stride` after the one before
-    and begins `room` before its end."""
+    """Returns the first and the last (exclusive) positions of the blocks of `length` tokens.
+
+    With a stride each block ends `stride` tokens after the one before, and begins `room` tokens
+    before its end.
+    """
     if not layout.stride:
         starts = numpy.arange(0, length, layout.room)
         return starts, numpy.minimum(starts + layout.room, length)
@@ -93,4 +117,7 @@ def cut(length: int, layout: Layout) -> tuple[Array, Array]:
 
 
 def framed(ids: Array, layout: Layout) -> Array:
-    return ids if layout.prefix is None else numpy.concatenate([[layout.prefix], ids])
+    """Returns the ids of a block with its prefix, if the layout has one."""
+    if layout.prefix is None:
+        return ids
+    return numpy.concatenate([[layout.prefix], ids])

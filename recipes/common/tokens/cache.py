@@ -1,4 +1,7 @@
-"""Prepared tokens: written to disk once by what they are made of, and read by memory map, however large they are."""
+"""Keeps prepared tokens on disk under the hash of what they are made of.
+
+They are read by memory map, however large they are.
+"""
 
 import hashlib
 import json
@@ -21,23 +24,20 @@ Array = numpy.ndarray
 def arrays(
     directory: str | None, made_of: dict[str, Any], write: Callable[[Path], dict[str, Any]]
 ) -> tuple[dict[str, Array], dict[str, Any]]:
-    """The arrays, by name, and the facts that `write` leaves in a folder: files NAME.bin of int32, and what it returns.
+    """Returns the arrays, by name, and the facts that `write` leaves in a folder.
 
-    In a `directory` they stay, under a name that follows from `made_of` alone: the next run with the same content
-    reads them, and writes damaged ones again. Without one they stay on disk as long as this process reads them.
+    `write` writes files NAME.bin of int32, and returns the facts. In a `directory` the arrays stay,
+    under a name that follows from `made_of` alone: the next run with the same content reads them,
+    and writes damaged ones again. Without a directory they stay on disk as long as this process
+    reads them.
     """
     if directory is None:
         with working_folder("tokens-") as temporary:
             facts = write(temporary)
-            return _mapped(temporary), facts  # what is mapped can be read when its name is gone
+            return _mapped(temporary), facts  # a mapped file can be read when its name is gone
     _make(directory)
-    folder = Path(
-        directory, hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:32]
-    )
-    found = damage(folder) if folder.exists() else None
-    if found:
-        note(f"{folder} is prepared again: {found}")
-    if found != "":
+    folder = Path(directory, _name(made_of))
+    if not _is_ready(folder):
         sweep(Path(directory), OUTGOING)
         with working_folder(".preparing-", Path(directory)) as staged:
             (staged / FACTS).write_text(json.dumps(write(staged)), encoding="utf-8")
@@ -49,9 +49,23 @@ def _make(directory: str) -> None:
     try:
         Path(directory).mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        raise Refusal(
-            f"no folder can be there: {error.strerror}", "--prepared_dir", "name another"
-        ) from None
+        what = f"no folder can be there: {error.strerror}"
+        raise Refusal(what, "--prepared_dir", "name another") from None
+
+
+def _name(made_of: dict[str, Any]) -> str:
+    text = json.dumps(made_of, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _is_ready(folder: Path) -> bool:
+    """Whether the folder holds intact arrays; notes what is wrong with a damaged one."""
+    if not folder.exists():
+        return False
+    found = damage(folder)
+    if found:
+        note(f"{folder} is prepared again: {found}")
+    return not found
 
 
 def _mapped(folder: Path) -> dict[str, Array]:
@@ -59,7 +73,7 @@ def _mapped(folder: Path) -> dict[str, Array]:
 
 
 def content(texts: Iterable[str]) -> str:
-    """A hash of the texts, with the borders between them."""
+    """Returns a hash of the texts and of the borders between them."""
     digest = hashlib.blake2b(digest_size=16)
     for text in texts:
         encoded = text.encode()

@@ -1,4 +1,7 @@
-"""Text -> tokens: runs a recipe's encode function over every split and counts what was cut off."""
+"""Turns texts into tokens: runs a recipe's encode function over every split.
+
+It counts what was cut off.
+"""
 
 import itertools
 import math
@@ -7,13 +10,13 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import datasets
 import torch
 from datasets.fingerprint import generate_random_fingerprint
 
-from recipes.common.config.flags import Arguments
+from recipes.common.config.flags import Arguments, GenerationArguments
 from recipes.common.data.labels import MISSING
 from recipes.common.data.splits import Splits
 from recipes.common.model.loading import max_length
@@ -22,59 +25,70 @@ from recipes.common.runtime.messages import is_main_process
 from recipes.common.runtime.safe_folders import working_folder
 from recipes.common.tokens.positions import PositionedStream
 
+if TYPE_CHECKING:
+    from transformers import BatchEncoding, PreTrainedTokenizerBase
+
 BATCH = 1000
 MANY_ROWS = 50_000  # take more than two seconds, and so get a bar
+Encode = Callable[[dict[str, list]], "BatchEncoding"]  # columns of a batch -> its tokens
 
 
 @dataclass
 class Tokens:
-    """The splits as token ids, ready for Trainer, and for each its rows, tokens and the share of truncated rows."""
+    """Holds the splits as token ids, ready for Trainer.
+
+    `counts` holds for each split its rows, its tokens and the share of its rows that are truncated.
+    """
 
     train: datasets.Dataset | torch.utils.data.Dataset | None = None
     validation: datasets.Dataset | None = None
     test: datasets.Dataset | None = None
     counts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    tokens_per_batch: int | None = None  # batches are filled by tokens instead of rows
 
 
 class Endless(PositionedStream):
-    """The rows of a stream as tokens, epoch after epoch, each in an order of its own.
+    """A stream of rows as tokens, epoch after epoch, each epoch in an order of its own.
 
-    Without an end no process gets fewer rows than another, and a run goes on after its first epoch where it stopped:
-    what it has trained on is read past, not tokenised.
+    Without an end no process gets fewer rows than another. A run that is resumed continues where it
+    stopped, also after its first epoch: rows that it has trained on are read, but not tokenised.
     """
 
     def __init__(
         self,
         rows: datasets.IterableDataset,
-        encode_rows: Callable[[dict], Any],
+        encode_rows: Encode,
         replaced: Collection[str],
         number: int | None = None,
     ):
-        self.rows, self.encode_rows, self.replaced = rows, encode_rows, replaced
+        self.rows = rows
+        self.encode_rows = encode_rows
+        self.replaced = replaced  # columns that the tokens take the place of
         self.number = number  # of rows, where they were counted
         self.first = 0  # the row to begin with
 
     def steps(self, rows: int, accumulated: int) -> Fraction | None:
-        """Steps of an epoch, as many as of the same rows in memory; None where nobody has counted them."""
-        return (
-            None
-            if self.number is None
-            else Fraction(math.ceil(math.ceil(self.number / rows) / accumulated))
-        )
+        """Returns the steps of an epoch, as many as of the same rows in memory.
+
+        None where the rows have not been counted.
+        """
+        if self.number is None:
+            return None
+        batches = math.ceil(self.number / rows)
+        return Fraction(math.ceil(batches / accumulated))
 
     def go_to(self, first: int) -> None:
         """Begins the next pass after so many rows."""
         self.first = first
 
     def load_position(self, folder: Path, rows: int, vocabulary: int) -> None:
-        """Begins the next pass after so many rows: a stream of rows needs no more than their number."""
+        """Begins the next pass after so many rows: their number is all that is needed."""
         self.go_to(rows)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         passed_over = self.first
-        own = self.rows.with_format(
-            None
-        )  # a copy: a loader's workers share the epoch of the original
+        # A copy: the workers of a loader share the epoch of the original.
+        own = self.rows.with_format(None)
         for epoch in itertools.count():
             own.set_epoch(epoch)
             rows, empty = iter(own), True
@@ -88,49 +102,64 @@ class Endless(PositionedStream):
                 return
 
     def _encoded(self, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        columns = {name: [row[name] for row in rows] for name in rows[0]}
+        columns = {}
+        for name in rows[0]:
+            columns[name] = [row[name] for row in rows]
         encoded = self.encode_rows(columns)
-        columns = {
-            name: values for name, values in columns.items() if name not in self.replaced
-        } | dict(encoded)
+        kept = dict(columns)
+        for name in self.replaced:
+            kept.pop(name, None)
+        kept |= dict(encoded)
         for number in range(len(rows)):
-            yield {name: values[number] for name, values in columns.items()}
+            yield {name: values[number] for name, values in kept.items()}
 
 
 @processes.once_per_node
-def encode(splits: Splits, encode_rows: Callable[[dict], Any], arguments: Arguments) -> Tokens:
-    """The splits with `encode_rows` (rows of a batch -> BatchEncoding) applied; the texts stay beside their tokens."""
-    tokens = Tokens()
-    rows = sum(len(split) for _, split in splits.items() if isinstance(split, datasets.Dataset))
-    show = (
-        datasets.enable_progress_bars
-        if rows > MANY_ROWS and is_main_process()
-        else datasets.disable_progress_bars
-    )
-    show()
+def encode(splits: Splits, encode_rows: Encode, arguments: Arguments) -> Tokens:
+    """Returns the splits with `encode_rows` applied; the texts stay beside their tokens."""
+    _show_bars(splits)
+    tokens = Tokens(tokens_per_batch=getattr(arguments, "tokens_per_batch", None))
     for name, split in splits.items():
         if isinstance(split, datasets.IterableDataset):
-            tokens.train = Endless(
-                split, encode_rows, {*splits.texts, splits.target, "row_id"}, splits.streamed
-            )
+            replaced = {*splits.texts, splits.target, "row_id"}
+            tokens.train = Endless(split, encode_rows, replaced, splits.streamed)
             continue
-        encoded = _on_disk(
-            split, partial(_batch, encode_rows), arguments.preprocessing_num_workers, name
-        )
-        lengths, truncated = (
-            encoded[column][:] for column in ("length", "truncated")
-        )  # a Column gives row by row
-        tokens.counts[name] = {"rows": len(encoded), "tokens": sum(lengths)}
-        if None not in truncated:
-            tokens.counts[name]["truncated_share"] = sum(truncated) / max(len(encoded), 1)
+        workers = arguments.preprocessing_num_workers
+        encoded = _on_disk(split, partial(_batch, encode_rows), workers, name)
+        tokens.counts[name] = _counts(encoded)
         setattr(tokens, name, encoded.remove_columns("truncated"))
     return tokens
+
+
+def _show_bars(splits: Splits) -> None:
+    """Shows the bars of `datasets` where there are many rows, from the main process only."""
+    rows = 0
+    for _, split in splits.items():
+        if isinstance(split, datasets.Dataset):
+            rows += len(split)
+    if rows > MANY_ROWS and is_main_process():
+        datasets.enable_progress_bars()
+    else:
+        datasets.disable_progress_bars()
+
+
+def _counts(encoded: datasets.Dataset) -> dict[str, Any]:
+    # With [:] a column is read at once, not row by row.
+    lengths = encoded["length"][:]
+    truncated = encoded["truncated"][:]
+    counts = {"rows": len(encoded), "tokens": sum(lengths)}
+    if None not in truncated:
+        counts["truncated_share"] = sum(truncated) / max(len(encoded), 1)
+    return counts
 
 
 def _on_disk(
     split: datasets.Dataset, encode_batch: Callable, workers: int | None, name: str
 ) -> datasets.Dataset:
-    """The split with its columns beside, read by memory map from a file without a name, which goes with the process."""
+    """Returns the split with its new columns, read by memory map from a file without a name.
+
+    The file goes with the process.
+    """
     with working_folder("tokens-") as folder:
         encoded = split.map(
             encode_batch,
@@ -138,50 +167,68 @@ def _on_disk(
             batch_size=BATCH,
             num_proc=workers,
             cache_file_name=str(Path(folder, f"{name}.arrow")),
-            new_fingerprint=generate_random_fingerprint(),  # or all tables are read into memory, and hashed
+            # Otherwise all tables are read into memory, and hashed.
+            new_fingerprint=generate_random_fingerprint(),
             desc=f"tokenising {name}",
         )
         return datasets.Dataset(encoded.data.table, encoded.info, fingerprint=encoded._fingerprint)
 
 
-def pairs(tokenizer: Any, model: Any, arguments: Any) -> Callable[[list[str], list[str]], Any]:
-    """An encode function for (sources, targets): token ids with labels, both cut to their maximum.
+def pairs(
+    tokenizer: "PreTrainedTokenizerBase", model: torch.nn.Module, arguments: GenerationArguments
+) -> Callable[[list[str], list[str]], "BatchEncoding"]:
+    """Returns an encode function for (sources, targets): token ids with labels.
 
-    A row without a target has the label -100 alone: it is answered, and counts in no score.
+    Both are cut to their maximum. A row without a target has the label -100 alone: a text is
+    generated for it, and counts in no score.
     """
     longest_source = max_length(arguments.max_source_length, tokenizer, model)
     longest_target = max_length(arguments.max_target_length, tokenizer, model, answer=True)
-    options = {
-        "truncation": True,
-        "padding": "max_length" if arguments.pad_to_max_length else False,
-    }
+    padding = "max_length" if arguments.pad_to_max_length else False
+    options = {"truncation": True, "padding": padding}
 
-    def encode_pairs(sources: list[str], targets: list[str]) -> Any:
+    def encode_pairs(sources: list[str], targets: list[str]) -> "BatchEncoding":
         encoded = tokenizer(sources, max_length=longest_source, **options)
-        labels = tokenizer(text_target=targets, max_length=longest_target, **options)["input_ids"]
-        if arguments.ignore_pad_token_for_loss:
-            labels = [
-                [MISSING if token == tokenizer.pad_token_id else token for token in row]
-                for row in labels
-            ]
-        encoded["labels"] = [
-            row if text else [MISSING] for row, text in zip(labels, targets, strict=True)
-        ]
+        found = tokenizer(text_target=targets, max_length=longest_target, **options)["input_ids"]
+        labels = []
+        for row, text in zip(found, targets, strict=True):
+            if not text:
+                row = [MISSING]
+            elif arguments.ignore_pad_token_for_loss:
+                row = _without_padding(row, tokenizer.pad_token_id)
+            labels.append(row)
+        encoded["labels"] = labels
         return encoded
 
     return encode_pairs
 
 
-def _batch(encode_rows: Callable[[dict], Any], rows: dict) -> dict[str, Any]:
+def _without_padding(row: list[int], padding: int) -> list[int]:
+    """Returns the labels of a row, with MISSING for padding."""
+    if padding not in row:
+        return row
+    return [MISSING if token == padding else token for token in row]
+
+
+def _batch(encode_rows: Encode, rows: dict[str, list]) -> dict[str, Any]:
+    """Returns the encoded columns of a batch with the length and the width of each row.
+
+    The width is what the row makes of a batch: the longer one of its sides, padding counted.
+    """
     encoded = encode_rows(rows)
     columns = dict(encoded)
-    fast = getattr(encoded, "encodings", None) or []
-    columns["length"] = [sum(mask) for mask in encoded["attention_mask"]]
-    sides = [columns[name] for name in ("input_ids", "labels") if name in columns]
-    columns["width"] = [
-        max(map(len, row)) for row in zip(*sides, strict=True)
-    ]  # what the row makes of a batch
-    columns["truncated"] = [bool(one.overflowing) for one in fast] or [None] * len(
-        columns["length"]
-    )  # not known
+    columns["length"] = list(map(sum, encoded["attention_mask"]))
+    sides = [columns["input_ids"]]
+    if "labels" in columns:
+        sides.append(columns["labels"])
+    columns["width"] = [max(map(len, row)) for row in zip(*sides, strict=True)]
+    columns["truncated"] = _truncated(encoded)
     return columns
+
+
+def _truncated(encoded: "BatchEncoding") -> list[bool] | list[None]:
+    """Returns for each row whether it was truncated; None where the tokenizer does not say so."""
+    fast = getattr(encoded, "encodings", None)
+    if not fast:
+        return [None] * len(encoded["attention_mask"])
+    return [bool(one.overflowing) for one in fast]

@@ -1,12 +1,13 @@
-"""Texts -> blocks of tokens that lose nothing: every token of every document stands in exactly one block."""
+"""Joins texts to blocks of tokens without loss: every token stands in exactly one block."""
 
 import sys
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy
 
-from recipes.common.data.splits import LIMITS, limit_of
+from recipes.common.data.limits import LIMITS, limit_of
+from recipes.common.data.splits import Splits
 from recipes.common.runtime import processes
 from recipes.common.runtime.errors import COMPLETE, Refusal
 from recipes.common.runtime.messages import is_main_process, visible
@@ -15,115 +16,143 @@ from recipes.common.tokens.encoding import Tokens
 from recipes.common.tokens.stream import Stream, set_steps
 from recipes.common.tokens.tokenising import Encoder, prepared
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase, TrainingArguments
+
+
+class PackingFlags(Protocol):
+    """Names the flags that are read here, of Arguments and of PackingArguments."""
+
+    streaming: bool
+    dataset_name: str | None
+    prepared_dir: str | None
+    prepare_only: bool
+
 
 def pack(
-    splits: Any, tokenizer: Any, layout: Layout, arguments: Any, training_arguments: Any
+    splits: Splits,
+    tokenizer: "PreTrainedTokenizerBase",
+    layout: Layout,
+    arguments: PackingFlags,
+    training_arguments: "TrainingArguments",
 ) -> Tokens:
-    """The splits as Blocks, or the training split as a Stream; counts documents, tokens read and tokens packed."""
+    """Returns the splits as Blocks, or the training split as a Stream.
+
+    It counts documents, tokens read and tokens packed. With --prepare_only the process ends here.
+    """
     return _ready(_packed(splits, tokenizer, layout, arguments, training_arguments), arguments)
 
 
 @processes.once_per_node
 def _packed(
-    splits: Any, tokenizer: Any, layout: Layout, arguments: Any, training_arguments: Any
+    splits: Splits,
+    tokenizer: "PreTrainedTokenizerBase",
+    layout: Layout,
+    arguments: PackingFlags,
+    training_arguments: "TrainingArguments",
 ) -> Tokens:
     tokens = Tokens()
+    column = splits.texts[0]
     for name, split in splits.items():
+        ends_all = name in splits.whole
         if name == "train" and arguments.streaming:
             _refuse_for_streams(arguments)
-            encode = Encoder(tokenizer, layout, name in splits.whole)
-            tokens.train = Stream(split, splits.texts[0], encode, layout, training_arguments.seed)
-            tokens.counts[name] = set_steps(
-                tokens.train, training_arguments, is_remote=bool(arguments.dataset_name)
-            )
+            encode = Encoder(tokenizer, layout, ends_all)
+            stream = Stream(split, column, encode, layout, training_arguments.seed)
+            tokens.train = stream
+            is_remote = bool(arguments.dataset_name)
+            tokens.counts[name] = set_steps(stream, training_arguments, is_remote)
             continue
-        ends_all = name in splits.whole
         arrays, counts = prepared(
-            split, splits.texts[0], tokenizer, layout, arguments, name, ends_all=ends_all
+            split, column, tokenizer, layout, arguments, name, ends_all=ends_all
         )
-        evaluated = layout if name != "train" else replace(layout, stride=0)
-        starts, ends = cut(len(arrays["ids"]), evaluated)
-        blocks = Blocks(arrays["ids"], starts, ends, evaluated, trains=name == "train")
-        step = numpy.diff(ends, prepend=0) if evaluated.stride else ends - starts
+        trains = name == "train"
+        own = replace(layout, stride=0) if trains else layout
+        starts, ends = cut(len(arrays["ids"]), own)
+        blocks = Blocks(arrays["ids"], starts, ends, own, trains)
+        predicted = ends - starts
+        if own.stride:
+            predicted = numpy.diff(ends, prepend=0)
         counts.pop("truncated")
-        counts["packed"] = int(step.sum())
+        counts["packed"] = int(predicted.sum())
         _add(tokens, name, blocks, counts, arguments)
     return tokens
 
 
 def lines(
-    splits: Any, tokenizer: Any, layout: Layout, arguments: Any, training_arguments: Any
+    splits: Splits,
+    tokenizer: "PreTrainedTokenizerBase",
+    layout: Layout,
+    arguments: PackingFlags,
+    training_arguments: "TrainingArguments",
 ) -> Tokens:
-    """Every text in a block of its own, cut to the block's size."""
-    return _ready(_lines(splits, tokenizer, layout, arguments, training_arguments), arguments)
+    """Returns the splits as Blocks: every text in a block of its own, cut to the block's size.
+
+    With --prepare_only the process ends here.
+    """
+    return _ready(_lines(splits, tokenizer, layout, arguments), arguments)
 
 
 @processes.once_per_node
 def _lines(
-    splits: Any, tokenizer: Any, layout: Layout, arguments: Any, training_arguments: Any
+    splits: Splits,
+    tokenizer: "PreTrainedTokenizerBase",
+    layout: Layout,
+    arguments: PackingFlags,
 ) -> Tokens:
     if arguments.streaming:
-        raise Refusal(
-            "a stream is packed, not taken line by line",
-            "--line_by_line",
-            "leave out one of the two flags",
-        )
+        what = "a stream is packed, not taken line by line"
+        raise Refusal(what, "--line_by_line", "leave out one of the two flags")
     tokens = Tokens()
+    column = splits.texts[0]
     for name, split in splits.items():
-        options = {"ends_all": True, "cut": True}
         arrays, counts = prepared(
-            split, splits.texts[0], tokenizer, layout, arguments, name, **options
+            split, column, tokenizer, layout, arguments, name, ends_all=True, cut=True
         )
         ends = numpy.cumsum(arrays["lengths"])
-        blocks = Blocks(
-            arrays["ids"], ends - arrays["lengths"], ends, layout, trains=name == "train"
-        )
-        counts |= {
-            "truncated_share": counts.pop("truncated") / counts["rows"],
-            "packed": int(ends[-1]),
-        }
+        starts = ends - arrays["lengths"]
+        blocks = Blocks(arrays["ids"], starts, ends, layout, trains=name == "train")
+        counts["truncated_share"] = counts.pop("truncated") / counts["rows"]
+        counts["packed"] = int(ends[-1])
         _add(tokens, name, blocks, counts, arguments)
     return tokens
 
 
-def _add(tokens: Tokens, name: str, blocks: Blocks, counts: dict[str, Any], arguments: Any) -> None:
+def _add(
+    tokens: Tokens, name: str, blocks: Blocks, counts: dict[str, Any], arguments: PackingFlags
+) -> None:
+    """Adds a split: at most as many blocks as its limit says, and its counts."""
     if not counts["bytes"]:
-        raise Refusal(
-            f"the {name} data has no text", f"--{name}_file", "give a text that is not empty"
-        )
+        what = f"the {name} data has no text"
+        raise Refusal(what, f"--{name}_file", "give a text that is not empty")
     blocks.tokens_per_byte = (counts["tokens"] - counts.pop("starts")) / counts["bytes"]
     counts["blocks"] = len(blocks)
     limit = limit_of(name, arguments)
     if limit is not None and len(blocks) > limit:
-        blocks, counts["used"] = blocks.select(range(limit)), limit
+        blocks = blocks.select(range(limit))
+        counts["used"] = limit
     tokens.counts[name] = counts
     setattr(tokens, name, blocks)
 
 
-def _ready(tokens: Tokens, arguments: Any) -> Tokens:
-    """The tokens to train on; with --prepare_only the process ends here."""
-    if arguments.prepare_only:
-        if not is_main_process():
-            sys.exit(COMPLETE)
+def _ready(tokens: Tokens, arguments: PackingFlags) -> Tokens:
+    """Returns the tokens to train on; with --prepare_only it prints the counts and exits."""
+    if not arguments.prepare_only:
+        return tokens
+    if is_main_process():
         for name, counts in tokens.counts.items():
-            print(
-                f"{name:<11} {counts['rows']:,} texts, {counts['tokens']:,} tokens, {counts['blocks']:,} blocks"
-            )
+            rows, read, blocks = counts["rows"], counts["tokens"], counts["blocks"]
+            print(f"{name:<11} {rows:,} texts, {read:,} tokens, {blocks:,} blocks")
         print(f"{'prepared':<11} {visible(arguments.prepared_dir)}")
-        sys.exit(COMPLETE)
-    return tokens
+    sys.exit(COMPLETE)
 
 
-def _refuse_for_streams(arguments: Any) -> None:
+def _refuse_for_streams(arguments: PackingFlags) -> None:
+    """Refuses what a stream cannot do: be prepared, or be limited to a number of blocks."""
     if arguments.prepare_only:
-        fix = "leave one of the two out"
-        raise Refusal(
-            "a stream is tokenised while it is trained on, not before",
-            "--prepare_only, --streaming",
-            fix,
-        )
+        what = "a stream is tokenised while it is trained on, not before"
+        raise Refusal(what, "--prepare_only, --streaming", "leave one of the two out")
     if limit_of("train", arguments) is not None:
+        what = "a stream's blocks cannot be counted before they are read"
         fix = "say --max_steps N: a step takes as many blocks as the batch"
-        raise Refusal(
-            "nobody knows a stream's blocks before they are read", f"--{LIMITS['train']}", fix
-        )
+        raise Refusal(what, f"--{LIMITS['train']}", fix)

@@ -1,4 +1,7 @@
-"""A stream that a training can leave and come back to: its position is saved with every checkpoint."""
+"""Declares a stream that a training can leave and come back to.
+
+Its position is saved with every checkpoint.
+"""
 
 from abc import abstractmethod
 from fractions import Fraction
@@ -8,18 +11,24 @@ import torch
 
 
 class PositionedStream(torch.utils.data.IterableDataset):
-    """Rows without an end, epoch after epoch, that begin anywhere."""
+    """A stream of rows without an end, epoch after epoch, that can begin anywhere."""
 
     @abstractmethod
     def steps(self, rows: int, accumulated: int) -> Fraction | None:
-        """Optimizer steps of an epoch, with `rows` per batch of all processes; None where nobody has counted them."""
+        """Returns the optimizer steps of an epoch; None where they have not been counted.
+
+        `rows` is the number of rows per batch of all processes together.
+        """
 
     def save_position(self, folder: Path, rows: int) -> None:
         """Writes into a checkpoint what is needed to continue after so many rows."""
 
     @abstractmethod
     def load_position(self, folder: Path, rows: int, vocabulary: int) -> None:
-        """Continues after so many rows; raises where the checkpoint holds no position, or an id beyond `vocabulary`."""
+        """Continues after so many rows.
+
+        Raises an error where the checkpoint holds no position, or an id beyond `vocabulary`.
+        """
 
     def collect(self) -> None:
-        """Takes over what workers of a data loader have reported since the last call."""
+        """Takes over what the workers of a data loader have reported since the last call."""

@@ -1,4 +1,4 @@
-"""Blocks of a data set that is tokenised while it is trained on."""
+"""Reads, tokenises and packs a data set while it is trained on."""
 
 import json
 import math
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy
 import torch
@@ -14,37 +14,49 @@ import torch
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import note
 from recipes.common.tokens import tokenising
-from recipes.common.tokens.blocks import Layout, framed
+from recipes.common.tokens.blocks import Array, Layout, framed
 from recipes.common.tokens.positions import PositionedStream
 from recipes.common.tokens.tokenising import BATCH, Encoder
 
+if TYPE_CHECKING:
+    from datasets import IterableDataset
+    from transformers import TrainingArguments
+
 WINDOW = 1000  # blocks of a stream that are shuffled together
 POSITION = "stream.json"
+Mark = dict[str, Any]  # a document (epoch, row), and where in it a window begins
 
 
 class Stream(PositionedStream):
-    """Blocks of a data set that is read while it is trained on, without end: epoch after epoch, in one order.
+    """A stream of blocks without end, read while it is trained on: epoch after epoch, in one order.
 
-    The blocks of each window of 1,000 are shuffled by (seed, window). What is left of the last document when a pass
-    ends begins the next one. `position` after a number of blocks is small: the document that is being cut, what was
-    carried into it, and how many blocks of it were given; `go_to` it costs no tokenising but that document's.
+    The blocks of each window of 1,000 are shuffled by (seed, window). What is left of the last
+    document when a pass ends begins the next pass.
+
+    The `position` after a number of blocks is small: it names the document that is being cut, the
+    tokens that were carried into it, and how many of its blocks came before. To `go_to` it only
+    that document is tokenised again.
     """
 
-    def __init__(self, rows: Any, column: str, encode: Encoder, layout: Layout, seed: int):
-        self.rows, self.column, self.encode, self.layout, self.seed = (
-            rows,
-            column,
-            encode,
-            layout,
-            seed,
-        )
-        first = [] if layout.between else [*layout.start]
-        self.marks: dict[int, dict[str, Any]] = {
-            0: {"epoch": 0, "row": 0, "carried": first}
-        }  # where windows begin
+    def __init__(
+        self,
+        rows: "IterableDataset",
+        column: str,
+        encode: Encoder,
+        layout: Layout,
+        seed: int,
+    ):
+        self.rows = rows
+        self.column = column
+        self.encode = encode
+        self.layout = layout
+        self.seed = seed
+        carried = [] if layout.between else [*layout.start]
+        # Where windows begin.
+        self.marks: dict[int, Mark] = {0: {"epoch": 0, "row": 0, "carried": carried}}
         self.number: int | None = None  # of tokens, where they were counted
         self.first = 0  # the block to begin with
-        self._reported = torch.multiprocessing.SimpleQueue()  # marks that a loader's worker came by
+        self._reported = torch.multiprocessing.SimpleQueue()  # the marks of a loader's worker
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         worker = torch.utils.data.get_worker_info()
@@ -56,65 +68,73 @@ class Stream(PositionedStream):
             order = numpy.random.default_rng([self.seed, window]).permutation(len(chunk))
             for position in order[skip:]:
                 yield chunk[position]
-            window, skip = window + 1, 0
+            window += 1
+            skip = 0
 
-    def _blocks(self, mark: dict[str, Any], window: int) -> Iterator[dict[str, Any]]:
-        number, carried, passed_over = window * WINDOW, mark["carried"], mark.get("blocks", 0)
-        room, epoch, row = self.layout.room, mark["epoch"], mark["row"]
-        begins = mark.get("begins", True)
+    def _blocks(self, mark: Mark, window: int) -> Iterator[dict[str, Any]]:
+        """Yields the blocks from the beginning of a window on, and marks where windows begin."""
+        room = self.layout.room
+        number = window * WINDOW
+        passed_over = mark.get("blocks", 0)
+        for here, ids in self._documents(mark):
+            for block in range(passed_over, len(ids) // room):
+                cut = ids[block * room : (block + 1) * room]
+                yield {
+                    "input_ids": framed(cut, self.layout),
+                    "row": number,
+                    "epoch": here["epoch"],
+                    "context": 0,
+                }
+                number += 1
+                if number % WINDOW == 0:
+                    self._mark(number // WINDOW, {**here, "blocks": block + 1})
+            passed_over = 0
+
+    def _documents(self, mark: Mark) -> Iterator[tuple[Mark, Array]]:
+        """Yields the documents from a mark on, without end: where each one is, and its ids.
+
+        The ids begin with those that the document before left over (`carried`).
+        """
+        room, carried = self.layout.room, mark["carried"]
+        epoch, row, begins = mark["epoch"], mark["row"], mark.get("begins", True)
         while True:
             for text, found in self.encode.rows(self._texts(row), begins):
                 ids = numpy.asarray([*carried, *found], dtype=numpy.int32)
-                whole = len(ids) // room
-                for block in range(passed_over, whole):
-                    cut = ids[block * room : (block + 1) * room]
-                    yield {
-                        "input_ids": framed(cut, self.layout),
-                        "row": number,
-                        "epoch": epoch,
-                        "context": 0,
-                    }
-                    number += 1
-                    if number % WINDOW == 0:
-                        here = {
-                            "epoch": epoch,
-                            "row": row,
-                            "begins": begins,
-                            "carried": carried,
-                            "blocks": block + 1,
-                        }
-                        self._mark(number // WINDOW, here)
-                row, carried, passed_over = row + 1, ids[whole * room :].tolist(), 0
+                yield {"epoch": epoch, "row": row, "begins": begins, "carried": carried}, ids
+                row += 1
+                carried = ids[len(ids) // room * room :].tolist()
                 begins = self.encode.ends(text)
             epoch, row, begins = epoch + 1, 0, True
 
-    def _mark(self, window: int, mark: dict[str, Any]) -> None:
+    def _mark(self, window: int, mark: Mark) -> None:
         self.marks[window] = mark
         if torch.utils.data.get_worker_info():
             self._reported.put((window, mark))
 
     def collect(self) -> None:
-        """Takes over what a loader's worker, which reads in a process of its own, reported."""
+        """Takes over the marks that a loader's worker, a process of its own, has reported."""
         while not self._reported.empty():
             window, mark = self._reported.get()
             self.marks[window] = mark
 
     def _texts(self, row: int) -> Iterator[list[str]]:
+        """Yields batches of texts from a row on, up to the end of a pass."""
         rows = islice(iter(self.rows), row, None)
         while texts := [found[self.column] for found in islice(rows, BATCH)]:
             yield texts
 
     def steps(self, blocks: int, accumulated: int) -> Fraction | None:
-        """Steps of an epoch of so many blocks a batch: a fraction, for the next one begins in mid-block; None where
-        nobody has counted the tokens."""
-        return (
-            None
-            if self.number is None
-            else Fraction(self.number, self.layout.room * blocks * accumulated)
-        )
+        """Returns the steps of an epoch with so many blocks per batch.
+
+        It is a fraction, for the next epoch begins in mid-block. None where the tokens have not
+        been counted.
+        """
+        if self.number is None:
+            return None
+        return Fraction(self.number, self.layout.room * blocks * accumulated)
 
     def count(self) -> dict[str, Any]:
-        """Rows, tokens and bytes of one pass."""
+        """Returns the numbers of rows, tokens and bytes of one pass."""
         counts = tokenising.no_counts()
         for text, ids in self.encode.rows(tokenising.batches(self.rows, self.column, "train")):
             tokenising.count(counts, text, ids)
@@ -122,7 +142,7 @@ class Stream(PositionedStream):
         return counts
 
     def position(self, blocks: int) -> dict[str, Any]:
-        """Where the stream goes on after so many blocks were trained on."""
+        """Returns where the stream continues after so many blocks were trained on."""
         self.collect()  # a step may have read beyond what was reported when it began
         return {"blocks": blocks, "mark": self.marks[blocks // WINDOW]}
 
@@ -136,49 +156,46 @@ class Stream(PositionedStream):
         (folder / POSITION).write_text(json.dumps(self.position(blocks)), encoding="utf-8")
 
     def load_position(self, folder: Path, blocks: int, vocabulary: int) -> None:
-        """Continues at the position that a checkpoint holds; raises where that is none, or has ids beyond the
-        vocabulary."""
+        """Continues at the position that a checkpoint holds.
+
+        Raises an error where the checkpoint holds no position, or an id beyond the vocabulary.
+        """
         position = json.loads((folder / POSITION).read_text(encoding="utf-8"))
         mark = position["mark"]
-        numbers = [
-            position["blocks"],
-            mark["epoch"],
-            mark["row"],
-            mark.get("blocks", 0),
-            *mark["carried"],
-        ]
+        carried = mark["carried"]
+        numbers = [position["blocks"], mark["epoch"], mark["row"], mark.get("blocks", 0), *carried]
         if not all(isinstance(number, int) and number >= 0 for number in numbers):
-            raise ValueError(f"{POSITION} holds what is no position")
-        if max(mark["carried"], default=0) >= vocabulary:
-            raise ValueError(f"{POSITION} holds the token {max(mark['carried'])}")
+            raise ValueError(f"{POSITION} holds no position of a stream")
+        if max(carried, default=0) >= vocabulary:
+            raise ValueError(f"{POSITION} holds the token {max(carried)}")
         self.go_to(position)
 
 
-def set_steps(stream: Stream, training_arguments: Any, is_remote: bool) -> dict[str, Any]:
-    """--max_steps of a stream follows from one pass that counts its tokens, unless the user gave it; where something is
-    done after every epoch, the pass is counted all the same, but for one from the Hub, whose end may be far."""
+def set_steps(
+    stream: Stream, training_arguments: "TrainingArguments", is_remote: bool
+) -> dict[str, Any]:
+    """Sets --max_steps, unless it is given, from one pass that counts the stream's tokens.
+
+    Where something is done after every epoch, the pass is counted anyway. A given --max_steps is
+    enough for a stream from the Hub, whose end may be far. Returns the counts of the pass.
+    """
     flags = training_arguments
+    is_given = flags.max_steps > 0
     by_epochs = "epoch" in (flags.eval_strategy, flags.save_strategy, flags.logging_strategy)
-    if flags.max_steps > 0 and (is_remote or not by_epochs):
+    if is_given and (is_remote or not by_epochs):
         return {}
-    why = (
-        "the end of every epoch"
-        if flags.max_steps > 0
-        else "the number of steps: --max_steps saves this pass"
-    )
+    why = "the number of steps: --max_steps saves this pass"
+    if is_given:
+        why = "the end of every epoch"
     note(f"counting the tokens of the training data for {why}")
     counts = stream.count()
     stream.number = counts["tokens"]
-    steps = stream.steps(
-        flags.train_batch_size * flags.world_size, flags.gradient_accumulation_steps
-    )
-    if flags.max_steps > 0:
+    if is_given:
         return counts
     if counts["tokens"] * flags.num_train_epochs < stream.layout.room:
-        raise Refusal(
-            "the training data does not fill one block",
-            "--train_file",
-            "give more text, or smaller blocks",
-        )
+        what = "the training data does not fill one block"
+        raise Refusal(what, "--train_file", "give more text, or smaller blocks")
+    blocks = flags.train_batch_size * flags.world_size
+    steps = stream.steps(blocks, flags.gradient_accumulation_steps)
     flags.max_steps = math.ceil(steps * Fraction(str(flags.num_train_epochs)))
     return counts

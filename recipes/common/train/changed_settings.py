@@ -1,71 +1,110 @@
-"""What flags that have changed since a checkpoint mean for the optimizer and the schedule: the states that those load
-from it hold the old settings, too."""
+"""Applies flags that have changed since a checkpoint to the optimizer and the schedule.
+
+The states that these load from the checkpoint hold the old settings, too.
+"""
 
 from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 # Flags, and what they set in each group of an optimizer's parameters.
-SETTINGS = {"weight_decay": ("weight_decay",), "adam_epsilon": ("eps",)}
-SETTINGS |= dict.fromkeys(("adam_beta1", "adam_beta2"), ("betas",))
-SETTINGS |= {"learning_rate": ("lr", "initial_lr")}
+SETTINGS = {
+    "learning_rate": ("lr", "initial_lr"),
+    "weight_decay": ("weight_decay",),
+    "adam_beta1": ("betas",),
+    "adam_beta2": ("betas",),
+    "adam_epsilon": ("eps",),
+}
 IMPLEMENTATION = ("fused", "foreach")  # of one method
 # Flags that leave an optimizer without states: those in the checkpoint are of other weights.
 RESETS = {"optim_args", "freeze_encoder", "lora_rank", "lora_target_modules"}
+Settings = list[dict[str, Any]]  # one dict per group of an optimizer's parameters
 
 
-def of(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
-    """The settings of each group of parameters as the flags say them, before a checkpoint's states are loaded.
+def of(optimizer: torch.optim.Optimizer) -> Settings:
+    """Returns the settings of each group of parameters as the flags say them.
 
-    A schedule has changed `lr` already (a warm-up begins with 0) and keeps the flag's value as `initial_lr`.
+    It is called before a checkpoint's states are loaded. A schedule has changed `lr` already (a
+    warm-up begins with 0) and keeps the flag's value as `initial_lr`.
     """
     settings = []
     for group in optimizer.param_groups:
+        own = dict(group)
+        del own["params"]
         rate = group.get("initial_lr", group["lr"])
-        own = {key: value for key, value in group.items() if key != "params"}
         settings.append(own | {"lr": rate, "initial_lr": rate})
     return settings
 
 
 def begins_anew(optim: str, changed: Mapping[str, Any]) -> bool:
-    """Whether the states in a checkpoint are of no use: of another method (not another implementation of the same one),
-    or of other weights."""
-    was = str(changed.get("optim", optim))
-    return was.removesuffix("_fused") != optim.removesuffix("_fused") or not RESETS.isdisjoint(
-        changed
-    )
+    """Whether the states in a checkpoint are of no use.
+
+    They are then of another method (not another implementation of the same one), or of other
+    weights.
+    """
+    before = str(changed.get("optim", optim))
+    if before.removesuffix("_fused") != optim.removesuffix("_fused"):
+        return True
+    return not RESETS.isdisjoint(changed)
 
 
-def fit(state: dict[str, Any], optimizer: Any) -> None:
-    """Says in a loaded state which implementation reads it: torch's fused AdamW goes on where its plain one stopped."""
+def fit(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
+    """Sets in a loaded state the implementation that reads it.
+
+    torch's fused AdamW then continues where its plain one stopped.
+    """
     for group, own in zip(state["param_groups"], optimizer.param_groups, strict=True):
-        group.update({key: own[key] for key in IMPLEMENTATION if key in own})
+        for key in IMPLEMENTATION:
+            if key in own:
+                group[key] = own[key]
 
 
-def renew(optimizer: Any, settings: list[dict[str, Any]], changed: Collection[str]) -> None:
-    """Gives the groups of an optimizer that has loaded its states the settings that have changed since."""
-    keys = {key for flag in changed for key in SETTINGS.get(flag, ())}
+def renew(optimizer: torch.optim.Optimizer, settings: Settings, changed: Collection[str]) -> None:
+    """Gives the groups of an optimizer the settings that have changed since its states were saved.
+
+    It is called after the states are loaded.
+    """
+    keys = set()
+    for flag in changed:
+        keys.update(SETTINGS.get(flag, ()))
     for group, own in zip(optimizer.param_groups, settings, strict=True):
-        group.update({key: own[key] for key in keys & own.keys() if key in group})
+        for key in keys & own.keys() & group.keys():
+            group[key] = own[key]
 
 
 def renew_schedule(
-    scheduler: Any, optimizer: Any, settings: list[dict[str, Any]], changed: Mapping[str, Any]
+    scheduler: LRScheduler,
+    optimizer: torch.optim.Optimizer,
+    settings: Settings,
+    changed: Mapping[str, Any],
 ) -> None:
-    """Sets the learning rate of the next step to what the schedule, as it is now, says; a schedule that follows the
-    scores goes on from the rate that it has come to, in proportion."""
+    """Sets the learning rate of the next step to what the schedule, as it is now, says.
+
+    A schedule that follows the scores continues from the rate that it has come to, in proportion.
+    """
     rates = [own["lr"] for own in settings]
-    if isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR):
+    if isinstance(scheduler, LambdaLR):
         scheduler.base_lrs = rates
-        factors = [factor(scheduler.last_epoch) for factor in scheduler.lr_lambdas]
-        now = [rate * factor for rate, factor in zip(rates, factors, strict=True)]
+        now = []
+        for rate, factor in zip(rates, scheduler.lr_lambdas, strict=True):
+            now.append(rate * factor(scheduler.last_epoch))
     else:
-        last = getattr(scheduler, "_last_lr", rates)
-        before = changed.get("learning_rate")
-        now = (
-            [rate * one / before for rate, one in zip(rates, last, strict=True)] if before else last
-        )
+        now = _in_proportion(rates, getattr(scheduler, "_last_lr", rates), changed)
     scheduler._last_lr = now
     for group, rate in zip(optimizer.param_groups, now, strict=True):
         group["lr"] = rate
+
+
+def _in_proportion(
+    rates: list[float], last: list[float], changed: Mapping[str, Any]
+) -> list[float]:
+    """Returns the last rates, scaled by how much --learning_rate has changed."""
+    before = changed.get("learning_rate")
+    if not before:
+        return last
+    scaled = []
+    for rate, one in zip(rates, last, strict=True):
+        scaled.append(rate * one / before)
+    return scaled

@@ -1,4 +1,5 @@
-"""The checkpoints of one training: each is written whole, and holds all that the run needs to continue from it."""
+"""The checkpoints of one training: each is written whole, and holds all that the run needs to
+continue from it."""
 
 import json
 import time
@@ -19,7 +20,8 @@ from recipes.common.train import changed_settings, resuming
 
 OPTIMIZER, SCHEDULER = "optimizer.safetensors", "scheduler.safetensors"
 SCALER = "scaler.safetensors"
-# Flags that change how an evaluation is scored: the best score so far cannot be compared with new ones.
+# Flags that change how an evaluation is scored: the best score so far cannot be compared with new
+# ones.
 JUDGED_BY = {
     "metric_for_best_model",
     "greater_is_better",
@@ -30,11 +32,11 @@ JUDGED_BY = {
 
 
 class Checkpoints:
-    """Writes the checkpoints of a training, and restores what Trainer itself does not restore from one.
+    """Writes the checkpoints of a training, and restores what Trainer itself does not restore from
+    one.
 
-    `resumed` is the checkpoint that the training continues from. `changed` are the flags that differ from those of
-    that checkpoint, with their old values.
-    """
+    `resumed` is the checkpoint that the training continues from. `changed` are the flags that
+    differ from those of that checkpoint, with their old values."""
 
     def __init__(
         self,
@@ -69,20 +71,19 @@ class Checkpoints:
     def bytes_needed(self) -> int:
         """About what a checkpoint takes on disk.
 
-        That is the weights (with DeepSpeed and FSDP twice, once to continue from) and, for each weight that is
-        trained, Adam's two numbers.
-        """
+        That is the weights (with DeepSpeed and FSDP twice, once to continue from) and, for each
+        weight that is trained, Adam's two numbers."""
         model, trainer = self.trainer.model, self.trainer
         weights = sum(value.numel() * value.element_size() for value in model.parameters())
         copies = 2 if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled else 1
         return copies * weights + 8 * parameters(model)[1]
 
     def write(self, only_model: bool) -> None:
-        """Writes a checkpoint aside, then renames it: a run that is killed in between has the previous one as it was.
+        """Writes a checkpoint aside, then renames it: a run that is killed in between has the
+        previous one as it was.
 
-        Exactly one process renames, between two barriers: upstream's atomic saving was reverted twice, because the
-        renames of several ranks raced (transformers issues 27929 and 29839).
-        """
+        Exactly one process renames, between two barriers: upstream's atomic saving was reverted
+        twice, because the renames of several ranks raced (transformers issues 27929 and 29839)."""
         step = self.trainer.state.global_step
         staging = self.folder / f"{retention.STAGING}{step}"
         self.writing = True
@@ -95,7 +96,8 @@ class Checkpoints:
             self.saved_step = step
 
     def write_to_continue(self) -> None:
-        """Writes a whole checkpoint for a run that a signal stops: one of the model alone would be its end."""
+        """Writes a whole checkpoint for a run that a signal stops: one of the model alone would be
+        its end."""
         self.write(only_model=False)
 
     def _write(self, staged: Path, only_model: bool) -> None:
@@ -120,7 +122,8 @@ class Checkpoints:
             upstream.push_checkpoint(trainer, str(final))
 
     def _write_states(self, staged: Path) -> None:
-        """The states of optimizer, schedule, scaler and random generators: arrays and JSON, where Trainer pickles."""
+        """The states of optimizer, schedule, scaler and random generators: arrays and JSON, where
+        Trainer pickles."""
         trainer = self.trainer
         writes = trainer.args.should_save
         if (
@@ -171,7 +174,8 @@ class Checkpoints:
 
     @property
     def nothing_left(self) -> bool:
-        """Whether the training was over when the checkpoint was written: Trainer would take one more step."""
+        """Whether the training was over when the checkpoint was written: Trainer would take one
+        more step."""
         state = self.trainer.state
         return state.global_step >= state.max_steps or self.ended_early
 
@@ -186,8 +190,9 @@ class Checkpoints:
         resuming.continue_stream(self.trainer, self.resumed, rows)
 
     def take_up(self) -> None:
-        """Restores what the checkpoint knows and Trainer forgets: intervals, callbacks, the best checkpoint so far,
-        the loss since the last log, the time, and an evaluation that a signal cut short."""
+        """Restores what the checkpoint knows and Trainer forgets: intervals, callbacks, the best
+        checkpoint so far, the loss since the last log, the time, and an evaluation that a signal
+        cut short."""
         if not self._to_take_up:
             return
         self._to_take_up = False
@@ -205,11 +210,11 @@ class Checkpoints:
             upstream.log_save_evaluate(trainer, self.began, self.trial)
 
     def _find_best(self) -> None:
-        """Finds the best checkpoint so far, in this run's folder or in that of the run that is continued.
+        """Finds the best checkpoint so far, in this run's folder or in that of the run that is
+        continued.
 
-        The path that stands in the checkpoint is never used. Where the best one is gone, or scores mean something
-        else now, the best is judged from here on.
-        """
+        The path that stands in the checkpoint is never used. Where the best one is gone, or scores
+        mean something else now, the best is judged from here on."""
         state = self.trainer.state
         state.best_model_checkpoint = None
         if not state.best_global_step:
@@ -240,14 +245,15 @@ class Checkpoints:
     # --- Random generators, optimizer and schedule ---
 
     def restore_random_states(self) -> None:
-        """Restores the random generators once per training: when the run stopped between two epochs before a batch is
-        read, otherwise after the first ones are, which may have used them."""
+        """Restores the random generators once per training: when the run stopped between two epochs
+        before a batch is read, otherwise after the first ones are, which may have used them."""
         if self._random_states is not None:
             self.restore_randomness(self._random_states)
             self._random_states = None
 
     def restore_randomness(self, checkpoint: Path) -> None:
-        """Sets the random generators as this process left them; a process that is new gets a seed of its own."""
+        """Sets the random generators as this process left them; a process that is new gets a seed
+        of its own."""
         arguments = self.trainer.args
         if not progress.restore_randomness(checkpoint, arguments.process_index):
             torch.manual_seed(
@@ -274,7 +280,8 @@ class Checkpoints:
             )
 
     def _load_optimizer(self, path: Path) -> None:
-        """Loads the optimizer's states; those of another method, or of other weights, cannot be used."""
+        """Loads the optimizer's states; those of another method, or of other weights, cannot be
+        used."""
         optimizer, name = self.trainer.optimizer, str(self.trainer.args.optim.value)
         if changed_settings.begins_anew(name, self.changed):
             note(f"the optimizer begins anew: its states in {path.parent} are those of another one")
@@ -286,7 +293,8 @@ class Checkpoints:
         optimizer.load_state_dict(state)
 
     def _load_schedule(self, path: Path) -> None:
-        """Loads the place in the schedule; in another schedule that is the step of the checkpoint."""
+        """Loads the place in the schedule; in another schedule that is the step of the
+        checkpoint."""
         schedule = self.trainer.lr_scheduler
         if "lr_scheduler_type" in self.changed:
             schedule.last_epoch = self.trainer.state.global_step

@@ -1,4 +1,5 @@
-"""What one pass over an evaluation set gives: predictions in the order of the rows, and the loss that trains."""
+"""What one pass over an evaluation set gives: predictions in the order of the rows, and the loss
+that trains."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,7 +26,8 @@ class Evaluation:
         self.dataset, self._totals = dataset, None
 
     def add_loss(self, loss: torch.Tensor, labels: Any) -> None:
-        """Adds the loss of a batch, with the weight of its labels; the processes share the batch between them."""
+        """Adds the loss of a batch, with the weight of its labels; the processes share the batch
+        between them."""
         world_size = self.trainer.args.world_size
         labels = torch.as_tensor(labels, device=loss.device).double() / world_size
         own = torch.stack([loss.detach().mean().double() * labels, labels])
@@ -39,9 +41,9 @@ class Evaluation:
     ) -> dict[str, float]:
         """The metrics of the predictions, whose rows come in the order of the data set.
 
-        `inputs` are the data set itself, whose texts are the references, unless --include_for_metrics asks for
-        something else. With --batch_eval_metrics each batch is scored as it was computed.
-        """
+        `inputs` are the data set itself, whose texts are the references, unless
+        --include_for_metrics asks for something else. With --batch_eval_metrics each batch is
+        scored as it was computed."""
         if self.trainer.args.batch_eval_metrics:
             return compute_metrics(prediction, **options)
         inputs = self.dataset if prediction.inputs is None else self.in_order(prediction.inputs)
@@ -54,7 +56,8 @@ class Evaluation:
         return self._with_loss(compute_metrics(ordered))
 
     def _with_loss(self, scores: dict[str, float]) -> dict[str, float]:
-        """The scores, with the loss of the function that trains, where the metrics compute another one."""
+        """The scores, with the loss of the function that trains, where the metrics compute another
+        one."""
         trainer = self.trainer
         if trainer.has_own_compute_loss:  # Trainer's mean over the batches stays
             return {name: score for name, score in scores.items() if name != "loss"}
@@ -68,7 +71,8 @@ class Evaluation:
         return scores | {"loss": total / labels} if labels else scores
 
     def in_order(self, arrays: Any) -> Any:
-        """Arrays with a row for each row of the data set, in its order: the data loader may sort rows by length."""
+        """Arrays with a row for each row of the data set, in its order: the data loader may sort
+        rows by length."""
         loader = self.trainer.callback_handler.eval_dataloader
         if getattr(loader, "order", None) is None:
             return arrays

@@ -1,4 +1,5 @@
-"""Ends a run whose loss, gradient norm or weights are not finite, before they are saved, and names the step's rows."""
+"""Ends a run whose loss, gradient norm or weights are not finite, before they are saved, and names
+the step's rows."""
 
 import json
 import math
@@ -20,9 +21,9 @@ FIX = "lower --learning_rate, set --max_grad_norm, or turn bf16 off; the last ch
 class Norm:
     """The gradient norm of one step.
 
-    A GPU computes it later than Python asks for it. To read it at once would leave the GPU idle until it has received
-    its next operations, so the number is copied aside and read one step later.
-    """
+    A GPU computes it later than Python asks for it. To read it at once would leave the GPU idle
+    until it has received its next operations, so the number is copied aside and read one step
+    later."""
 
     def __init__(self, value: Any, step: int):
         self.value, self.step = value, step
@@ -42,8 +43,8 @@ class Norm:
 class FiniteGuard(TrainerCallback):
     """Raises TrainingFailed at the first number of a training that is not finite.
 
-    `rows_of_step` names the rows of a step; they are written into `folder`, which only one process has.
-    """
+    `rows_of_step` names the rows of a step; they are written into `folder`, which only one process
+    has."""
 
     def __init__(self, rows_of_step: Callable[[int], list[int]], folder: Path | None):
         self.rows_of_step, self.folder = rows_of_step, folder
@@ -52,7 +53,8 @@ class FiniteGuard(TrainerCallback):
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, float], **options: Any
     ) -> None:
-        """Checks the logged losses and the gradient norm; the scaler of fp16 skips a step whose norm is infinite."""
+        """Checks the logged losses and the gradient norm; the scaler of fp16 skips a step whose
+        norm is infinite."""
         self.check_norm()
         for name in LOGGED:
             skipped = name == "grad_norm" and args.fp16
@@ -60,7 +62,8 @@ class FiniteGuard(TrainerCallback):
                 raise self.failure(name, logs[name], state.global_step)
 
     def watch_norm(self, norm: torch.Tensor | float, step: int) -> None:
-        """Checks the gradient norm of a step: before the optimizer uses it, or on a GPU one step later."""
+        """Checks the gradient norm of a step: before the optimizer uses it, or on a GPU one step
+        later."""
         self.norm = Norm(norm, step)
         if not self.norm.late:
             self.check_norm()

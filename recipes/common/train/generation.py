@@ -1,117 +1,157 @@
-"""Answers to the texts that are evaluated: as long as the training data's answers to such texts, and no longer."""
+"""Generates texts in evaluations, no longer than the training targets of such texts."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy
 import torch
 from datasets import Dataset
 from pyarrow.compute import list_value_length
 from torch.nn import functional
-from transformers import GenerationConfig
+from transformers import GenerationConfig, PreTrainedModel
 
+from recipes.common.config.flags import GenerationArguments
 from recipes.common.config.services import generation_settings
 from recipes.common.data.labels import MISSING
 from recipes.common.model import probes
 from recipes.common.runtime.errors import Refusal
+from recipes.common.tokens.encoding import Tokens
 from recipes.common.train.fused_lm_loss import States
 from recipes.common.train.samplers import lengths_of
 
-PROMPT = ("input_ids", "attention_mask")
-FEW = (
-    0.005  # of the answers in training may be longer: one of 96 tokens would bound all that have 27
-)
-ABOUT = 0.8  # of a text's length, and up to all of it: the texts that are like it,
-LIKE = 200  # at least, so that FEW of them are one
+if TYPE_CHECKING:
+    from transformers import Seq2SeqTrainingArguments
+
+# This share of the training targets may be longer than a limit: otherwise one target of 96 tokens
+# would set the limit where all others have 27.
+FEW = 0.005
+# Texts are alike from this share of a text's length up to all of it. Where these are fewer than
+# LIKE texts, the next shorter ones count, too, so that FEW of them are one.
+ABOUT = 0.8
+LIKE = 200
 ROWS = 10_000
-TOGETHER = 4  # batches: their decoder keeps 2 x 4 states a token and layer, training one 17 (Korthikanti et al. 2022)
+# Batches: their decoder keeps 2 x 4 states per token and layer, training one keeps 17 (Korthikanti
+# et al. 2022).
+TOGETHER = 4
 Array = numpy.ndarray
 
 
 class Answers:
-    """Writes answers with a model of an encoder and a decoder, whose generation configuration it sets.
+    """Generates texts with a model of an encoder and a decoder.
 
-    Nothing bounds answers by default: an untrained model wrote 122 tokens about captions of 15. Here they may grow as
-    long as was asked for, or a quarter longer than nearly all training answers to texts of about this length. As many
-    batches are written about `together` as take no more memory than training does: a token costs hardly more for all.
+    It sets the model's generation configuration. By default nothing limits the length: an untrained
+    model generated 122 tokens for captions of 15. Here a text may be as long as requested, or a
+    quarter longer than nearly all training targets of texts of about this length. Texts are
+    generated for so many batches `together` that they take no more memory than training does: a
+    token of all of them takes hardly longer than a token of one batch.
     """
 
     def __init__(
-        self, model: torch.nn.Module, arguments: Any, training_arguments: Any, encoded: Any
+        self,
+        model: PreTrainedModel,
+        arguments: GenerationArguments,
+        training_arguments: "Seq2SeqTrainingArguments",
+        encoded: Tokens,
     ):
-        if training_arguments.generation_config:
-            model.generation_config = _settings(
-                training_arguments.generation_config, model.generation_config
-            )
+        named = training_arguments.generation_config
+        if named:
+            model.generation_config = _settings(named, model.generation_config)
         generation = model.generation_config
-        asked = arguments.val_max_target_length or training_arguments.generation_max_length
-        _, positions = probes.positions(model)
-        self.lengths, self.longest = (
-            numpy.zeros(1),
-            numpy.asarray([asked or generation.max_new_tokens or numpy.inf]),
-        )
-        self.most = min(asked or arguments.max_target_length, positions - 1)
-        self.interim, self.seed = arguments.interim_eval_samples, training_arguments.seed
-        self.least = max(generation.min_length or 0, generation.min_new_tokens or 0) + 1
-        if not asked and isinstance(encoded.train, Dataset):
-            self.lengths, self.longest = _longest_answers(encoded.train)
-        generation.max_length, generation.max_new_tokens = None, int(self.limits(numpy.inf))
-        generation.num_beams = (
-            arguments.num_beams or training_arguments.generation_num_beams or generation.num_beams
-        )
-        if (
-            generation.num_beams or 1
-        ) == 1:  # these are a search's: with them nothing could be saved
-            generation.early_stopping, generation.length_penalty = False, 1.0
-        _check(generation)
+        self.interim = arguments.interim_eval_samples
+        self.seed = training_arguments.seed
         self.rows = training_arguments.eval_batch_size
-        beams = self.rows * (generation.num_beams or 1)
-        self.together = min(
-            max(TOGETHER * training_arguments.train_batch_size // beams, 1), TOGETHER
-        )
+        requested = arguments.val_max_target_length or training_arguments.generation_max_length
+        _, positions = probes.positions(model)
+        self.most = min(requested or arguments.max_target_length, positions - 1)
+        self.least = max(generation.min_length or 0, generation.min_new_tokens or 0) + 1
+        self.lengths = numpy.zeros(1)
+        self.longest = numpy.asarray([requested or generation.max_new_tokens or numpy.inf])
+        if not requested and isinstance(encoded.train, Dataset):
+            self.lengths, self.longest = _longest_answers(encoded.train)
+        generation.max_length = None
+        generation.max_new_tokens = int(self.limits(numpy.inf))
+        beams = arguments.num_beams or training_arguments.generation_num_beams
+        generation.num_beams = beams or generation.num_beams
+        beams = generation.num_beams or 1
+        if beams == 1:  # these two belong to a search: with them no checkpoint could be saved
+            generation.early_stopping = False
+            generation.length_penalty = 1.0
+        _check(generation)
+        fitting = TOGETHER * training_arguments.train_batch_size // (self.rows * beams)
+        self.together = min(max(fitting, 1), TOGETHER)
 
-    def limits(self, lengths: Any) -> Array:
-        """Tokens that may be written about texts of these lengths in tokens."""
+    def limits(self, lengths: Array | float) -> Array:
+        """Returns how many tokens may be generated for texts of these lengths in tokens."""
         rank = numpy.searchsorted(self.lengths, lengths, side="right") - 1
-        return numpy.clip(self.longest[numpy.maximum(rank, 0)], self.least, self.most).astype(
-            numpy.int64
-        )
+        longest = self.longest[numpy.maximum(rank, 0)]
+        return numpy.clip(longest, self.least, self.most).astype(numpy.int64)
 
-    def sample(self, dataset: Any) -> Any:
-        """What is evaluated during training: rows that are drawn with the seed, the same each time, in order."""
+    def sample(self, dataset: Dataset) -> Dataset:
+        """Returns the rows that are evaluated during training.
+
+        They are drawn with the seed: the same each time, in the order of the data set.
+        """
         if not self.interim or len(dataset) <= self.interim:
             return dataset
         rows = numpy.random.default_rng(self.seed).choice(len(dataset), self.interim, replace=False)
         return dataset.select(numpy.sort(rows))
 
     def parts(self, inputs: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
-        """A batch to write about as the batches to be scored, each without the padding that it does not need."""
-        rows = max(self.rows, -(-len(inputs["input_ids"]) // self.together))
+        """Splits a batch that texts are generated for into the batches that are scored.
+
+        Each of several has no more padding than it needs.
+        """
+        rows = max(self.rows, math.ceil(len(inputs["input_ids"]) / self.together))
         split = [values.split(rows) for values in inputs.values()]
         parts = [dict(zip(inputs, part, strict=True)) for part in zip(*split, strict=True)]
-        return [_trimmed(part) for part in parts] if len(parts) > 1 else parts
+        if len(parts) > 1:
+            parts = list(map(_trimmed, parts))
+        return parts
 
     def write(
-        self, model: Any, inputs: dict, encoded: Sequence[torch.Tensor | None], shared_out: bool
+        self,
+        model: PreTrainedModel,
+        inputs: dict[str, torch.Tensor],
+        encoded: Sequence[torch.Tensor | None],
+        is_sharded: bool,
     ) -> torch.Tensor:
-        """Token ids [rows, length] about the texts of a batch; `encoded` is what the encoder made of its parts, or it
-        reads them again. `shared_out`: no process stops before the others, because they hold the model together."""
-        prompt, length = {name: inputs[name] for name in PROMPT}, inputs["input_ids"].shape[1]
-        if all(states is not None for states in encoded):
-            padded = [
-                functional.pad(states, (0, 0, 0, length - states.shape[1])) for states in encoded
-            ]
-            prompt["encoder_outputs"] = States(torch.cat(padded))
+        """Generates token ids [rows, length] for the texts of a batch.
+
+        `encoded` holds the encoder's states of the batch's parts; without them it reads the texts
+        again. Where the model `is_sharded`, no process stops before the others: each holds a part.
+        """
+        length = inputs["input_ids"].shape[1]
+        prompt = {
+            "input_ids": inputs["input_ids"],
+            "attention_mask": inputs["attention_mask"],
+        }
+        states = _joined(encoded, length)
+        if states is not None:
+            prompt["encoder_outputs"] = States(states)
         most = int(self.limits(length))
         with _as_built(model):
-            return model.generate(**prompt, max_new_tokens=most, synced_gpus=shared_out)
+            return model.generate(**prompt, max_new_tokens=most, synced_gpus=is_sharded)
+
+
+def _joined(encoded: Sequence[torch.Tensor | None], length: int) -> torch.Tensor | None:
+    """Returns the states of all parts, padded to one length; None where they are not all there."""
+    padded = []
+    for states in encoded:
+        if states is None:
+            return None
+        padded.append(functional.pad(states, (0, 0, 0, length - states.shape[1])))
+    return torch.cat(padded)
 
 
 @contextmanager
 def _as_built(model: torch.nn.Module) -> Iterator[None]:
-    """Within it the model's own forward pass: around it accelerate enters autocast and casts all outputs to fp32, the
-    encoder's states and every weight once more for every token."""
+    """Gives the model its own forward pass inside the context.
+
+    accelerate wraps it: the wrapper enters autocast and casts all outputs to fp32, the encoder's
+    states and every weight once more for every token.
+    """
     wrapped, own = vars(model).get("forward"), vars(model).get("_original_forward")
     if own is None:
         yield
@@ -124,63 +164,75 @@ def _as_built(model: torch.nn.Module) -> Iterator[None]:
 
 
 def _trimmed(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The batch without the last columns that hold padding in every row."""
-    texts, answers = _end(batch["attention_mask"].bool()), _end(batch["labels"].ne(MISSING))
-    ends = dict.fromkeys(PROMPT, texts) | dict.fromkeys(("labels", "decoder_input_ids"), answers)
-    return {
-        name: values[:, : ends[name]] if name in ends else values for name, values in batch.items()
+    """Returns the batch without the last columns that hold padding in every row."""
+    text_end = _end(batch["attention_mask"].bool())
+    label_end = _end(batch["labels"].ne(MISSING))
+    ends = {
+        "input_ids": text_end,
+        "attention_mask": text_end,
+        "labels": label_end,
+        "decoder_input_ids": label_end,
     }
+    trimmed = {}
+    for name, values in batch.items():
+        if name in ends:
+            values = values[:, : ends[name]]
+        trimmed[name] = values
+    return trimmed
 
 
 def _end(mask: torch.Tensor) -> int:
-    """Columns up to the last that is true in a row, and one at least."""
+    """Returns the number of columns up to the last that is true in a row; at least one."""
     columns = mask.any(0).nonzero()
-    return int(columns[-1]) + 1 if len(columns) else 1
+    if not len(columns):
+        return 1
+    return int(columns[-1]) + 1
 
 
-def _settings(name: Any, own: GenerationConfig) -> GenerationConfig:
-    """What --generation_config says, and the model's own tokens where it names none."""
+def _settings(name: GenerationConfig | str, own: GenerationConfig) -> GenerationConfig:
+    """Returns the settings of --generation_config; tokens that it lacks are the model's own."""
     found = generation_settings(name)
     for key, value in vars(own).items():
-        if key.endswith(("_token_id", "_token_ids")) and getattr(found, key, None) is None:
+        is_token = key.endswith(("_token_id", "_token_ids"))
+        if is_token and getattr(found, key, None) is None:
             setattr(found, key, value)
     return found
 
 
 def _check(generation: GenerationConfig) -> None:
-    """Refuses before the training what no checkpoint could be saved with."""
+    """Refuses before the training the settings that no checkpoint could be saved with."""
     try:
         generation.validate(strict=True)
     except ValueError as error:
         what = " ".join(str(error).split())
-        raise Refusal(
-            what, "generation_config.json", "choose other generation flags, or mend that file"
-        ) from None
+        fix = "choose other generation flags, or mend that file"
+        raise Refusal(what, "generation_config.json", fix) from None
 
 
 def _longest_answers(train: Dataset) -> tuple[Array, Array]:
-    """Lengths of texts, in order, and how long an answer may be to a text that is as long, up to the next: a quarter
-    longer than all but the longest FEW of the answers to texts of about that length, and no longer than one to a longer
-    text. To a text that is longer than all of them an answer may be a quarter longer than any."""
+    """Returns lengths of texts, in order, and a limit for the texts from each length to the next.
+
+    The limit is a quarter above the targets of texts of about that length, of which the longest FEW
+    do not count. It is not above the limit of a longer text. For texts longer than all of the
+    training data, it is a quarter above the longest target.
+    """
     lengths = lengths_of(train)
     order = numpy.argsort(lengths, kind="stable")
-    answers = _label_lengths(train)[order]
+    targets = _label_lengths(train)[order]
     texts, lengths = numpy.unique(lengths), lengths[order]
     ends = numpy.searchsorted(lengths, texts, "right")
-    starts = numpy.minimum(
-        numpy.searchsorted(lengths, ABOUT * texts), numpy.maximum(ends - LIKE, 0)
-    )
-    windows = zip(starts, ends, strict=True)
-    longest = [
-        numpy.quantile(answers[start:end], 1 - FEW, method="higher") for start, end in windows
-    ]
-    longest = numpy.append(numpy.minimum.accumulate(longest[::-1])[::-1], answers.max())
+    alike = numpy.searchsorted(lengths, ABOUT * texts)
+    starts = numpy.minimum(alike, numpy.maximum(ends - LIKE, 0))
+    longest = []
+    for start, end in zip(starts, ends, strict=True):
+        longest.append(numpy.quantile(targets[start:end], 1 - FEW, method="higher"))
+    falling = numpy.minimum.accumulate(longest[::-1])[::-1]
+    longest = numpy.append(falling, targets.max())
     return numpy.append(texts, texts[-1] + 1), longest + numpy.maximum(4, longest // 4)
 
 
 def _label_lengths(train: Dataset) -> Array:
-    """The labels of each row, counted without a list of them: memory holds some rows at a time."""
+    """Counts the labels of each row without lists of them: memory holds some rows at a time."""
     parts = train.select_columns("labels").with_format("arrow").iter(ROWS)
-    return numpy.concatenate(
-        [list_value_length(part["labels"]).to_numpy() for part in parts]
-    ).astype(numpy.int64)
+    lengths = [list_value_length(part["labels"]).to_numpy() for part in parts]
+    return numpy.concatenate(lengths).astype(numpy.int64)

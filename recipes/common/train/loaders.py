@@ -1,4 +1,5 @@
-"""Data loaders: training reads in an order that the seed decides, evaluation reads rows of like length together."""
+"""Data loaders: training reads in an order that the seed decides, evaluation reads rows of like
+length together."""
 
 import sys
 from typing import Any
@@ -14,9 +15,8 @@ from recipes.common.train.samplers import for_evaluation, for_training
 class Loaders:
     """Decides the order of the rows, and finishes the loaders that Trainer builds.
 
-    The order is decided here, because Trainer drops the length column before it asks for a sampler, and because its
-    own sampler for group_by_length would draw a random order.
-    """
+    The order is decided here, because Trainer drops the length column before it asks for a sampler,
+    and because its own sampler for group_by_length would draw a random order."""
 
     def __init__(self, trainer: Any):
         self.trainer = trainer
@@ -26,7 +26,8 @@ class Loaders:
         ] = {}  # data sets and their loaders, whose workers persist
 
     def order_rows(self, dataset: Any) -> None:
-        """Sets the order of the training's rows, anew where data set, batch or seed have changed."""
+        """Sets the order of the training's rows, anew where data set, batch or seed have
+        changed."""
         trainer, arguments = self.trainer, self.trainer.args
         rows = upstream.batch_size(trainer)
         made_for = (
@@ -41,7 +42,8 @@ class Loaders:
             self._made_for = made_for
 
     def is_ours(self) -> bool:
-        """Whether the training's batches come from a loader that was finished here, not from a subclass."""
+        """Whether the training's batches come from a loader that was finished here, not from a
+        subclass."""
         loader = self.trainer.callback_handler.train_dataloader
         return loader is None or hasattr(loader, "order")
 
@@ -53,7 +55,8 @@ class Loaders:
         return self.trainer.order
 
     def without_texts(self, dataset: Any) -> Any:
-        """The data set without its columns of texts, which no model reads, whatever they are called."""
+        """The data set without its columns of texts, which no model reads, whatever they are
+        called."""
         if not isinstance(dataset, datasets.Dataset) or not self.trainer.args.remove_unused_columns:
             return dataset
         kinds = {name: getattr(kind, "dtype", "") for name, kind in dataset.features.items()}
@@ -67,7 +70,8 @@ class Loaders:
         return loader if known is dataset else None
 
     def finish(self, loader: Any, order: Any, key: str | None, dataset: Any) -> Any:
-        """The loader with its order, a generator of its own, and workers that end with their parent."""
+        """The loader with its order, a generator of its own, and workers that end with their
+        parent."""
         arguments = self.trainer.args
         if isinstance(order, BatchRebalanceSampler) and arguments.world_size > 1:
             sampler = (

@@ -1,13 +1,13 @@
-"""The one loss: summed over the rows (or tokens) of the whole optimizer step, divided once by their number.
+"""Computes the loss of an optimizer step: summed over its rows (or tokens), divided once.
 
-Trainer's default divides BERT's and T5's loss by each micro-batch instead, so that loss and gradients come out
-multiplied by accumulation steps and processes (transformers issue 47688).
+Trainer's default divides BERT's and T5's loss by each micro-batch instead: loss and gradients come
+out multiplied by accumulation steps and processes (transformers issue 47688).
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch.nn import functional
@@ -17,30 +17,37 @@ from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import note, warn
 
 Loss = Callable[..., torch.Tensor]
-# What a mixture of experts answers beside its logits, and before them.
-ROUTERS = ("aux_loss", "encoder_z_loss", "encoder_aux_loss", "decoder_z_loss", "decoder_aux_loss")
+Outputs = Mapping[str, torch.Tensor]  # of a model, by name
+Number = torch.Tensor | int | None  # of labels in a step; None: those of the batch are counted
+# The losses that a mixture of experts adds, by their names among its outputs, and the names of the
+# coefficient that weighs them.
+ROUTERS = {
+    ("aux_loss", "encoder_aux_loss", "decoder_aux_loss"): ("router_aux_loss_coef", "aux_loss_coef"),
+    ("encoder_z_loss", "decoder_z_loss"): ("router_z_loss_coef",),
+}
 
 
 def for_problem(
     kind: str, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None
 ) -> Loss:
-    """A compute_loss_func for Trainer: (outputs, labels, num_items_in_batch) -> scalar.
+    """Returns a compute_loss_func for Trainer: (outputs, labels, num_items_in_batch) -> scalar.
 
-    Cross entropy for classes, binary cross entropy for several labels, squared error for regression. With class
-    weights the mean stays over rows, not over weights: balanced weights average to one over the training data. What
-    `is_scored` the metrics compute as well, from all rows at once.
+    It is cross entropy for classes, binary cross entropy for several labels, squared error for
+    regression. With class weights the mean stays over rows, not over weights: balanced weights
+    average to one over the training data. Where the loss `is_scored`, the metrics compute it as
+    well, from all rows at once.
     """
     if kind == REGRESSION and label_smoothing:
         note("--label_smoothing_factor has no effect on numbers")
     summed = {REGRESSION: _squared_error, MULTI: _binary_cross_entropy}.get(kind, _cross_entropy)
 
     def compute_loss(
-        outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None
+        outputs: Outputs, labels: torch.Tensor, num_items_in_batch: Number = None
     ) -> torch.Tensor:
         logits = outputs["logits"].float()
-        weights = (
-            None if class_weights is None else torch.tensor(class_weights, device=logits.device)
-        )
+        weights = None
+        if class_weights is not None:
+            weights = torch.tensor(class_weights, device=logits.device)
         return _mean(summed(logits, labels, label_smoothing, weights), labels, num_items_in_batch)
 
     compute_loss.is_scored = class_weights is None and not label_smoothing
@@ -49,9 +56,10 @@ def for_problem(
 
 @dataclass(frozen=True)
 class TokenLoss:
-    """A compute_loss_func for Trainer: cross entropy over tokens; with `shift` each predicts the next one.
+    """Computes cross entropy over tokens: a compute_loss_func for Trainer.
 
-    Logits are [rows, length, words], or the scores [positions, 2] of heads.Head, which smooths by itself.
+    With `shift` each token predicts the next one. Logits are [rows, length, vocabulary size], or
+    the scores [positions, 2] of fused_lm_loss.Head, which smooths by itself.
     """
 
     label_smoothing: float = 0.0
@@ -59,105 +67,127 @@ class TokenLoss:
     is_scored: ClassVar[bool] = True  # by language_modeling.sums, without the smoothing
 
     def __call__(
-        self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None
+        self, outputs: Outputs, labels: torch.Tensor, num_items_in_batch: Number = None
     ) -> torch.Tensor:
         logits, labels = outputs["logits"], self.predicted(labels)
         if logits.dim() == 3:
             dense = for_problem(SINGLE, self.label_smoothing)
             return dense({"logits": logits[:, : labels.shape[1]]}, labels, num_items_in_batch)
-        return _mean(
-            logits[:, 0].float().sum(), labels, num_items_in_batch
-        )  # FSDP2 hands 16 bits on
+        total = logits[:, 0].float().sum()  # FSDP2 may have cast the scores to 16 bits
+        return _mean(total, labels, num_items_in_batch)
 
     def predicted(self, labels: torch.Tensor) -> torch.Tensor:
-        """The labels [rows, length] by the positions that predict them: with `shift` one less."""
-        return labels[:, 1:] if self.shift else labels
+        """Returns the labels [rows, length] by the positions that predict them.
+
+        With `shift` that is one position less.
+        """
+        if self.shift:
+            return labels[:, 1:]
+        return labels
 
 
 class WithRouters:
-    """Another loss and, where something is learned, what a mixture of experts adds to its own loss: how evenly its
-    routers spread the tokens (`aux_loss`, Switch's `z_loss`), times the coefficient of its configuration.
+    """Adds the loss of the routers of a mixture of experts to another loss, in training.
 
-    Trainer takes the labels away before the model could add it. A batch's part weighs as much as its labels among those
-    of the step: however the step is split, all parts together count once.
+    It is how evenly the routers spread the tokens (`aux_loss`, Switch's `z_loss`), times the
+    coefficient of the configuration. Trainer takes the labels away before the model could add it
+    itself. A batch's part weighs as much as its labels among those of the step: however the step is
+    split, all parts together count once.
     """
 
     def __init__(self, loss: Loss, model: torch.nn.Module):
         self.loss = loss
-        self.model = model.get_base_model() if hasattr(model, "get_base_model") else model
-        forward = inspect.signature(self.model.forward).parameters
+        self.model = model
+        if hasattr(model, "get_base_model"):
+            self.model = model.get_base_model()
+        self.asks_for = {}
         # Switch does not look into its configuration.
-        self.asks_for = {"output_router_logits": True} if "output_router_logits" in forward else {}
-        self._told = False
+        if "output_router_logits" in inspect.signature(self.model.forward).parameters:
+            self.asks_for = {"output_router_logits": True}
+        self._has_warned = False
 
     def __call__(
-        self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None
+        self, outputs: Outputs, labels: torch.Tensor, num_items_in_batch: Number = None
     ) -> torch.Tensor:
         total = self.loss(outputs, labels, num_items_in_batch)
         if not torch.is_grad_enabled():
             return total
         part = _routers(outputs, self.model)
         if part is None:
-            self._tell()
+            self._warn_once()
             return total
         return total + _mean(part * count(labels), labels, num_items_in_batch)
 
-    def _tell(self) -> None:
-        if not self._told:
+    def _warn_once(self) -> None:
+        if not self._has_warned:
             name = self.model.config.model_type
             warn(f"output_router_logits has no effect: {name} gives no loss of its routers here")
-        self._told = True
+        self._has_warned = True
 
 
 def has_routers(model: torch.nn.Module) -> bool:
     """Whether the configuration, if the model has one, asks for a loss of the routers."""
-    config = model.config.get_text_config() if hasattr(model, "config") else None
-    return bool(getattr(config, "output_router_logits", False))
+    if not hasattr(model, "config"):
+        return False
+    return bool(getattr(model.config.get_text_config(), "output_router_logits", False))
 
 
-def _routers(outputs: Any, model: torch.nn.Module) -> torch.Tensor | None:
-    """The part of the routers in the model's own loss, as its forward pass would add it; None where it adds none."""
-    found = {name: outputs.get(name) for name in ROUTERS if outputs.get(name) is not None}
-    config = model.config.get_text_config()
-    sums = {
-        "aux_loss": ("router_aux_loss_coef", "aux_loss_coef"),
-        "z_loss": ("router_z_loss_coef",),
-    }
+def _routers(outputs: Outputs, model: torch.nn.Module) -> torch.Tensor | None:
+    """Returns the part of the routers in the model's own loss, as its forward pass would add it.
+
+    None where it would add nothing.
+    """
     parts = []
-    for kind, names in sums.items():
-        own = [value for name, value in found.items() if name.endswith(kind)]
-        known = [getattr(place, name, None) for place in (model, config) for name in names]
-        if own:
-            parts.append(sum(own) * next(value for value in known if value is not None))
-    return sum(parts) if parts else None
+    for names, coefficients in ROUTERS.items():
+        given = [outputs[name] for name in names if outputs.get(name) is not None]
+        if given:
+            parts.append(sum(given) * _coefficient(coefficients, model))
+    if not parts:
+        return None
+    return sum(parts)
+
+
+def _coefficient(names: Sequence[str], model: torch.nn.Module) -> float:
+    """Returns the first of these values that the model, or else its configuration, has."""
+    for place in (model, model.config.get_text_config()):
+        for name in names:
+            value = getattr(place, name, None)
+            if value is not None:
+                return value
+    raise AttributeError(f"the model has no {names[0]}")
 
 
 def count(labels: torch.Tensor) -> torch.Tensor:
-    """The number of labels that count: neither -100 nor, among ratings, not a number."""
+    """Returns the number of labels that count: neither -100 nor, among ratings, not a number."""
     return (labels.ne(MISSING) & ~labels.isnan()).sum()
 
 
 def class_weights(choice: str | None, labels: Labels) -> list[float] | None:
-    """rows / (classes * rows of the class), scikit-learn's "balanced": 8 and 2 rows give 0.625 and 2.5."""
+    """Returns rows / (classes * rows of the class) for each class, scikit-learn's "balanced".
+
+    8 and 2 rows give 0.625 and 2.5.
+    """
     if choice is None:
         return None
     if labels.kind != SINGLE:
-        raise Refusal("class weights need one class a row", "--class_weights", "leave the flag out")
-    return [labels.rows / (len(labels.counts) * max(count, 1)) for count in labels.counts]
+        what = "class weights need one class per row"
+        raise Refusal(what, "--class_weights", "leave the flag out")
+    classes = len(labels.counts)
+    return [labels.rows / (classes * max(rows, 1)) for rows in labels.counts]
 
 
-def _mean(total: torch.Tensor, labels: torch.Tensor, number: Any) -> torch.Tensor:
-    number = count(labels) if number is None else number
+def _mean(total: torch.Tensor, labels: torch.Tensor, number: Number) -> torch.Tensor:
+    if number is None:
+        number = count(labels)
     return total / torch.clamp(torch.as_tensor(number, device=total.device), min=1)
 
 
 def _cross_entropy(
-    logits: torch.Tensor, labels: torch.Tensor, smoothing: float, weights: Any
+    logits: torch.Tensor, labels: torch.Tensor, smoothing: float, weights: torch.Tensor | None
 ) -> torch.Tensor:
-    logits, labels = logits.reshape(-1, logits.shape[-1]), labels.reshape(-1)
     return functional.cross_entropy(
-        logits,
-        labels,
+        logits.reshape(-1, logits.shape[-1]),
+        labels.reshape(-1),
         weight=weights,
         reduction="sum",
         label_smoothing=smoothing,
@@ -166,7 +196,7 @@ def _cross_entropy(
 
 
 def _binary_cross_entropy(
-    logits: torch.Tensor, labels: torch.Tensor, smoothing: float, weights: Any
+    logits: torch.Tensor, labels: torch.Tensor, smoothing: float, weights: torch.Tensor | None
 ) -> torch.Tensor:
     present = labels.ne(MISSING)
     targets = labels.float() * (1 - smoothing) + smoothing / 2
@@ -175,7 +205,8 @@ def _binary_cross_entropy(
 
 
 def _squared_error(
-    logits: torch.Tensor, labels: torch.Tensor, smoothing: float, weights: Any
+    logits: torch.Tensor, labels: torch.Tensor, smoothing: float, weights: torch.Tensor | None
 ) -> torch.Tensor:
-    error = logits.reshape(-1) - labels.reshape(-1).float()
-    return torch.where(labels.reshape(-1).isnan(), 0.0, error).square().sum()
+    labels = labels.reshape(-1)
+    error = logits.reshape(-1) - labels.float()
+    return torch.where(labels.isnan(), 0.0, error).square().sum()

@@ -73,10 +73,11 @@ def continue_stream(trainer: Any, checkpoint: Path, rows: int) -> None:
 
 
 def restore_intervals_and_callbacks(trainer: Any, checkpoint: Path) -> None:
-    """Sets the intervals of logs, evaluations and checkpoints as the flags say them, and the states of callbacks.
+    """Sets the intervals of logs, evaluations and checkpoints as the flags say them, and the states
+    of callbacks.
 
-    Trainer takes the intervals of the checkpoint, with a warning among others (transformers issue 28867).
-    """
+    Trainer takes the intervals of the checkpoint, with a warning among others (transformers issue
+    28867)."""
     state = trainer.state
     with retention.readable(checkpoint):
         callbacks.restore(trainer.callback_handler.callbacks, state.stateful_callbacks)
@@ -84,7 +85,8 @@ def restore_intervals_and_callbacks(trainer: Any, checkpoint: Path) -> None:
 
 
 def load_weights(model: Any, checkpoint: Path) -> None:
-    """Loads the weights of a checkpoint into a model that one process holds whole, under whatever names it has them."""
+    """Loads the weights of a checkpoint into a model that one process holds whole, under whatever
+    names it has them."""
     with retention.readable(checkpoint):
         if isinstance(model, PeftModel):
             model.load_adapter(str(checkpoint), model.active_adapters[0], is_trainable=True)

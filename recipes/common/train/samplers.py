@@ -1,44 +1,62 @@
-"""In which order rows are trained on and evaluated: rows of like length together, for less padding.
+"""Decides in which order rows are trained on and evaluated.
 
-An order follows from (seed, epoch) alone: the same on every number of processes, and after a resume. Trainer's own
-groups of like length depend on the split of the batch, and after a resume on luck.
+Rows of like length come together, for less padding. An order follows from (seed, epoch) alone: it
+is the same on every number of processes, and after a resume. Trainer's own groups of like length
+depend on the split of the batch, and after a resume on luck.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+import math
+from collections.abc import Iterator, Sequence, Sized
+from typing import TYPE_CHECKING, Protocol
 
 import numpy
+import torch
 from torch.utils.data import Sampler
 from transformers.trainer_pt_utils import BatchRebalanceSampler
 
 from recipes.common.data.labels import MISSING
 from recipes.common.runtime.errors import Refusal
 
-PARTS, FEWEST, MOST = (
-    8,
-    8,
-    50,
-)  # rows are sorted by length within an eighth of an epoch, of 8 to 50 steps
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
+# Rows are sorted by length within an eighth of an epoch, of 8 to 50 steps.
+PARTS = 8
+FEWEST = 8
+MOST = 50
 Array = numpy.ndarray
 
 
-class Shuffled(Sampler):
-    """Row positions of a training set in random order, the same for every split of the batch.
+class WritesTexts(Protocol):
+    """Says how long the generated texts of an evaluation may be, as generation.Answers does."""
 
-    `step` rows are trained on together, `rows` of them in a micro-batch; with `lengths` those are of like length. The
-    first step holds the longest row, so that a lack of memory shows at once. A data set that counts epochs is told:
-    under accelerate on several processes nobody else would.
+    together: int
+
+    def limits(self, lengths: Array) -> Array:
+        """Returns the most tokens that may be generated for texts of these lengths."""
+
+
+class Shuffled(Sampler):
+    """Yields row positions of a training set in random order, the same for every split of a batch.
+
+    `step` rows are trained on together, `rows` of them in a micro-batch. With `lengths` the rows of
+    a step are of like length. The first step holds the longest row, so that a lack of memory shows
+    at once. The epoch is passed on to a data set that counts epochs: under accelerate on several
+    processes nothing else does so.
     """
 
     def __init__(
         self,
-        dataset: Any,
+        dataset: Sized,
         seed: int,
         lengths: Sequence[int] | None = None,
         step: int = 1,
         rows: int = 1,
     ):
-        self.dataset, self.seed, self.step, self.rows = dataset, seed, step, rows
+        self.dataset = dataset
+        self.seed = seed
+        self.step = step
+        self.rows = rows
         self.lengths = None if lengths is None else numpy.asarray(lengths)
         self.epoch = 0
 
@@ -48,14 +66,18 @@ class Shuffled(Sampler):
     def __iter__(self) -> Iterator[int]:
         generator = numpy.random.default_rng([self.seed, self.epoch])
         order = generator.permutation(len(self.dataset))
-        return iter((order if self.lengths is None else self._grouped(order, generator)).tolist())
+        if self.lengths is not None:
+            order = self._grouped(order, generator)
+        return iter(order.tolist())
 
     def _grouped(self, order: Array, generator: numpy.random.Generator) -> Array:
+        """Returns the rows with those of like length in one step, and the steps in random order."""
         size = min(max(self.steps // PARTS, FEWEST), MOST) * self.step
-        windows = [order[start : start + size] for start in range(0, len(order), size)]
-        order = numpy.concatenate(
-            [rows[numpy.argsort(-self.lengths[rows], kind="stable")] for rows in windows]
-        )
+        windows = []
+        for start in range(0, len(order), size):
+            rows = order[start : start + size]
+            windows.append(rows[longest_first(self.lengths[rows])])
+        order = numpy.concatenate(windows)
         whole = len(order) - len(order) % self.step
         steps = generator.permutation(order[:whole].reshape(-1, self.step))
         if len(steps):
@@ -64,38 +86,42 @@ class Shuffled(Sampler):
         return numpy.concatenate([steps.ravel(), order[whole:]])
 
     def batches(self) -> list[Array]:
-        """The row positions of every process's micro-batches."""
+        """Returns the row positions of every process's micro-batches."""
         order = numpy.fromiter(self, dtype=numpy.int64)
         return numpy.split(order, range(self.rows, len(order), self.rows))
 
     def rows_of_step(self, number: int) -> list[int]:
-        """Row positions of a step, counted from 0 over all epochs, within the epoch that is set."""
-        first = number % max(1, -(-len(self) // self.step)) * self.step
+        """Returns the row positions of a step, within the epoch that is set.
+
+        Steps are counted from 0 over all epochs.
+        """
+        first = number % max(1, self.steps) * self.step
         return list(self)[first : first + self.step]
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the data loader before each pass."""
+        """Sets the epoch; the data loader calls it before each pass."""
         self.epoch = epoch
         if hasattr(self.dataset, "set_epoch"):
             self.dataset.set_epoch(epoch)
 
     @property
     def steps(self) -> int:
-        """Optimizer steps of an epoch."""
-        return -(-len(self) // self.step)
+        """Returns the optimizer steps of an epoch."""
+        return math.ceil(len(self) / self.step)
 
 
 class TokenBatches(BatchRebalanceSampler):
-    """Batches of one process with at most `budget` tokens, padding counted: many short rows, or few long ones.
+    """Yields the batches of one process: many short rows, or few long ones.
 
-    A row that is longer makes a batch of its own. Their number is the same in every epoch; which rows of one length
-    meet, and in which order the batches come, is random. `processes` x `accumulated` batches make a step. A subclass
-    of Trainer's sampler of batches because Trainer takes no other.
+    A batch has at most `budget` tokens, padding counted; a row that is longer makes a batch of its
+    own. The number of batches is the same in every epoch. Which rows of one length meet, and in
+    which order the batches come, is random. `processes` x `accumulated` batches make a step. It is
+    a subclass of Trainer's sampler of batches because Trainer takes no other.
     """
 
     def __init__(
         self,
-        dataset: Any,
+        dataset: Sized,
         seed: int,
         lengths: Sequence[int],
         budget: int,
@@ -103,32 +129,37 @@ class TokenBatches(BatchRebalanceSampler):
         processes: int,
         rank: int,
     ):
-        self.dataset, self.seed, self.lengths = dataset, seed, numpy.asarray(lengths)
-        self.accumulated, self.processes, self.rank, self.epoch = accumulated, processes, rank, 0
-        self.batch_size = 1  # accelerate asks for one before it is told that batches differ
+        self.dataset = dataset
+        self.seed = seed
+        self.lengths = numpy.asarray(lengths)
+        self.accumulated = accumulated
+        self.processes = processes
+        self.rank = rank
+        self.epoch = 0
+        self.batch_size = 1  # accelerate reads one before it learns that batches differ
         if len(self.lengths) < processes:
-            fix = "give more rows, or leave the flag out"
-            raise Refusal(
-                f"{processes} processes share {len(self.lengths)} rows", "--tokens_per_batch", fix
-            )
+            what = f"{processes} processes share {len(self.lengths)} rows"
+            raise Refusal(what, "--tokens_per_batch", "give more rows, or leave the flag out")
         self.sizes = self._sizes(-numpy.sort(-self.lengths), budget)
 
     def _sizes(self, lengths: Array, budget: int) -> list[int]:
-        """Rows of each batch, of rows by falling length; as many batches for every process."""
+        """Returns the number of rows of each batch, for rows by falling length.
+
+        Every process gets as many batches.
+        """
         sizes, first = [], 0
         while first < len(lengths):
-            sizes.append(min(max(1, budget // max(1, int(lengths[first]))), len(lengths) - first))
+            fitting = max(1, budget // max(1, int(lengths[first])))
+            sizes.append(min(fitting, len(lengths) - first))
             first += sizes[-1]
         while len(sizes) % self.processes:
             largest = int(numpy.argmax(sizes))
             half = sizes[largest] // 2
             if not half:
-                what = f"{len(lengths)} rows make {len(sizes)} batches, which {self.processes} processes cannot share"
-                raise Refusal(
-                    what,
-                    "--tokens_per_batch",
-                    "raise it, or start a number of processes that divides them",
-                )
+                shown = f"{len(lengths)} rows make {len(sizes)} batches"
+                what = f"{shown}, which {self.processes} processes cannot share"
+                fix = "raise it, or start a number of processes that divides them"
+                raise Refusal(what, "--tokens_per_batch", fix)
             sizes[largest : largest + 1] = [half, sizes[largest] - half]
         return sizes
 
@@ -136,33 +167,39 @@ class TokenBatches(BatchRebalanceSampler):
         return len(self.sizes) // self.processes
 
     def __iter__(self) -> Iterator[list[int]]:
-        return iter([rows.tolist() for rows in self.batches()[self.rank :: self.processes]])
+        own = self.batches()[self.rank :: self.processes]
+        return iter([rows.tolist() for rows in own])
 
     def batches(self) -> list[Array]:
-        """The row positions of every process's batches."""
+        """Returns the row positions of every process's batches."""
         generator = numpy.random.default_rng([self.seed, self.epoch])
         order = generator.permutation(len(self.lengths))
-        order = order[numpy.argsort(-self.lengths[order], kind="stable")]
+        order = order[longest_first(self.lengths[order])]
         batches = numpy.split(order, numpy.cumsum(self.sizes)[:-1])
         return [batches[position] for position in generator.permutation(len(batches))]
 
     @property
     def steps(self) -> int:
-        """Optimizer steps of an epoch."""
-        return -(-len(self) // self.accumulated)
+        """Returns the optimizer steps of an epoch."""
+        return math.ceil(len(self) / self.accumulated)
 
     def rows_of_step(self, number: int) -> list[int]:
-        """Row positions of a step, counted from 0 over all epochs, within the epoch that is set."""
+        """Returns the row positions of a step, within the epoch that is set.
+
+        Steps are counted from 0 over all epochs.
+        """
         together = self.processes * self.accumulated
         first = number % self.steps * together
         return numpy.concatenate(self.batches()[first : first + together]).tolist()
 
 
 class EvaluationBatches(BatchRebalanceSampler):
-    """Batches of one process to evaluate on, of rows by falling length, with less padding and as few as memory allows.
+    """Yields the batches of one process to evaluate on, of rows by falling length.
 
-    The first holds the `rows` longest rows; later ones as many tokens, and so more rows. `written` tokens are generated
-    for each row beside. All processes get as many rows of each batch: at the end rows repeat, which `in_order` drops.
+    There is less padding, and there are as few batches as memory allows. The first holds the `rows`
+    longest rows. Later ones hold as many tokens, and so more rows. `written` tokens are generated
+    for each row in addition. All processes get as many rows of each batch: at the end rows repeat,
+    and `in_order` drops them.
     """
 
     def __init__(
@@ -171,19 +208,22 @@ class EvaluationBatches(BatchRebalanceSampler):
         rows: int,
         processes: int,
         rank: int,
-        written: Sequence[int] | int = 0,
+        written: Array | int = 0,
     ):
         lengths = numpy.asarray(lengths)
-        self.order, self.processes, self.rank = longest_first(lengths), processes, rank
-        self.batch_size = 1  # accelerate asks for one before it is told that batches differ
+        self.order = longest_first(lengths)
+        self.processes = processes
+        self.rank = rank
+        self.batch_size = 1  # accelerate reads one before it learns that batches differ
         self.sizes = self._sizes((lengths + written)[self.order], rows)
 
     def _sizes(self, tokens: Array, rows: int) -> list[int]:
-        """Rows of each batch, on every process."""
+        """Returns the number of rows of each batch, on every process."""
         sizes, first = [], 0
         while first < len(tokens):
-            most = max(rows, rows * int(tokens[0]) // max(1, int(tokens[first])))
-            sizes.append(min(most, -(-(len(tokens) - first) // self.processes)))
+            fitting = max(rows, rows * int(tokens[0]) // max(1, int(tokens[first])))
+            left = math.ceil((len(tokens) - first) / self.processes)
+            sizes.append(min(fitting, left))
             first += sizes[-1] * self.processes
         return sizes
 
@@ -192,25 +232,31 @@ class EvaluationBatches(BatchRebalanceSampler):
 
     def __iter__(self) -> Iterator[list[int]]:
         filled = numpy.resize(self.order, sum(self.sizes) * self.processes)
-        together = numpy.split(filled, numpy.cumsum(self.sizes)[:-1] * self.processes)
-        return (numpy.split(rows, self.processes)[self.rank].tolist() for rows in together)
+        ends = numpy.cumsum(self.sizes)[:-1] * self.processes
+        for rows in numpy.split(filled, ends):
+            yield numpy.split(rows, self.processes)[self.rank].tolist()
 
 
-def lengths_of(dataset: Any, column: str = "length") -> Array | None:
-    """The length of every row in tokens; None where that is not known. `width` is that of its longer side, source or
-    target, with the padding that it brings along."""
+def lengths_of(dataset: object, column: str = "length") -> Array | None:
+    """Returns the length of every row in tokens; None where it is unknown.
+
+    The column `width` has the length of a row's longer side, source or target, with its padding.
+    """
     if column not in (getattr(dataset, "column_names", None) or []):
         return None
     return numpy.asarray(dataset[column][:])  # at once: a Column gives its rows one by one
 
 
 def longest_first(lengths: Array) -> Array:
-    """Row positions by falling length (equal lengths stay in order)."""
+    """Returns row positions by falling length; equal lengths stay in order."""
     return numpy.argsort(-lengths, kind="stable")
 
 
-def in_order(dataset: Any, arrays: Any) -> Any:
-    """Arrays whose rows came in EvaluationBatches, or a tuple of such, with their rows in the order of the data set."""
+def in_order(dataset: object, arrays: Array | tuple | None) -> Array | tuple | None:
+    """Returns an array, or a tuple of arrays, with its rows in the order of the data set.
+
+    The rows came in EvaluationBatches.
+    """
     if isinstance(arrays, tuple):
         return tuple(in_order(dataset, array) for array in arrays)
     lengths = lengths_of(dataset)
@@ -219,56 +265,80 @@ def in_order(dataset: Any, arrays: Any) -> Any:
     return arrays[: len(lengths)][numpy.argsort(longest_first(lengths))]
 
 
-def for_evaluation(dataset: Any, arguments: Any, answers: Any = None) -> EvaluationBatches | None:
-    """Batches by length for TrainingArguments and, where texts are generated, the generation.Answers; None where the
-    lengths are not known, and where predictions are to stay in batches."""
+def for_evaluation(
+    dataset: object, arguments: "TrainingArguments", answers: WritesTexts | None = None
+) -> EvaluationBatches | None:
+    """Returns batches by length to evaluate on; texts are generated where there are `answers`.
+
+    Returns None where the lengths are unknown, and where predictions are to stay in batches.
+    """
     lengths = lengths_of(dataset)
     if lengths is None or not arguments.eval_do_concat_batches:
         return None
-    written = 0 if answers is None else answers.limits(lengths)
-    rows = arguments.eval_batch_size * (1 if answers is None else answers.together)
+    rows, written = arguments.eval_batch_size, 0
+    if answers is not None:
+        rows *= answers.together
+        written = answers.limits(lengths)
     return EvaluationBatches(lengths, rows, arguments.world_size, arguments.process_index, written)
 
 
 def for_training(
-    dataset: Any, arguments: Any, tokens_per_batch: int | None = None, rows: int | None = None
+    dataset: object,
+    arguments: "TrainingArguments",
+    tokens_per_batch: int | None = None,
+    rows: int | None = None,
 ) -> Shuffled | TokenBatches | None:
-    """The order that TrainingArguments ask for, in batches of so many `rows` where it is not as many as they say; None
-    where it is Trainer's own affair (streams, other strategies)."""
+    """Returns the order that TrainingArguments request, in batches of so many `rows`.
+
+    Without `rows` the batch size is theirs. Returns None where Trainer decides the order itself:
+    for streams, and for other strategies.
+    """
     strategy = arguments.train_sampling_strategy
     lengths = lengths_of(dataset)
     seed = arguments.seed if arguments.data_seed is None else arguments.data_seed
     processes, accumulated = arguments.world_size, arguments.gradient_accumulation_steps
     if tokens_per_batch and lengths is None:
-        fix = "leave the flag out: --per_device_train_batch_size says how many rows or blocks there are"
-        raise Refusal("the lengths of a stream's rows are not known", "--tokens_per_batch", fix)
+        what = "the lengths of a stream's rows are not known"
+        fix = (
+            "leave the flag out: "
+            "--per_device_train_batch_size says how many rows or blocks there are"
+        )
+        raise Refusal(what, "--tokens_per_batch", fix)
     if tokens_per_batch:
         widths = lengths_of(dataset, "width")
-        return TokenBatches(
-            dataset, seed, widths, tokens_per_batch, accumulated, processes, arguments.process_index
-        )
+        rank = arguments.process_index
+        return TokenBatches(dataset, seed, widths, tokens_per_batch, accumulated, processes, rank)
     if strategy not in ("random", "group_by_length") or not hasattr(dataset, "__len__"):
         return None
+    if strategy == "random":
+        lengths = None
     rows = rows or arguments.train_batch_size
-    lengths = lengths if strategy == "group_by_length" else None
     return Shuffled(dataset, seed, lengths, rows * accumulated * processes, rows)
 
 
 def padding_share(order: Shuffled | TokenBatches, lengths: Sequence[int]) -> float:
-    """Of the tokens of an epoch's batches, each padded to its longest row, the share that is padding."""
-    lengths = numpy.asarray(lengths)
-    batches = [lengths[rows] for rows in order.batches() if len(rows)]
-    return 1 - sum(map(numpy.sum, batches)) / max(
-        1, sum(len(rows) * rows.max() for rows in batches)
-    )
+    """Returns which share of the tokens of an epoch's batches is padding.
 
-
-def unlabel_repeats(batch: dict[str, Any], rows: int, first: int) -> None:
-    """An epoch's last batches are filled with rows of its beginning where processes would get fewer than others: those
-    rows lose their labels, so that every row of an epoch counts once.
-
-    `rows` of the last batches of all processes are the epoch's own (0: all), and this process's begins at `first`.
+    Each batch is padded to its longest row.
     """
-    if rows and "labels" in batch:
-        labels = batch["labels"]
-        labels[max(0, rows - first) :] = float("nan") if labels.is_floating_point() else MISSING
+    lengths = numpy.asarray(lengths)
+    tokens, padded = 0, 0
+    for rows in order.batches():
+        if len(rows):
+            tokens += lengths[rows].sum()
+            padded += len(rows) * lengths[rows].max()
+    return 1 - tokens / max(1, padded)
+
+
+def unlabel_repeats(batch: dict[str, torch.Tensor], rows: int, first: int) -> None:
+    """Removes the labels of rows that repeat at the end of an epoch: every row counts once.
+
+    The last batches are filled with rows of the epoch's beginning where processes would get fewer
+    rows than others. Of the rows of the last batches of all processes, `rows` are the epoch's own
+    (0: all). This process's batch begins at `first`.
+    """
+    if not rows or "labels" not in batch:
+        return
+    labels = batch["labels"]
+    missing = float("nan") if labels.is_floating_point() else MISSING
+    labels[max(0, rows - first) :] = missing

@@ -1,4 +1,5 @@
-"""Stop signals of a run with several processes: where one process got a signal, all of them stop at the same step."""
+"""Stop signals of a run with several processes: where one process got a signal, all of them stop at
+the same step."""
 
 from typing import Any
 
@@ -17,15 +18,16 @@ class StopSignals:
     def received(self) -> int:
         """The signal that any process has received, or 0.
 
-        One process answers without an exchange, which would wait until a GPU has finished all its work.
-        """
+        One process answers without an exchange, which would wait until a GPU has finished all its
+        work."""
         if self.alone:
             return signals.received()
         own = torch.tensor([signals.received()], device=self.device)
         return int(self.accelerator.gather(own).max())
 
     def received_and_summed(self, number: torch.Tensor) -> tuple[int, torch.Tensor]:
-        """The signal that any process has received, and the sum of a number over all processes, in one exchange."""
+        """The signal that any process has received, and the sum of a number over all processes, in
+        one exchange."""
         number = number.to(self.device)
         if self.alone:
             return signals.received(), number

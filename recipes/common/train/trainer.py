@@ -1,8 +1,7 @@
 """The Trainer: exact losses, an order that the seed decides, whole checkpoints, and stop signals.
 
-Each part is an object of its own: `checkpoints`, `guard`, `stops`, `evaluation`, `order`. This class connects them to
-the methods that transformers calls, and overrides no other.
-"""
+Each part is an object of its own: `checkpoints`, `guard`, `stops`, `evaluation`, `order`. This
+class connects them to the methods that transformers calls, and overrides no other."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -31,17 +30,17 @@ from recipes.common.runtime import processes, signals, upstream
 from recipes.common.runtime.errors import Refusal, TrainingFailed
 from recipes.common.runtime.messages import did_you_mean
 from recipes.common.tokens.collators import never_empty, never_unanswered
-from recipes.common.tokens.encoding import Endless
+from recipes.common.tokens.encoding import Endless, Tokens
 from recipes.common.tokens.positions import PositionedStream
 from recipes.common.train import callbacks, cpu_kernels, fsdp, fused_lm_loss, losses, resuming
 from recipes.common.train.checkpointing import Checkpoints
 from recipes.common.train.evaluation import Evaluation, outputs_of
 from recipes.common.train.finite_guard import FiniteGuard
-from recipes.common.train.generation import Answers
 from recipes.common.train.loaders import Loaders
 from recipes.common.train.plan import Plan
 from recipes.common.train.samplers import TokenBatches, unlabel_repeats
 from recipes.common.train.stop_signals import StopSignals
+from recipes.common.train.trained_task import TrainedTask
 
 KEYS = ["row", "epoch", "context"]  # what collators read beside the model's own inputs
 UNJUDGED = (
@@ -70,19 +69,27 @@ class Trainer(transformers.Trainer):
     def __init__(
         self,
         *arguments: Any,
-        tokens_per_batch: int | None = None,
-        answers: Answers | None = None,
+        task: TrainedTask | None = None,
+        tokens: Tokens | None = None,
         model_init: Callable[..., torch.nn.Module] | None = None,
         **options: Any,
     ):
-        """Takes the arguments of transformers.Trainer. `tokens_per_batch` fills batches by tokens instead of rows,
-        `answers` generates a text for every row that is evaluated."""
+        """Takes the arguments of transformers.Trainer, and in the place of some of them a `task`
+        (loss, metrics, what is kept of the logits, generated texts) and its `tokens` (what is
+        trained and evaluated on)."""
+        if task is not None:
+            options["compute_loss_func"] = task.loss
+            options["compute_metrics"] = task.compute_metrics
+            options["preprocess_logits_for_metrics"] = task.reduce_logits
+        if tokens is not None:
+            options["train_dataset"], options["eval_dataset"] = tokens.train, tokens.validation
         if isinstance(
             options.get("train_dataset"), Endless
         ):  # accelerate would join batches of different lengths
             options["args"].accelerator_config.dispatch_batches = False
         super().__init__(*arguments, model_init=self._ready(model_init), **options)
-        self.loss, self.tokens_per_batch = self.compute_loss_func, tokens_per_batch
+        self.task, self.tokens, self.loss = task, tokens, self.compute_loss_func
+        self.tokens_per_batch = getattr(tokens, "tokens_per_batch", None)
         self.is_fsdp_enabled = fsdp.begin(self.accelerator, self.args)
         self.stops = StopSignals(self.accelerator, self.args.device)
         self.evaluation = Evaluation(self)
@@ -93,7 +100,7 @@ class Trainer(transformers.Trainer):
         self._make_ready(self.model)
         if self.train_dataset is not None:
             self.loaders.order_rows(self.train_dataset)
-        self._evaluate_as_asked(answers)
+        self._evaluate_as_asked()
         self._add_callbacks()
         self.is_built = True
 
@@ -138,9 +145,10 @@ class Trainer(transformers.Trainer):
         if self.loss is not None and losses.has_routers(model):
             self.compute_loss_func = losses.WithRouters(self.loss, model)
 
-    def _evaluate_as_asked(self, answers: Answers | None) -> None:
+    def _evaluate_as_asked(self) -> None:
         """Sets what an evaluation computes: logits, sums over tokens, or texts."""
-        self.answers = answers if getattr(self.args, "predict_with_generate", False) else None
+        generates = self.task is not None and getattr(self.args, "predict_with_generate", False)
+        self.answers = self.task.generation if generates else None
         if self.answers is not None and self.head is None:
             self.answers.together = 1  # the logits of one batch are enough
         self.data_collator = never_empty(self.data_collator, self.processing_class)
@@ -183,7 +191,8 @@ class Trainer(transformers.Trainer):
         return type(self).compute_loss is not Trainer.compute_loss
 
     def rows_of_step(self, step: int) -> list[int]:
-        """The row ids (for packed texts the blocks) of a step; none where another loader chooses the rows."""
+        """The row ids (for packed texts the blocks) of a step; none where another loader chooses
+        the rows."""
         if self.order is None or not self.loaders.is_ours():
             return []
         rows = self.order.rows_of_step(step)
@@ -200,7 +209,8 @@ class Trainer(transformers.Trainer):
         *args: Any,
         **options: Any,
     ) -> Any:
-        """Trains; True continues from the newest whole checkpoint in the output folder, a path from that one."""
+        """Trains; True continues from the newest whole checkpoint in the output folder, a path from
+        that one."""
         found = resuming.find(resume_from_checkpoint, self)
         self.checkpoints = Checkpoints(self, trial, found, self.changed)
         self.checkpoints.prepare()
@@ -218,7 +228,8 @@ class Trainer(transformers.Trainer):
             self.is_in_train = False  # where Trainer did not come to its end
 
     def _check_optimizer_and_schedule(self) -> None:
-        """Refuses modules that the model does not have, and a schedule that does not fit the number of steps."""
+        """Refuses modules that the model does not have, and a schedule that does not fit the number
+        of steps."""
         if self.optimizer is None and self.optimizer_cls_and_kwargs is None:
             with services.refused("--optim and --optim_target_modules", services.OTHERS):
                 self.get_optimizer_cls_and_kwargs(self.args, self.model)
@@ -257,7 +268,8 @@ class Trainer(transformers.Trainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[dict[str, Any]], num_batches: int, device: torch.device
     ) -> tuple[list[dict[str, Any]], Any]:
-        """The batches of a step, in which no row counts twice, and how many of their labels count in the whole step."""
+        """The batches of a step, in which no row counts twice, and how many of their labels count
+        in the whole step."""
         if isinstance(self.train_dataset, PositionedStream):
             self.train_dataset.collect()
         batches = [self._each_row_once(batch) for batch in islice(epoch_iterator, num_batches)]
@@ -277,7 +289,8 @@ class Trainer(transformers.Trainer):
         return batch
 
     def _count_labels(self, batches: list[dict[str, Any]], device: torch.device) -> Any:
-        """The labels that count in the step, over all processes; Trainer counts ratings that are missing, too."""
+        """The labels that count in the step, over all processes; Trainer counts ratings that are
+        missing, too."""
         is_labelled = bool(batches) and "labels" in batches[0]
         if (
             self.compute_loss_func is None
@@ -318,8 +331,9 @@ class Trainer(transformers.Trainer):
         return output
 
     def _with_decoder_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """The inputs of a masked model with a decoder (BART), which shifts the labels that it is given: here the labels
-        belong to the loss, so that the model gets what it would have made of them."""
+        """The inputs of a masked model with a decoder (BART), which shifts the labels that it is
+        given: here the labels belong to the loss, so that the model gets what it would have made of
+        them."""
         shift = getattr(self.model, "prepare_decoder_input_ids_from_labels", None)
         is_given = "decoder_input_ids" in inputs or "labels" not in inputs
         if shift is None or is_given or not isinstance(self.loss, losses.TokenLoss):
@@ -332,7 +346,8 @@ class Trainer(transformers.Trainer):
         }
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
-        """The gradient norm, which is checked before the optimizer's step; fp16's scaler skips steps by itself."""
+        """The gradient norm, which is checked before the optimizer's step; fp16's scaler skips
+        steps by itself."""
         self.guard.check_norm()
         grad_norm = super()._get_grad_norm(model, grad_norm)
         if isinstance(grad_norm, DTensor):  # of FSDP2: each process holds a part
@@ -346,7 +361,8 @@ class Trainer(transformers.Trainer):
         self.guard.check_model(loss, self.model, self.accelerator, self.state.global_step)
 
     def _finalize_training(self, trial: Any, num_train_samples: int, start_time: float) -> Any:
-        """Trainer's end of a training; loss and time are those of all its parts, and checkpoints stay as they are."""
+        """Trainer's end of a training; loss and time are those of all its parts, and checkpoints
+        stay as they are."""
         self.stop_if_asked(self.stops.received())
         self._check_model()
         limit, self.args.save_total_limit = self.args.save_total_limit, None
@@ -402,7 +418,8 @@ class Trainer(transformers.Trainer):
             raise Refusal(f"no metric {name!r}", "--metric_for_best_model", fix)
 
     def predict(self, test_dataset: Any, *args: Any, **options: Any) -> PredictionOutput:
-        """Predictions in the order of the data set, although the rows run through the model sorted by length."""
+        """Predictions in the order of the data set, although the rows run through the model sorted
+        by length."""
         self.evaluation.begin(test_dataset)
         with self._kernels():
             output = super().predict(test_dataset, *args, **options)
@@ -414,7 +431,8 @@ class Trainer(transformers.Trainer):
     def prediction_step(
         self, model: Any, inputs: dict, prediction_loss_only: bool, ignore_keys: Any = None
     ) -> Any:
-        """Loss, logits and labels of a batch; with --predict_with_generate the generated ids come with the logits."""
+        """Loss, logits and labels of a batch; with --predict_with_generate the generated ids come
+        with the logits."""
         if self.is_in_train and (signal := self.stops.received()):
             raise signals.Stopped(signal, self.state.global_step)
         if self.answers is None:
@@ -437,9 +455,8 @@ class Trainer(transformers.Trainer):
     ) -> tuple:
         """Loss, logits, labels, and the hidden states of the encoder.
 
-        Of named outputs the logits alone are predictions: a model may return states or its router's loss beside them.
-        Outputs without names stay as they are.
-        """
+        Of named outputs the logits alone are predictions: a model may return states or its router's
+        loss beside them. Outputs without names stay as they are."""
         with outputs_of(model) as found:
             loss, logits, labels = super().prediction_step(
                 model, inputs, prediction_loss_only, ignore_keys
@@ -468,14 +485,16 @@ class Trainer(transformers.Trainer):
     # --- Saving and loading ---
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        """Saves model and tokenizer; Trainer's own writes its arguments beside them, a pickle with the Hub token."""
+        """Saves model and tokenizer; Trainer's own writes its arguments beside them, a pickle with
+        the Hub token."""
         writes, folder = self.args.should_save, Path(output_dir or self.args.output_dir)
         if not writes and not self.is_distributed_loading_by_transformers:
             return
         model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
         if self.is_fsdp_enabled:
             state_dict = fsdp.tied(model, state_dict)
-        # A checkpoint has the names of the model in memory, as Trainer loads it; a finished model those it came with.
+        # A checkpoint has the names of the model in memory, as Trainer loads it; a finished model
+        # those it came with.
         names = {"save_original_format": False} if self.checkpoints.writing else {}
         if isinstance(model, (transformers.PreTrainedModel, PeftModel)):
             model.save_pretrained(folder, state_dict=state_dict, is_main_process=writes, **names)
@@ -499,7 +518,8 @@ class Trainer(transformers.Trainer):
             super()._load_from_checkpoint(checkpoint, *args, **options)
 
     def _load_best_model(self) -> None:
-        """Loads the weights of the best checkpoint, which nobody has looked at since it was written."""
+        """Loads the weights of the best checkpoint, which nobody has looked at since it was
+        written."""
         best = Path(self.state.best_model_checkpoint)
         if found := atomic_folder.damage(best):
             fix = "--load_best_model_at_end false --allow_changed load_best_model_at_end ends with the last weights"
@@ -515,4 +535,5 @@ class Trainer(transformers.Trainer):
             self.checkpoints.load_states(Path(checkpoint))
 
     def create_model_card(self, *args: Any, **options: Any) -> None:
-        """Writes nothing: the report writes README.md, and push_to_hub would replace it by an empty form."""
+        """Writes nothing: the report writes README.md, and push_to_hub would replace it by an empty
+        form."""

@@ -1,0 +1,16 @@
+"""What the Trainer needs to know of a task; `report/task.py` has all of it."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from recipes.common.train.generation import Answers
+from recipes.common.train.losses import Loss
+
+
+class TrainedTask(Protocol):
+    """The loss and the metrics of a task."""
+
+    loss: Loss
+    compute_metrics: Callable[..., dict[str, float]]
+    reduce_logits: Callable[..., Any] | None  # logits, labels -> what is kept of the logits
+    generation: Answers | None
