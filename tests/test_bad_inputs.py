@@ -204,11 +204,6 @@ FLAGS = {
         [],
         ["num_labels cannot be overridden", "the labels in the data"],
     ),
-    "a setting with which no model can be saved": (
-        ["--config_overrides", "output_attentions=true"],
-        [],
-        ["output_attentions", "--config_overrides"],
-    ),
     "outputs without names": (
         ["--config_overrides", "return_dict=false"],
         [],

@@ -314,3 +314,10 @@ def test_generate_and_tokenizer_read_what_is_told(in_tmp_path):
         ["tokenizer", "train", "fr.txt", "--output_dir", "t", "--vocab_size", "300", *told], ""
     )
     assert "vocabulary" in shown
+
+
+@pytest.mark.parametrize("told", ["UTF-8", "utf8", "U8", "utf_8", "Utf-8"])
+def test_utf_8_may_be_spelt_in_any_way(told, tmp_path):
+    path = tmp_path / "x.txt"
+    path.write_text("süß\nschön\n", encoding="utf-8")
+    assert list(decoding.lines(path, told)) == ["süß\n", "schön\n"]

@@ -207,3 +207,15 @@ def test_a_message_does_not_stand_behind_a_bar(capsys):
 
     assert ends(main) == 2
     assert "error: no file" in capsys.readouterr().err.splitlines()
+
+
+def test_a_table_that_is_too_small_for_the_texts_is_no_bug(capsys):
+    def main():
+        torch.nn.functional.embedding(torch.tensor([5]), torch.zeros(3, 2))
+
+    import torch
+
+    with pytest.raises(SystemExit) as ended:
+        guard.run_and_exit(main)
+    assert ended.value.code == 2
+    assert "a row that one of its tables does not have" in capsys.readouterr().err

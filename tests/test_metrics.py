@@ -387,3 +387,10 @@ def test_the_scores_of_a_model_with_several_outputs_are_its_first():
         )
         == two()
     )
+
+
+def test_a_correlation_that_chooses_the_best_model_is_zero_where_all_predictions_are_alike():
+    labels = Labels(REGRESSION, [], {}, [], 4, 0.5)
+    prediction = EvalPrediction(numpy.full((4, 1), 0.5), numpy.array([0.0, 1.0, 2.0, 3.0]))
+    assert classification.for_labels(labels, "pearsonr")(prediction)["pearsonr"] == 0.0
+    assert "pearsonr" not in classification.for_labels(labels, None)(prediction)

@@ -486,3 +486,11 @@ def test_a_checkpoint_with_a_tokenizer_of_sentencepiece_alone_is_loaded(tmp_path
     assert (
         tokenizer.decode(tokenizer("the soup")["input_ids"], skip_special_tokens=True) == "the soup"
     )
+
+
+@pytest.mark.parametrize("name", ["output_hidden_states", "output_attentions"])
+def test_outputs_that_nobody_reads_are_switched_off(name, checkpoint, capsys):
+    """With them `generate` returns an object, and transformers refuses to save the model."""
+    model = load(checkpoint, config_overrides=f"{name}=true")
+    assert not getattr(model.config, name)
+    assert f"{name} is switched off" in capsys.readouterr().err

@@ -1,7 +1,8 @@
-"""Lets scripts that fetch their metric from the Hub, or data of NLTK, run without a network: on PYTHONPATH.
+"""Lets scripts that fetch their metric from the Hub, or data of NLTK, run without a network: on
+PYTHONPATH.
 
-Metrics have the same names and numbers (scikit-learn, sacreBLEU and rouge_score compute them in `evaluate`, too).
-"""
+Metrics have the same names and numbers (scikit-learn, sacreBLEU and rouge_score compute them in
+`evaluate`, too)."""
 
 import importlib.abc
 import importlib.util
@@ -51,7 +52,8 @@ def without_hub(evaluate):
 
 
 def without_punkt(nltk):
-    """Sentences end where NLTK's rules say so, without the list of abbreviations that it would download."""
+    """Sentences end where NLTK's rules say so, without the list of abbreviations that it would
+    download."""
     find = nltk.data.find
     nltk.data.find = lambda name, *rest: name if name == "tokenizers/punkt" else find(name, *rest)
     nltk.sent_tokenize = nltk.tokenize.punkt.PunktSentenceTokenizer().tokenize

@@ -24,8 +24,8 @@ from transformers import AutoModelForCausalLM
 from recipes.common import runner
 from recipes.common.config import flags
 from recipes.common.config.flags import setting
-from recipes.common.data.sources import Reading
 from recipes.common.data.columns import Columns
+from recipes.common.data.sources import Reading
 from recipes.common.data.splits import load_splits
 from recipes.common.metrics import language_modeling
 from recipes.common.model import loading

@@ -138,8 +138,8 @@ def _line_end(head: bytes) -> bytes:
 
 def _narrow_lines(path: Path, stream: BinaryIO, encoding: str, end: bytes) -> Iterator[str]:
     """Yields the lines of a file in which a line break is one byte."""
-    is_utf8 = encoding.startswith("utf-8")
     told = codecs.lookup(encoding).name
+    is_utf8 = told.startswith("utf-8")
     for number, line in enumerate(_byte_lines(stream, end), 1):
         if len(line) >= LONGEST:
             what = f"a line of more than {LONGEST:,} bytes"

@@ -264,7 +264,7 @@ class _Column:
             return False
         if not asked.do_regression:
             what = f"{written[0]!r} is a decimal comma, or two labels"
-            fix = "say --do_regression for numbers, or --label_delimiter , for several labels a row"
+            fix = "say --do_regression for numbers, or --label_delimiter , for several labels"
             raise Refusal(what, self._place(written[0]), fix)
         self._say(f"{written[0]} is read as {written[0].replace(',', '.')}")
         return True
@@ -308,7 +308,7 @@ class _Column:
     def _missing(self) -> list[str]:
         """Returns the spellings that mean that there is no label.
 
-        Points out a class that may be such a spelling.
+        Warns of a class that may be such a spelling.
         """
         spellings = MISSING_AMONG_NUMBERS - self.known
         found = []
@@ -334,16 +334,16 @@ class _Column:
         """Returns -1 where it means that there is no label.
 
         GLUE writes it for the labels of its test sets, SNLI where its readers did not agree. It is
-        a label where a class is called so, and among other ratings.
+        a label where a class is called so, where other splits have it, and among other ratings.
         """
         if "-1" in self.known or self._are_test_ratings():
             return []
-        known: set[Value] = set()
+        elsewhere: set[Value] = set()
         for split, labels in self.seen.items():
             if split != "test" and not self.asked.by_position:
-                known.update(labels.counts)
-        unscored = self.counts.keys() - known
-        return [value for value in (-1, "-1") if value in unscored]
+                elsewhere.update(labels.counts)
+        only_in_test = self.counts.keys() - elsewhere
+        return [value for value in (-1, "-1") if value in only_in_test]
 
     def _are_test_ratings(self) -> bool:
         if "test" not in self.seen:

@@ -441,11 +441,11 @@ def _named_values(
     places = _places(names, set(numbers.values()), flag, by_position, trained)
     kind = str if isinstance(next(iter(present)), str) else int
     found: dict[Value, int] = {}
-    for one, position in places.items():
-        found[kind(one)] = position
-    for value, one in numbers.items():
-        if one in places:
-            found[value] = places[one]
+    for integer, position in places.items():
+        found[kind(integer)] = position
+    for value, integer in numbers.items():
+        if integer in places:
+            found[value] = places[integer]
     return found
 
 
@@ -508,11 +508,11 @@ def _places(
     elif trained:
         found = from_zero
     else:
-        values = " ".join(f"{one}=NAME" for one in ordered[:3])
-        shown = f"There are {count} names for the labels {_listed(ordered)}"
-        what = f"is {names[0]!r} the name of 0 or of 1? {shown}"
+        values = " ".join(f"{integer}=NAME" for integer in ordered[:3])
+        reason = f"There are {count} names for the labels {_listed(ordered)}"
+        what = f"is {names[0]!r} the name of 0 or of 1? {reason}"
         raise Refusal(what, "--class_names", f"name each value: --label_map {values} …")
-    pairs = [f"{one} {names[position]}" for one, position in found.items()]
+    pairs = [f"{integer} {names[position]}" for integer, position in found.items()]
     note(f"{flag}: the numbers are named in their order: {_listed(pairs)}")
     return found
 

@@ -202,6 +202,8 @@ def _scores(
     for name in REPORTED[kind]:
         if _is_defined(name, predictions, references):
             scores[name] = compute(name, predictions, references)
+    if metric_name in CORRELATIONS and metric_name not in scores:
+        scores[metric_name] = 0.0  # it chooses the best model: equal predictions are no match
     if metric_name and metric_name not in scores and metric_name != "roc_auc":
         average = _average(labels)
         scores[metric_name] = compute(metric_name, predictions, references, average=average)

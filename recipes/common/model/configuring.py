@@ -64,7 +64,20 @@ def config_and_whether_own(
         own = False
     if config.pad_token_id is None:
         config.pad_token_id = tokenizer.pad_token_id
+    leave_out_unread_outputs(config)
     return config, own
+
+
+def leave_out_unread_outputs(config: PretrainedConfig) -> None:
+    """Switches off outputs that nobody reads here.
+
+    With them `generate` returns an object instead of token ids, and an evaluation collects all
+    hidden states.
+    """
+    for name in ("output_hidden_states", "output_attentions"):
+        if getattr(config, name, False):
+            setattr(config, name, False)
+            note(f"{name} is switched off: nothing here reads them")
 
 
 def _new_config(

@@ -17,6 +17,7 @@ from recipes.common.config.yaml_files import PlainLoader
 from recipes.common.data import readers
 from recipes.common.data.splits import join
 from recipes.common.model import adapters, model_folders, tokenizer_loading, weights
+from recipes.common.model.configuring import leave_out_unread_outputs
 from recipes.common.model.loading import give_padding
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import reason, visible
@@ -40,6 +41,7 @@ class Folder(ABC):
         self.flags = read_record(self.path / "run.yaml")
         self.record = read_record(self.path / "run.json")
         self.config = config_of(self.path, trust_remote_code)
+        leave_out_unread_outputs(self.config)
         self.tokenizer = self._load_tokenizer(folder)
         self.collate = never_empty(DataCollatorWithPadding(self.tokenizer), self.tokenizer)
         self.device = "cpu"

@@ -48,8 +48,15 @@ SETTINGS = (
     "seed",
 )
 UNSET = (None, 0, 0.0, -1, False)
-LIMITS = "It knows the words and the kind of text of its training data; elsewhere its scores do not hold."
-BIAS = "It repeats whatever bias that data has: look at its errors before its answers decide anything for a person."
+LIMITS = (
+    "It knows the words and the kind of text of its training data; "
+    "elsewhere its scores do not hold."
+)
+BIAS = (
+    "It repeats whatever bias that data has: look at its errors before its answers decide anything "
+    "for a person."
+)
+
 
 Facts = dict[str, Any]  # of run.json
 Flags = dict[str, Any]  # of run.yaml

@@ -99,11 +99,15 @@ def _conclude(error: BaseException) -> NoReturn:
 
 
 def _not_a_bug(error: Exception) -> Stop | None:
-    """Returns the message for an error of the disk, memory, permissions or a missing package.
+    """Returns the message for an error of the disk, memory, permissions, a package or a model.
 
     Returns None where the error is none of these: it is a bug.
     """
-    return _disk_failed(error) or _memory_failed(error) or _system_refuses(error)
+    known = (_disk_failed, _memory_failed, _system_refuses, _model_misfits)
+    for found in known:
+        if stop := found(error):
+            return stop
+    return None
 
 
 def _disk_failed(error: Exception) -> DiskFull | None:
@@ -140,6 +144,19 @@ def _system_refuses(error: Exception) -> Refusal | None:
     if "pip install" in text:  # a library asks for a package that only some flag needs
         what = " ".join(text.split())
         return Refusal(what, "this environment", "install it, or leave the flag out")
+    return None
+
+
+def _model_misfits(error: Exception) -> Refusal | None:
+    """Recognises a table of the model that is smaller than the ids that it is asked for.
+
+    The sizes that --config_overrides sets are tried on a few tokens before the training; longer
+    texts may still ask for more (T5 with fewer relative distances than buckets).
+    """
+    if isinstance(error, IndexError) and "index out of range in self" in str(error):
+        what = "the model is asked for a row that one of its tables does not have"
+        fix = "choose sizes that fit each other, or leave them out"
+        return Refusal(what, "--config_overrides, or the configuration of the model", fix)
     return None
 
 

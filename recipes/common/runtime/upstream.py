@@ -1,8 +1,8 @@
 """Every private name of another library that this project relies on, one function each.
 
-A private name may change with any release. `tests/runtime/test_upstream.py` has a contract test for each function here,
-and for each private method of Trainer that `train/trainer.py` overrides: an upgrade says by name what moved.
-"""
+A private name may change with any release. `tests/runtime/test_upstream.py` has a contract test for
+each function here, and for each private method of Trainer that `train/trainer.py` overrides: an
+upgrade says by name what moved."""
 
 from typing import Any
 
