@@ -134,7 +134,9 @@ def test_a_recipe_s_own_flags_are_those_that_common_does_not_have():
 
 
 def named_task(**options):
-    unused = dict.fromkeys(("tag", "what", "use", "loss", "compute_metrics", "rows"))
+    unused = dict.fromkeys(
+        ("tag", "what", "use", "loss", "compute_metrics", "rows", "data_collator")
+    )
     return task.Task(**{**unused, "headline": "a", "shown": ("a", "mse"), **options})
 
 

@@ -2,7 +2,8 @@
 PYTHONPATH.
 
 Metrics have the same names and numbers (scikit-learn, sacreBLEU and rouge_score compute them in
-`evaluate`, too)."""
+`evaluate`, too).
+"""
 
 import importlib.abc
 import importlib.util

@@ -1,23 +1,21 @@
 """Pretrain a causal language model (GPT-2, Llama, Qwen, …), from scratch or from a checkpoint.
 
     python recipes/clm_pretrain/run.py
-    python recipes/clm_pretrain/run.py --train_file samples/text/train.txt --block_size 64 --output_dir outputs/lines
+    python recipes/clm_pretrain/run.py --train_file samples/text/train.txt --block_size 64 \
+        --output_dir outputs/lines
     accelerate launch recipes/clm_pretrain/run.py --config recipes/clm_pretrain/wikitext_gpt2.yaml
 
 The output folder then holds the model (for from_pretrained, `cli.py generate` and
 pipeline("text-generation")), its scores, the loss of every evaluated block, plots, a model card
-with continuations, and run.yaml, which repeats the run."""
+with continuations, and run.yaml, which repeats the run.
+"""
 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(
-    0,
-    next(
-        str(path) for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir()
-    ),
-)
+PARENTS = Path(__file__).resolve().parents
+sys.path.insert(0, next(str(path) for path in PARENTS if (path / "recipes/common").is_dir()))
 
 from transformers import AutoModelForCausalLM
 
@@ -44,18 +42,10 @@ class Arguments(flags.PackingArguments, flags.Arguments):
     """What this task adds."""
 
     text_column_name: str | None = setting(None, "Column of the text (default: text).")
-    block_size: int = setting(
-        1024, "Tokens a block, at most as many as the model has positions for."
-    )
-    keep_linebreaks: bool = setting(
-        True, "A .txt file is one text with its line breaks; false: every line is a text."
-    )
-    packing_isolation: bool = setting(
-        False, "No attention from one document to another in the same block."
-    )
-    eval_stride: int = setting(
-        0, "Evaluate in overlapping blocks, each moved by so many tokens (0: no overlap)."
-    )
+    block_size: int = setting(1024, "Tokens per block, at most the model's positions.")
+    keep_linebreaks: bool = setting(True, "A .txt file is one text; false: every line is a text.")
+    packing_isolation: bool = setting(False, "No attention between the documents of a block.")
+    eval_stride: int = setting(0, "Evaluate in overlapping blocks, moved by so many tokens.")
 
 
 @runner.recipe
@@ -92,16 +82,12 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         model,
         loss=losses.TokenLoss(training_arguments.label_smoothing_factor, shift=True),
         compute_metrics=language_modeling.for_tokens(blocks.train, len(tokenizer), shift=True),
-    )
-    trainer = Trainer(
-        model=model,
-        args=training_arguments,
-        task=task,
-        tokens=blocks,
-        processing_class=tokenizer,
         data_collator=CausalBlocks(
             layout.pad, layout.end, arguments.packing_isolation, start=layout.start
         ),
+    )
+    trainer = Trainer(
+        model=model, args=training_arguments, task=task, tokens=blocks, processing_class=tokenizer
     )
     return runner.run(trainer, arguments, splits)
 

@@ -49,7 +49,8 @@ def recipe(main: Main) -> Main:
     """Decorates a recipe's `main`.
 
     It returns the metrics also where the run is complete already, and leaves the process as it
-    found it: a notebook, Gradio or Ray continues after a run."""
+    found it: a notebook, Gradio or Ray continues after a run.
+    """
 
     @wraps(main)
     def whole(argv: list[str] | None = None) -> dict[str, float]:
@@ -70,7 +71,8 @@ def start(arguments_class: type, recipe: str, argv: list[str] | None = None) -> 
     """Returns the recipe's arguments and TrainingArguments, and locks the output folder.
 
     `arguments.run` is the requested run. A complete run ends here. A folder that holds another run
-    is refused."""
+    is refused.
+    """
     arguments, training_arguments = parsing.parse(arguments_class, recipe, argv)
     also_compute(arguments, training_arguments.metric_for_best_model)
     _quiet(training_arguments)
@@ -152,7 +154,8 @@ def _judge_by(task: Task, trainer: Trainer, validation: Any) -> None:
 
     By Trainer's choice, the loss, an early epoch wins whose accuracy is a point or two lower: the
     loss rises as soon as the model grows sure of its errors. A named metric that no evaluation
-    gives is refused: a few rows tell."""
+    gives is refused: a few rows tell.
+    """
     name = trainer.args.metric_for_best_model
     if name == HEADLINE:
         trainer.args.metric_for_best_model = task.headline

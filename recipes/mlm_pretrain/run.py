@@ -2,23 +2,21 @@
 checkpoint.
 
     python recipes/mlm_pretrain/run.py
-    python recipes/mlm_pretrain/run.py --train_file samples/text/train.txt --line_by_line --output_dir outputs/lines
+    python recipes/mlm_pretrain/run.py --train_file samples/text/train.txt --line_by_line \
+        --output_dir outputs/lines
     accelerate launch recipes/mlm_pretrain/run.py --config recipes/mlm_pretrain/wikipedia_bert.yaml
 
 The output folder then holds the model (for from_pretrained, fine-tuning and pipeline("fill-mask")),
 its scores, the loss of every evaluated block, plots, a model card (README.md), and run.yaml, which
-repeats the run."""
+repeats the run.
+"""
 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(
-    0,
-    next(
-        str(path) for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir()
-    ),
-)
+PARENTS = Path(__file__).resolve().parents
+sys.path.insert(0, next(str(path) for path in PARENTS if (path / "recipes/common").is_dir()))
 
 from transformers import AutoModelForMaskedLM
 
@@ -44,15 +42,11 @@ class Arguments(flags.PackingArguments, flags.Arguments):
     """What this task adds."""
 
     text_column_name: str | None = setting(None, "Column of the text (default: text).")
-    max_seq_length: int = setting(512, "Tokens a block.")
-    line_by_line: bool = setting(
-        False, "Every text a block of its own, instead of all texts packed without a gap."
-    )
+    max_seq_length: int = setting(512, "Tokens per block.")
+    line_by_line: bool = setting(False, "Every text is a block; otherwise they are packed.")
     mlm_probability: float = setting(0.15, "Share of the tokens to predict.")
     mask_replace_prob: float = setting(0.8, "Share of those that become the mask token.")
-    random_replace_prob: float = setting(
-        0.1, "Share of those that become a random token; the rest stay."
-    )
+    random_replace_prob: float = setting(0.1, "Share of those that become a random token.")
     whole_word_mask: bool = setting(False, "Mask all pieces of a word together.")
 
 
@@ -94,14 +88,10 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         tokenizer,
         loss=losses.TokenLoss(training_arguments.label_smoothing_factor),
         compute_metrics=language_modeling.for_tokens(blocks.train, len(tokenizer), shift=False),
+        data_collator=collator,
     )
     trainer = Trainer(
-        model=model,
-        args=training_arguments,
-        task=task,
-        tokens=blocks,
-        processing_class=tokenizer,
-        data_collator=collator,
+        model=model, args=training_arguments, task=task, tokens=blocks, processing_class=tokenizer
     )
     return runner.run(trainer, arguments, splits)
 

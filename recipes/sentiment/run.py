@@ -1,23 +1,20 @@
-"""Fine-tune a Transformer to label or rate texts: sentiment, topics, several labels at once,
-ratings, pairs of texts.
+"""Fine-tune a Transformer to label or rate texts: topics, several labels, ratings, pairs of texts.
 
     python recipes/sentiment/run.py
-    python recipes/sentiment/run.py --train_file samples/sentiment_three_classes/train.jsonl --output_dir outputs/three
+    python recipes/sentiment/run.py --train_file samples/sentiment_three_classes/train.jsonl \
+        --output_dir outputs/three
     accelerate launch recipes/sentiment/run.py --config recipes/sentiment/imdb.yaml
 
 The output folder then holds the model (for from_pretrained and pipeline()), its scores, its
-predictions for every row, plots, a model card (README.md), and run.yaml, which repeats the run."""
+predictions for every row, plots, a model card (README.md), and run.yaml, which repeats the run.
+"""
 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(
-    0,
-    next(
-        str(path) for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir()
-    ),
-)
+PARENTS = Path(__file__).resolve().parents
+sys.path.insert(0, next(str(path) for path in PARENTS if (path / "recipes/common").is_dir()))
 
 from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding
 
@@ -44,29 +41,17 @@ class Arguments(flags.LabelArguments, flags.PaddingArguments, flags.Arguments):
     """What this task adds."""
 
     task_name: str | None = setting(
-        None, "A task of the GLUE benchmark: sst2, cola, mrpc, stsb, qqp, mnli, qnli, rte."
+        None, "GLUE task: sst2, cola, mrpc, stsb, qqp, mnli, qnli, rte."
     )
-    text_column_names: str | None = setting(
-        None, "Columns joined to one text, separated by commas (default: text)."
-    )
-    text_pair_column_name: str | None = setting(
-        None, "Column of a second text, kept apart from the first."
-    )
+    text_column_names: str | None = setting(None, "Columns of the text, with commas between.")
+    text_pair_column_name: str | None = setting(None, "Column of a second text, for pairs.")
     text_column_delimiter: str = setting(" ", "What stands between joined columns.")
     label_column_name: str | None = setting(
-        None,
-        "Column of the label; several, with commas: one label each.",
-        aliases=["--label_column_names"],
+        None, "Column of the label, or one column per label.", aliases=["--label_column_names"]
     )
-    class_names: list[str] | None = setting(
-        None, "Names of the classes 0, 1, … where the data has numbers."
-    )
-    do_regression: bool | None = setting(
-        None, "Predict a number (default: if the labels have a point).", **OPTIONAL
-    )
-    metric_name: str | None = setting(
-        None, "Metric that chooses the best model (default: accuracy, f1_micro or mse)."
-    )
+    class_names: list[str] | None = setting(None, "Names of classes that are numbers in the data.")
+    do_regression: bool | None = setting(None, "Predict numbers (default: by labels).", **OPTIONAL)
+    metric_name: str | None = setting(None, "Metric that chooses the best model.")
     class_weights: str | None = setting(None, "Weigh rare classes more.", choices=["balanced"])
     max_seq_length: int = setting(128, "Cut texts to so many tokens.")
 
@@ -115,15 +100,11 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         splits,
         loss=losses.for_problem(splits.labels.kind, smoothing, weights),
         compute_metrics=classification.for_labels(splits.labels, arguments.metric_name),
+        data_collator=DataCollatorWithPadding(tokenizer),
         headline=arguments.metric_name,
     )
     trainer = Trainer(
-        model=model,
-        args=training_arguments,
-        task=task,
-        tokens=encoded,
-        processing_class=tokenizer,
-        data_collator=DataCollatorWithPadding(tokenizer),
+        model=model, args=training_arguments, task=task, tokens=encoded, processing_class=tokenizer
     )
     return runner.run(trainer, arguments, splits)
 

@@ -1,23 +1,20 @@
 """Train a model that summarizes: T5, mT5, BART, Pegasus, … from a checkpoint, or one from scratch.
 
     python recipes/summarization/run.py
-    python recipes/summarization/run.py --train_file samples/summarization_zh/train.jsonl --test_file \
-        samples/summarization_zh/test.jsonl --output_dir outputs/summarization_zh
+    python recipes/summarization/run.py --train_file samples/summarization_zh/train.jsonl \
+        --test_file samples/summarization_zh/test.jsonl --output_dir outputs/summarization_zh
     accelerate launch recipes/summarization/run.py --config recipes/summarization/xsum_t5.yaml
 
 The output folder then holds the model (`cli.py predict` needs no flags), its scores, its summary of
-every row, plots, a model card (README.md), and run.yaml, which repeats the run."""
+every row, plots, a model card (README.md), and run.yaml, which repeats the run.
+"""
 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(
-    0,
-    next(
-        str(path) for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir()
-    ),
-)
+PARENTS = Path(__file__).resolve().parents
+sys.path.insert(0, next(str(path) for path in PARENTS if (path / "recipes/common").is_dir()))
 
 from transformers import AutoModelForSeq2SeqLM
 
@@ -35,15 +32,8 @@ from recipes.common.tokens.collators import Pairs
 from recipes.common.train import losses
 from recipes.common.train.trainer import Trainer
 
-TEXTS = [
-    "document",
-    "article",
-    "text",
-    "dialogue",
-    "content",
-    "source",
-    "Articles",
-]  # of well-known data sets
+# Columns of well-known data sets.
+TEXTS = ["document", "article", "text", "dialogue", "content", "source", "Articles"]
 SUMMARIES = ["summary", "highlights", "target", "title", "abstract", "Summaries"]
 
 
@@ -51,12 +41,8 @@ SUMMARIES = ["summary", "highlights", "target", "title", "abstract", "Summaries"
 class Arguments(flags.GenerationArguments, flags.Arguments):
     """What this task adds."""
 
-    text_column: str | None = setting(
-        None, "Column of the full texts (default: document, article, text, …)."
-    )
-    summary_column: str | None = setting(
-        None, "Column of the summaries (default: summary, highlights, …)."
-    )
+    text_column: str | None = setting(None, "Column of the texts (document, article, text, …).")
+    summary_column: str | None = setting(None, "Column of the summaries (summary, highlights, …).")
     lang: str | None = setting(None, "Language, for models that have tags: en_XX, zh, zho_Hans.")
     resize_position_embeddings: bool | None = setting(
         None, "Give the model positions it lacks.", **OPTIONAL
@@ -110,16 +96,12 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         training_arguments,
         loss=losses.TokenLoss(training_arguments.label_smoothing_factor),
         compute_metrics=generated_text.for_summaries(splits.texts[0], splits.target, decode),
+        data_collator=Pairs(tokenizer, model, arguments.ignore_pad_token_for_loss),
         headline="rougeL",
         shown=(*generated_text.ROUGE, "gen_len", "ref_len"),
     )
     trainer = Trainer(
-        model=model,
-        args=training_arguments,
-        task=task,
-        tokens=encoded,
-        processing_class=tokenizer,
-        data_collator=Pairs(tokenizer, model, arguments.ignore_pad_token_for_loss),
+        model=model, args=training_arguments, task=task, tokens=encoded, processing_class=tokenizer
     )
     return runner.run(trainer, arguments, splits)
 

@@ -1,25 +1,22 @@
-"""Train a translation model: T5, mT5, Marian, mBART, mBART-50, M2M100, NLLB from a checkpoint, or
-one from scratch.
+"""Train a translation model: T5, Marian, mBART, M2M100, NLLB, … from a checkpoint, or from scratch.
 
     python recipes/translation/run.py
-    python recipes/translation/run.py --train_file samples/translation_en_zh/train.jsonl --test_file \
-        samples/translation_en_zh/test.jsonl --source_lang en --target_lang zh --output_dir outputs/translation_zh
+    python recipes/translation/run.py --train_file samples/translation_en_zh/train.jsonl \
+        --test_file samples/translation_en_zh/test.jsonl --source_lang en --target_lang zh \
+        --output_dir outputs/translation_zh
     accelerate launch recipes/translation/run.py --config recipes/translation/opus_marian.yaml
 
 The output folder then holds the model with its language pair (`cli.py predict` needs no flags), its
 scores, its translation of every row, plots, a model card (README.md), and run.yaml, which repeats
-the run."""
+the run.
+"""
 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(
-    0,
-    next(
-        str(path) for path in Path(__file__).resolve().parents if (path / "recipes/common").is_dir()
-    ),
-)
+PARENTS = Path(__file__).resolve().parents
+sys.path.insert(0, next(str(path) for path in PARENTS if (path / "recipes/common").is_dir()))
 
 from transformers import AutoModelForSeq2SeqLM
 
@@ -42,9 +39,7 @@ from recipes.common.train.trainer import Trainer
 class Arguments(flags.GenerationArguments, flags.Arguments):
     """What this task adds."""
 
-    source_lang: str | None = setting(
-        None, "Language of the source texts: en, or the model's own en_XX, eng_Latn."
-    )
+    source_lang: str | None = setting(None, "Language of the sources: en, en_XX, eng_Latn.")
     target_lang: str | None = setting(None, "Language to translate into.")
 
 
@@ -94,17 +89,13 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         compute_metrics=generated_text.for_translation(
             splits.texts[0], splits.target, target, decode
         ),
+        data_collator=Pairs(tokenizer, model, arguments.ignore_pad_token_for_loss),
         headline="bleu",
         shown=("bleu", "chrf", "ter", "gen_len", "ref_len"),
         answers=f"BLEU is `{generated_text.signature(target)}`.",
     )
     trainer = Trainer(
-        model=model,
-        args=training_arguments,
-        task=task,
-        tokens=encoded,
-        processing_class=tokenizer,
-        data_collator=Pairs(tokenizer, model, arguments.ignore_pad_token_for_loss),
+        model=model, args=training_arguments, task=task, tokens=encoded, processing_class=tokenizer
     )
     return runner.run(trainer, arguments, splits)
 

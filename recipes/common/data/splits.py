@@ -27,7 +27,8 @@ class Splits:
     has one.
 
     The answer is `labels`, or the text in the column `target`. A column of the user's that is
-    called as one of these has another name here, so that no name matters."""
+    called as one of these has another name here, so that no name matters.
+    """
 
     train: datasets.Dataset | datasets.IterableDataset | None
     validation: datasets.Dataset | None
@@ -69,7 +70,8 @@ def load_splits(
 
     A task answers with a `label`, with a text (`target`), or is about the texts alone.
     `class_names` and `do_regression` say what the labels are where the data alone does not;
-    `trained` are the labels of the checkpoint."""
+    `trained` are the labels of the checkpoint.
+    """
     is_remote = bool(arguments.streaming and arguments.dataset_name and not label)
     _check_steps(is_remote, training_arguments)
     found = sources.find(arguments, training_arguments, reading)

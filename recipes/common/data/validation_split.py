@@ -24,7 +24,8 @@ def split(
     """Returns training rows, validation rows, and how many rows have moved.
 
     Of a text that runs on the end is held out. Otherwise the rows are drawn with the seed, and
-    every class keeps its share where each has rows enough."""
+    every class keeps its share where each has rows enough.
+    """
     if table.streamed:
         validation = table.kept(decided)
         return train, validation, len(validation)

@@ -40,7 +40,8 @@ class Continuer(Folder):
 
         `settings` are those of `generate`. A prompt begins as the tokenizer begins a text. Where
         the tokenizer puts nothing there, an empty prompt is the token that ends a text: the next
-        text begins after it."""
+        text begins after it.
+        """
         batch = torch.tensor([self._ids(prompt)], device=self.device)
         mask = torch.ones_like(batch)
         written = self.model.generate(batch, attention_mask=mask, streamer=streamer, **settings)

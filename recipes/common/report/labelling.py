@@ -37,6 +37,7 @@ def task(
     splits: Splits,
     loss: Loss,
     compute_metrics: Callable[..., dict[str, float]],
+    data_collator: Callable[..., Any],
     headline: str | None = None,
 ) -> Task:
     """Returns the task of a classifier, or of a model that rates."""
@@ -50,6 +51,7 @@ def task(
     return Task(
         loss=loss,
         compute_metrics=compute_metrics,
+        data_collator=data_collator,
         headline=headline or classification.HEADLINE[labels.kind],
         shown=shown,
         known=classification.names(labels),

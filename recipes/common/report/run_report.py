@@ -138,7 +138,8 @@ class Record:
         """Writes {split}_results.json, and into all_results.json the scores of all splits so far.
 
         Trainer.save_metrics reads all_results.json back, which a run that was stopped while it
-        wrote left empty."""
+        wrote left empty.
+        """
         self.scores |= scores
         if self.trainer.is_world_process_zero():
             own, whole = dict(sorted(scores.items())), dict(sorted(self.scores.items()))

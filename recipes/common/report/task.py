@@ -58,6 +58,7 @@ class Task:
     # What is learned and measured.
     loss: "Loss"  # (outputs, labels, num_items_in_batch) -> scalar
     compute_metrics: "Callable[[EvalPrediction], dict[str, float]]"
+    data_collator: Callable[..., Any]  # rows -> a batch
     headline: str  # the metric that chooses the best model
     shown: Sequence[str]  # the metrics in the closing table, best first
     # What becomes of a prediction: the split's name and Trainer's output -> rows.

@@ -37,6 +37,7 @@ def task(
     training_arguments: Any,
     loss: Loss,
     compute_metrics: Callable[..., dict[str, float]],
+    data_collator: Callable[..., Any],
     headline: str,
     shown: Sequence[str],
     answers: str = "",
@@ -46,6 +47,7 @@ def task(
     return Task(
         loss=loss,
         compute_metrics=compute_metrics,
+        data_collator=data_collator,
         reduce_logits=language_modeling.sums(shift=False),
         generation=Answers(model, arguments, training_arguments, encoded),
         headline=headline,

@@ -36,12 +36,14 @@ def masked_task(
     tokenizer: PreTrainedTokenizerBase,
     loss: Loss,
     compute_metrics: Callable[..., dict[str, float]],
+    data_collator: Callable[..., Any],
 ) -> Task:
     """Returns the task of a masked language model."""
     text = f"a text with a {tokenizer.mask_token} in it"
     return Task(
         loss=loss,
         compute_metrics=compute_metrics,
+        data_collator=data_collator,
         reduce_logits=language_modeling.sums(shift=False),
         rows=lambda split, output: rows_of(blocks, tokenizer, split, output),
         examples=hardest_blocks,
@@ -58,11 +60,13 @@ def causal_task(
     model: torch.nn.Module,
     loss: Loss,
     compute_metrics: Callable[..., dict[str, float]],
+    data_collator: Callable[..., Any],
 ) -> Task:
     """Returns the task of a causal language model, which continues a few of the evaluated texts."""
     return Task(
         loss=loss,
         compute_metrics=compute_metrics,
+        data_collator=data_collator,
         reduce_logits=language_modeling.sums(shift=True),
         rows=lambda split, output: rows_of(blocks, tokenizer, split, output),
         examples=lambda rows, split: continuations(blocks, tokenizer, model, split),
@@ -110,7 +114,8 @@ def continuations(
     fixed seed.
 
     The most probable token each time would loop: a model of some minutes ends in "and the door, and
-    the door, …"."""
+    the door, …".
+    """
     lines = [f"## Continuations of {split} texts\n"]
     lines += ["| text | model | text as it goes on |", "|---|---|---|"]
     model.eval()

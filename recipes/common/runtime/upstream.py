@@ -2,7 +2,8 @@
 
 A private name may change with any release. `tests/runtime/test_upstream.py` has a contract test for
 each function here, and for each private method of Trainer that `train/trainer.py` overrides: an
-upgrade says by name what moved."""
+upgrade says by name what moved.
+"""
 
 from typing import Any
 

@@ -36,7 +36,8 @@ class Checkpoints:
     one.
 
     `resumed` is the checkpoint that the training continues from. `changed` are the flags that
-    differ from those of that checkpoint, with their old values."""
+    differ from those of that checkpoint, with their old values.
+    """
 
     def __init__(
         self,
@@ -72,7 +73,8 @@ class Checkpoints:
         """About what a checkpoint takes on disk.
 
         That is the weights (with DeepSpeed and FSDP twice, once to continue from) and, for each
-        weight that is trained, Adam's two numbers."""
+        weight that is trained, Adam's two numbers.
+        """
         model, trainer = self.trainer.model, self.trainer
         weights = sum(value.numel() * value.element_size() for value in model.parameters())
         copies = 2 if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled else 1
@@ -83,7 +85,8 @@ class Checkpoints:
         previous one as it was.
 
         Exactly one process renames, between two barriers: upstream's atomic saving was reverted
-        twice, because the renames of several ranks raced (transformers issues 27929 and 29839)."""
+        twice, because the renames of several ranks raced (transformers issues 27929 and 29839).
+        """
         step = self.trainer.state.global_step
         staging = self.folder / f"{retention.STAGING}{step}"
         self.writing = True
@@ -214,7 +217,8 @@ class Checkpoints:
         continued.
 
         The path that stands in the checkpoint is never used. Where the best one is gone, or scores
-        mean something else now, the best is judged from here on."""
+        mean something else now, the best is judged from here on.
+        """
         state = self.trainer.state
         state.best_model_checkpoint = None
         if not state.best_global_step:

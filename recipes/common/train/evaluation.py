@@ -43,7 +43,8 @@ class Evaluation:
 
         `inputs` are the data set itself, whose texts are the references, unless
         --include_for_metrics asks for something else. With --batch_eval_metrics each batch is
-        scored as it was computed."""
+        scored as it was computed.
+        """
         if self.trainer.args.batch_eval_metrics:
             return compute_metrics(prediction, **options)
         inputs = self.dataset if prediction.inputs is None else self.in_order(prediction.inputs)

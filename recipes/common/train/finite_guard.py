@@ -23,7 +23,8 @@ class Norm:
 
     A GPU computes it later than Python asks for it. To read it at once would leave the GPU idle
     until it has received its next operations, so the number is copied aside and read one step
-    later."""
+    later.
+    """
 
     def __init__(self, value: Any, step: int):
         self.value, self.step = value, step
@@ -44,7 +45,8 @@ class FiniteGuard(TrainerCallback):
     """Raises TrainingFailed at the first number of a training that is not finite.
 
     `rows_of_step` names the rows of a step; they are written into `folder`, which only one process
-    has."""
+    has.
+    """
 
     def __init__(self, rows_of_step: Callable[[int], list[int]], folder: Path | None):
         self.rows_of_step, self.folder = rows_of_step, folder

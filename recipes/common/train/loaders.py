@@ -16,7 +16,8 @@ class Loaders:
     """Decides the order of the rows, and finishes the loaders that Trainer builds.
 
     The order is decided here, because Trainer drops the length column before it asks for a sampler,
-    and because its own sampler for group_by_length would draw a random order."""
+    and because its own sampler for group_by_length would draw a random order.
+    """
 
     def __init__(self, trainer: Any):
         self.trainer = trainer

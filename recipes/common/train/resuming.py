@@ -77,7 +77,8 @@ def restore_intervals_and_callbacks(trainer: Any, checkpoint: Path) -> None:
     of callbacks.
 
     Trainer takes the intervals of the checkpoint, with a warning among others (transformers issue
-    28867)."""
+    28867).
+    """
     state = trainer.state
     with retention.readable(checkpoint):
         callbacks.restore(trainer.callback_handler.callbacks, state.stateful_callbacks)

@@ -19,7 +19,8 @@ class StopSignals:
         """The signal that any process has received, or 0.
 
         One process answers without an exchange, which would wait until a GPU has finished all its
-        work."""
+        work.
+        """
         if self.alone:
             return signals.received()
         own = torch.tensor([signals.received()], device=self.device)

@@ -12,5 +12,6 @@ class TrainedTask(Protocol):
 
     loss: Loss
     compute_metrics: Callable[..., dict[str, float]]
+    data_collator: Callable[..., Any]  # rows -> a batch
     reduce_logits: Callable[..., Any] | None  # logits, labels -> what is kept of the logits
     generation: Answers | None

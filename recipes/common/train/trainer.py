@@ -1,7 +1,8 @@
 """The Trainer: exact losses, an order that the seed decides, whole checkpoints, and stop signals.
 
 Each part is an object of its own: `checkpoints`, `guard`, `stops`, `evaluation`, `order`. This
-class connects them to the methods that transformers calls, and overrides no other."""
+class connects them to the methods that transformers calls, and overrides no other.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -81,6 +82,7 @@ class Trainer(transformers.Trainer):
             options["compute_loss_func"] = task.loss
             options["compute_metrics"] = task.compute_metrics
             options["preprocess_logits_for_metrics"] = task.reduce_logits
+            options["data_collator"] = task.data_collator
         if tokens is not None:
             options["train_dataset"], options["eval_dataset"] = tokens.train, tokens.validation
         if isinstance(
@@ -456,7 +458,8 @@ class Trainer(transformers.Trainer):
         """Loss, logits, labels, and the hidden states of the encoder.
 
         Of named outputs the logits alone are predictions: a model may return states or its router's
-        loss beside them. Outputs without names stay as they are."""
+        loss beside them. Outputs without names stay as they are.
+        """
         with outputs_of(model) as found:
             loss, logits, labels = super().prediction_step(
                 model, inputs, prediction_loss_only, ignore_keys
@@ -522,8 +525,9 @@ class Trainer(transformers.Trainer):
         written."""
         best = Path(self.state.best_model_checkpoint)
         if found := atomic_folder.damage(best):
-            fix = "--load_best_model_at_end false --allow_changed load_best_model_at_end ends with the last weights"
-            raise Refusal(f"the best checkpoint is damaged: {found}", str(best), fix)
+            flags = "--load_best_model_at_end false --allow_changed load_best_model_at_end"
+            what = f"the best checkpoint is damaged: {found}"
+            raise Refusal(what, str(best), f"{flags} ends with the last weights")
         if not self.is_deepspeed_enabled and not self.is_fsdp_enabled:
             return resuming.load_weights(self.model, best)
         fsdp.reshard(self.model)
