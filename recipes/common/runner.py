@@ -21,7 +21,6 @@ from recipes.common.checkpoints import retention
 from recipes.common.config import defaults, engines, flags, parsing, services
 from recipes.common.config.precedence import HEADLINE
 from recipes.common.data.splits import Splits
-from recipes.common.metrics.classification import also_compute
 from recipes.common.model import weights
 from recipes.common.report import folder_claims, run_record
 from recipes.common.report.run_identity import Run
@@ -74,7 +73,7 @@ def start(arguments_class: type, recipe: str, argv: list[str] | None = None) -> 
     is refused.
     """
     arguments, training_arguments = parsing.parse(arguments_class, recipe, argv)
-    also_compute(arguments, training_arguments.metric_for_best_model)
+    defaults.metric_name(arguments, training_arguments.metric_for_best_model)
     _quiet(training_arguments)
     signals.listen()
     engines.check(arguments, training_arguments)

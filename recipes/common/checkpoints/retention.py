@@ -63,10 +63,15 @@ STATE = {
     "train_batch_size": OPTIONAL_NUMBER,
     "num_train_epochs": NUMBER,
 }
+# States that plain Trainer writes, and would load.
+PICKLES = ("scaler.pt", "rng_state*.pth")
 
 
 def no_states(folder: Path) -> str:
     """Says why training cannot continue from an intact checkpoint; returns "" where it can."""
+    for pattern in PICKLES:
+        for path in folder.glob(pattern):
+            return f"it holds {path.name}, a pickle that no run here writes"
     if any(folder.glob(PROCESS.format("*"))):
         return ""
     if any(folder.glob("*.pt")):

@@ -5,14 +5,19 @@ Importing this module needs no torch. Looking at the hardware does.
 
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recipes.common.config.precedence import HEADLINE
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import note
 
+if TYPE_CHECKING:
+    from recipes.common.config.flags import Arguments
+
 ACTIONS = ("do_train", "do_eval", "do_predict")
 WORKERS = 2
+# Computed only where --metric_name names them: the score of one class, or a mean over the classes.
+ON_REQUEST = ("f1", "precision", "recall")
 LOWER_IS_BETTER = {"mse", "mae", "cross_entropy", "loss", "perplexity", "ter"}
 
 
@@ -33,6 +38,16 @@ def actions(values: dict[str, Any]) -> None:
     if not values.get("do_train"):
         # Otherwise Trainer turns on --do_eval, with validation data that a lower layer names.
         values |= {"eval_strategy": "no", "load_best_model_at_end": False}
+
+
+def metric_name(arguments: "Arguments", best: str | None) -> None:
+    """Sets --metric_name to the metric of --metric_for_best_model, if that is one of ON_REQUEST.
+
+    Otherwise nothing would compute it. A --metric_name that is given stays as it is.
+    """
+    name = (best or "").removeprefix("eval_")
+    if name in ON_REQUEST and hasattr(arguments, "metric_name"):
+        arguments.metric_name = arguments.metric_name or name
 
 
 def hardware(values: dict[str, Any]) -> None:

@@ -81,11 +81,9 @@ class Seen:
         return found
 
     def place(self, label: Value) -> str:
-        """Returns where a label occurs first, alone or in a list."""
-        for value, place in self.places.items():
-            if value == label or label in _items(value):
-                return place
-        raise KeyError(label)
+        """Returns where a label that was counted occurs first, alone or in a list."""
+        places = self.places.items()
+        return next(place for value, place in places if label in (value, *_items(value)))
 
 
 def _odd_items(value: object) -> dict[str, object]:

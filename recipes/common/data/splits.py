@@ -81,39 +81,58 @@ def load_splits(
     if label:
         decided = _decide(tables, class_names, do_regression, trained, arguments)
     _warn(tables)
-    by_split = {name: table.dataset(decided) for name, table in tables.items()}
-    accounting = {name: table.account for name, table in tables.items()}
+    splits = _splits(found, tables, columns, decided)
+    splits.is_pair = bool(texts.second) or (not any(texts.wanted) and len(columns.texts) == 2)
     if _holds_out(found, training_arguments):
-        percentage, seed = arguments.validation_split_percentage, training_arguments.seed
-        parts = validation_split.split(
-            tables["train"], by_split["train"], percentage, seed, decided
-        )
-        by_split["train"], by_split["validation"], moved = parts
-        validation_split.account(accounting, moved, len(by_split["validation"]))
-    if arguments.shuffle_train_dataset and "train" in by_split:
-        by_split["train"] = _shuffled(by_split["train"], found["train"], arguments.shuffle_seed)
-    streamed = None
+        _hold_out(splits, tables["train"], arguments, training_arguments.seed)
+    splits.whole = _whole(found, splits)
+    if arguments.shuffle_train_dataset and splits.train is not None:
+        splits.train = _shuffled(splits.train, found["train"], arguments.shuffle_seed)
     if label or target:  # texts alone are packed: there the limits count blocks
-        for name in by_split:
-            by_split[name] = limits.cut(by_split[name], name, arguments, accounting[name])
-        if arguments.streaming and by_split.get("train") is not None:
-            rows = accounting["train"]["used"]
-            limits.set_steps(training_arguments, rows)
-            seed = training_arguments.seed
-            by_split["train"] = by_split["train"].shuffle(seed=seed, buffer_size=SHUFFLED)
-            streamed = None if is_remote else rows
+        for name, split in splits.items():
+            setattr(splits, name, limits.cut(split, name, arguments, splits.accounting[name]))
+        if arguments.streaming and splits.train is not None:
+            _prepare_stream(splits, training_arguments, is_remote)
+    return splits
+
+
+def _splits(
+    found: dict[str, Source],
+    tables: dict[str, Table],
+    columns: Chosen,
+    decided: labels.Labels | None,
+) -> Splits:
+    """Returns the rows of all tables, before any is held out or left out."""
+    names = [name for name in (*columns.texts, columns.target) if name]
+    by_split = {name: table.dataset(decided) for name, table in tables.items()}
     return Splits(
         *(by_split.get(name) for name in limits.LIMITS),
         texts=tuple(map(inner, columns.texts)),
-        is_pair=bool(texts.second) or (not any(texts.wanted) and len(columns.texts) == 2),
+        is_pair=False,
         target=inner(columns.target),
         labels=decided,
-        accounting=accounting,
+        accounting={name: table.account for name, table in tables.items()},
         **_files(found),
-        whole=_whole(found, by_split),
-        streamed=streamed,
-        columns={inner(name): name for name in (*columns.texts, columns.target) if name},
+        columns={inner(name): name for name in names},
     )
+
+
+def _hold_out(splits: Splits, table: Table, arguments: Arguments, seed: int) -> None:
+    """Moves a part of the training rows to the validation rows."""
+    percentage = arguments.validation_split_percentage
+    parts = validation_split.split(table, splits.train, percentage, seed, splits.labels)
+    splits.train, splits.validation, moved = parts
+    validation_split.account(splits.accounting, moved, len(splits.validation))
+
+
+def _prepare_stream(splits: Splits, training_arguments: Any, is_remote: bool) -> None:
+    """Sets the steps of a streamed training set, and shuffles it."""
+    rows = splits.accounting["train"]["used"]
+    limits.set_steps(training_arguments, rows)
+    seed = training_arguments.seed
+    splits.train = splits.train.shuffle(seed=seed, buffer_size=SHUFFLED)
+    if not is_remote:
+        splits.streamed = rows
 
 
 def _check_steps(is_remote: bool, training_arguments: Any) -> None:
@@ -159,11 +178,10 @@ def _shuffled(split: Any, source: Source, seed: int) -> Any:
     return split.shuffle(seed=seed)
 
 
-def _whole(found: dict[str, Source], by_split: dict[str, Any]) -> tuple[str, ...]:
-    """Returns the splits of which each row is a whole text; what is held out is like the training
-    data."""
+def _whole(found: dict[str, Source], splits: Splits) -> tuple[str, ...]:
+    """Returns the splits of which each row is a whole text; held out rows are like the others."""
     whole = []
-    for name in by_split:
+    for name, _ in splits.items():
         source = found.get(name) or found["train"]
         if source.runs_on is False:
             whole.append(name)

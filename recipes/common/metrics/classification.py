@@ -16,7 +16,6 @@ from recipes.common.runtime.messages import did_you_mean
 if TYPE_CHECKING:
     from transformers import EvalPrediction
 
-    from recipes.common.config.flags import Arguments
 
 Array = numpy.ndarray
 Statistic = Callable[[Array], Array]  # sums of columns [draws, columns] -> values [draws]
@@ -42,21 +41,9 @@ OF_BASELINE = {
     REGRESSION: ("mse",),
 }
 PER_CLASS = ("precision", "recall", "f1")
-# Computed only where --metric_name names them: the score of one class, or a mean over the classes.
-ON_REQUEST = ("f1", "precision", "recall")
 CORRELATIONS = ("pearsonr", "spearmanr")
 RESERVED = ("macro", "micro", "low", "high")  # behind a metric's name these do not name a class
 HEADLINE = {SINGLE: "accuracy", MULTI: "f1_micro", REGRESSION: "mse"}
-
-
-def also_compute(arguments: "Arguments", best: str | None) -> None:
-    """Sets --metric_name to the metric of --metric_for_best_model, if that is one of ON_REQUEST.
-
-    Otherwise nothing would compute it. A --metric_name that is given stays as it is.
-    """
-    name = (best or "").removeprefix("eval_")
-    if name in ON_REQUEST and hasattr(arguments, "metric_name"):
-        arguments.metric_name = arguments.metric_name or name
 
 
 def compute(name: str, predictions: Array, references: Array, **options: Any) -> float:
