@@ -69,14 +69,15 @@ PICKLES = ("scaler.pt", "rng_state*.pth")
 
 def no_states(folder: Path) -> str:
     """Says why training cannot continue from an intact checkpoint; returns "" where it can."""
+    is_ours = any(folder.glob(PROCESS.format("*")))
+    if not is_ours and any(folder.glob("*.pt")):
+        return "it is plain Trainer's, whose states are pickles"
+    if not is_ours:
+        return "it holds a model alone, as --save_only_model writes it"
     for pattern in PICKLES:
         for path in folder.glob(pattern):
             return f"it holds {path.name}, a pickle that no run here writes"
-    if any(folder.glob(PROCESS.format("*"))):
-        return ""
-    if any(folder.glob("*.pt")):
-        return "it is plain Trainer's, whose states are pickles"
-    return "it holds a model alone, as --save_only_model writes it"
+    return ""
 
 
 def newest(output_dir: Path) -> Path | None:
