@@ -11,7 +11,7 @@
 #SBATCH --output=%x-%j.log
 
 # Five minutes before the time limit the job stops its processes and goes back into the queue; the same command then
-# goes on from the newest whole checkpoint. --output_dir must be a folder that all machines see.
+# continues from the newest whole checkpoint. --output_dir must be a folder that all machines see.
 back_into_the_queue() {
     echo "time is up: back into the queue"
     kill -USR1 "$training" # of SIGTERM srun makes SIGKILL

@@ -22,7 +22,7 @@ class Continuer(Folder):
     def __init__(self, folder: str, trust_remote_code: bool = False):
         kind = (config_of(Path(folder), trust_remote_code).architectures or [""])[0]
         if kind and not kind.endswith(CONTINUES):
-            what = f"{folder} holds a {kind}, which goes on from no prompt"
+            what = f"{folder} holds a {kind}, which continues no prompt"
             raise Refusal(what, FLAG, f"python cli.py predict {folder} TEXT")
         super().__init__(folder, trust_remote_code)
         self.room, _ = probes.positions(self.model)

@@ -117,7 +117,7 @@ def continuations(
     the door, …".
     """
     lines = [f"## Continuations of {split} texts\n"]
-    lines += ["| text | model | text as it goes on |", "|---|---|---|"]
+    lines += ["| text | model | how the text continues |", "|---|---|---|"]
     model.eval()
     with tensor_files.randomness_kept():
         torch.manual_seed(0)

@@ -241,7 +241,7 @@ class Trainer(transformers.Trainer):
 
     def _lost_another(self) -> TrainingFailed:
         where = f"process {self.args.process_index}, after step {self.state.global_step}"
-        then = "the same command goes on from the last checkpoint"
+        then = "the same command continues from the last checkpoint"
         if self.args.save_only_model:
             then = retention.STARTS_OVER
         return TrainingFailed(
