@@ -107,7 +107,7 @@ def test_a_file_without_words_is_refused(trained):
 
 def test_a_model_that_goes_on_from_nothing_is_refused(sentiment, reviews):
     sentiment.main(["--train_file", "train.csv", "--output_dir", "out", *SCRATCH, *sentiment_steps])
-    with pytest.raises(Refusal, match="goes on from no prompt"):
+    with pytest.raises(Refusal, match="continues no prompt"):
         write(reviews)
 
 
