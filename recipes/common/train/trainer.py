@@ -57,12 +57,10 @@ UNJUDGED = (
 class Trainer(transformers.Trainer):
     """transformers.Trainer with the defaults that a run should be able to rely on."""
 
-    fingerprint: dict[str, Any] | None = (
-        None  # what a checkpoint belongs to: flags, data, tokenizer, model, versions
-    )
-    changed: dict[str, Any] | None = (
-        None  # flags that differ from those of the checkpoint, with their old values
-    )
+    # What a checkpoint belongs to: flags, data, tokenizer, model, versions.
+    fingerprint: dict[str, Any] | None = None
+    # The flags that differ from those of the checkpoint, with their old values.
+    changed: dict[str, Any] | None = None
     order: Any = None  # of the training's rows; None: as they come
     head: fused_lm_loss.Head | None = None
     is_built = False
@@ -75,9 +73,11 @@ class Trainer(transformers.Trainer):
         model_init: Callable[..., torch.nn.Module] | None = None,
         **options: Any,
     ):
-        """Takes the arguments of transformers.Trainer, and in the place of some of them a `task`
-        (loss, metrics, what is kept of the logits, generated texts) and its `tokens` (what is
-        trained and evaluated on)."""
+        """Takes the arguments of transformers.Trainer.
+
+        A `task` stands for loss, metrics, collator, what is kept of the logits and generated texts;
+        its `tokens` stand for the data sets.
+        """
         if task is not None:
             options["compute_loss_func"] = task.loss
             options["compute_metrics"] = task.compute_metrics
@@ -85,9 +85,8 @@ class Trainer(transformers.Trainer):
             options["data_collator"] = task.data_collator
         if tokens is not None:
             options["train_dataset"], options["eval_dataset"] = tokens.train, tokens.validation
-        if isinstance(
-            options.get("train_dataset"), Endless
-        ):  # accelerate would join batches of different lengths
+        if isinstance(options.get("train_dataset"), Endless):
+            # Otherwise accelerate would join batches of different lengths.
             options["args"].accelerator_config.dispatch_batches = False
         super().__init__(*arguments, model_init=self._ready(model_init), **options)
         self.task, self.tokens, self.loss = task, tokens, self.compute_loss_func
@@ -111,7 +110,7 @@ class Trainer(transformers.Trainer):
     def _ready(
         self, model_init: Callable[..., torch.nn.Module] | None
     ) -> Callable[..., torch.nn.Module] | None:
-        """`model_init`, whose models are made ready as the first one was."""
+        """Returns `model_init`, whose models are made ready as the first one was."""
         if model_init is None:
             return None
 
@@ -163,12 +162,10 @@ class Trainer(transformers.Trainer):
             self.compute_metrics = partial(self.evaluation.score, self.compute_metrics)
 
     def _add_callbacks(self) -> None:
-        bar = next(
-            (one for one in self.callback_handler.callbacks if type(one) is ProgressCallback), None
-        )
-        if bar is not None:  # a user's own one stays
-            self.remove_callback(bar)
-            self.add_callback(callbacks.Progress)
+        for callback in [*self.callback_handler.callbacks]:
+            if type(callback) is ProgressCallback:  # a user's own one stays
+                self.remove_callback(callback)
+                self.add_callback(callbacks.Progress)
         for callback in (
             self.guard,
             callbacks.TakeUp(self),
@@ -183,7 +180,7 @@ class Trainer(transformers.Trainer):
 
     @property
     def plan(self) -> Plan:
-        """How many batches and steps the training takes."""
+        """Returns how many batches and steps the training takes."""
         batches = len(self.order) if isinstance(self.order, TokenBatches) else None
         return Plan(self.args, self.train_dataset, upstream.batch_size(self), batches)
 
@@ -193,8 +190,10 @@ class Trainer(transformers.Trainer):
         return type(self).compute_loss is not Trainer.compute_loss
 
     def rows_of_step(self, step: int) -> list[int]:
-        """The row ids (for packed texts the blocks) of a step; none where another loader chooses
-        the rows."""
+        """Returns the row ids (for packed texts the blocks) of a step.
+
+        Returns none where another loader chooses the rows.
+        """
         if self.order is None or not self.loaders.is_ours():
             return []
         rows = self.order.rows_of_step(step)
@@ -211,8 +210,10 @@ class Trainer(transformers.Trainer):
         *args: Any,
         **options: Any,
     ) -> Any:
-        """Trains; True continues from the newest whole checkpoint in the output folder, a path from
-        that one."""
+        """Trains the model.
+
+        True continues from the newest whole checkpoint in the output folder, a path from that one.
+        """
         found = resuming.find(resume_from_checkpoint, self)
         self.checkpoints = Checkpoints(self, trial, found, self.changed)
         self.checkpoints.prepare()
@@ -230,8 +231,7 @@ class Trainer(transformers.Trainer):
             self.is_in_train = False  # where Trainer did not come to its end
 
     def _check_optimizer_and_schedule(self) -> None:
-        """Refuses modules that the model does not have, and a schedule that does not fit the number
-        of steps."""
+        """Refuses modules that the model lacks, and a schedule that does not fit the steps."""
         if self.optimizer is None and self.optimizer_cls_and_kwargs is None:
             with services.refused("--optim and --optim_target_modules", services.OTHERS):
                 self.get_optimizer_cls_and_kwargs(self.args, self.model)
@@ -270,8 +270,10 @@ class Trainer(transformers.Trainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[dict[str, Any]], num_batches: int, device: torch.device
     ) -> tuple[list[dict[str, Any]], Any]:
-        """The batches of a step, in which no row counts twice, and how many of their labels count
-        in the whole step."""
+        """Returns the batches of a step, and how many labels count in the whole step.
+
+        No row counts twice.
+        """
         if isinstance(self.train_dataset, PositionedStream):
             self.train_dataset.collect()
         batches = [self._each_row_once(batch) for batch in islice(epoch_iterator, num_batches)]
@@ -280,7 +282,7 @@ class Trainer(transformers.Trainer):
         return batches, number
 
     def _each_row_once(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """The batch; rows of the epoch's beginning that fill its last batches lose their labels."""
+        """Returns the batch; rows that fill up an epoch's last batches lose their labels."""
         processes, rows = self.args.world_size, upstream.batch_size(self)
         has_length = hasattr(self.train_dataset, "__len__")
         is_filled = processes > 1 and has_length and not self.args.dataloader_drop_last
@@ -291,8 +293,10 @@ class Trainer(transformers.Trainer):
         return batch
 
     def _count_labels(self, batches: list[dict[str, Any]], device: torch.device) -> Any:
-        """The labels that count in the step, over all processes; Trainer counts ratings that are
-        missing, too."""
+        """Returns the number of labels that count in the step, over all processes.
+
+        Trainer itself counts ratings that are missing, too.
+        """
         is_labelled = bool(batches) and "labels" in batches[0]
         if (
             self.compute_loss_func is None
@@ -307,7 +311,7 @@ class Trainer(transformers.Trainer):
         return number
 
     def stop_if_asked(self, signal: int) -> None:
-        """Between two steps: where any process has got a signal, all save and stop."""
+        """Saves and stops between two steps, where any process has got a signal."""
         if not signal:
             return
         if self.state.global_step > max(self.checkpoints.saved_step, 0):
@@ -316,7 +320,7 @@ class Trainer(transformers.Trainer):
         raise signals.Stopped(signal, self.state.global_step)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **options: Any) -> Any:
-        """The loss of a batch; the head computes only the logits that have a label."""
+        """Returns the loss of a batch; the head computes only the logits that have a label."""
         inputs = self._with_decoder_inputs(inputs)
         if isinstance(self.compute_loss_func, losses.WithRouters):
             inputs = {**inputs, **self.compute_loss_func.asks_for}
@@ -348,8 +352,10 @@ class Trainer(transformers.Trainer):
         }
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
-        """The gradient norm, which is checked before the optimizer's step; fp16's scaler skips
-        steps by itself."""
+        """Returns the gradient norm, and checks it before the optimizer's step.
+
+        The scaler of fp16 skips steps whose norm is infinite by itself.
+        """
         self.guard.check_norm()
         grad_norm = super()._get_grad_norm(model, grad_norm)
         if isinstance(grad_norm, DTensor):  # of FSDP2: each process holds a part
@@ -363,8 +369,10 @@ class Trainer(transformers.Trainer):
         self.guard.check_model(loss, self.model, self.accelerator, self.state.global_step)
 
     def _finalize_training(self, trial: Any, num_train_samples: int, start_time: float) -> Any:
-        """Trainer's end of a training; loss and time are those of all its parts, and checkpoints
-        stay as they are."""
+        """Ends the training as Trainer does.
+
+        Loss and time are those of all parts of the run; checkpoints stay as they are.
+        """
         self.stop_if_asked(self.stops.received())
         self._check_model()
         limit, self.args.save_total_limit = self.args.save_total_limit, None
@@ -376,7 +384,7 @@ class Trainer(transformers.Trainer):
     # --- Evaluating ---
 
     def evaluate(self, eval_dataset: Any = None, *args: Any, **options: Any) -> dict[str, float]:
-        """The metrics of a data set; the random generators stay as they are.
+        """Returns the metrics of a data set; the random generators stay as they are.
 
         A dict of data sets is evaluated one by one, as Trainer does: `eval_NAME_loss`, …
         """
@@ -405,7 +413,7 @@ class Trainer(transformers.Trainer):
             self.checkpoints.write_to_continue()
 
     def _judged(self, metrics: dict[str, float], prefix: str) -> dict[str, float]:
-        """The metrics, among which is the one that judges the best model."""
+        """Returns the metrics; refuses them where the one that judges the best model is missing."""
         named = self.args.metric_for_best_model
         if self.is_in_train and named and prefix == "eval":
             self.check_metric(named, metrics)
@@ -420,8 +428,10 @@ class Trainer(transformers.Trainer):
             raise Refusal(f"no metric {name!r}", "--metric_for_best_model", fix)
 
     def predict(self, test_dataset: Any, *args: Any, **options: Any) -> PredictionOutput:
-        """Predictions in the order of the data set, although the rows run through the model sorted
-        by length."""
+        """Returns predictions in the order of the data set.
+
+        The rows run through the model sorted by length.
+        """
         self.evaluation.begin(test_dataset)
         with self._kernels():
             output = super().predict(test_dataset, *args, **options)
@@ -433,8 +443,10 @@ class Trainer(transformers.Trainer):
     def prediction_step(
         self, model: Any, inputs: dict, prediction_loss_only: bool, ignore_keys: Any = None
     ) -> Any:
-        """Loss, logits and labels of a batch; with --predict_with_generate the generated ids come
-        with the logits."""
+        """Returns loss, logits and labels of a batch.
+
+        With --predict_with_generate the generated ids come with the logits.
+        """
         if self.is_in_train and (signal := self.stops.received()):
             raise signals.Stopped(signal, self.state.global_step)
         if self.answers is None:
@@ -455,7 +467,7 @@ class Trainer(transformers.Trainer):
     def _score_batch(
         self, model: Any, inputs: dict, prediction_loss_only: bool, ignore_keys: Any
     ) -> tuple:
-        """Loss, logits, labels, and the hidden states of the encoder.
+        """Returns loss, logits, labels, and the hidden states of the encoder.
 
         Of named outputs the logits alone are predictions: a model may return states or its router's
         loss beside them. Outputs without names stay as they are.
