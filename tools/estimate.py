@@ -41,7 +41,7 @@ def memory_table(sizes: Sequence[float], processes: int) -> str:
     for size in sizes:
         titles.append(f"{size / GB:g} B")
         found.append(memory(size, processes))
-    lines = [f"| GB a GPU, {processes} GPUs | {' | '.join(titles)} |"]
+    lines = [f"| GB per GPU, {processes} GPUs | {' | '.join(titles)} |"]
     lines.append("|---" * (len(sizes) + 1) + "|")
     for name in found[0]:
         cells = []
