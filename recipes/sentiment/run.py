@@ -43,7 +43,7 @@ class Arguments(flags.LabelArguments, flags.PaddingArguments, flags.Arguments):
     task_name: str | None = setting(
         None, "GLUE task: sst2, cola, mrpc, stsb, qqp, mnli, qnli, rte."
     )
-    text_column_names: str | None = setting(None, "Columns of the text, with commas between.")
+    text_column_names: str | None = setting(None, "Columns of the text (default: text).")
     text_pair_column_name: str | None = setting(None, "Column of a second text, for pairs.")
     text_column_delimiter: str = setting(" ", "What stands between joined columns.")
     label_column_name: str | None = setting(
@@ -51,7 +51,9 @@ class Arguments(flags.LabelArguments, flags.PaddingArguments, flags.Arguments):
     )
     class_names: list[str] | None = setting(None, "Names of classes that are numbers in the data.")
     do_regression: bool | None = setting(None, "Predict numbers (default: by labels).", **OPTIONAL)
-    metric_name: str | None = setting(None, "Metric that chooses the best model.")
+    metric_name: str | None = setting(
+        None, "Metric that chooses the best model (default: accuracy, f1_micro or mse)."
+    )
     class_weights: str | None = setting(None, "Weigh rare classes more.", choices=["balanced"])
     max_seq_length: int = setting(128, "Cut texts to so many tokens.")
 
