@@ -55,6 +55,24 @@ SHORT = [
 ]
 SHORT += ["--save_strategy", "steps", "--save_steps", "2", "--eval_steps", "2"]
 
+# What every recipe leaves beside checkpoints.
+LEFT = {
+    "README.md",
+    "run.yaml",
+    "run.json",
+    "predictions.jsonl",
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+}
+LEFT |= {
+    "all_results.json",
+    "train_results.json",
+    "eval_results.json",
+    "predict_results.json",
+    "plots",
+}
+
 
 def merged(*words):
     """A command line of these words in which the last value of a repeated flag wins."""

@@ -100,7 +100,7 @@ def test_a_schedule_that_follows_the_scores_goes_on_in_proportion(gone_on):
 
 def test_an_optimizer_of_another_kind_begins_anew_and_says_so(gone_on, capsys):
     gone_on({"optim": "adafactor"})
-    assert "the optimizer begins anew: its states in" in capsys.readouterr().err
+    assert "the optimizer starts over: its states in" in capsys.readouterr().err
 
 
 def test_another_implementation_keeps_the_states(gone_on, capsys):

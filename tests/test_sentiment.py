@@ -6,29 +6,13 @@ import re
 import numpy
 import pytest
 import yaml
-from conftest import ROOT, SCRATCH, SHORT, load_recipe, merged, predictions
+from conftest import LEFT, ROOT, SCRATCH, SHORT, load_recipe, merged, predictions
 from transformers import AutoModel, AutoTokenizer, pipeline
 
 from recipes.common.predict.opening import open_folder
 
 RECIPE = "sentiment"
 FILES = ["--train_file", "train.csv", "--test_file", "test.csv", "--output_dir", "out"]
-LEFT = {
-    "README.md",
-    "run.yaml",
-    "run.json",
-    "predictions.jsonl",
-    "config.json",
-    "model.safetensors",
-    "tokenizer.json",
-}
-LEFT |= {
-    "all_results.json",
-    "train_results.json",
-    "eval_results.json",
-    "predict_results.json",
-    "plots",
-}
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import SHORT, load_recipe, merged, predictions
+from conftest import LEFT, SHORT, load_recipe, merged, predictions
 
 from recipes.common.metrics import generated_text
 from recipes.common.predict.opening import open_folder
@@ -17,22 +17,6 @@ TINY = [
     "d_model=16,d_kv=8,num_heads=2,d_ff=32,num_layers=1",
 ]
 TINY += ["--tokenizer_algorithm", "bpe", "--vocab_size", "300"]
-LEFT = {
-    "README.md",
-    "run.yaml",
-    "run.json",
-    "predictions.jsonl",
-    "config.json",
-    "model.safetensors",
-    "tokenizer.json",
-}
-LEFT |= {
-    "all_results.json",
-    "train_results.json",
-    "eval_results.json",
-    "predict_results.json",
-    "plots",
-}
 ROWS = [
     (f"On day {n} it rained. The soup was {w}. We left.", f"The soup was {w}.")
     for n in range(20)

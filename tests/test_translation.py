@@ -5,7 +5,7 @@ import json
 import pytest
 import sacrebleu
 import transformers
-from conftest import SHORT, as_if_killed, load_recipe, merged, predictions
+from conftest import LEFT, SHORT, as_if_killed, load_recipe, merged, predictions
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from recipes.common.predict.opening import open_folder
@@ -29,22 +29,6 @@ TINY = [
     "d_model=16,d_kv=8,num_heads=2,d_ff=32,num_layers=1",
 ]
 TINY += ["--tokenizer_algorithm", "bpe", "--vocab_size", "300"]
-LEFT = {
-    "README.md",
-    "run.yaml",
-    "run.json",
-    "predictions.jsonl",
-    "config.json",
-    "model.safetensors",
-    "tokenizer.json",
-}
-LEFT |= {
-    "all_results.json",
-    "train_results.json",
-    "eval_results.json",
-    "predict_results.json",
-    "plots",
-}
 PAIRS = [
     (f"the soup {n} is {a}", f"die Suppe {n} ist {b}")
     for n in range(20)

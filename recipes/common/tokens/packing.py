@@ -1,7 +1,9 @@
 """Joins texts to blocks of tokens without loss: every token stands in exactly one block."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import wraps
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy
@@ -29,6 +31,32 @@ class PackingFlags(Protocol):
     prepare_only: bool
 
 
+def _end_when_prepared(pack_splits: Callable[..., Tokens]) -> Callable[..., Tokens]:
+    """Decorates a packing function: with --prepare_only it prints its counts and ends the run."""
+
+    @wraps(pack_splits)
+    def packed(
+        splits: Splits,
+        tokenizer: "PreTrainedTokenizerBase",
+        layout: Layout,
+        arguments: PackingFlags,
+        training_arguments: "TrainingArguments",
+    ) -> Tokens:
+        tokens = pack_splits(splits, tokenizer, layout, arguments, training_arguments)
+        if not arguments.prepare_only:
+            return tokens
+        if is_main_process():
+            for name, counts in tokens.counts.items():
+                rows, read, blocks = counts["rows"], counts["tokens"], counts["blocks"]
+                print(f"{name:<11} {rows:,} texts, {read:,} tokens, {blocks:,} blocks")
+            print(f"{'prepared':<11} {visible(arguments.prepared_dir)}")
+        sys.exit(COMPLETE)
+
+    return packed
+
+
+@_end_when_prepared
+@processes.once_per_node
 def pack(
     splits: Splits,
     tokenizer: "PreTrainedTokenizerBase",
@@ -40,17 +68,6 @@ def pack(
 
     It counts documents, tokens read and tokens packed. With --prepare_only the process ends here.
     """
-    return _ready(_packed(splits, tokenizer, layout, arguments, training_arguments), arguments)
-
-
-@processes.once_per_node
-def _packed(
-    splits: Splits,
-    tokenizer: "PreTrainedTokenizerBase",
-    layout: Layout,
-    arguments: PackingFlags,
-    training_arguments: "TrainingArguments",
-) -> Tokens:
     tokens = Tokens()
     column = splits.texts[0]
     for name, split in splits.items():
@@ -79,6 +96,8 @@ def _packed(
     return tokens
 
 
+@_end_when_prepared
+@processes.once_per_node
 def lines(
     splits: Splits,
     tokenizer: "PreTrainedTokenizerBase",
@@ -90,16 +109,6 @@ def lines(
 
     With --prepare_only the process ends here.
     """
-    return _ready(_lines(splits, tokenizer, layout, arguments), arguments)
-
-
-@processes.once_per_node
-def _lines(
-    splits: Splits,
-    tokenizer: "PreTrainedTokenizerBase",
-    layout: Layout,
-    arguments: PackingFlags,
-) -> Tokens:
     if arguments.streaming:
         what = "a stream is packed, not taken line by line"
         raise Refusal(what, "--line_by_line", "leave out one of the two flags")
@@ -133,18 +142,6 @@ def _add(
         counts["used"] = limit
     tokens.counts[name] = counts
     setattr(tokens, name, blocks)
-
-
-def _ready(tokens: Tokens, arguments: PackingFlags) -> Tokens:
-    """Returns the tokens to train on; with --prepare_only it prints the counts and exits."""
-    if not arguments.prepare_only:
-        return tokens
-    if is_main_process():
-        for name, counts in tokens.counts.items():
-            rows, read, blocks = counts["rows"], counts["tokens"], counts["blocks"]
-            print(f"{name:<11} {rows:,} texts, {read:,} tokens, {blocks:,} blocks")
-        print(f"{'prepared':<11} {visible(arguments.prepared_dir)}")
-    sys.exit(COMPLETE)
 
 
 def _refuse_for_streams(arguments: PackingFlags) -> None:

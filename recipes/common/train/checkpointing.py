@@ -1,5 +1,7 @@
-"""The checkpoints of one training: each is written whole, and holds all that the run needs to
-continue from it."""
+"""Writes the checkpoints of one training, and continues from one.
+
+Each checkpoint is written whole. It holds all that the run needs to continue.
+"""
 
 import json
 import time
@@ -32,8 +34,7 @@ JUDGED_BY = {
 
 
 class Checkpoints:
-    """Writes the checkpoints of a training, and restores what Trainer itself does not restore from
-    one.
+    """Writes the checkpoints of a training, and restores what Trainer itself does not restore.
 
     `resumed` is the checkpoint that the training continues from. `changed` are the flags that
     differ from those of that checkpoint, with their old values.
@@ -65,12 +66,12 @@ class Checkpoints:
 
     @property
     def folder(self) -> Path:
-        """The folder in which the checkpoints stand."""
+        """Returns the folder in which the checkpoints stand."""
         return Path(upstream.run_folder(self.trainer, self.trial))
 
     @property
     def bytes_needed(self) -> int:
-        """About what a checkpoint takes on disk.
+        """Estimates what a checkpoint takes on disk.
 
         That is the weights (with DeepSpeed and FSDP twice, once to continue from) and, for each
         weight that is trained, Adam's two numbers.
@@ -81,11 +82,11 @@ class Checkpoints:
         return copies * weights + 8 * parameters(model)[1]
 
     def write(self, only_model: bool) -> None:
-        """Writes a checkpoint aside, then renames it: a run that is killed in between has the
-        previous one as it was.
+        """Writes a checkpoint aside, then renames it.
 
-        Exactly one process renames, between two barriers: upstream's atomic saving was reverted
-        twice, because the renames of several ranks raced (transformers issues 27929 and 29839).
+        A run that is killed in between has the previous checkpoint as it was. Exactly one process
+        renames, between two barriers: upstream's atomic saving was reverted twice, because the
+        renames of several ranks raced (transformers issues 27929 and 29839).
         """
         step = self.trainer.state.global_step
         staging = self.folder / f"{retention.STAGING}{step}"
@@ -99,8 +100,10 @@ class Checkpoints:
             self.saved_step = step
 
     def write_to_continue(self) -> None:
-        """Writes a whole checkpoint for a run that a signal stops: one of the model alone would be
-        its end."""
+        """Writes a whole checkpoint for a run that a signal stops.
+
+        No run could continue from a checkpoint of the model alone.
+        """
         self.write(only_model=False)
 
     def _write(self, staged: Path, only_model: bool) -> None:
@@ -125,8 +128,10 @@ class Checkpoints:
             upstream.push_checkpoint(trainer, str(final))
 
     def _write_states(self, staged: Path) -> None:
-        """The states of optimizer, schedule, scaler and random generators: arrays and JSON, where
-        Trainer pickles."""
+        """Writes the states of optimizer, schedule, scaler and random generators.
+
+        They are arrays and JSON, where Trainer writes pickles.
+        """
         trainer = self.trainer
         writes = trainer.args.should_save
         if (
@@ -145,7 +150,7 @@ class Checkpoints:
         progress.write(staged, trainer.args.process_index, own)
 
     def _write_facts(self, staged: Path) -> None:
-        """Trainer's state, the position in a stream, and what the checkpoint belongs to."""
+        """Writes Trainer's state, the position in a stream, and what the checkpoint belongs to."""
         trainer = self.trainer
         exported = [*trainer.callback_handler.callbacks, trainer.control]
         for callback in exported:
@@ -177,8 +182,10 @@ class Checkpoints:
 
     @property
     def nothing_left(self) -> bool:
-        """Whether the training was over when the checkpoint was written: Trainer would take one
-        more step."""
+        """Whether the training was over when the checkpoint was written.
+
+        Trainer would take one more step.
+        """
         state = self.trainer.state
         return state.global_step >= state.max_steps or self.ended_early
 
@@ -193,9 +200,11 @@ class Checkpoints:
         resuming.continue_stream(self.trainer, self.resumed, rows)
 
     def take_up(self) -> None:
-        """Restores what the checkpoint knows and Trainer forgets: intervals, callbacks, the best
-        checkpoint so far, the loss since the last log, the time, and an evaluation that a signal
-        cut short."""
+        """Restores what the checkpoint knows and Trainer forgets.
+
+        That is: intervals, callbacks, the best checkpoint so far, the loss since the last log, the
+        time, and an evaluation that a signal interrupted.
+        """
         if not self._to_take_up:
             return
         self._to_take_up = False
@@ -213,11 +222,11 @@ class Checkpoints:
             upstream.log_save_evaluate(trainer, self.began, self.trial)
 
     def _find_best(self) -> None:
-        """Finds the best checkpoint so far, in this run's folder or in that of the run that is
-        continued.
+        """Finds the best checkpoint so far.
 
-        The path that stands in the checkpoint is never used. Where the best one is gone, or scores
-        mean something else now, the best is judged from here on.
+        It stands in this run's folder, or in the folder of the run that is continued. The path in
+        the checkpoint is never used. Where the best one is gone, or scores mean something else now,
+        the best one is judged from here on.
         """
         state = self.trainer.state
         state.best_model_checkpoint = None
@@ -249,15 +258,20 @@ class Checkpoints:
     # --- Random generators, optimizer and schedule ---
 
     def restore_random_states(self) -> None:
-        """Restores the random generators once per training: when the run stopped between two epochs
-        before a batch is read, otherwise after the first ones are, which may have used them."""
+        """Restores the random generators once per training.
+
+        A run that stopped between two epochs restores them before a batch is read. Any other run
+        restores them after the first batches are read, because reading may have used them.
+        """
         if self._random_states is not None:
             self.restore_randomness(self._random_states)
             self._random_states = None
 
     def restore_randomness(self, checkpoint: Path) -> None:
-        """Sets the random generators as this process left them; a process that is new gets a seed
-        of its own."""
+        """Sets the random generators as this process left them.
+
+        A process that is new gets a seed of its own.
+        """
         arguments = self.trainer.args
         if not progress.restore_randomness(checkpoint, arguments.process_index):
             torch.manual_seed(
@@ -284,11 +298,13 @@ class Checkpoints:
             )
 
     def _load_optimizer(self, path: Path) -> None:
-        """Loads the optimizer's states; those of another method, or of other weights, cannot be
-        used."""
+        """Loads the optimizer's states.
+
+        The states of another method, or of other weights, cannot be used.
+        """
         optimizer, name = self.trainer.optimizer, str(self.trainer.args.optim.value)
         if changed_settings.begins_anew(name, self.changed):
-            note(f"the optimizer begins anew: its states in {path.parent} are those of another one")
+            note(f"the optimizer starts over: its states in {path.parent} are those of another one")
             return
         state = tensor_files.read(path)
         if "optim" in self.changed:
@@ -297,8 +313,7 @@ class Checkpoints:
         optimizer.load_state_dict(state)
 
     def _load_schedule(self, path: Path) -> None:
-        """Loads the place in the schedule; in another schedule that is the step of the
-        checkpoint."""
+        """Loads the place in the schedule; in another schedule it is the step of the checkpoint."""
         schedule = self.trainer.lr_scheduler
         if "lr_scheduler_type" in self.changed:
             schedule.last_epoch = self.trainer.state.global_step

@@ -1,5 +1,4 @@
-"""What one pass over an evaluation set gives: predictions in the order of the rows, and the loss
-that trains."""
+"""Keeps what one evaluation gives: predictions in the order of the rows, and the loss."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from recipes.common.train.samplers import in_order
 
 
 class Evaluation:
-    """The state of one evaluation: which data set it reads, and its loss so far."""
+    """Holds the state of one evaluation: its data set, and its loss so far."""
 
     def __init__(self, trainer: Any):
         self.trainer = trainer
@@ -26,8 +25,10 @@ class Evaluation:
         self.dataset, self._totals = dataset, None
 
     def add_loss(self, loss: torch.Tensor, labels: Any) -> None:
-        """Adds the loss of a batch, with the weight of its labels; the processes share the batch
-        between them."""
+        """Adds the loss of a batch, with the weight of its labels.
+
+        The processes share the labels of a batch.
+        """
         world_size = self.trainer.args.world_size
         labels = torch.as_tensor(labels, device=loss.device).double() / world_size
         own = torch.stack([loss.detach().mean().double() * labels, labels])
@@ -39,7 +40,7 @@ class Evaluation:
         prediction: EvalPrediction,
         **options: Any,
     ) -> dict[str, float]:
-        """The metrics of the predictions, whose rows come in the order of the data set.
+        """Returns the metrics of the predictions, with the rows in the order of the data set.
 
         `inputs` are the data set itself, whose texts are the references, unless
         --include_for_metrics asks for something else. With --batch_eval_metrics each batch is
@@ -57,8 +58,7 @@ class Evaluation:
         return self._with_loss(compute_metrics(ordered))
 
     def _with_loss(self, scores: dict[str, float]) -> dict[str, float]:
-        """The scores, with the loss of the function that trains, where the metrics compute another
-        one."""
+        """Returns the scores, with the loss of the function that trains."""
         trainer = self.trainer
         if trainer.has_own_compute_loss:  # Trainer's mean over the batches stays
             return {name: score for name, score in scores.items() if name != "loss"}
@@ -72,8 +72,10 @@ class Evaluation:
         return scores | {"loss": total / labels} if labels else scores
 
     def in_order(self, arrays: Any) -> Any:
-        """Arrays with a row for each row of the data set, in its order: the data loader may sort
-        rows by length."""
+        """Returns arrays with their rows in the order of the data set.
+
+        The data loader may have sorted the rows by length.
+        """
         loader = self.trainer.callback_handler.eval_dataloader
         if getattr(loader, "order", None) is None:
             return arrays

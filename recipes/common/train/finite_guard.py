@@ -1,5 +1,7 @@
-"""Ends a run whose loss, gradient norm or weights are not finite, before they are saved, and names
-the step's rows."""
+"""Ends a run whose loss, gradient norm or weights are not finite.
+
+Nothing is saved then, and the rows of the step are named.
+"""
 
 import json
 import math
@@ -19,10 +21,10 @@ FIX = "lower --learning_rate, set --max_grad_norm, or turn bf16 off; the last ch
 
 
 class Norm:
-    """The gradient norm of one step.
+    """Holds the gradient norm of one step.
 
     A GPU computes it later than Python asks for it. To read it at once would leave the GPU idle
-    until it has received its next operations, so the number is copied aside and read one step
+    until it has received its next operations. So the number is copied aside and read one step
     later.
     """
 
@@ -55,8 +57,10 @@ class FiniteGuard(TrainerCallback):
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, float], **options: Any
     ) -> None:
-        """Checks the logged losses and the gradient norm; the scaler of fp16 skips a step whose
-        norm is infinite."""
+        """Checks the logged losses and the gradient norm.
+
+        The scaler of fp16 skips a step whose norm is infinite.
+        """
         self.check_norm()
         for name in LOGGED:
             skipped = name == "grad_norm" and args.fp16
@@ -64,8 +68,7 @@ class FiniteGuard(TrainerCallback):
                 raise self.failure(name, logs[name], state.global_step)
 
     def watch_norm(self, norm: torch.Tensor | float, step: int) -> None:
-        """Checks the gradient norm of a step: before the optimizer uses it, or on a GPU one step
-        later."""
+        """Checks the gradient norm before the optimizer uses it; on a GPU one step later."""
         self.norm = Norm(norm, step)
         if not self.norm.late:
             self.check_norm()
@@ -94,7 +97,7 @@ class FiniteGuard(TrainerCallback):
             raise self.failure("a weight", "not finite", step)
 
     def failure(self, name: str, value: float | str, step: int) -> TrainingFailed:
-        """The error that ends the run; writes the rows of the step."""
+        """Returns the error that ends the run, and writes the rows of the step."""
         rows = self.rows_of_step(step)
         where = f"after step {step}"
         if self.folder and rows:

@@ -1,5 +1,8 @@
-"""Data loaders: training reads in an order that the seed decides, evaluation reads rows of like
-length together."""
+"""Builds data loaders.
+
+Training reads in an order that the seed decides. Evaluation reads rows of similar length
+together.
+"""
 
 import sys
 from typing import Any
@@ -27,8 +30,7 @@ class Loaders:
         ] = {}  # data sets and their loaders, whose workers persist
 
     def order_rows(self, dataset: Any) -> None:
-        """Sets the order of the training's rows, anew where data set, batch or seed have
-        changed."""
+        """Sets the order of the training's rows, where data set, batch or seed are new."""
         trainer, arguments = self.trainer, self.trainer.args
         rows = upstream.batch_size(trainer)
         made_for = (
@@ -43,21 +45,22 @@ class Loaders:
             self._made_for = made_for
 
     def is_ours(self) -> bool:
-        """Whether the training's batches come from a loader that was finished here, not from a
-        subclass."""
+        """Whether the training's batches come from a loader that was finished here.
+
+        A subclass may build another one.
+        """
         loader = self.trainer.callback_handler.train_dataloader
         return loader is None or hasattr(loader, "order")
 
     def order_of(self, dataset: Any, is_training: bool) -> Any:
-        """The sampler of a data set; None where rows come as they are."""
+        """Returns the sampler of a data set; None where rows come as they are."""
         if not is_training:
             return for_evaluation(dataset, self.trainer.args, self.trainer.answers)
         self.order_rows(dataset)
         return self.trainer.order
 
     def without_texts(self, dataset: Any) -> Any:
-        """The data set without its columns of texts, which no model reads, whatever they are
-        called."""
+        """Returns the data set without its columns of texts: no model reads them."""
         if not isinstance(dataset, datasets.Dataset) or not self.trainer.args.remove_unused_columns:
             return dataset
         kinds = {name: getattr(kind, "dtype", "") for name, kind in dataset.features.items()}
@@ -66,13 +69,12 @@ class Loaders:
         )
 
     def kept(self, key: str | None, dataset: Any) -> Any:
-        """The loader that was kept for this data set with its workers; None where there is none."""
+        """Returns the loader that was kept for this data set with its workers, or None."""
         known, loader = self._kept.get(key, (None, None))
         return loader if known is dataset else None
 
     def finish(self, loader: Any, order: Any, key: str | None, dataset: Any) -> Any:
-        """The loader with its order, a generator of its own, and workers that end with their
-        parent."""
+        """Gives the loader its order, its own generator, and workers that end with their parent."""
         arguments = self.trainer.args
         if isinstance(order, BatchRebalanceSampler) and arguments.world_size > 1:
             sampler = (

@@ -1,4 +1,4 @@
-"""How long a training is: rows per step, batches per epoch, optimizer steps."""
+"""Computes how long a training is: rows per step, batches per epoch, optimizer steps."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from transformers import TrainingArguments
 
 @dataclass(frozen=True)
 class Plan:
-    """The sizes of a training on all its processes."""
+    """Holds the sizes of a training on all its processes."""
 
     arguments: TrainingArguments
     dataset: Any
@@ -20,13 +20,13 @@ class Plan:
 
     @property
     def rows_per_step(self) -> int:
-        """Rows of one optimizer step; batches, where batches are filled by tokens."""
+        """Returns the rows of one optimizer step; batches, where batches are filled by tokens."""
         rows = self.rows if self.token_batches is None else 1
         return rows * self.arguments.gradient_accumulation_steps * self.arguments.world_size
 
     @property
     def batches(self) -> int | None:
-        """Batches per epoch on each process; None for a stream, which has no length."""
+        """Returns the batches per epoch on each process; None for a stream, which has no length."""
         if not hasattr(self.dataset, "__len__"):
             return None
         if self.token_batches is not None:
@@ -37,7 +37,7 @@ class Plan:
 
     @property
     def steps(self) -> int:
-        """Optimizer steps of the whole training."""
+        """Returns the optimizer steps of the whole training."""
         if self.arguments.max_steps > 0 or self.batches is None:
             return self.arguments.max_steps
         steps_per_epoch = math.ceil(self.batches / self.arguments.gradient_accumulation_steps)

@@ -1,4 +1,4 @@
-"""What is read from a checkpoint when a training continues."""
+"""Reads a checkpoint when a training continues."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ FLAG = "resume_from_checkpoint"
 
 
 def find(named: str | Path | bool | None, trainer: Any) -> Path | None:
-    """The folder to continue from, or None; True means the newest whole one of the output folder.
+    """Returns the folder to continue from, or None; True means the newest whole checkpoint.
 
     Refuses what is no checkpoint of this Trainer.
     """
@@ -39,7 +39,7 @@ def find(named: str | Path | bool | None, trainer: Any) -> Path | None:
 
 
 def _newest(trainer: Any) -> Path:
-    """The newest whole checkpoint, which the first process finds for all."""
+    """Returns the newest whole checkpoint, which the first process finds for all."""
     output_dir = trainer.args.output_dir
     found = retention.newest(Path(output_dir)) if trainer.is_world_process_zero() else None
     newest = broadcast_object_list([found])[0]
@@ -50,7 +50,7 @@ def _newest(trainer: Any) -> Path:
 
 
 def read_state(checkpoint: Path) -> TrainerState:
-    """The state of Trainer in a checkpoint, whose values have the right types."""
+    """Returns the state of Trainer in a checkpoint, and checks the types of its values."""
     with retention.readable(checkpoint):
         state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
         retention.check_state(checkpoint, state)
@@ -73,8 +73,7 @@ def continue_stream(trainer: Any, checkpoint: Path, rows: int) -> None:
 
 
 def restore_intervals_and_callbacks(trainer: Any, checkpoint: Path) -> None:
-    """Sets the intervals of logs, evaluations and checkpoints as the flags say them, and the states
-    of callbacks.
+    """Sets the intervals as the flags say them, and restores the states of callbacks.
 
     Trainer takes the intervals of the checkpoint, with a warning among others (transformers issue
     28867).
@@ -86,8 +85,10 @@ def restore_intervals_and_callbacks(trainer: Any, checkpoint: Path) -> None:
 
 
 def load_weights(model: Any, checkpoint: Path) -> None:
-    """Loads the weights of a checkpoint into a model that one process holds whole, under whatever
-    names it has them."""
+    """Loads the weights of a checkpoint, whatever names they have there.
+
+    One process holds the model whole.
+    """
     with retention.readable(checkpoint):
         if isinstance(model, PeftModel):
             model.load_adapter(str(checkpoint), model.active_adapters[0], is_trainable=True)
@@ -102,7 +103,7 @@ def load_weights(model: Any, checkpoint: Path) -> None:
 
 
 def load_fsdp_states(trainer: Any, checkpoint: Path) -> None:
-    """Loads the parts of an optimizer that FSDP shares out."""
+    """Loads the parts of an optimizer that FSDP shards."""
     plugin, options = trainer.accelerator.state.fsdp_plugin, get_fsdp_ckpt_kwargs()
     load_fsdp_optimizer(
         plugin, trainer.accelerator, trainer.optimizer, trainer.model, str(checkpoint), **options

@@ -1,5 +1,4 @@
-"""Stop signals of a run with several processes: where one process got a signal, all of them stop at
-the same step."""
+"""Lets the processes of a run stop at the same step, where one of them got a signal."""
 
 from typing import Any
 
@@ -16,7 +15,7 @@ class StopSignals:
         self.alone = accelerator.num_processes == 1
 
     def received(self) -> int:
-        """The signal that any process has received, or 0.
+        """Returns the signal that any process has received, or 0.
 
         One process answers without an exchange, which would wait until a GPU has finished all its
         work.
@@ -27,8 +26,10 @@ class StopSignals:
         return int(self.accelerator.gather(own).max())
 
     def received_and_summed(self, number: torch.Tensor) -> tuple[int, torch.Tensor]:
-        """The signal that any process has received, and the sum of a number over all processes, in
-        one exchange."""
+        """Returns the signal that any process has received, and the sum of a number.
+
+        Both take one exchange between the processes.
+        """
         number = number.to(self.device)
         if self.alone:
             return signals.received(), number

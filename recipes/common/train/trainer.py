@@ -55,7 +55,7 @@ UNJUDGED = (
 
 
 class Trainer(transformers.Trainer):
-    """transformers.Trainer with the defaults that a run should be able to rely on."""
+    """Trains as transformers.Trainer does, with defaults that a run can rely on."""
 
     # What a checkpoint belongs to: flags, data, tokenizer, model, versions.
     fingerprint: dict[str, Any] | None = None
@@ -337,9 +337,11 @@ class Trainer(transformers.Trainer):
         return output
 
     def _with_decoder_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """The inputs of a masked model with a decoder (BART), which shifts the labels that it is
-        given: here the labels belong to the loss, so that the model gets what it would have made of
-        them."""
+        """Returns the inputs, with those of the decoder for a masked model that has one (BART).
+
+        Such a model makes them from the labels. Here the labels belong to the loss, so the model
+        gets what it would have made.
+        """
         shift = getattr(self.model, "prepare_decoder_input_ids_from_labels", None)
         is_given = "decoder_input_ids" in inputs or "labels" not in inputs
         if shift is None or is_given or not isinstance(self.loss, losses.TokenLoss):
@@ -486,7 +488,7 @@ class Trainer(transformers.Trainer):
     def _get_dataloader(
         self, dataset: Any, *args: Any, is_training: bool = False, **options: Any
     ) -> Any:
-        """The loader of a data set, in the order that `Loaders` decides."""
+        """Returns the loader of a data set, in the order that `Loaders` decides."""
         key = options.pop("dataloader_key", None)
         if kept := self.loaders.kept(key, dataset):
             return kept
@@ -500,8 +502,10 @@ class Trainer(transformers.Trainer):
     # --- Saving and loading ---
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        """Saves model and tokenizer; Trainer's own writes its arguments beside them, a pickle with
-        the Hub token."""
+        """Saves model and tokenizer.
+
+        Trainer itself saves its arguments beside them: a pickle that holds the Hub token.
+        """
         writes, folder = self.args.should_save, Path(output_dir or self.args.output_dir)
         if not writes and not self.is_distributed_loading_by_transformers:
             return
@@ -533,8 +537,7 @@ class Trainer(transformers.Trainer):
             super()._load_from_checkpoint(checkpoint, *args, **options)
 
     def _load_best_model(self) -> None:
-        """Loads the weights of the best checkpoint, which nobody has looked at since it was
-        written."""
+        """Loads the weights of the best checkpoint; refuses it where it has changed since."""
         best = Path(self.state.best_model_checkpoint)
         if found := atomic_folder.damage(best):
             flags = "--load_best_model_at_end false --allow_changed load_best_model_at_end"
@@ -551,5 +554,7 @@ class Trainer(transformers.Trainer):
             self.checkpoints.load_states(Path(checkpoint))
 
     def create_model_card(self, *args: Any, **options: Any) -> None:
-        """Writes nothing: the report writes README.md, and push_to_hub would replace it by an empty
-        form."""
+        """Writes nothing.
+
+        The report writes README.md, which push_to_hub would replace by an empty form.
+        """
