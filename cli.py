@@ -299,10 +299,15 @@ def describe_answer(answer: dict[str, Any]) -> str:
     if isinstance(prediction, dict):
         return ", ".join(f"{name} {number:.4f}" for name, number in prediction.items())
     if isinstance(prediction, list):
-        return ", ".join(prediction) or "none"
+        return ", ".join(map(_one_label, prediction)) or "none"
     if "score" in answer:
         return f"{prediction}\t{answer['score']:.4f}"
     return prediction
+
+
+def _one_label(label: str | dict[str, Any]) -> str:
+    """Returns one of several labels; of words in a text with the words."""
+    return label if isinstance(label, str) else f"{label['text']} ({label['label']})"
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from recipes.common.data import label_spelling, labels
 from recipes.common.data.arrow_buffer import Spool
+from recipes.common.data.column_kinds import TEXT, Kind, Place
 from recipes.common.data.columns import Chosen
 from recipes.common.data.sources import Source
 from recipes.common.runtime.errors import Refusal
@@ -23,8 +24,8 @@ EMPTY = "empty text"
 TRACKED_ROWS = 1_000_000  # duplicates are looked for among so many rows: about 0.1 GB
 SHARES = 10_000  # of a hash: one row in so many is the smallest share that is held out
 
-Place = Callable[[], str]  # says where a row stands
 Row = dict[str, Any]
+Text = str | list[str]  # a text, or its words
 
 
 @dataclass
@@ -84,7 +85,7 @@ class Table:
             fix = f"check the columns {', '.join(self.columns.all)}"
             raise Refusal(what, self.source.place(1), fix)
 
-    def usable(self, count: bool = False) -> Iterator[tuple[int, list[str], Any]]:
+    def usable(self, count: bool = False) -> Iterator[tuple[int, list[Text], Any]]:
         """Yields row number, texts (the target last) and label; skips or refuses what cannot be
         used."""
         title = f"reading {self.source.name}"
@@ -94,46 +95,34 @@ class Table:
         for row, (number, values) in enumerate(rows):
             where = partial(self.source.place, number)
             texts = self._texts(values, where)
-            label = self._label(values, where)
-            if self.spelt:
-                label = self.spelt.read(label)
+            label = self._meaning(self._label(values, texts, where))
             reason = self._reason_to_skip(texts, label)
             if count:
                 self._count(values, texts, label, reason, where)
             if not reason:
                 yield row, texts, label
 
-    def _texts(self, values: Row, where: Place) -> list[str]:
+    def _texts(self, values: Row, where: Place) -> list[Text]:
         """Returns the texts of a row, the target last; a target may be missing."""
-        texts = [self._text(values, name, where) for name in self.columns.texts]
+        kind = self.columns.text_kind
+        texts = [self._cell(values, name, kind, where) for name in self.columns.texts]
         if target := self.columns.target:
-            texts.append(self._text({target: None} | values, target, where))
+            texts.append(self._cell({target: None} | values, target, TEXT, where))
         return texts
 
-    def _text(self, values: Row, name: str, where: Place) -> str:
-        """Returns the text in a column; refuses other values, and text that is no Unicode."""
+    def _cell(self, values: Row, name: str, kind: Kind, where: Place) -> Any:
+        """Returns what a column holds; refuses a row without it."""
         if name not in values:
             fix = f"give every row the same columns: {', '.join(self.columns.all)}"
             raise Refusal(f"the row has no {name!r}", where(), fix)
-        text = values[name]
-        if text is None:
-            return ""
-        if not isinstance(text, str):
-            what = f"{name!r} must be a text, not {type(text).__name__}: {text}"
-            fix = f"write it in quotes, or name another column than {name!r}"
-            raise Refusal(what, where(), fix)
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            what = f"{name!r} holds half a character ({text[error.start]!r})"
-            fix = "write the file again with a tool that keeps Unicode whole"
-            raise Refusal(what, where(), fix) from None
-        return text
+        return kind.read(values[name], name, where)
 
-    def _label(self, values: Row, where: Place) -> Any:
+    def _label(self, values: Row, texts: list[Text], where: Place) -> Any:
         """Returns the label as it is written; a list of cells where each label has a column."""
-        names = self.columns.labels
-        cells = [label_spelling.cell(values.get(name)) for name in names]
+        names, kind = self.columns.labels, self.columns.label_kind
+        cells = [kind.read(values.get(name), name, where) for name in names]
+        if kind.per_word and cells[0] is not None:
+            _check_numbers(texts[0], cells[0], where)
         if len(cells) < 2:
             return cells[0] if cells else None
         missing = [name for name, cell in zip(names, cells, strict=True) if cell is None]
@@ -145,7 +134,15 @@ class Table:
         fix = "write 0 or 1 in every label's column, or nothing in any of them"
         raise Refusal(what, where(), fix)
 
-    def _reason_to_skip(self, texts: list[str], label: Any) -> str:
+    def _meaning(self, label: Any) -> Any:
+        """Returns what a label means, once it is known how labels are written."""
+        if self.spelt is None or label is None:
+            return label
+        if self.columns.label_kind.per_word:
+            return list(map(self.spelt.read, label))
+        return self.spelt.read(label)
+
+    def _reason_to_skip(self, texts: list[Text], label: Any) -> str:
         """Returns why a row is not used, or "".
 
         Test rows are never skipped: each gets its prediction. Blank lines are part of a text that
@@ -154,23 +151,23 @@ class Table:
         if self.is_test:
             return ""
         if not (self.columns.labels or self.columns.target):
-            is_used = texts[0].strip() or self._runs_on(texts[0])
+            is_used = _plain(texts[0]).strip() or self._runs_on(texts[0])
             return "" if is_used else EMPTY
-        if not all(text.strip() for text in texts):
+        if not all(_plain(text).strip() for text in texts):
             return EMPTY
         if self.columns.labels and label is None:
             return NO_LABEL
         return ""
 
-    def _runs_on(self, text: str) -> bool:
+    def _runs_on(self, text: Text) -> bool:
         """Whether the text continues in the next row."""
         if self.source.runs_on is None:
-            return text.endswith("\n")
+            return _plain(text).endswith("\n")
         return self.source.runs_on
 
     # --- Counting ---
 
-    def _count(self, values: Row, texts: list[str], label: Any, reason: str, where: Place) -> None:
+    def _count(self, values: Row, texts: list[Text], label: Any, reason: str, where: Place) -> None:
         self.rows_read += 1
         if self.rows_read == 1:
             self.unused = tuple(name for name in values if name not in self.columns.all)
@@ -178,14 +175,19 @@ class Table:
             self.skipped[reason] += 1
             self.labels_seen.missing += reason == NO_LABEL
             return
-        self.labels_seen.add(label, where())
+        if self.columns.label_kind.per_word and label is not None:
+            for one, words in Counter(label).items():
+                self.labels_seen.add(one, where(), words)
+        else:
+            self.labels_seen.add(label, where())
         self._track(texts, label)
 
-    def _track(self, texts: list[str], label: Any) -> None:
+    def _track(self, texts: list[Text], label: Any) -> None:
         """Counts texts that occurred before; the lines of a text that runs on may repeat."""
         if self.rows_read > TRACKED_ROWS or not any(texts) or self._runs_on(texts[0]):
             return
-        digest = hashlib.blake2b("\0".join(texts).encode(), digest_size=8).digest()
+        joined = "\0".join(map(_plain, texts))
+        digest = hashlib.blake2b(joined.encode(), digest_size=8).digest()
         own = hash(str(label))
         if digest in self.digests:
             self.duplicates += 1
@@ -197,22 +199,23 @@ class Table:
         """Replaces labels by what they mean; rows that thereby have none are skipped."""
         before, self.spelt = self.labels_seen, spelt
         self.labels_seen = before.read(spelt.read)
-        self.label_values = [spelt.read(value) for value in self.label_values]
+        self.label_values = list(map(self._meaning, self.label_values))
         number = self.labels_seen.missing - before.missing
-        if not number or self.is_test:
+        if not number or self.is_test or self.columns.label_kind.per_word:
             return
         self.skipped[LEFT_OUT if spelt.map else NO_LABEL] += number
         values = enumerate(self.label_values)
         self.kept_rows = [row for row, value in values if value is not None]
 
-    def _is_held_out(self, texts: list[str]) -> bool:
+    def _is_held_out(self, texts: list[Text]) -> bool:
         """Decides by a hash of the texts, so that every pass, and every copy of a row, decides
         alike."""
         if self.held_out is None:
             return False
         percentage, seed = self.held_out
         salt = str(seed).encode()[:16]
-        digest = hashlib.blake2b("\0".join(texts).encode(), digest_size=8, salt=salt).digest()
+        joined = "\0".join(map(_plain, texts))
+        digest = hashlib.blake2b(joined.encode(), digest_size=8, salt=salt).digest()
         return int.from_bytes(digest, "big") % SHARES < percentage * SHARES // 100
 
     # --- What comes out ---
@@ -244,3 +247,15 @@ class Table:
             if decided:
                 values["labels"] = decided.encode([label])[0]
             yield values
+
+
+def _plain(text: Text) -> str:
+    """Returns a text as it stands, or its words with spaces between them."""
+    return text if isinstance(text, str) else " ".join(text)
+
+
+def _check_numbers(words: Sequence[str], labels: Sequence[Any], where: Place) -> None:
+    """Refuses a row that has not one label for each of its words."""
+    if len(words) != len(labels):
+        what = f"the row has {len(words)} words and {len(labels)} labels"
+        raise Refusal(what, where(), "write one label for each word")

@@ -4,8 +4,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import pyarrow
+
 from recipes.common.config import flags
 from recipes.common.data import csv_rows
+from recipes.common.data.column_kinds import LABEL, TEXT, Kind
 from recipes.common.data.sources import Source
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import nearest
@@ -36,6 +39,7 @@ OWN = {
     "offset_mapping",
     "overflowing_tokens",
     "num_truncated_tokens",
+    "word_ids",
     "overflow_to_sample_mapping",
 }
 
@@ -50,6 +54,7 @@ class Columns:
     known: Sequence[Sequence[str]]
     second: str | None = None  # the column of a second text, where the first ones are joined
     like: Callable[[str, Sequence[str]], str] | None = None  # finds the column that a name means
+    kind: Kind | None = None  # of what stands in them; None: texts, or labels
 
 
 @dataclass
@@ -60,6 +65,8 @@ class Chosen:
     texts: tuple[str, ...]
     labels: tuple[str, ...] = ()
     target: str = ""
+    text_kind: Kind = TEXT
+    label_kind: Kind = LABEL
 
     @property
     def all(self) -> tuple[str, ...]:
@@ -67,9 +74,14 @@ class Chosen:
         return tuple(name for name in (*self.texts, *self.labels, self.target) if name)
 
     @property
-    def written(self) -> tuple[str, ...]:
-        """Returns the columns of the splits, but for the encoded labels."""
-        return ("row_id", *(inner(name) for name in (*self.texts, self.target) if name))
+    def written(self) -> dict[str, pyarrow.DataType]:
+        """Returns the columns of the splits with their types, but for the encoded labels."""
+        found = {"row_id": pyarrow.int64()}
+        for name in self.texts:
+            found[inner(name)] = self.text_kind.column
+        if self.target:
+            found[inner(self.target)] = TEXT.column
+        return found
 
 
 def inner(name: str) -> str:
@@ -86,11 +98,12 @@ def choose_all(
 ) -> Chosen:
     """Returns the columns to read of all splits; refuses one that is named twice."""
     removed = set((remove_columns or "").split(","))
-    columns = Chosen(choose(texts, found, removed))
+    columns = Chosen(choose(texts, found, removed), text_kind=texts.kind or TEXT)
     if label:
         first = next(iter(found.values()))
         label = replace(label, wanted=_one_per_label(label.wanted, first))
         columns.labels = choose(label, found, removed, optional_in=("test",))
+        columns.label_kind = label.kind or LABEL
     if target:
         removed |= {*columns.texts}
         (columns.target,) = choose(target, found, removed, optional_in=("test",))

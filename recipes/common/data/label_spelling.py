@@ -108,7 +108,7 @@ def cell(value: object) -> Value | None:
     """
     if isinstance(value, str):
         text = value.strip()
-        found = _written_list(text)
+        found = written_list(text)
         if found is not None:
             return cell(found)
         return text or None
@@ -121,7 +121,7 @@ def _is_blank(item: object) -> bool:
     return isinstance(item, str) and not item.strip()
 
 
-def _written_list(text: str) -> list | None:
+def written_list(text: str) -> list | None:
     """Returns the list that a text spells, or None where it spells none.
 
     It is written as in JSON, in Python, or in numpy, which writes no commas.

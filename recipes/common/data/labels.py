@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from recipes.common.runtime.errors import Refusal
@@ -12,12 +12,13 @@ from recipes.common.runtime.messages import nearest, note
 # A label as it is read. Where labels are counted, a list is a tuple.
 Value = str | int | float | list | tuple
 # A label as a model learns it: an id, a number, or numbers.
-Encoded = int | float | list[float]
+Encoded = int | float | list[int] | list[float]
 
 # Hugging Face's names (config.problem_type)
 SINGLE = "single_label_classification"
 MULTI = "multi_label_classification"
 REGRESSION = "regression"
+PER_WORD = "token_classification"  # one class per word: no problem_type
 # So many different floats are counted. More are ratings, of which there may be one per row.
 RATINGS = 1000
 KINDS = (str, int, float)  # what a label may be
@@ -121,7 +122,7 @@ class Labels:
     names: list[str]
     values: dict[Value, int]  # a label as it is in the data -> its id
     counts: list[int]  # rows of each class in training
-    rows: int
+    rows: int  # with a label; words, where each word has one
     mean: float | list[float]
     # Whether they are those of a checkpoint that is trained further: the data may have others.
     goes_on: bool = False
@@ -132,7 +133,10 @@ class Labels:
         if self.kind == REGRESSION and not self.names:
             return {"num_labels": 1, "problem_type": self.kind}
         id2label = dict(enumerate(self.names))
-        return {"id2label": id2label, "label2id": _ids(self.names), "problem_type": self.kind}
+        config = {"id2label": id2label, "label2id": _ids(self.names)}
+        if self.kind != PER_WORD:
+            config["problem_type"] = self.kind
+        return config
 
     @property
     def baseline(self) -> Encoded:
@@ -142,7 +146,7 @@ class Labels:
         """
         if self.kind == REGRESSION:
             return self.mean
-        if self.kind == SINGLE:
+        if self.kind in (SINGLE, PER_WORD):
             return self.counts.index(max(self.counts))
         return [int(count > self.rows / 2) for count in self.counts]
 
@@ -150,8 +154,10 @@ class Labels:
         """Returns what the model learns from.
 
         These are ids for classes, multi-hot rows for several labels, and floats for regression. A
-        row without a label has MISSING, or nan.
+        row without a label has MISSING, or nan. Where each word has a label, a row has a list.
         """
+        if self.kind == PER_WORD:
+            return [self._class_ids(row or ()) for row in values]
         if self.kind == MULTI:
             return list(map(self._multi_hot, values))
         if self.kind == SINGLE:
@@ -215,13 +221,15 @@ def decide(
     do_regression: bool | None = None,
     trained: Labels | None = None,
     by_position: bool = False,
+    per_word: bool = False,
 ) -> Labels:
     """Returns the labels of a data set, or those of a trained model.
 
     `seen` are the labels of each split. `names` (or the trained model) fixes the classes. Otherwise
     they are the values of the training split, sorted. A trained model keeps its ids where the data
     has its classes in another order. `by_position`: the names are those of 0, 1, …, as a data set's
-    own names are. Refuses mixed types, classes unknown to training, a single class, and no labels.
+    own names are. `per_word`: each word has a class. Refuses mixed types, classes unknown to
+    training, a single class, and no labels.
     """
     seen = {split: labels for split, labels in seen.items() if labels.types}
     is_fixed = trained is not None and not trained.goes_on
@@ -236,11 +244,12 @@ def decide(
         check_types(labels)
         _check_one_type(labels, flag)
     reference = seen.get("train") or next(iter(seen.values()))
-    if do_regression is None:
+    if do_regression is None and not per_word:
         do_regression = _looks_like_regression(reference, bool(names))
     if do_regression:
         return _several_numbers(seen, reference, names, flag)
-    return _classes(seen, reference, names, trained, flag, by_position)
+    classes = _classes(seen, reference, names, trained, flag, by_position)
+    return replace(classes, kind=PER_WORD) if per_word else classes
 
 
 def _classes(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from itertools import zip_longest
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import IO
 
@@ -20,7 +20,14 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-from recipes.common.data import csv_rows, decoding, excel_rows, json_rows, unpacking
+from recipes.common.data import (
+    conll_rows,
+    csv_rows,
+    decoding,
+    excel_rows,
+    json_rows,
+    unpacking,
+)
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import nearest, warn
 
@@ -39,6 +46,11 @@ ALIASES = {
     "parq": "parquet",
     "feather": "arrow",
     "xlsm": "xlsx",
+    "bio": "conll",
+    "iob": "conll",
+    "iob2": "conll",
+    "bioes": "conll",
+    "bmes": "conll",
 }
 # What to do about files that are not read -> the endings of such files.
 ELSEWHERE = {
@@ -59,6 +71,7 @@ class Options:
     encoding: str = ""  # of texts that are not UTF-8
     line_breaks: bool = False  # a line of a .txt file that another follows keeps its line break
     split: tuple[str, ...] = ()  # its usual names: a JSON file or a folder may hold several
+    words: bool = False  # .txt and .tsv files may hold one word per line, as .conll files do
 
 
 PLAIN = Options()
@@ -392,6 +405,9 @@ def _keep_others_out(stream: IO, path: Path) -> None:
 
 
 def _read_text(path: Path, options: Options) -> Rows:
+    if options.words:
+        yield from _read_conll(path, options)
+        return
     found = decoding.lines(path, options.encoding)
     if options.line_breaks:
         yield from _running(found)
@@ -435,7 +451,22 @@ def _read_csv(path: Path, options: Options) -> Rows:
 
 
 def _read_tsv(path: Path, options: Options) -> Rows:
-    return csv_rows.rows(_data_lines(path, options), path, "tsv")
+    lines = _data_lines(path, options)
+    if not options.words:
+        return csv_rows.rows(lines, path, "tsv")
+    first = list(islice(lines, conll_rows.LOOKED_AT))
+    lines = chain(first, lines)
+    if conll_rows.are_sentences(first):
+        return conll_rows.rows(lines, path, "conll")
+    return csv_rows.rows(lines, path, "tsv")
+
+
+def _read_conll(path: Path, options: Options) -> Rows:
+    return conll_rows.rows(_data_lines(path, options), path, "conll")
+
+
+def _read_conllu(path: Path, options: Options) -> Rows:
+    return conll_rows.rows(_data_lines(path, options), path, "conllu")
 
 
 def _read_json_lines(path: Path, options: Options) -> Rows:
@@ -471,5 +502,7 @@ READERS = {
     "parquet": _read_parquet,
     "arrow": _read_arrow,
     "xlsx": _read_workbook,
+    "conll": _read_conll,
+    "conllu": _read_conllu,
 }
 WITHOUT_LINES = ("json", "parquet", "arrow", "xlsx")

@@ -36,10 +36,11 @@ class Reading:
     nested: str = ""  # a column whose value is an object that holds the task's columns
     languages: tuple[str, ...] = ()  # files that end in them are parallel texts
     line_breaks: bool = False  # lines of .txt files keep their breaks: the text continues
+    words: bool = False  # .txt and .tsv files hold one word per line
 
     def options(self, encoding: str | None, split: str) -> readers.Options:
         """Returns how the files of a split are read."""
-        return readers.Options(encoding or "", self.line_breaks, SPLIT_NAMES[split])
+        return readers.Options(encoding or "", self.line_breaks, SPLIT_NAMES[split], self.words)
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Source:
 
 
 PLAIN = Reading()
+LABELLED_WORDS = Reading(words=True)
 
 
 def find(

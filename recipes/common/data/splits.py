@@ -211,6 +211,7 @@ def _decide(
     own = _own_names(tables, flag)
     mapped = label_spelling.mapping(getattr(arguments, "label_map", None))
     named = names or list(dict.fromkeys(mapped.values()))
+    per_word = next(iter(tables.values())).columns.label_kind.per_word
     known: Sequence[str] = trained.names if trained else ()
     is_final = trained is not None and not trained.goes_on
     asked = label_spelling.Asked(
@@ -218,7 +219,7 @@ def _decide(
         known=known,
         do_regression=trained.kind == labels.REGRESSION if is_final else do_regression,
         columns=columns if len(columns) > 1 else (),
-        delimiter=getattr(arguments, "label_delimiter", None),
+        delimiter=label_spelling.WHOLE if per_word else getattr(arguments, "label_delimiter", None),
         map=_by_number(mapped, own),
         by_position=bool(own),
     )
@@ -232,7 +233,9 @@ def _decide(
     label_spelling.warn_of_case(seen, flag)
     named = named or list(spelt.names)
     by_position = bool(own) and not named
-    return labels.decide(seen, flag, named or own, do_regression, trained, by_position=by_position)
+    return labels.decide(
+        seen, flag, named or own, do_regression, trained, by_position, per_word=per_word
+    )
 
 
 def _own_names(tables: dict[str, Table], column: str) -> list[str] | None:

@@ -34,7 +34,9 @@ TASKS = {
     "SEQ_CLS": "AutoModelForSequenceClassification",
     "CAUSAL_LM": "AutoModelForCausalLM",
     "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",
+    "TOKEN_CLS": "AutoModelForTokenClassification",
 }
+WITH_LABELS = (TASKS["SEQ_CLS"], TASKS["TOKEN_CLS"])
 CLASSIFIERS = ("classifier", "score")  # heads that PEFT itself saves whole
 HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 DOWNLOADED = ["adapter_*", f"{ADAPTED}/*", "*.json", "*.txt", "*.model"]  # with the tokenizer
@@ -138,8 +140,8 @@ def config_of(folder: Path, flag: str, trust_remote_code: bool, **options: Any) 
     architectures = getattr(transformers, task)._model_mapping
     if type(config) in architectures:
         config.architectures = [architectures[type(config)].__name__]
-    if task == TASKS["SEQ_CLS"] and "id2label" not in options:
-        config.num_labels = _number_of_labels(folder, flag, config)
+    if task in WITH_LABELS and "id2label" not in options:
+        config.num_labels = _number_of_labels(folder, flag, config, task)
     return config
 
 
@@ -179,7 +181,7 @@ def _saved_weights(folder: Path, flag: str) -> dict[str, torch.Tensor]:
         raise Refusal(f"cannot load the adapters in {folder}: {reason(error)}", flag, fix) from None
 
 
-def _number_of_labels(folder: Path, flag: str, config: PretrainedConfig) -> int:
+def _number_of_labels(folder: Path, flag: str, config: PretrainedConfig, task: str) -> int:
     """Returns the number of labels that gives the model a head of the adapters' sizes."""
     head = {}
     for key, value in _saved_weights(folder, flag).items():
@@ -190,7 +192,7 @@ def _number_of_labels(folder: Path, flag: str, config: PretrainedConfig) -> int:
         tried = copy.deepcopy(config)
         tried.num_labels = number
         with torch.device("meta"):
-            model = getattr(transformers, TASKS["SEQ_CLS"]).from_config(tried)
+            model = getattr(transformers, task).from_config(tried)
         sizes = {key: value.shape for key, value in model.state_dict().items()}
         if head.items() <= sizes.items():
             return number
@@ -338,6 +340,7 @@ def _task_type(model: torch.nn.Module) -> "TaskType | None":
 
     tasks = {
         "ForSequenceClassification": TaskType.SEQ_CLS,
+        "ForTokenClassification": TaskType.TOKEN_CLS,
         "ForCausalLM": TaskType.CAUSAL_LM,
         "ForConditionalGeneration": TaskType.SEQ_2_SEQ_LM,
     }

@@ -21,7 +21,7 @@ from transformers.utils import is_bitsandbytes_available
 
 from recipes.common.config import engines
 from recipes.common.config.flags import Arguments
-from recipes.common.data.labels import MULTI, REGRESSION, SINGLE, Labels
+from recipes.common.data.labels import MULTI, PER_WORD, REGRESSION, SINGLE, Labels
 from recipes.common.model import (
     adapters,
     config_overrides,
@@ -49,7 +49,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainingArguments
 
 BATCH = 1000  # rows that are read at once
-CLASSIFIES = "ForSequenceClassification"  # how the names of such models end
+# How the names of models end that label a text, or each of its words.
+OF_TEXTS, OF_WORDS = "ForSequenceClassification", "ForTokenClassification"
 
 
 class Texts:
@@ -66,7 +67,12 @@ class Texts:
         for rows in self.dataset.iter(BATCH):
             columns = [rows[name] for name in self.columns]
             for texts in zip(*columns, strict=True):
-                yield from texts
+                yield from map(as_one_text, texts)
+
+
+def as_one_text(text: str | list[str]) -> str:
+    """Returns a text as it is, or its words with spaces between them."""
+    return text if isinstance(text, str) else " ".join(text)
 
 
 @processes.once_per_node
@@ -381,8 +387,10 @@ def resize_positions(model: "PreTrainedModel", length: int, wanted: bool | None)
         raise Refusal(what, "--resize_position_embeddings", fix) from None
 
 
-def trained_labels(arguments: Arguments, training_arguments: "TrainingArguments") -> Labels | None:
-    """Returns the checkpoint's labels: their ids are what its head was trained on.
+def trained_labels(
+    arguments: Arguments, training_arguments: "TrainingArguments", head: str = OF_TEXTS
+) -> Labels | None:
+    """Returns the labels of a checkpoint with such a head: their ids are what it was trained on.
 
     A training that continues keeps these ids. Returns None without a checkpoint, for a checkpoint
     that is no classifier or names no class, and where its head is replaced by a new one.
@@ -394,7 +402,7 @@ def trained_labels(arguments: Arguments, training_arguments: "TrainingArguments"
     config = checkpoint_config(name, flag, arguments)
     names = [config.id2label[number] for number in range(config.num_labels)]
     architecture = (config.architectures or [""])[0]
-    is_classifier = architecture.endswith(CLASSIFIES)
+    is_classifier = architecture.endswith(head)
     if architecture and not is_classifier and not trains:
         what = f"nothing is trained, and {name} holds no classifier but a {architecture}"
         fix = (
@@ -405,11 +413,13 @@ def trained_labels(arguments: Arguments, training_arguments: "TrainingArguments"
     unnamed = names == [f"LABEL_{number}" for number in range(len(names))]
     if trains and (unnamed or not is_classifier):
         return None
+    ids = {label: number for number, label in enumerate(names)}
+    if head == OF_WORDS:
+        return Labels(PER_WORD, names, ids, [0] * len(names), 0, 0.0, trains)
     if config.num_labels == 1 or config.problem_type == REGRESSION:
         if trains:
             return None
         columns = names if config.num_labels > 1 else []
         return Labels(REGRESSION, columns, {}, [], 0, 0.0)
     kind = MULTI if config.problem_type == MULTI else SINGLE
-    ids = {label: number for number, label in enumerate(names)}
     return Labels(kind, names, ids, [0] * len(names), 0, 0.0, trains)

@@ -6,6 +6,7 @@ from recipes.common.predict.continuing import CONTINUES
 from recipes.common.predict.labelling import Classifier
 from recipes.common.predict.mask_filling import MaskFiller
 from recipes.common.predict.trained_folder import FLAG, Folder, config_of, read_record
+from recipes.common.predict.word_labelling import WordLabeller
 from recipes.common.predict.writing import Writer
 from recipes.common.runtime.errors import Refusal
 
@@ -17,6 +18,8 @@ def open_folder(folder: str, trust_remote_code: bool = False) -> Folder:
     task = read_record(Path(folder, "run.json")).get("task")
     if kind.endswith("ForSequenceClassification"):
         return Classifier(folder, trust_remote_code)
+    if kind.endswith("ForTokenClassification"):
+        return WordLabeller(folder, trust_remote_code)
     if kind.endswith("ForMaskedLM") or task == "fill-mask":  # BART's and XLM's have other names
         return MaskFiller(folder, trust_remote_code)
     if config.is_encoder_decoder:

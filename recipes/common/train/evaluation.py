@@ -62,11 +62,8 @@ class Evaluation:
         trainer = self.trainer
         if trainer.has_own_compute_loss:  # Trainer's mean over the batches stays
             return {name: score for name, score in scores.items() if name != "loss"}
-        if (
-            self._totals is None
-            or trainer.loss is None
-            or getattr(trainer.loss, "is_scored", False)
-        ):
+        is_scored = "loss" in scores and getattr(trainer.loss, "is_scored", False)
+        if self._totals is None or trainer.loss is None or is_scored:
             return scores
         total, labels = trainer.accelerator.reduce(self._totals, "sum").tolist()
         return scores | {"loss": total / labels} if labels else scores

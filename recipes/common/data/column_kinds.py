@@ -1,0 +1,88 @@
+"""The kinds of columns: how a cell of each kind is read, and what a column of them is on disk.
+
+A new kind is a new `Kind` here. Each reads one cell, and refuses what it is not.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow
+
+from recipes.common.data import label_spelling
+from recipes.common.runtime.errors import Refusal
+
+Place = Callable[[], str]  # says where a row stands
+WORD = pyarrow.list_(pyarrow.string())
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What stands in the cells of a column."""
+
+    read: Callable[[Any, str, Place], Any]  # cell, column, place -> the value
+    column: pyarrow.DataType | None = None  # on disk; None for labels, which are encoded later
+    per_word: bool = False  # the value is a list of one label per word
+
+
+def _text(value: Any, name: str, where: Place) -> str:
+    """Returns the text of a cell; refuses other values, and text that is no Unicode."""
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        what = f"{name!r} must be a text, not {type(value).__name__}: {value}"
+        fix = f"write it in quotes, or name another column than {name!r}"
+        raise Refusal(what, where(), fix)
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        what = f"{name!r} holds half a character ({value[error.start]!r})"
+        fix = "write the file again with a tool that keeps Unicode whole"
+        raise Refusal(what, where(), fix) from None
+    return value
+
+
+def _words(value: Any, name: str, where: Place) -> list[str]:
+    """Returns the words of a cell: those of a list, or those between the spaces of a text."""
+    found = _items(value, name, where)
+    for word in found:
+        if not isinstance(word, str):
+            what = f"{name!r} must be a list of words, but one is a {type(word).__name__}: {word}"
+            raise Refusal(what, where(), "write every word in quotes")
+        _text(word, name, where)
+    return found
+
+
+def _label(value: Any, name: str, where: Place) -> Any:
+    return label_spelling.cell(value)
+
+
+def _labels_per_word(value: Any, name: str, where: Place) -> list[Any] | None:
+    """Returns the labels of a cell, one per word; None where it is empty."""
+    found = _items(value, name, where)
+    for label in found:
+        if not isinstance(label, str | int) or isinstance(label, bool):
+            what = f"{name!r} must be a list of labels, but one is a {type(label).__name__}"
+            fix = "write a text or a whole number for each word"
+            raise Refusal(f"{what}: {label}", where(), fix)
+    return found or None
+
+
+def _items(value: Any, name: str, where: Place) -> list[Any]:
+    """Returns the items of a list, also of one that a text spells or separates by spaces."""
+    if value is None:
+        return []
+    if isinstance(value, str):
+        written = label_spelling.written_list(value.strip())
+        return value.split() if written is None else written
+    if not isinstance(value, list):
+        what = f"{name!r} must be a list, not {type(value).__name__}: {value}"
+        fix = f"write one item per word, or name another column than {name!r}"
+        raise Refusal(what, where(), fix)
+    return value
+
+
+TEXT = Kind(_text, pyarrow.string())
+WORDS = Kind(_words, WORD)
+LABEL = Kind(_label)
+PER_WORD = Kind(_labels_per_word, per_word=True)

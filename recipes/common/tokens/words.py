@@ -1,0 +1,94 @@
+"""Turns words into tokens, and gives the label of a word to its first piece."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from recipes.common.data.labels import MISSING
+from recipes.common.runtime.errors import Refusal
+
+if TYPE_CHECKING:
+    from transformers import BatchEncoding, PreTrainedTokenizerBase
+
+NO_WORD = -1  # the word of a token that the tokenizer adds, or that pads
+EncodeWords = Callable[[list[list[str]], list[list[int]] | None], "BatchEncoding"]
+
+
+def aligned(
+    tokenizer: "PreTrainedTokenizerBase",
+    max_length: int,
+    pad_to_max_length: bool = False,
+    inside: Mapping[int, int] | None = None,
+) -> EncodeWords:
+    """Returns an encode function for (words, labels): token ids, labels, and `word_ids`.
+
+    The first piece of a word has its label, the others have -100, so that a word counts once.
+    With `inside` the others have the label that follows the word's in this table. Rows without
+    labels have -100 alone. `word_ids` says of each token which word it is part of; -1 for none.
+    """
+    with_spaces(tokenizer)
+    padding = "max_length" if pad_to_max_length else False
+
+    def encode(words: list[list[str]], labels: list[list[int]] | None) -> "BatchEncoding":
+        encoded = tokenizer(
+            words,
+            is_split_into_words=True,
+            truncation=True,
+            max_length=max_length,
+            padding=padding,
+        )
+        ids = [_word_ids(encoded, row) for row in range(len(words))]
+        known = labels or [[]] * len(words)
+        encoded["word_ids"] = ids
+        encoded["labels"] = [_labels(*row, inside) for row in zip(ids, known, strict=True)]
+        return encoded
+
+    return encode
+
+
+def with_spaces(tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Lets byte-level BPE read each word as it stands within a text: behind a space.
+
+    Otherwise it takes every word of a list for the beginning of a text, and knows few of them
+    (run_ner.py loads such tokenizers with add_prefix_space). Refuses a tokenizer that does not
+    tell which word a token is part of.
+    """
+    if not tokenizer.is_fast:
+        what = "this tokenizer does not tell which word a token is part of"
+        fix = "leave out --use_fast_tokenizer false, or choose a model with a fast tokenizer"
+        raise Refusal(what, "--model_name_or_path", fix)
+    first = tokenizer.backend_tokenizer.pre_tokenizer
+    parts = list(first) if type(first).__name__ == "Sequence" else [first]
+    for part in parts:
+        if type(part).__name__ == "ByteLevel" and not part.add_prefix_space:
+            part.add_prefix_space = True
+            tokenizer.add_prefix_space = True
+            tokenizer.init_kwargs["add_prefix_space"] = True
+
+
+def first_pieces(word_ids: Sequence[int]) -> dict[int, int]:
+    """Returns the position of the first piece of each word that has one."""
+    found: dict[int, int] = {}
+    for position, word in enumerate(word_ids):
+        if word != NO_WORD:
+            found.setdefault(word, position)
+    return found
+
+
+def _word_ids(encoded: "BatchEncoding", row: int) -> list[int]:
+    return [NO_WORD if word is None else word for word in encoded.word_ids(row)]
+
+
+def _labels(
+    word_ids: Sequence[int], labels: Sequence[int], inside: Mapping[int, int] | None
+) -> list[int]:
+    """Returns the label of each token of a row."""
+    found, before = [], NO_WORD
+    for word in word_ids:
+        label: Any = MISSING
+        if word != NO_WORD and labels:
+            label = labels[word]
+            if word == before:
+                label = MISSING if inside is None else inside.get(label, label)
+        found.append(label)
+        before = word
+    return found

@@ -1,0 +1,115 @@
+"""Entities and their scores, beside seqeval's."""
+
+import random
+from types import SimpleNamespace
+
+import numpy
+import pytest
+from seqeval.metrics import f1_score, precision_score, recall_score
+
+from recipes.common.data.labels import PER_WORD, Labels
+from recipes.common.metrics import entities
+from recipes.common.runtime.errors import Refusal
+
+IOB = ["B-LOC", "B-PER", "I-LOC", "I-PER", "O"]
+
+
+def splits(names, train=None):
+    ids = {name: number for number, name in enumerate(names)}
+    counts = [0] * (len(names) - 1) + [9]
+    return SimpleNamespace(
+        labels=Labels(PER_WORD, names, ids, counts, 9, 0.0), train=train, texts=("tokens",)
+    )
+
+
+def scores(names, wanted, found, width=12):
+    """The scores of rows of labels, padded as Trainer pads them."""
+    ids = {name: number for number, name in enumerate(names)}
+    arrays = [numpy.full((len(wanted), width), -100) for _ in range(2)]
+    for array, rows in zip(arrays, (found, wanted), strict=True):
+        for number, row in enumerate(rows):
+            array[number, 1 : 1 + len(row)] = [ids[name] for name in row]
+    prediction = SimpleNamespace(
+        predictions=(arrays[0], None), label_ids=arrays[1], inputs=None
+    )
+    return entities.for_words(splits(names))(prediction)
+
+
+def test_an_entity_is_found_where_its_words_and_its_type_are_right():
+    """3 entities; 2 found, 1 of them right: precision 1/2, recall 1/3, F1 2/5; 6 of 8 words."""
+    wanted = [["B-PER", "I-PER", "O", "B-LOC"], ["O", "B-LOC", "O", "O"]]
+    found = [["B-PER", "I-PER", "O", "B-PER"], ["O", "O", "O", "O"]]
+    result = scores(IOB, wanted, found)
+    assert result["precision"] == 1 / 2 and result["recall"] == 1 / 3
+    assert result["f1"] == pytest.approx(2 / 5) and result["accuracy"] == 6 / 8
+    assert (result["f1_PER"], result["f1_LOC"]) == (pytest.approx(2 / 3), 0)
+    assert result["f1_low"] <= result["f1"] <= result["f1_high"]
+
+
+def test_half_of_an_entity_is_none():
+    result = scores(IOB, [["B-PER", "I-PER"]], [["B-PER", "O"]])
+    assert (result["f1"], result["accuracy"]) == (0, 0.5)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_scores_are_those_of_seqeval(seed):
+    drawn = random.Random(seed)
+    wanted, found = [
+        [[drawn.choice(IOB) for _ in range(1 + row % 9)] for row in range(30)] for _ in range(2)
+    ]
+    result = scores(IOB, wanted, found)
+    for name, score in (("f1", f1_score), ("precision", precision_score), ("recall", recall_score)):
+        assert result[name] == pytest.approx(score(wanted, found))
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["B-PER", "I-PER", "I-PER", "O", "B-LOC"],  # IOB2
+        ["B-PER", "I-PER", "E-PER", "O", "S-LOC"],  # IOBES
+        ["B-PER", "I-PER", "L-PER", "O", "U-LOC"],  # BILOU
+        ["B-PER", "M-PER", "E-PER", "O", "S-LOC"],  # BMES
+        ["I-PER", "I-PER", "I-PER", "O", "I-LOC"],  # IOB1
+    ],
+)
+def test_every_scheme_marks_the_same_entities(labels):
+    assert entities.entities(labels) == [("PER", 0, 2), ("LOC", 4, 4)]
+    assert entities.are_entities(labels)
+
+
+@pytest.mark.parametrize("labels", [["NOUN", "VERB"], ["O"], ["0", "1"], ["B-PER", "NOUN"]])
+def test_other_labels_mark_none(labels):
+    assert not entities.are_entities(labels)
+
+
+def test_parts_of_speech_are_scored_word_by_word():
+    """3 of 4 words; F1 of NOUN 2/3 (one of two found), of VERB 4/5, their mean 11/15."""
+    result = scores(["NOUN", "VERB"], [["NOUN", "NOUN", "VERB", "VERB"]], [["NOUN"] + ["VERB"] * 3])
+    assert result["accuracy"] == 3 / 4 and "f1" not in result
+    assert result["f1_macro"] == pytest.approx((2 / 3 + 4 / 5) / 2)
+
+
+def test_the_baseline_gives_each_word_its_most_frequent_label():
+    import datasets
+
+    train = datasets.Dataset.from_dict(
+        {"tokens": [["Rome", "is"], ["Rome"], ["Rome"]], "labels": [[0, 4], [0], [1]]}
+    )
+    asked = datasets.Dataset.from_dict(
+        {"tokens": [["Rome", "was"]], "word_ids": [[-1, 0, 0, 1, -1]]}
+    )
+    encoded = numpy.array([[-100, 0, -100, 4, -100]])
+    prediction = SimpleNamespace(predictions=(encoded, None), label_ids=encoded, inputs=asked)
+    result = entities.for_words(splits(IOB, train))(prediction)
+    assert result["baseline_f1"] == result["baseline_accuracy"] == 1.0
+
+
+def test_no_label_means_no_score():
+    assert scores(IOB, [[]], [[]]) == {}
+
+
+def test_a_metric_that_these_labels_lack_is_refused_with_its_neighbour():
+    with pytest.raises(Refusal, match="no metric 'f2'"):
+        entities.for_words(splits(IOB), "f2")
+    with pytest.raises(Refusal, match="no metric 'f1'"):
+        entities.for_words(splits(["NOUN", "VERB"]), "f1")

@@ -1,0 +1,138 @@
+"""Labels of words: reading them beside their words, and giving them to the first pieces."""
+
+import json
+
+import pytest
+from transformers import AutoTokenizer
+
+from recipes.common.data.labels import MISSING
+from recipes.common.model.tokenizer_training import train_tokenizer
+from recipes.common.runtime.errors import Refusal
+from recipes.common.tokens.words import aligned, first_pieces
+
+TEXTS = ["the soup was cold", "Ada was here", "the cold soup"] * 5
+RECIPE = "token_classification"
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer(TEXTS, "wordpiece", 60, "bert")
+
+
+def test_the_first_piece_of_a_word_has_its_label(tokenizer):
+    encoded = aligned(tokenizer, 32)([["Ada", "soups", "here"]], [[4, 5, 6]])
+    words = encoded["word_ids"][0]
+    assert (words[0], words[-1]) == (-1, -1) and words.count(1) > 1  # soups: several pieces
+    firsts = first_pieces(words)
+    assert [encoded["labels"][0][firsts[word]] for word in range(3)] == [4, 5, 6]
+    assert encoded["labels"][0].count(MISSING) == len(words) - 3
+
+
+def test_other_pieces_have_the_label_that_follows(tokenizer):
+    encoded = aligned(tokenizer, 32, inside={4: 5})([["soups"]], [[4]])
+    pieces = encoded["word_ids"][0].count(0)
+    assert encoded["labels"][0] == [MISSING, 4, *[5] * (pieces - 1), MISSING] and pieces > 1
+
+
+def test_rows_without_labels_and_cut_rows(tokenizer):
+    encoded = aligned(tokenizer, 4)([["the", "cold", "soup", "was"]], None)
+    assert encoded["labels"] == [[MISSING] * 4]
+    assert [*first_pieces(encoded["word_ids"][0])] == [0, 1]
+
+
+def test_all_rows_are_padded_where_that_is_asked(tokenizer):
+    encoded = aligned(tokenizer, 8, pad_to_max_length=True)([["the"]], [[1]])
+    assert encoded["labels"][0] == [MISSING, 1, *[MISSING] * 6]
+    assert encoded["word_ids"][0] == [-1, 0, *[-1] * 6]
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "roberta", "deberta-v2"])
+def test_byte_level_bpe_reads_words_as_they_stand_in_a_text(model_type, tmp_path):
+    """Also when it is loaded again: run_ner.py loads these with add_prefix_space."""
+    tokenizer = train_tokenizer(TEXTS, "bpe", 320, model_type)
+    within = tokenizer(" the soup", add_special_tokens=False)["input_ids"]
+    aligned(tokenizer, 32)
+    tokenizer.save_pretrained(tmp_path)
+    for own in (tokenizer, AutoTokenizer.from_pretrained(tmp_path)):
+        ids = own([["the", "soup"]], is_split_into_words=True, add_special_tokens=False)
+        assert ids["input_ids"][0] == within
+
+
+def test_a_tokenizer_that_knows_no_words_is_refused(tokenizer, monkeypatch):
+    monkeypatch.setattr(type(tokenizer), "is_fast", False)
+    with pytest.raises(Refusal, match="does not tell which word"):
+        aligned(tokenizer, 32)
+
+
+# --- Reading ---
+
+
+def row(tokens, tags):
+    return json.dumps({"tokens": tokens, "ner_tags": tags}) + "\n"
+
+
+GOOD = row(["Ada", "sleeps"], ["B-PER", "O"]) + row(["so", "does", "Bo"], ["O", "O", "B-PER"])
+
+
+@pytest.mark.parametrize(
+    ("bad", "expected"),
+    {
+        row(["Ada", "sleeps"], ["O"]): "2 words and 1 labels",
+        row("Ada sleeps", ["O"]): "2 words and 1 labels",
+        row(["Ada", 5], ["O", "O"]): "list of words, but one is a int: 5",
+        row(["Ada"], [0.5]): "list of labels, but one is a float: 0.5",
+        row(["Ada"], [None]): "list of labels, but one is a NoneType",
+        row(7, ["O"]): "must be a list, not int: 7",
+        row({"a": 1}, ["O"]): "must be a list, not dict",
+        row(["\ud800"], ["O"]): "half a character",
+    }.items(),
+    ids=str,
+)
+def test_a_row_that_is_no_sentence_is_refused_with_its_place(bad, expected, labelled):
+    with pytest.raises(Refusal, match=expected) as refused:
+        labelled(GOOD * 4 + bad)
+    assert refused.value.where == "train.jsonl:9"
+
+
+def test_a_sentence_without_words_or_labels_is_skipped_and_counted(labelled):
+    splits = labelled(GOOD * 4 + row([], []) + row(["Ada"], []) + row([" "], ["O"]))
+    assert splits.accounting["train"]["skipped"]["empty text"] == 2
+    assert splits.accounting["train"]["skipped"]["no label"] == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        row(["Ada", "sleeps"], ["B-PER", "O"]),
+        row("Ada sleeps", "B-PER O"),
+        row("['Ada', 'sleeps']", "['B-PER', 'O']"),
+        row('["Ada", "sleeps"]', '["B-PER", "O"]'),
+    ],
+)
+def test_lists_may_be_spelt_as_csv_files_spell_them(line, labelled):
+    splits = labelled(line * 10)
+    assert splits.labels.names == ["B-PER", "O"] and splits.labels.counts == [10, 10]
+    assert splits.train[0]["tokens"] == ["Ada", "sleeps"] and splits.train[0]["labels"] == [0, 1]
+
+
+def test_labels_that_look_like_lists_or_numbers_stay_as_they_are(labelled):
+    """Parts of speech: the comma's label is a comma."""
+    splits = labelled(row(["a", ",", "b"], ["DT", ",", "NN"]) * 10)
+    assert splits.labels.names == [",", "DT", "NN"]
+
+
+@pytest.fixture
+def labelled(in_tmp_path, monkeypatch):
+    """Reads a file as the recipe does; the splits."""
+    from conftest import SCRATCH, load_recipe
+
+    recipe = load_recipe(RECIPE)
+
+    def read(text):
+        (in_tmp_path / "train.jsonl").write_text(text, encoding="utf-8")
+        seen = []
+        monkeypatch.setattr(recipe.runner, "run", lambda *given: seen.append(given) or {})
+        recipe.main(["--train_file", "train.jsonl", "--output_dir", "out", *SCRATCH])
+        return seen[0][2]
+
+    return read
