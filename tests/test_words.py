@@ -1,6 +1,7 @@
 """Labels of words: reading them beside their words, and giving them to the first pieces."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from transformers import AutoTokenizer
@@ -10,6 +11,8 @@ from recipes.common.model.tokenizer_training import train_tokenizer
 from recipes.common.runtime.errors import Refusal
 from recipes.common.tokens.words import aligned, first_pieces
 
+FLAGS = SimpleNamespace(pad_to_max_length=False, label_all_tokens=False)
+LABELS = SimpleNamespace(names=["B-PER", "I-PER", "O"])
 TEXTS = ["the soup was cold", "Ada was here", "the cold soup"] * 5
 RECIPE = "token_classification"
 
@@ -20,7 +23,7 @@ def tokenizer():
 
 
 def test_the_first_piece_of_a_word_has_its_label(tokenizer):
-    encoded = aligned(tokenizer, 32)([["Ada", "soups", "here"]], [[4, 5, 6]])
+    encoded = aligned(tokenizer, 32, FLAGS, LABELS)([["Ada", "soups", "here"]], [[4, 5, 6]])
     words = encoded["word_ids"][0]
     assert (words[0], words[-1]) == (-1, -1) and words.count(1) > 1  # soups: several pieces
     firsts = first_pieces(words)
@@ -29,19 +32,23 @@ def test_the_first_piece_of_a_word_has_its_label(tokenizer):
 
 
 def test_other_pieces_have_the_label_that_follows(tokenizer):
-    encoded = aligned(tokenizer, 32, inside={4: 5})([["soups"]], [[4]])
+    """B-PER is followed by I-PER, O by O (run_ner.py's --label_all_tokens)."""
+    flags = SimpleNamespace(pad_to_max_length=False, label_all_tokens=True)
+    encoded = aligned(tokenizer, 32, flags, LABELS)([["soups", "soups"]], [[0, 2]])
     pieces = encoded["word_ids"][0].count(0)
-    assert encoded["labels"][0] == [MISSING, 4, *[5] * (pieces - 1), MISSING] and pieces > 1
+    assert pieces > 1
+    assert encoded["labels"][0][1:-1] == [0, *[1] * (pieces - 1), *[2] * pieces]
 
 
 def test_rows_without_labels_and_cut_rows(tokenizer):
-    encoded = aligned(tokenizer, 4)([["the", "cold", "soup", "was"]], None)
+    encoded = aligned(tokenizer, 4, FLAGS, LABELS)([["the", "cold", "soup", "was"]], None)
     assert encoded["labels"] == [[MISSING] * 4]
     assert [*first_pieces(encoded["word_ids"][0])] == [0, 1]
 
 
 def test_all_rows_are_padded_where_that_is_asked(tokenizer):
-    encoded = aligned(tokenizer, 8, pad_to_max_length=True)([["the"]], [[1]])
+    flags = SimpleNamespace(pad_to_max_length=True, label_all_tokens=False)
+    encoded = aligned(tokenizer, 8, flags, LABELS)([["the"]], [[1]])
     assert encoded["labels"][0] == [MISSING, 1, *[MISSING] * 6]
     assert encoded["word_ids"][0] == [-1, 0, *[-1] * 6]
 
@@ -51,7 +58,7 @@ def test_byte_level_bpe_reads_words_as_they_stand_in_a_text(model_type, tmp_path
     """Also when it is loaded again: run_ner.py loads these with add_prefix_space."""
     tokenizer = train_tokenizer(TEXTS, "bpe", 320, model_type)
     within = tokenizer(" the soup", add_special_tokens=False)["input_ids"]
-    aligned(tokenizer, 32)
+    aligned(tokenizer, 32, FLAGS, LABELS)
     tokenizer.save_pretrained(tmp_path)
     for own in (tokenizer, AutoTokenizer.from_pretrained(tmp_path)):
         ids = own([["the", "soup"]], is_split_into_words=True, add_special_tokens=False)
@@ -61,7 +68,7 @@ def test_byte_level_bpe_reads_words_as_they_stand_in_a_text(model_type, tmp_path
 def test_a_tokenizer_that_knows_no_words_is_refused(tokenizer, monkeypatch):
     monkeypatch.setattr(type(tokenizer), "is_fast", False)
     with pytest.raises(Refusal, match="does not tell which word"):
-        aligned(tokenizer, 32)
+        aligned(tokenizer, 32, FLAGS, LABELS)
 
 
 # --- Reading ---

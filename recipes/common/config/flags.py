@@ -228,6 +228,27 @@ class LabelArguments:
 
 
 @dataclass
+class WordArguments(PaddingArguments):
+    """Holds the flags of recipes that label words: those of Hugging Face's run_ner.py."""
+
+    text_column_name: str | None = setting(None, "Column of the words (default: tokens).")
+    label_column_name: str | None = setting(None, "Column of their labels (default: ner_tags).")
+    task_name: str | None = setting(
+        None, "Learn the column of this task's labels: ner, pos or chunk (ner_tags, …)."
+    )
+    label_all_tokens: bool = setting(
+        False, "Label and score every piece of a word instead of its first one."
+    )
+    return_entity_level_metrics: bool = setting(
+        False, "Has no effect: the scores of each type are always given."
+    )
+
+    def __post_init__(self) -> None:
+        if self.task_name and not self.label_column_name:
+            self.label_column_name = f"{self.task_name}_tags"
+
+
+@dataclass
 class GenerationArguments(PaddingArguments):
     """Holds the flags that translation and summarization share.
 

@@ -308,7 +308,7 @@ def add(model: torch.nn.Module, arguments: Arguments, new: Collection[str]) -> "
         lora_alpha=arguments.lora_alpha or 2 * arguments.lora_rank,
         lora_dropout=arguments.lora_dropout,
         target_modules=targets,
-        exclude_modules=whole or None,
+        exclude_modules=[*whole, *_saved_heads(model)] or None,
         modules_to_save=whole or None,
         task_type=_task_type(model),
     )
@@ -332,6 +332,14 @@ def _modules_of(keys: Iterable[str]) -> list[str]:
         if key.split(".")[0] not in CLASSIFIERS:
             modules.add(key.rpartition(".")[0])
     return sorted(modules)
+
+
+def _saved_heads(model: torch.nn.Module) -> list[str]:
+    """Returns the heads that PEFT saves whole: "all-linear" means them, too, but for texts' labels.
+
+    A head that is saved whole can have no adapters.
+    """
+    return [name for name in CLASSIFIERS if isinstance(getattr(model, name, None), torch.nn.Linear)]
 
 
 def _task_type(model: torch.nn.Module) -> "TaskType | None":

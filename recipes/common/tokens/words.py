@@ -1,9 +1,9 @@
 """Turns words into tokens, and gives the label of a word to its first piece."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from recipes.common.data.labels import MISSING
+from recipes.common.data.labels import MISSING, Labels
 from recipes.common.runtime.errors import Refusal
 
 if TYPE_CHECKING:
@@ -13,20 +13,28 @@ NO_WORD = -1  # the word of a token that the tokenizer adds, or that pads
 EncodeWords = Callable[[list[list[str]], list[list[int]] | None], "BatchEncoding"]
 
 
+class AlignmentFlags(Protocol):
+    """Holds the flags that decide which tokens have a label."""
+
+    pad_to_max_length: bool
+    label_all_tokens: bool
+
+
 def aligned(
     tokenizer: "PreTrainedTokenizerBase",
     max_length: int,
-    pad_to_max_length: bool = False,
-    inside: Mapping[int, int] | None = None,
+    arguments: AlignmentFlags,
+    labels: Labels,
 ) -> EncodeWords:
     """Returns an encode function for (words, labels): token ids, labels, and `word_ids`.
 
     The first piece of a word has its label, the others have -100, so that a word counts once.
-    With `inside` the others have the label that follows the word's in this table. Rows without
-    labels have -100 alone. `word_ids` says of each token which word it is part of; -1 for none.
+    With --label_all_tokens the others have it, too, as I- where it is B-. Rows without labels have
+    -100 alone. `word_ids` says of each token which word it is part of; -1 for none.
     """
     with_spaces(tokenizer)
-    padding = "max_length" if pad_to_max_length else False
+    padding = "max_length" if arguments.pad_to_max_length else False
+    inside = _inside(labels.names) if arguments.label_all_tokens else None
 
     def encode(words: list[list[str]], labels: list[list[int]] | None) -> "BatchEncoding":
         encoded = tokenizer(
@@ -74,6 +82,16 @@ def first_pieces(word_ids: Sequence[int]) -> dict[int, int]:
     return found
 
 
+def _inside(names: Sequence[str]) -> dict[int, int]:
+    """Returns the label of a word's further pieces by that of its first: I-PER by B-PER."""
+    ids = {name: number for number, name in enumerate(names)}
+    found = {}
+    for name, number in ids.items():
+        continued = f"I-{name[2:]}" if name.startswith("B-") else name
+        found[number] = ids.get(continued, number)
+    return found
+
+
 def _word_ids(encoded: "BatchEncoding", row: int) -> list[int]:
     return [NO_WORD if word is None else word for word in encoded.word_ids(row)]
 
@@ -88,7 +106,7 @@ def _labels(
         if word != NO_WORD and labels:
             label = labels[word]
             if word == before:
-                label = MISSING if inside is None else inside.get(label, label)
+                label = MISSING if inside is None else inside.get(label, label)  # -100 stays
         found.append(label)
         before = word
     return found
