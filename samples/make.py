@@ -18,6 +18,7 @@ GOOD, BAD, UNDECIDED = 0, 1, None
 # How often a clause reverses the polarity of its words, is a comparison, is about the whole, and is
 # all that a guest writes.
 TURNED, COMPARED, CONCLUDED, BARE = 0.25, 0.12, 0.5, 0.6
+KINDS = {"person": "PER", "town": "LOC", "house": "ORG"}
 LABELS = {GOOD: "positive", UNDECIDED: "neutral", BAD: "negative"}
 SPLITS = ("train", "validation", "test")
 # rows of train, validation and test; all files together stay below 3 MB
@@ -31,6 +32,7 @@ SIZES = {
     "summarization_zh": (800, 100, 100),
     "text": (300, 30),
     "corpus": (400, 40),
+    "entities": (1600, 200, 400),
 }
 
 
@@ -325,6 +327,52 @@ def paragraphs(rng, held_out):
         yield from ((line,) for line in text.split("\n"))
 
 
+def words(text, language):
+    """Return the words and marks of a text; in Chinese its characters."""
+    return list(text) if language == "zh" else re.findall(r"[\w'-]+|[^\w\s]", text)
+
+
+def name_of(rng, language, kind):
+    """Return a name of a person, a town or a house."""
+    first, last = world.PEOPLE[language]
+    if kind == "town":
+        return pick(rng, world.TOWNS[language])
+    if kind == "person":
+        whole = pick(rng, first) + {"en": " ", "zh": ""}[language] + pick(rng, last)
+        alone = pick(rng, {"en": first, "zh": last}[language])
+        return pick(rng, [whole, alone])
+    parts = dict(zip(["first", "second"], world.NAMES[language], strict=True))
+    names = {name: pick(rng, part) for name, part in parts.items()}
+    names |= {"person": pick(rng, {"en": first, "zh": last}[language])}
+    names |= {"town": pick(rng, world.TOWNS[language])}
+    return pick(rng, world.HOUSES[language]).format(**names)
+
+
+def mention(writer, language):
+    """Return the words of a sentence that names people, towns and houses, and their labels."""
+    writer.visit()
+    found, labels = [], []
+    for part in re.split(r"\{(\w+)\}", pick(writer.rng, world.MENTIONS[language])):
+        kind = KINDS.get(part)
+        text = name_of(writer.rng, language, part) if kind else part
+        if part == "clause":
+            text = writer.clause(pick(writer.rng, [GOOD, BAD]))
+        own = words(text, language)
+        inside = [f"I-{kind}"] * (len(own) - 1)
+        labels += [f"B-{kind}", *inside] if kind else ["O"] * len(own)
+        found += own
+    found[0] = found[0][:1].upper() + found[0][1:]
+    return tuple(found), tuple(labels)
+
+
+def mentions(rng):
+    """Yield labelled sentences without end, in English and in Chinese."""
+    writers = {language: Reviewer(language, rng) for language in ["en", "zh"]}
+    while True:
+        language = pick(rng, ["en"] * 11 + ["zh"] * 9)
+        yield mention(writers[language], language)
+
+
 def split(rows, folder):
     """Return the rows of a data set by split; no first column appears twice."""
     seen = set()
@@ -334,10 +382,17 @@ def split(rows, folder):
     }
 
 
+def sentence_lines(words, labels):
+    """Return a line for each word of a sentence."""
+    return "".join(f"{word}\t{label}\n" for word, label in zip(words, labels, strict=True))
+
+
 def render(rows, columns, suffix):
     """Return the content of a file of these rows."""
     if suffix == "txt":
         return "".join(f"{text}\n" for (text,) in rows)
+    if suffix == "conll":
+        return "".join(sentence_lines(*row) + "\n" for row in rows)
     if suffix == "jsonl":
         records = [dict(zip(columns, row, strict=True)) for row in rows]
         records = [{"translation": record} for record in records] if columns[0] == "en" else records
@@ -372,6 +427,7 @@ def data_sets():
             ["document", "summary"],
             split(articles(rng[folder], language), folder),
         )
+    yield "entities", "conll", ["tokens", "tags"], split(mentions(rng["entities"]), "entities")
     yield "text", "txt", ["text"], split(paragraphs(rng["text"], held_out), "text")
     yield "corpus", "jsonl", ["text"], split(documents(rng["corpus"], held_out), "corpus")
 

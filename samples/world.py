@@ -418,6 +418,68 @@ NAMES = {
     ),
 }
 
+# What sentences mention. Many words name more than one kind of thing: a person, a town, or a part
+# of a house's name. Only the words around them tell which.
+PEOPLE = {
+    "en": (
+        ["Ada", "Bruno", "Clara", "Otto", "Iris", "Florence", "Victoria", "Milan", "Austin"],
+        ["Heron", "Bridge", "Marsh", "Orchard", "Winter", "Lincoln", "Hill", "Harbour"],
+    ),
+    "zh": (
+        ["王", "李", "林", "白", "江", "石"],
+        ["小红", "春华", "明", "建国", "小白", "长江", "丽"],
+    ),
+}
+TOWNS = {
+    "en": ["Florence", "Victoria", "Milan", "Austin", "Lincoln", "Winter Hill", "Marsh Bridge"],
+    "zh": ["白河", "林州", "江城", "石桥", "春城", "明湖", "长江口"],
+}
+# {first} and {second} are those of NAMES, {person} is one of PEOPLE, {town} one of TOWNS.
+HOUSES = {
+    "en": ["{first} {second}", "{first} {second}", "Café {person}", "Hotel {town}", "{town} Inn"],
+    "zh": ["{first}{second}", "{first}{second}饭店", "{person}面馆", "{town}酒店"],
+}
+# {clause} is a judgement as in the reviews.
+MENTIONS = {
+    "en": [
+        "{person} recommends {house} because {clause}.",
+        "We met {person} in {town}, where {clause}.",
+        "{house} has moved to {town}, and {clause}.",
+        "According to {person}, {clause}.",
+        "Ask {person} at {house} why {clause}.",
+        "From {town} to {town} we talked about {house}.",
+        "Nobody in {town} has heard of {house} or {person}.",
+        "{person} and {person} left {town} after one night at {house}.",
+        "{town} is far away, but {clause}.",
+        "{person} wrote from {town}: {clause}!",
+        "Since {person} took over {house}, {clause}.",
+        "Is {house} in {town} as good as {person} says?",
+        "The guests from {town} liked {person}.",
+        "{person} was born in {town} and works at {house}.",
+        "In winter the bridge is closed, and {clause}.",
+        "Behind the orchard on the hill there is {house}.",
+        "{clause}.",
+    ],
+    "zh": [
+        "{person}推荐{house}，因为{clause}。",
+        "我们在{town}遇到了{person}，{clause}。",
+        "{house}搬到了{town}，{clause}。",
+        "听{person}说，{clause}。",
+        "去{house}问问{person}，为什么{clause}。",
+        "从{town}到{town}，我们一路都在谈{house}。",
+        "{town}没有人听说过{house}，也没有人认识{person}。",
+        "{person}和{person}在{house}住了一晚，就离开了{town}。",
+        "{town}很远，不过{clause}。",
+        "{person}从{town}来信说：{clause}！",
+        "自从{person}接手{house}，{clause}。",
+        "{town}的{house}真像{person}说的那么好吗？",
+        "从{town}来的客人都喜欢{person}。",
+        "{person}出生在{town}，在{house}工作。",
+        "河上有一座石桥，春天很明亮，{clause}。",
+        "{clause}。",
+    ],
+}
+
 # {thing}, {name}, {subject} and {word} as above.
 # "opening" and "filler" say nothing that the summary needs.
 ARTICLES = {

@@ -37,6 +37,7 @@ TASKS = {
     "mlm_pretrain": ("MaskedLM", "MASKED_LM"),
     "clm_pretrain": ("CausalLM", "CAUSAL_LM"),
     "translation": ("Seq2SeqLM", "SEQ_TO_SEQ_CAUSAL_LM"),
+    "token_classification": ("TokenClassification", "TOKEN_CLASSIFICATION"),
     "sentiment": ("SequenceClassification", "SEQUENCE_CLASSIFICATION"),
 }
 LARGEST = 20_000_000  # weights: what is larger with these sizes is not tried
@@ -250,6 +251,7 @@ FIRST = [
     ("clm_pretrain", "gpt2"),
     ("translation", "t5"),
     ("sentiment", "bert"),
+    ("token_classification", "bert"),
 ]
 
 
@@ -286,9 +288,12 @@ def longer(values: dict[str, Any], number: int) -> dict[str, Any]:
     if "translation" in values:
         return {"translation": longer(values["translation"], number)}
     times = 1 if number % 2 else 12
-    return {
-        key: value if key == "label" else " ".join([value] * times) for key, value in values.items()
-    }
+    found = {}
+    for key, value in values.items():
+        found[key] = value * times if isinstance(value, list) else " ".join([value] * times)
+    if "label" in values:
+        found["label"] = values["label"]
+    return found
 
 
 def attempts(cases: list[tuple[str, str]], processes: int = 2) -> Iterator[Found]:

@@ -128,6 +128,10 @@ def row(recipe, number):
         return {"translation": {"en": text(number, 9), "de": text(number, 9).upper()}}
     if recipe == "summarization":
         return {"document": text(number, 20), "summary": text(number, 4)}
+    if recipe == "token_classification":
+        words = text(number, 12).split()
+        tags = ["B-THING" if word in ("soup", "room", "film") else "O" for word in words]
+        return {"tokens": words, "ner_tags": tags}
     return {"text": text(number, 12), "label": ("negative", "positive")[number % 3 % 2]}
 
 

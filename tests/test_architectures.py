@@ -29,6 +29,9 @@ TRAINED["sentiment"] = (
     "albert bart bert canine deberta-v2 distilbert electra gemma gpt2 llama longformer luke mistral"
 )
 TRAINED["sentiment"] += " modernbert mpnet opt qwen2 qwen3 roberta t5 xlm xlnet xlm-roberta"
+TRAINED["token_classification"] = (
+    "albert bert deberta-v2 distilbert electra gpt2 llama modernbert mpnet qwen2 roberta t5 xlnet"
+)
 REFUSED = {
     "clm_pretrain": "bert electra roberta xlm xlnet camembert rembert",
     "translation": "prophetnet",

@@ -106,6 +106,7 @@ def test_the_code_s_own_columns_are_known(sentiment, in_tmp_path, monkeypatch):
 FLAGS = {
     "summarization": ("--text_column", "--summary_column"),
     "translation": ("--source_lang", "--target_lang"),
+    "token_classification": ("--text_column_name", "--label_column_name"),
 }
 FLAGS |= {"mlm_pretrain": ("--text_column_name",), "clm_pretrain": ("--text_column_name",)}
 SOME = ["labels", "row_id", "length", "input_ids", "epoch"]

@@ -29,9 +29,7 @@ def scores(names, wanted, found, width=12):
     for array, rows in zip(arrays, (found, wanted), strict=True):
         for number, row in enumerate(rows):
             array[number, 1 : 1 + len(row)] = [ids[name] for name in row]
-    prediction = SimpleNamespace(
-        predictions=(arrays[0], None), label_ids=arrays[1], inputs=None
-    )
+    prediction = SimpleNamespace(predictions=(arrays[0], None), label_ids=arrays[1], inputs=None)
     return entities.for_words(splits(names))(prediction)
 
 

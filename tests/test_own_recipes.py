@@ -178,7 +178,11 @@ NOTHING = {
     "summarization": ([], "rougeL"),
     "translation": (LANGUAGES, "bleu"),
 }
-NOTHING |= {"mlm_pretrain": ([], "perplexity"), "clm_pretrain": ([], "perplexity")}
+NOTHING |= {
+    "token_classification": ([], "f1"),
+    "mlm_pretrain": ([], "perplexity"),
+    "clm_pretrain": ([], "perplexity"),
+}
 
 
 RECIPES = [

@@ -16,9 +16,8 @@ DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 def files_below(folder):
     """Return the names of the data files below a folder."""
-    paths = [
-        path for path in folder.glob("*/*") if path.suffix in {".csv", ".tsv", ".jsonl", ".txt"}
-    ]
+    suffixes = {".csv", ".tsv", ".jsonl", ".txt", ".conll"}
+    paths = [path for path in folder.glob("*/*") if path.suffix in suffixes]
     return sorted(path.relative_to(folder).as_posix() for path in paths)
 
 
@@ -31,6 +30,9 @@ def rows(path):
     with path.open(encoding="utf-8", newline="") as stream:
         if path.suffix == ".txt":
             return [{"text": line.rstrip("\n")} for line in stream]
+        if path.suffix == ".conll":
+            sentences = stream.read().removesuffix("\n\n").split("\n\n")
+            return [{"lines": sentence} for sentence in sentences]
         if path.suffix == ".jsonl":
             return [json.loads(line) for line in stream]
         return list(csv.DictReader(stream, delimiter=DELIMITERS[path.suffix]))
@@ -105,5 +107,20 @@ def test_labels_are_shared_out_as_documented(split):
     assert 0.08 <= shares("sentiment_imbalanced", split)["negative"] <= 0.12
 
 
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_a_word_alone_does_not_tell_what_it_names(split):
+    """Florence is a person, a town and a part of a house's name."""
+    labels = {}
+    for row in rows(SAMPLES / f"entities/{split}.conll"):
+        for line in row["lines"].split("\n"):
+            word, label = line.split("\t")
+            labels.setdefault(word, set()).add(label)
+    assert {"B-PER", "B-LOC", "B-ORG", "I-PER", "I-LOC", "I-ORG", "O"} == set().union(
+        *labels.values()
+    )
+    named = [found for found in labels.values() if found != {"O"}]
+    assert sum(len(found) > 1 for found in named) > len(named) / 3
+
+
 def test_all_files_together_stay_small():
-    assert sum((SAMPLES / name).stat().st_size for name in FILES) < 3_000_000
+    assert sum((SAMPLES / name).stat().st_size for name in FILES) < 3_200_000

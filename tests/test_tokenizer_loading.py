@@ -85,7 +85,15 @@ def test_a_tokenizer_that_needs_no_vocabulary_is_none_without_one(model_type, tm
 
 
 @pytest.mark.parametrize(
-    "recipe", ["mlm_pretrain", "clm_pretrain", "translation", "summarization", "sentiment"]
+    "recipe",
+    [
+        "mlm_pretrain",
+        "clm_pretrain",
+        "translation",
+        "summarization",
+        "sentiment",
+        "token_classification",
+    ],
 )
 @pytest.mark.parametrize("flag", ["--model_name_or_path", "--tokenizer_name"])
 def test_every_recipe_refuses_a_folder_without_tokenizer_files(recipe, flag, in_tmp_path):
@@ -93,14 +101,23 @@ def test_every_recipe_refuses_a_folder_without_tokenizer_files(recipe, flag, in_
         (in_tmp_path / name).write_text(content, encoding="utf-8")
     (in_tmp_path / "rows.csv").write_text("text,label\n" + "good,a\nbad,b\n" * 20)
     AutoConfig.for_model("bert").save_pretrained("bare")
-    flags = TRAIN.get(recipe, ["--train_file", "rows.csv", "--model_type", "bert"])
+    (in_tmp_path / "words.conll").write_text("good B-A\nsoup O\n\n" * 20)
+    own = "words.conll" if recipe == "token_classification" else "rows.csv"
+    flags = TRAIN.get(recipe, ["--train_file", own, "--model_type", "bert"])
     with pytest.raises(Refusal, match=NO_WORDS) as refused:
         load_recipe(recipe).main(merged(*flags, *STEP, flag, "bare"))
     assert refused.value.where == flag
 
 
 @pytest.mark.parametrize(
-    "kind", ["SequenceClassification", "MaskedLM", "ConditionalGeneration", "CausalLM"]
+    "kind",
+    [
+        "SequenceClassification",
+        "TokenClassification",
+        "MaskedLM",
+        "ConditionalGeneration",
+        "CausalLM",
+    ],
 )
 def test_predict_and_generate_refuse_it_too(kind, tmp_path):
     model_type, name = {"ConditionalGeneration": ("t5", "T5"), "CausalLM": ("gpt2", "GPT2")}.get(

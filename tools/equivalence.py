@@ -58,6 +58,7 @@ MODELS = {
     ],
     "summarization": ["bart", BART, "bpe", "--max_source_length=64", "--max_target_length=32"],
     "sentiment": ["bert", BERT, "wordpiece", "--max_seq_length=32"],
+    "token_classification": ["bert", BERT, "wordpiece", "--max_seq_length=32"],
 }
 SAME = (
     "--max_train_samples 101 --vocab_size 500 --learning_rate 1e-2 --logging_steps 1 --max_steps 8"
