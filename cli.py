@@ -62,9 +62,11 @@ ForbiddenWords = Annotated[
 @app.command("list")
 def list_recipes() -> None:
     """List the recipes."""
-    for name, run in launch.recipes().items():
+    found = launch.recipes()
+    width = max(map(len, found))
+    for name, run in found.items():
         sentence = describe.docstring(run).partition("\n\n")[0]
-        print(f"{name:<16} {' '.join(sentence.split())}")
+        print(f"{name:<{width}}  {' '.join(sentence.split())}")
 
 
 @app.command()
@@ -180,14 +182,11 @@ def generate(
     """Write texts that continue prompts."""
     from tools.generate import Settings, run
 
-    model = {
-        "max_new_tokens": max_new_tokens,
-        "min_new_tokens": min_new_tokens,
-        "num_beams": num_beams,
-        "repetition_penalty": repetition_penalty,
-        "no_repeat_ngram_size": no_repeat_ngram_size,
-        "num_return_sequences": num_return_sequences,
-    }
+    model = _sampling(temperature, top_k, top_p)
+    model |= {"max_new_tokens": max_new_tokens, "min_new_tokens": min_new_tokens}
+    model |= {"num_beams": num_beams, "num_return_sequences": num_return_sequences}
+    model |= {"repetition_penalty": repetition_penalty}
+    model |= {"no_repeat_ngram_size": no_repeat_ngram_size}
     settings = Settings(
         folder=folder,
         prompts=prompt or [],
@@ -196,7 +195,7 @@ def generate(
         forbidden_words=forbidden_words,
         seed=seed,
         trust_remote_code=trust_remote_code,
-        model=model | _sampling(temperature, top_k, top_p),
+        model=model,
         encoding=encoding,
     )
     run(settings)
@@ -310,5 +309,10 @@ def _one_label(label: str | dict[str, Any]) -> str:
     return label if isinstance(label, str) else f"{label['text']} ({label['label']})"
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Runs the command line, and ends the process with its exit code."""
     guard.run_and_exit(app, outlives_reader=False)
+
+
+if __name__ == "__main__":
+    main()
