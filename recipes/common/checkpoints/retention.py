@@ -49,7 +49,7 @@ UNREADABLE = (
 NUMBER = (int, float)
 OPTIONAL_NUMBER = (int, float, type(None))
 # The types of what Trainer reads back from trainer_state.json.
-STATE = {
+STATE: dict[str, type | tuple[type, ...]] = {
     "global_step": int,
     "max_steps": int,
     "epoch": NUMBER,

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import did_you_mean, note
@@ -104,13 +104,16 @@ def _product(rows: int, accumulated: int, processes: int) -> str:
 
 def check(arguments: "Arguments", training_arguments: "TrainingArguments") -> None:
     """Refuses an engine that contradicts the flags or cannot do what they say."""
+    from transformers.debug_utils import DebugOption
+
     if not training_arguments.do_train and not arguments.model_name_or_path:
         fix = "name a trained folder or a checkpoint: --model_name_or_path NAME; or say --do_train"
         raise Refusal("nothing is trained, and no model is named", "--model_name_or_path", fix)
     if training_arguments.fsdp and "WORLD_SIZE" not in os.environ:
         fix = "--launcher fsdp2 --num_processes 2, or torchrun --nproc_per_node 2"
         raise Refusal("a single process cannot shard a model", "--fsdp", fix)
-    _check_accelerator(training_arguments.accelerator_config)
+    # TrainingArguments makes an AcceleratorConfig of what it is given, but does not declare it.
+    _check_accelerator(cast("AcceleratorConfig", training_arguments.accelerator_config))
     if training_arguments.auto_find_batch_size:
         what = "a batch that shrinks during a run changes the rows per step"
         fix = (
@@ -119,7 +122,8 @@ def check(arguments: "Arguments", training_arguments: "TrainingArguments") -> No
         )
         raise Refusal(what, "--auto_find_batch_size", fix)
     if training_arguments.debug:
-        what = f"{training_arguments.debug[0].value} fails on masks of booleans, or needs a TPU"
+        option = DebugOption(training_arguments.debug[0])
+        what = f"{option.value} fails on masks of booleans, or needs a TPU"
         fix = (
             "leave it out: a loss, a gradient or a weight that is not finite ends a run anyway, "
             "and names its rows"
@@ -156,9 +160,8 @@ def _check_accelerator(config: "AcceleratorConfig") -> None:
 def _check_checkpointing(training_arguments: "TrainingArguments") -> None:
     """Refuses settings that torch's checkpoint function would refuse in the first step."""
     given = training_arguments.activation_checkpointing_kwargs or {}
-    if not isinstance(given, dict):
-        given = [given]
-    for name in given:
+    names = given if isinstance(given, dict) else [given]
+    for name in names:
         if name not in CHECKPOINTING:
             fix = did_you_mean(str(name), CHECKPOINTING, 'for example {"use_reentrant": false}')
             raise Refusal(f"no setting {name!r}", "--activation_checkpointing_kwargs", fix)
@@ -190,7 +193,7 @@ def _check_compiler(arguments: "Arguments", training_arguments: "TrainingArgumen
         raise Refusal(f"torch.compile has no mode {mode!r}", "--torch_compile_mode", fix)
     known = [name.lower() for name in DynamoBackend.__members__]
     backend = training_arguments.torch_compile_backend
-    if backend.lower() not in known:
+    if backend is not None and backend.lower() not in known:
         fix = did_you_mean(backend, known, f"one of {', '.join(known)}")
         raise Refusal(f"torch.compile has no backend {backend!r}", "--torch_compile_backend", fix)
     if training_arguments.use_cpu and not _compiler():
@@ -244,7 +247,10 @@ def _check_deepspeed(training_arguments: "TrainingArguments") -> None:
     config = training_arguments.hf_deepspeed_config
     where = f"--deepspeed {training_arguments.deepspeed}"
     for mismatch in config.mismatches:
-        key, found, flag, wanted = MISMATCH.fullmatch(mismatch).groups()
+        parts = MISMATCH.fullmatch(mismatch)
+        if parts is None:
+            raise ValueError(f"transformers writes this in another way: {mismatch}")
+        key, found, flag, wanted = parts.groups()
         what = f"{key} is {found}, but --{flag} is {wanted}"
         if key in SIZES:
             what = f"{key} is {found}, but {_product_of(training_arguments)}"

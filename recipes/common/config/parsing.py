@@ -12,7 +12,7 @@ import shlex
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from recipes.common.config import defaults, engines, precedence, ranges
 from recipes.common.config.flags import DATA_FILES, DATA_KEYS, MODELS, ROOT, Arguments
@@ -26,6 +26,7 @@ from recipes.common.runtime.secrets import SECRETS
 
 if TYPE_CHECKING:
     from transformers import HfArgumentParser, TrainingArguments
+    from transformers.hf_argparser import DataClassType
 
 # A user's own data. It must not be evaluated on the sample's test set.
 OWN_DATA = {"train_file", "dataset_name", "task_name"}
@@ -123,7 +124,10 @@ def _parser(classes: tuple[type, ...], recipe: str) -> "HfArgumentParser":
 
     name = Path(recipe).resolve().parent.name
     parser = Parser(
-        classes, prog=f"python recipes/{name}/run.py", description=f"The recipe {name}."
+        # transformers declares a type of its own, which no dataclass has.
+        cast("tuple[DataClassType, ...]", classes),
+        prog=f"python recipes/{name}/run.py",
+        description=f"The recipe {name}.",
     )
     _set_types(parser)
     parser.add_argument(

@@ -8,17 +8,19 @@ from typing import Any
 
 from recipes.common.runtime.errors import Refusal
 
-COUNT = (1, 2**31 - 1)
-SOME = (0, 2**31 - 1)  # a count that may be zero
-SEED = (0, 2**32 - 1)
-SHARE = (0, 1)
-BELOW_ONE = (0, 0.999999)
-LENGTH = (2, 2**31 - 1)
-WORKERS = (0, 512)  # processes of one machine
-INTERVAL = (1e-6, 2**31 - 1)  # a share of all steps, or a number of steps
-POSITIVE = (1e-12, 1e12)
+Range = tuple[float, float]
 
-OF_TRAINING_ARGUMENTS = {
+COUNT: Range = (1, 2**31 - 1)
+SOME: Range = (0, 2**31 - 1)  # a count that may be zero
+SEED: Range = (0, 2**32 - 1)
+SHARE: Range = (0, 1)
+BELOW_ONE: Range = (0, 0.999999)
+LENGTH: Range = (2, 2**31 - 1)
+WORKERS: Range = (0, 512)  # processes of one machine
+INTERVAL: Range = (1e-6, 2**31 - 1)  # a share of all steps, or a number of steps
+POSITIVE: Range = (1e-12, 1e12)
+
+OF_TRAINING_ARGUMENTS: dict[str, Range] = {
     "learning_rate": (0, 100),
     "num_train_epochs": (1e-6, 1e6),
     "max_steps": COUNT,
@@ -50,7 +52,7 @@ OF_TRAINING_ARGUMENTS = {
     "generation_max_length": COUNT,
     "generation_num_beams": (1, 1000),
 }
-OF_RECIPES = {
+OF_RECIPES: dict[str, Range] = {
     "validation_split_percentage": (0, 100),
     "max_train_samples": COUNT,
     "max_eval_samples": COUNT,
@@ -80,7 +82,7 @@ OF_RECIPES = {
 RANGES = OF_TRAINING_ARGUMENTS | OF_RECIPES
 # Values outside the range that mean "not set".
 UNSET = {"max_steps": -1, "local_rank": -1}
-WORDS = {INTERVAL: "a number of steps, or below 1 a share of all steps"}
+WORDS: dict[Range, str] = {INTERVAL: "a number of steps, or below 1 a share of all steps"}
 
 
 def check(values: dict[str, Any]) -> None:

@@ -9,12 +9,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 import transformers
 from transformers import TrainingArguments
 from transformers.integrations import integration_utils
 from transformers.trainer_optimizer import is_optimizer_factory
+from transformers.training_args import OptimizerNames
 
 from recipes.common.config.flags import Arguments, words
 from recipes.common.config.precedence import BY_EVALUATION
@@ -76,8 +78,8 @@ def check(arguments: Arguments, training_arguments: TrainingArguments) -> None:
     if training_arguments.do_train:
         _check_optimizer(training_arguments)
         check_schedule(training_arguments)
-    if getattr(training_arguments, "generation_config", None):
-        generation_settings(training_arguments.generation_config)
+    if settings := getattr(training_arguments, "generation_config", None):
+        generation_settings(settings)
     if training_arguments.use_liger_kernel:
         _check_liger()
     if training_arguments.push_to_hub and is_main_process():
@@ -86,7 +88,7 @@ def check(arguments: Arguments, training_arguments: TrainingArguments) -> None:
 
 def _check_reports(training_arguments: TrainingArguments) -> None:
     known = integration_utils.INTEGRATION_TO_CALLBACK
-    names = [ALIASES.get(name, name) for name in training_arguments.report_to]
+    names = [ALIASES.get(name, name) for name in training_arguments.report_to or ()]
     for name in names:
         if name not in known:
             fix = did_you_mean(name, known, f"one of none, all, {', '.join(known)}")
@@ -127,7 +129,7 @@ def _check_optimizer(training_arguments: TrainingArguments) -> None:
 
     Refuses a package that is missing, and settings that the optimizer does not take or ignores.
     """
-    name = training_arguments.optim.value
+    name = OptimizerNames(training_arguments.optim).value
     settings = words(training_arguments.optim_args)
     with refused("--optim", OTHERS):
         _optimizer(training_arguments, [])
@@ -190,8 +192,9 @@ def check_schedule(
 
     Refuses settings that the schedule does not take, or that do not fit the steps of the training.
     """
-    kind = training_arguments.lr_scheduler_type
-    settings = training_arguments.lr_scheduler_kwargs
+    kind = transformers.SchedulerType(training_arguments.lr_scheduler_type)
+    # Where they are a text, which is no JSON, get_scheduler refuses them.
+    settings = cast("dict[str, Any] | None", training_arguments.lr_scheduler_kwargs)
     weight = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([weight], lr=training_arguments.learning_rate)
     with refused("--lr_scheduler_kwargs", f"give what the schedule {kind.value} takes, as JSON"):
@@ -230,9 +233,10 @@ def generation_settings(name: str | Path) -> transformers.GenerationConfig:
 @contextmanager
 def refused(where: str, fix: str, *others: type[Exception]) -> Iterator[None]:
     """Turns a library's error about a setting into a refusal that names the flag."""
+    caught: tuple[type[Exception], ...] = (*WRONG, *others)
     try:
         yield
-    except (*WRONG, *others) as error:
+    except caught as error:
         if disk_error(error):
             raise
         what = " ".join(str(error).split()) or type(error).__name__
@@ -248,7 +252,8 @@ def _check_hub(arguments: Arguments, training_arguments: TrainingArguments) -> N
     if not token and not get_token():
         what = "nobody is logged in to the Hub"
         raise Refusal(what, "--push_to_hub", f"{LOGIN}; or leave it out")
-    name = training_arguments.hub_model_id or Path(training_arguments.output_dir).absolute().name
+    folder = Path(training_arguments.output_dir or "").absolute()
+    name = training_arguments.hub_model_id or folder.name
     fix = "leave it out, and push the model when it is trained"
     with _hub("the model could not be pushed", Refusal, fix):
         made = create_repo(

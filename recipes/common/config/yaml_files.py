@@ -39,8 +39,8 @@ def from_yaml(path: Path) -> dict[str, Placed]:
     document = _composed(path)
     if document is None:
         return {}
-    is_mapping = isinstance(document, yaml.MappingNode)
-    if not is_mapping or document.tag != PlainLoader.DEFAULT_MAPPING_TAG:
+    plain = PlainLoader.DEFAULT_MAPPING_TAG
+    if not isinstance(document, yaml.MappingNode) or document.tag != plain:
         what = "a configuration must be a list of `flag: value`"
         raise Refusal(what, str(path), "see recipes/sentiment/config.yaml")
     return _mapping(document, path)
@@ -73,7 +73,8 @@ class PlainLoader(yaml.SafeLoader):
 
     _depth = 0
 
-    def compose_node(self, parent: yaml.Node | None, index: yaml.Node | int | None) -> yaml.Node:
+    # The types are those of PyYAML's stub; `index` may also be a node or None.
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         mark = self.peek_event().start_mark
         if self.check_event(yaml.AliasEvent):
             raise yaml.composer.ComposerError(None, None, "aliases are not allowed", mark)
@@ -82,7 +83,7 @@ class PlainLoader(yaml.SafeLoader):
         self._depth += 1
         node = super().compose_node(parent, index)
         self._depth -= 1
-        if node.tag in NUMBERS and len(node.value) > LONGEST_NUMBER:
+        if node and node.tag in NUMBERS and len(node.value) > LONGEST_NUMBER:
             raise yaml.composer.ComposerError(None, None, "a number is too long", node.start_mark)
         return node
 

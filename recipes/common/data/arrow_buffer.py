@@ -35,7 +35,8 @@ class Spool:
         if self.rows % ROWS == 0 or self._characters >= CHARACTERS:
             self._write()
 
-    def _write(self) -> None:
+    def _write(self) -> pyarrow.RecordBatchStreamWriter:
+        """Writes the rows that are held in memory; returns the writer."""
         table = pyarrow.table(self._values, self._schema)
         if self._writer is None:
             self._writer = pyarrow.ipc.new_stream(self._file, self._schema)
@@ -44,12 +45,12 @@ class Spool:
         self._characters = 0
         for column in self._values.values():
             column.clear()
+        return self._writer
 
     @cached_property
     def table(self) -> pyarrow.Table:
         """Returns all rows, by memory map; after this, no row can be added."""
-        self._write()
-        self._writer.close()
+        self._write().close()
         self._file.flush()
         mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)  # it outlives the file
         return pyarrow.ipc.open_stream(pyarrow.py_buffer(mapped)).read_all()

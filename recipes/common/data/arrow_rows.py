@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import pyarrow
 import pyarrow.parquet
@@ -11,7 +12,7 @@ from recipes.common.data import unpacking
 from recipes.common.runtime.errors import Refusal
 
 Row = dict
-Reader = pyarrow.ipc.RecordBatchFileReader | pyarrow.ipc.RecordBatchStreamReader
+Reader: TypeAlias = pyarrow.ipc.RecordBatchFileReader | pyarrow.ipc.RecordBatchStreamReader
 BATCH = 64  # rows that are read at once: a value that the file holds once may be in all of its rows
 # What pyarrow raises for a damaged file, and what the disk raises.
 UNREADABLE = (pyarrow.ArrowException, OSError, ValueError, OverflowError)

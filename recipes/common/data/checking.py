@@ -243,7 +243,7 @@ class Table:
         for row, texts, label in self.usable():
             if self._is_held_out(texts):
                 continue
-            values = dict(zip(self.columns.written, (row, *texts), strict=True))
+            values: Row = dict(zip(self.columns.written, (row, *texts), strict=True))
             if decided:
                 values["labels"] = decided.encode([label])[0]
             yield values

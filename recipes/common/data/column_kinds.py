@@ -20,12 +20,12 @@ WORD = pyarrow.list_(pyarrow.string())
 class Kind:
     """What stands in the cells of a column."""
 
-    read: Callable[[Any, str, Place], Any]  # cell, column, place -> the value
+    read: Callable[[object, str, Place], Any]  # cell, column, place -> the value
     column: pyarrow.DataType | None = None  # on disk; None for labels, which are encoded later
     per_word: bool = False  # the value is a list of one label per word
 
 
-def _text(value: Any, name: str, where: Place) -> str:
+def _text(value: object, name: str, where: Place) -> str:
     """Returns the text of a cell; refuses other values, and text that is no Unicode."""
     if value is None:
         return ""
@@ -42,7 +42,7 @@ def _text(value: Any, name: str, where: Place) -> str:
     return value
 
 
-def _words(value: Any, name: str, where: Place) -> list[str]:
+def _words(value: object, name: str, where: Place) -> list[str]:
     """Returns the words of a cell: those of a list, or those between the spaces of a text."""
     found = _items(value, name, where)
     for word in found:
@@ -53,11 +53,11 @@ def _words(value: Any, name: str, where: Place) -> list[str]:
     return found
 
 
-def _label(value: Any, name: str, where: Place) -> Any:
+def _label(value: object, name: str, where: Place) -> object:
     return label_spelling.cell(value)
 
 
-def _labels_per_word(value: Any, name: str, where: Place) -> list[Any] | None:
+def _labels_per_word(value: object, name: str, where: Place) -> list[str | int] | None:
     """Returns the labels of a cell, one per word; None where it is empty."""
     found = _items(value, name, where)
     for label in found:
@@ -68,7 +68,7 @@ def _labels_per_word(value: Any, name: str, where: Place) -> list[Any] | None:
     return found or None
 
 
-def _items(value: Any, name: str, where: Place) -> list[Any]:
+def _items(value: object, name: str, where: Place) -> list[Any]:
     """Returns the items of a list, also of one that a text spells or separates by spaces."""
     if value is None:
         return []

@@ -47,7 +47,8 @@ def _sentences(
     lines: Iterable[str], path: Path, ending: str
 ) -> Iterator[tuple[int, list[list[str]]]]:
     """Yields the first line and the cells of each sentence."""
-    start, sentence = 0, []
+    start = 0
+    sentence: list[list[str]] = []
     for number, line in enumerate(lines, 1):
         line = line.rstrip("\r\n")
         is_end = not line.strip(" \t") or line.startswith(DOCUMENT)

@@ -76,7 +76,7 @@ def _delimiter(lines: list[str], ending: str) -> str:
     for delimiter in DELIMITERS:
         if delimiter not in shares:
             shares[delimiter] = _fitting_share(lines, delimiter)
-    return max(shares, key=shares.get)  # of equals the first: the usual one
+    return max(shares, key=shares.__getitem__)  # of equals the first: the usual one
 
 
 def _fitting_share(lines: list[str], delimiter: str) -> float:

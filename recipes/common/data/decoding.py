@@ -105,8 +105,10 @@ def lines(path: Path, encoding: str = "") -> Iterator[str]:
 
 def check(encoding: str | None) -> None:
     """Refuses a name that is no encoding's."""
+    if not encoding:
+        return
     try:
-        "\n".encode(encoding or "utf-8")
+        "\n".encode(encoding)
     except (LookupError, ValueError):
         name = PYTHON_NAMES.get(encoding.lower(), "utf-8, gb18030, cp1252, …")
         raise Refusal(f"no encoding is called {encoding!r}", FLAG, f"say {FLAG} {name}") from None

@@ -5,7 +5,7 @@ The file holds an object per line, a list, a list under a key, or columns.
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from recipes.common.data.decoding import say_once
@@ -42,7 +42,7 @@ def rows(
         yield number, _object(row, f"{path}, row {number}")
 
 
-def _rows_in(document: object, path: Path, split: tuple[str, ...]) -> list[object]:
+def _rows_in(document: object, path: Path, split: tuple[str, ...]) -> Sequence[object]:
     """Returns the rows of a document: a list, a list under a key, columns, or one object."""
     if isinstance(document, list):
         return document
@@ -104,18 +104,16 @@ def _rows_of_columns(document: dict) -> list[Row]:
 
 def _are_columns(values: list[object]) -> bool:
     """Whether all values are lists of one length."""
-    for value in values:
-        if not isinstance(value, list) or len(value) != len(values[0]):
-            return False
-    return True
+    lists = [value for value in values if isinstance(value, list)]
+    return len(lists) == len(values) and all(len(value) == len(lists[0]) for value in lists)
 
 
 def _are_objects_alike(values: list[object]) -> bool:
     """Whether all values are objects with the same keys."""
-    for value in values:
-        if not isinstance(value, dict) or value.keys() != values[0].keys():
-            return False
-    return True
+    objects = [value for value in values if isinstance(value, dict)]
+    return len(objects) == len(values) and all(
+        value.keys() == objects[0].keys() for value in objects
+    )
 
 
 def _rows_by_number(columns: dict[str, dict]) -> list[Row]:

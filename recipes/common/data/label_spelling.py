@@ -11,11 +11,23 @@ import re
 import shlex
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from itertools import chain, compress
+from typing import TypeGuard
 
-from recipes.common.data.labels import RATINGS, Seen, Value, is_missing, is_number, key, number
+from recipes.common.data.labels import (
+    RATINGS,
+    Counted,
+    Item,
+    Seen,
+    Value,
+    is_missing,
+    is_number,
+    items_of,
+    key,
+    number,
+)
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import nearest, note, warn
 
@@ -35,6 +47,9 @@ WITH_POINT = re.compile(r"[-+]?\d+\.0*")
 TRUTH_VALUES = {"true": 1, "false": 0, "yes": 1, "no": 0}
 BITS = {0.0: 0, 1.0: 1}
 
+Row = tuple[Item, ...]  # several labels
+Listed = Value | Row | list[str]  # a value, a list where it spells one
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -53,7 +68,7 @@ class Asked:
 class Spelling:
     """The way in which a column writes its labels: what a cell becomes, step by step."""
 
-    missing: frozenset[Value] = frozenset()
+    missing: frozenset[Counted] = frozenset()
     bracketed: bool = False  # [food, price] without quotes
     delimiter: str = ""
     wraps: bool = False  # a text among lists is a list of one
@@ -67,19 +82,17 @@ class Spelling:
         """Returns the value that a cell means, or None where it means that there is no label."""
         if value is None or (self.missing and key(value) in self.missing):
             return None
-        value = self.listed(value)
+        found = self.listed(value)
+        if not isinstance(found, list | tuple):
+            return self._one(found)
         if self.numbers:
-            found = list(map(float, value))
-            return found if len(found) > 1 else found[0]
+            numbers: list[Item] = list(map(float, found))
+            return numbers if len(numbers) > 1 else numbers[0]
         if self.names:
-            return [name for name, item in zip(self.names, value, strict=True) if _bit(item)]
-        if isinstance(value, list | tuple):
-            found = dict.fromkeys(map(self._one, value))
-            found.pop(None, None)
-            return list(found)
-        return self._one(value)
+            return [name for name, item in zip(self.names, found, strict=True) if _bit(item)]
+        return [item for item in dict.fromkeys(map(self._one, found)) if item is not None]
 
-    def listed(self, value: Value) -> Value:
+    def listed(self, value: Value | Counted) -> Listed:
         """Returns the list of labels that a text holds; anything but a text stays as it is."""
         if not isinstance(value, str):
             return value
@@ -91,7 +104,7 @@ class Spelling:
             return _split(value, self.delimiter)
         return [value] if self.wraps else value
 
-    def _one(self, value: Value) -> Value | None:
+    def _one(self, value: Item) -> Item | None:
         if self.map:
             return self.map.get(_word(value))
         if not self.whole:
@@ -101,10 +114,11 @@ class Spelling:
         return int(value)
 
 
-def cell(value: object) -> Value | None:
+def cell(value: object) -> object:
     """Returns what a cell says by itself.
 
-    It is a text without the blanks around it, a list where one is written out, or None.
+    It is a text without the blanks around it, a list where one is written out, or None. What can be
+    no label stays as it is.
     """
     if isinstance(value, str):
         text = value.strip()
@@ -121,7 +135,7 @@ def _is_blank(item: object) -> bool:
     return isinstance(item, str) and not item.strip()
 
 
-def written_list(text: str) -> list | None:
+def written_list(text: str) -> list[object] | None:
     """Returns the list that a text spells, or None where it spells none.
 
     It is written as in JSON, in Python, or in numpy, which writes no commas.
@@ -199,11 +213,11 @@ class _Column:
 
     def __init__(self, seen: dict[str, Seen], asked: Asked, flag: str):
         self.seen, self.asked, self.flag = seen, asked, flag
-        self.counts: Counter[Value] = Counter()
+        self.counts: Counter[Counted] = Counter()
         for labels in seen.values():
             self.counts.update(labels.counts)
         self.known = set(map(str.lower, (*asked.names, *asked.known, *asked.map)))
-        self.missing: frozenset[Value] = frozenset()
+        self.missing: frozenset[Counted] = frozenset()
         if not asked.columns:
             self.missing = frozenset([*self._missing(), *self._unscored()])
         self.values = [value for value in self.counts if value not in self.missing]
@@ -216,10 +230,10 @@ class _Column:
         Where all are 0 and 1, a row has several labels. Otherwise it has several numbers.
         """
         names = tuple(self.asked.columns)
-        unscored = {(-1,) * len(names), ("-1",) * len(names)}  # Kaggle's test rows
+        unscored: set[Counted] = {(-1,) * len(names), ("-1",) * len(names)}  # Kaggle's test rows
         missing = frozenset(unscored.intersection(self.counts))
         rows = {row: row for row in self.counts if row not in missing}
-        if not self.asked.do_regression and _are_bits(chain.from_iterable(rows)):
+        if not self.asked.do_regression and _are_bits(chain.from_iterable(map(items_of, rows))):
             return Spelling(missing, names=names)
         self._check_numbers(rows)
         return Spelling(missing, names=names, numbers=True)
@@ -330,7 +344,7 @@ class _Column:
             warn(f"{self.flag}: {text!r} is a class of its own; {advice}")
         return missing
 
-    def _unscored(self) -> list[Value]:
+    def _unscored(self) -> list[Item]:
         """Returns -1 where it means that there is no label.
 
         GLUE writes it for the labels of its test sets, SNLI where its readers did not agree. It is
@@ -338,7 +352,7 @@ class _Column:
         """
         if "-1" in self.known or self._are_test_ratings():
             return []
-        elsewhere: set[Value] = set()
+        elsewhere: set[Counted] = set()
         for split, labels in self.seen.items():
             if split != "test" and not self.asked.by_position:
                 elsewhere.update(labels.counts)
@@ -362,7 +376,7 @@ class _Column:
         asked = self.asked
         if asked.do_regression is not None or asked.names or asked.map:
             return not asked.do_regression
-        are_two = set(map(float, self.values)) <= {0.0, 1.0}
+        are_two = set(map(number, self.values)) <= {0.0, 1.0}
         if are_two or len(pointed) < len(self.values) or self._has_gap():
             reads = "--do_regression reads ratings"
             self._say(f"{pointed[0]} is the class {_word(pointed[0])}: {reads}")
@@ -377,7 +391,7 @@ class _Column:
                 return True
         return False
 
-    def _are_numbers(self, rows: list[tuple]) -> bool:
+    def _are_numbers(self, rows: list[Row]) -> bool:
         """Whether lists are several numbers per row, and not labels or vectors of 0 and 1."""
         if self.asked.do_regression is not None:
             return self.asked.do_regression
@@ -388,13 +402,13 @@ class _Column:
             return False
         return any(map(_repeats, rows)) or not all(map(_is_whole, items))
 
-    def _names_of_numbers(self, row: tuple) -> tuple[str, ...]:
+    def _names_of_numbers(self, row: Row) -> tuple[str, ...]:
         width, names = len(row), tuple(self.asked.names)
         if not self.asked.do_regression and width > 1:
             self._say(f"lists such as {_shown(row)} are {width} numbers per row")
         return names if len(names) == width else ()
 
-    def _names_of_places(self, row: tuple) -> tuple[str, ...]:
+    def _names_of_places(self, row: Row) -> tuple[str, ...]:
         """Returns the labels that the places of a vector stand for."""
         width, names = len(row), tuple(self.asked.names)
         if names and len(names) != width:
@@ -409,7 +423,7 @@ class _Column:
         self._say(f"{_shown(row)} means the labels {chosen} (--class_names names the places)")
         return names
 
-    def _map(self, values: Iterable[Value]) -> dict[str, str]:
+    def _map(self, values: Iterable[Counted]) -> dict[str, str]:
         """Returns --label_map by the values as they are read; warns of those that no row has."""
         found = {_word(value): name for value, name in self.asked.map.items()}
         present = set(map(_word, values))
@@ -420,16 +434,17 @@ class _Column:
                 warn(f"no row has the label {value!r} of --label_map{hint}")
         return found
 
-    def _check_numbers(self, rows: dict[Value, Value]) -> None:
+    def _check_numbers(self, rows: Mapping[Counted, Listed]) -> None:
         """Refuses a row that is not as many numbers as the first one.
 
         `rows` are what is read, by the value as it was seen.
         """
-        width = len(next(iter(rows.values())))
+        first = next(iter(rows.values()))
+        width = len(first) if isinstance(first, Sized) else 1
         for value, row in rows.items():
-            is_list = isinstance(row, list | tuple)
-            if not is_list or len(row) != width:
-                what = f"{width} numbers per row, but here {_shown(row) if is_list else row}"
+            if not isinstance(row, list | tuple) or len(row) != width:
+                shown = _shown(row) if isinstance(row, list | tuple) else row
+                what = f"{width} numbers per row, but here {shown}"
                 fix = "write the same number of values in every row"
                 raise Refusal(what, self._place(value), fix)
             for item in row:
@@ -437,7 +452,7 @@ class _Column:
                     fix = f"write 0 or 1, or numbers, in {self.flag}"
                     raise Refusal(f"{item!r} is not a number", self._place(value), fix)
 
-    def _place(self, value: Value) -> str:
+    def _place(self, value: Counted) -> str:
         """Returns where a value occurs first."""
         for labels in self.seen.values():
             if value in labels.places:
@@ -450,10 +465,10 @@ class _Column:
 
 def warn_of_case(seen: dict[str, Seen], flag: str) -> None:
     """Warns of classes that differ by case alone: most often that is a mistake of writing."""
-    values: Counter[Value] = Counter()
+    values: Counter[Item] = Counter()
     for labels in seen.values():
         values.update(labels.items())
-    folded: dict[str, Value] = {}
+    folded: dict[str, Item] = {}
     for value in values:
         other = folded.setdefault(str(value).lower(), value)
         if other != value:
@@ -474,49 +489,50 @@ def _split(text: str, delimiter: str) -> list[str]:
     return parts
 
 
-def _bit(item: Value) -> int | None:
+def _bit(item: Item) -> int | None:
     """Returns 0 or 1, however it is written; None for anything else."""
     if isinstance(item, str) and item.lower() in TRUTH_VALUES:
         return TRUTH_VALUES[item.lower()]
-    return BITS.get(number(item))
+    found = number(item)
+    return None if found is None else BITS.get(found)
 
 
-def _are_bits(items: Iterable[Value]) -> bool:
+def _are_bits(items: Iterable[Item]) -> bool:
     return all(_bit(item) is not None for item in items)
 
 
-def _are_vectors(rows: list[tuple]) -> bool:
+def _are_vectors(rows: list[Row]) -> bool:
     """Whether lists are vectors of 0 and 1, of one length."""
     widths = set(map(len, rows))
     return len(widths) == 1 and max(widths) > 1 and _are_bits(chain.from_iterable(rows))
 
 
-def _repeats(row: tuple) -> bool:
+def _repeats(row: Row) -> bool:
     """Whether a number occurs twice in a row."""
     return len(set(map(float, row))) < len(row)
 
 
-def _is_plain_number(item: Value) -> bool:
+def _is_plain_number(item: Item) -> bool:
     return not isinstance(item, bool) and is_number(item)
 
 
-def _has_point(value: Value) -> bool:
+def _has_point(value: Counted) -> TypeGuard[str | float]:
     if isinstance(value, str):
         return bool(WITH_POINT.fullmatch(value))
     return isinstance(value, float)
 
 
-def _is_whole(value: Value) -> bool:
+def _is_whole(value: Counted) -> bool:
     found = None if isinstance(value, bool) else number(value)
     return found is not None and found.is_integer()
 
 
-def _word(value: Value) -> str:
+def _word(value: Counted) -> str:
     """Returns a value as --label_map spells it: 1 for 1, 1.0 and "1.0"."""
     if _has_point(value) and _is_whole(value):
         return str(int(float(value)))
     return str(value)
 
 
-def _shown(row: Sequence[Value]) -> str:
+def _shown(row: Sequence[Item]) -> str:
     return f"[{', '.join(map(str, row))}]"

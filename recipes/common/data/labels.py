@@ -4,13 +4,15 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from typing import Any, TypeGuard, TypeVar
 
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import nearest, note
 
-# A label as it is read. Where labels are counted, a list is a tuple.
-Value = str | int | float | list | tuple
+T = TypeVar("T")
+Item = str | int | float  # one label
+Value = Item | list[Item]  # what a cell holds
+Counted = Item | tuple[Item, ...]  # a value as it is counted: a list cannot be
 # A label as a model learns it: an id, a number, or numbers.
 Encoded = int | float | list[int] | list[float]
 
@@ -21,7 +23,7 @@ REGRESSION = "regression"
 PER_WORD = "token_classification"  # one class per word: no problem_type
 # So many different floats are counted. More are ratings, of which there may be one per row.
 RATINGS = 1000
-KINDS = (str, int, float)  # what a label may be
+KINDS = (str, int, float)  # what one label may be
 MISSING = -100  # the label that losses and metrics leave out
 
 
@@ -29,8 +31,8 @@ MISSING = -100  # the label that losses and metrics leave out
 class Seen:
     """The labels of one split: how often each value occurs, and where it occurs first."""
 
-    counts: Counter[Value] = field(default_factory=Counter)
-    places: dict[Value, str] = field(default_factory=dict)
+    counts: Counter[Counted] = field(default_factory=Counter)
+    places: dict[Counted, str] = field(default_factory=dict)
     types: dict[str, tuple[object, str]] = field(default_factory=dict)  # an example of each type
     rows: int = 0
     total: float = 0.0  # of the numbers among them
@@ -50,13 +52,13 @@ class Seen:
                 self.types[kind] = (value, place)
             if len(self.counts) >= RATINGS:
                 return
-        odd = _odd_items(value)
-        for odd_kind, item in odd.items():
-            self.types.setdefault(odd_kind, (item, place))
-        if not odd:
+        if _is_label(value):
             counted = key(value)
             self.counts[counted] += rows
             self.places.setdefault(counted, place)
+            return
+        for odd_kind, item in _odd_items(value).items():
+            self.types.setdefault(odd_kind, (item, place))
 
     def read(self, meaning: Callable[[Value], Value | None]) -> "Seen":
         """Returns the same rows with what their values mean.
@@ -65,7 +67,7 @@ class Seen:
         """
         found = Seen(missing=self.missing)
         for value, rows in self.counts.items():
-            as_read = list(value) if isinstance(value, tuple) else value
+            as_read: Value = list(value) if isinstance(value, tuple) else value
             found.add(meaning(as_read), self.places[value], rows)
         if len(self.counts) >= RATINGS and "float" in self.types:
             found.rows += self.rows - self.counts.total()
@@ -73,18 +75,23 @@ class Seen:
             found.types["float"] = self.types["float"]
         return found
 
-    def items(self) -> Counter[Value]:
+    def items(self) -> Counter[Item]:
         """Returns how many rows have each label, alone or in a list."""
-        found: Counter[Value] = Counter()
+        found: Counter[Item] = Counter()
         for value, rows in self.counts.items():
-            for item in dict.fromkeys(_items(value)):
+            for item in dict.fromkeys(items_of(value)):
                 found[item] += rows
         return found
 
-    def place(self, label: Value) -> str:
+    def place(self, label: Item) -> str:
         """Returns where a label that was counted occurs first, alone or in a list."""
         places = self.places.items()
-        return next(place for value, place in places if label in (value, *_items(value)))
+        return next(place for value, place in places if label in (value, *items_of(value)))
+
+
+def _is_label(value: object) -> TypeGuard[Value]:
+    """Whether a value can be a label, or a list of labels."""
+    return not _odd_items(value)
 
 
 def _odd_items(value: object) -> dict[str, object]:
@@ -100,11 +107,11 @@ def _odd_items(value: object) -> dict[str, object]:
     return odd
 
 
-def _total(counts: Counter[Value]) -> float:
+def _total(counts: Counter[Counted]) -> float:
     return sum(rows * (number(value) or 0.0) for value, rows in counts.items())
 
 
-def _items(value: Value) -> tuple:
+def items_of(value: Counted) -> tuple[Item, ...]:
     """Returns the labels of a counted value: those of a list, or the value alone."""
     if isinstance(value, tuple):
         return value
@@ -120,7 +127,7 @@ class Labels:
 
     kind: str
     names: list[str]
-    values: dict[Value, int]  # a label as it is in the data -> its id
+    values: dict[Item, int]  # a label as it is in the data -> its id
     counts: list[int]  # rows of each class in training
     rows: int  # with a label; words, where each word has one
     mean: float | list[float]
@@ -133,7 +140,7 @@ class Labels:
         if self.kind == REGRESSION and not self.names:
             return {"num_labels": 1, "problem_type": self.kind}
         id2label = dict(enumerate(self.names))
-        config = {"id2label": id2label, "label2id": _ids(self.names)}
+        config: dict[str, object] = {"id2label": id2label, "label2id": _ids(self.names)}
         if self.kind != PER_WORD:
             config["problem_type"] = self.kind
         return config
@@ -150,8 +157,8 @@ class Labels:
             return self.counts.index(max(self.counts))
         return [int(count > self.rows / 2) for count in self.counts]
 
-    def encode(self, values: Iterable[Value | None]) -> list[Encoded]:
-        """Returns what the model learns from.
+    def encode(self, values: Iterable[Any]) -> Sequence[Encoded]:
+        """Returns what the model learns from the values of rows, which are as the kind has them.
 
         These are ids for classes, multi-hot rows for several labels, and floats for regression. A
         row without a label has MISSING, or nan. Where each word has a label, a row has a list.
@@ -166,16 +173,16 @@ class Labels:
             return list(map(self._numbers, values))
         return _ratings(values)
 
-    def _class_ids(self, values: Iterable[Value | None]) -> list[int]:
+    def _class_ids(self, values: Iterable[Item | None]) -> list[int]:
         ids = []
         for value in values:
-            if is_missing(value):
+            if value is None or is_missing(value):
                 ids.append(MISSING)
             else:
                 ids.append(self.values[value])
         return ids
 
-    def _multi_hot(self, items: list | None) -> list[float]:
+    def _multi_hot(self, items: list[Item] | None) -> list[float]:
         if items is None:
             return [float(MISSING)] * len(self.names)
         row = [0.0] * len(self.names)
@@ -183,28 +190,28 @@ class Labels:
             row[self.values[item]] = 1.0
         return row
 
-    def _numbers(self, items: list | None) -> list[float]:
+    def _numbers(self, items: list[Item] | None) -> list[float]:
         if items is None:
             return [math.nan] * len(self.names)
         return list(map(float, items))
 
 
-def _ratings(values: Iterable[Value | None]) -> list[float]:
+def _ratings(values: Iterable[Item | None]) -> list[float]:
     ratings = []
     for value in values:
-        if is_missing(value):
+        if value is None or is_missing(value):
             ratings.append(math.nan)
         else:
             ratings.append(float(value))
     return ratings
 
 
-def _ids(values: Iterable[Value]) -> dict[Value, int]:
+def _ids(values: Iterable[T]) -> dict[T, int]:
     """Returns each value with its place in the order."""
     return {value: position for position, value in enumerate(values)}
 
 
-def key(value: Value) -> Value:
+def key(value: Value) -> Counted:
     """Returns a label in the form in which it can be counted."""
     return tuple(value) if isinstance(value, list) else value
 
@@ -232,14 +239,14 @@ def decide(
     training, a single class, and no labels.
     """
     seen = {split: labels for split, labels in seen.items() if labels.types}
-    is_fixed = trained is not None and not trained.goes_on
-    if not seen and is_fixed:
-        return trained
+    fixed = trained if trained and not trained.goes_on else None
+    if not seen and fixed:
+        return fixed
     if not seen:
         fix = "name the label's column, or predict with a trained --model_name_or_path"
         raise Refusal("no row has a label", flag, fix)
-    if is_fixed:
-        names, do_regression = names or trained.names, trained.kind == REGRESSION
+    if fixed:
+        names, do_regression = names or fixed.names, fixed.kind == REGRESSION
     for labels in seen.values():
         check_types(labels)
         _check_one_type(labels, flag)
@@ -261,7 +268,7 @@ def _classes(
     by_position: bool,
 ) -> Labels:
     """Returns the classes, by their names or by the values of the reference split."""
-    present: Counter[Value] = Counter()
+    present: Counter[Item] = Counter()
     for labels in seen.values():
         present.update(labels.items())
     names = names or _checkpoint_names(present, trained)
@@ -288,20 +295,20 @@ def _several_numbers(
     """Returns the labels of a regression: one number per row, or several with their names."""
     _check_numbers(seen, flag)
     rows = reference.rows
-    widths = [len(value) for value in reference.counts if isinstance(value, tuple)]
-    width = max(widths, default=1)
+    several = [(row, times) for row, times in reference.counts.items() if isinstance(row, tuple)]
+    width = max((len(row) for row, _ in several), default=1)
     if width == 1:
         return Labels(REGRESSION, [], {}, [], rows, reference.total / rows)
     sums = [0.0] * width
-    for value, times in reference.counts.items():
+    for row, times in several:
         for place in range(width):
-            sums[place] += value[place] * times
+            sums[place] += float(row[place]) * times
     if not names or len(names) != width:
         names = list(map(str, range(width)))
     return Labels(REGRESSION, list(names), {}, [], rows, [total / rows for total in sums])
 
 
-def _checkpoint_names(present: Counter[Value], trained: Labels | None) -> list[str] | None:
+def _checkpoint_names(present: Counter[Item], trained: Labels | None) -> list[str] | None:
     """Returns the names of a checkpoint that is trained further, where they fit the data's labels.
 
     They fit where the labels are some of these names, or numbers of as many classes from 0 or 1.
@@ -310,23 +317,23 @@ def _checkpoint_names(present: Counter[Value], trained: Labels | None) -> list[s
         return None
     if _folded(present) <= _folded(trained.names):
         return trained.names
-    numbers = list(map(_integer, present))
-    if None in numbers:
+    numbers = _integers(present)
+    if numbers is None:
         return None
-    least, most = min(numbers), max(numbers)
+    least, most = min(numbers.values()), max(numbers.values())
     if least in (0, 1) and most - least + 1 == len(trained.names):
         return trained.names
     return None
 
 
-def _folded(values: Iterable[Value]) -> set[str]:
+def _folded(values: Iterable[Item]) -> set[str]:
     """Returns labels as texts without upper case."""
     return {str(value).lower() for value in values}
 
 
 def _as_trained(
-    names: Sequence[str], values: dict[Value, int], trained: Labels
-) -> tuple[Sequence[str], dict[Value, int]]:
+    names: Sequence[str], values: dict[Item, int], trained: Labels
+) -> tuple[Sequence[str], dict[Item, int]]:
     """Returns a trained model's names and ids, where the data has the same classes in any order.
 
     The Hub's copies of MNLI begin with entailment, roberta-large-mnli with contradiction.
@@ -336,7 +343,7 @@ def _as_trained(
     if _folded(names) == ids.keys() and not differ_by_case:
         if trained.goes_on:
             note(f"the classes are the checkpoint's, in its order: {_listed(trained.names)}")
-        found = {}
+        found: dict[Item, int] = {}
         for value, position in values.items():
             found[value] = ids[names[position].lower()]
         return trained.names, found
@@ -378,7 +385,7 @@ def _looks_like_regression(labels: Seen, are_named: bool) -> bool:
     The numbers of a CSV are texts: there a decimal point decides.
     """
     if "list" in labels.types:
-        items = list(chain.from_iterable(labels.counts))
+        items = [item for value in labels.counts for item in items_of(value)]
         return bool(items) and all(isinstance(item, float) for item in items)
     if are_named:
         return False
@@ -391,9 +398,11 @@ def _looks_like_regression(labels: Seen, are_named: bool) -> bool:
 
 def number(value: object) -> float | None:
     """Returns the finite number that a value is or spells, or None."""
+    if not isinstance(value, KINDS):
+        return None
     try:
         parsed = float(value)
-    except (TypeError, ValueError, OverflowError):  # the last for a number of more than 308 digits
+    except (ValueError, OverflowError):  # the second for a number of more than 308 digits
         return None
     return parsed if math.isfinite(parsed) else None
 
@@ -418,12 +427,12 @@ def _not_a_number(value: object, place: str, flag: str) -> Refusal:
     return Refusal(f"label {value!r} is not a number", place, fix)
 
 
-def _sorted_values(counts: Counter[Value]) -> dict[Value, int]:
+def _sorted_values(counts: Counter[Item]) -> dict[Item, int]:
     """Returns the values with their ids: numbers in order, then texts in order."""
     return _ids(sorted(counts, key=_order))
 
 
-def _order(value: Value) -> tuple[int, float, str]:
+def _order(value: Item) -> tuple[int, float, str]:
     parsed = number(value)
     if parsed is None:
         return (1, 0.0, str(value))
@@ -431,8 +440,8 @@ def _order(value: Value) -> tuple[int, float, str]:
 
 
 def _named_values(
-    names: Sequence[str], present: Counter[Value], flag: str, by_position: bool, trained: bool
-) -> dict[Value, int]:
+    names: Sequence[str], present: Counter[Item], flag: str, by_position: bool, trained: bool
+) -> dict[Item, int]:
     """Returns the labels with their ids, by the names of the classes.
 
     A text is its own name, whatever its case. A number, also a CSV's, has a place among the names.
@@ -442,12 +451,12 @@ def _named_values(
     truth_values = _truth_values(names, present)
     if truth_values is not None:
         return truth_values
-    numbers = {value: _integer(value) for value in present}
-    if None in numbers.values() or set(map(str, present)) <= set(names):
+    numbers = _integers(present)
+    if numbers is None or set(map(str, present)) <= set(names):
         return _values_by_name(names, present, by_position)
     places = _places(names, set(numbers.values()), flag, by_position, trained)
     kind = str if isinstance(next(iter(present)), str) else int
-    found: dict[Value, int] = {}
+    found: dict[Item, int] = {}
     for integer, position in places.items():
         found[kind(integer)] = position
     for value, integer in numbers.items():
@@ -463,7 +472,7 @@ def _check_named_once(names: Sequence[str]) -> None:
             raise Refusal(f"the class {name!r} is named twice", "--class_names", fix)
 
 
-def _truth_values(names: Sequence[str], present: Counter[Value]) -> dict[Value, int] | None:
+def _truth_values(names: Sequence[str], present: Counter[Item]) -> dict[Item, int] | None:
     """Returns the ids of true and false, where two names are theirs; None for other labels."""
     if len(names) != 2 or not _folded(present) <= {"true", "false"}:
         return None
@@ -473,13 +482,14 @@ def _truth_values(names: Sequence[str], present: Counter[Value]) -> dict[Value, 
 
 
 def _values_by_name(
-    names: Sequence[str], present: Counter[Value], by_position: bool
-) -> dict[Value, int]:
+    names: Sequence[str], present: Counter[Item], by_position: bool
+) -> dict[Item, int]:
     """Returns the labels with their ids.
 
     A label is the name of a class, perhaps in another case, or its position.
     """
-    exact, folded = _ids(names), _ids(map(str.lower, names))
+    exact: dict[Item, int] = _ids(names)
+    folded = _ids(map(str.lower, names))
     if len(folded) < len(names):
         folded = {}  # some names differ by case alone
     found = dict(exact)
@@ -489,7 +499,7 @@ def _values_by_name(
             found[value] = exact[text]
         elif text.lower() in folded:
             found[value] = folded[text.lower()]
-        elif by_position and place in range(len(names)):
+        elif by_position and place is not None and place in range(len(names)):
             found[value] = place
     return found
 
@@ -524,7 +534,18 @@ def _places(
     return found
 
 
-def _integer(value: Value) -> int | None:
+def _integers(values: Iterable[Item]) -> dict[Item, int] | None:
+    """Returns the whole number of each value, or None where one has none."""
+    found: dict[Item, int] = {}
+    for value in values:
+        integer = _integer(value)
+        if integer is None:
+            return None
+        found[value] = integer
+    return found
+
+
+def _integer(value: Item) -> int | None:
     """Returns the whole number that a value is, or spells without a point."""
     if isinstance(value, str):
         return int(value) if value.removeprefix("-").isdecimal() else None
@@ -533,7 +554,7 @@ def _integer(value: Value) -> int | None:
     return None
 
 
-def _check_classes(values: dict[Value, int], seen: dict[str, Seen], flag: str) -> None:
+def _check_classes(values: dict[Item, int], seen: dict[str, Seen], flag: str) -> None:
     if len(values) < 2:
         raise _single_class(next(iter(values), None), seen, flag)
     rows = seen["train"].items().total() if "train" in seen else 0
@@ -547,9 +568,11 @@ def _check_classes(values: dict[Value, int], seen: dict[str, Seen], flag: str) -
                 raise _unknown_label(value, split, labels.place(value), values)
 
 
-def _single_class(only: Value | None, seen: dict[str, Seen], flag: str) -> Refusal:
+def _single_class(only: Item | None, seen: dict[str, Seen], flag: str) -> Refusal:
     """Returns the refusal of labels that are all the same one, or that have only one name."""
-    places = [labels.place(only) for labels in seen.values() if only in labels.items()]
+    places: list[str] = []
+    if only is not None:
+        places += [labels.place(only) for labels in seen.values() if only in labels.items()]
     if only is not None and not places:
         fix = "name all classes, in order of id"
         return Refusal(f"{only!r} is the only class", "--class_names", fix)
@@ -558,7 +581,7 @@ def _single_class(only: Value | None, seen: dict[str, Seen], flag: str) -> Refus
     return Refusal(f"all labels are {only!r}", where, fix)
 
 
-def _unknown_label(value: Value, split: str, place: str, values: dict[Value, int]) -> Refusal:
+def _unknown_label(value: Item, split: str, place: str, values: dict[Item, int]) -> Refusal:
     """Returns the refusal of a label that training does not have."""
     close = nearest(str(value), map(str, values))
     fix = f"known labels: {', '.join(map(repr, list(values)[:5]))}"

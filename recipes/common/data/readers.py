@@ -13,12 +13,8 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import chain, islice, zip_longest
 from pathlib import Path
+from types import ModuleType
 from typing import IO
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 from recipes.common.data import (
     conll_rows,
@@ -30,6 +26,12 @@ from recipes.common.data import (
 )
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import nearest, warn
+
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 Row = dict
 Rows = Iterator[tuple[int, Row]]

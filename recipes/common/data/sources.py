@@ -240,7 +240,7 @@ def _data_set_sources(arguments: Arguments) -> dict[str, Source]:
 
     A folder that `save_to_disk` left is read by its files; the datasets library loads any other.
     """
-    saved = readers.saved_splits(Path(arguments.dataset_name))
+    saved = readers.saved_splits(_folder(arguments))
     if saved:
         return _saved_sources(arguments, saved)
     data, paths = _load_hub(arguments), _files_of(arguments)
@@ -250,6 +250,13 @@ def _data_set_sources(arguments: Arguments) -> dict[str, Source]:
         place = partial("{}, {}, row {}".format, arguments.dataset_name, name)
         sources[split] = Source(split, rows, place, _class_features(data[name]), paths)
     return sources
+
+
+def _folder(arguments: Arguments) -> Path:
+    """Returns the folder that --dataset_name names, unless that is one on the Hub."""
+    if arguments.dataset_name is None:
+        raise ValueError("no data set is named")
+    return Path(arguments.dataset_name)
 
 
 def _saved_sources(arguments: Arguments, saved: dict[str, Path]) -> dict[str, Source]:
@@ -327,7 +334,7 @@ def _load_hub(arguments: Arguments) -> datasets.DatasetDict | datasets.IterableD
 
 def _check_inside(arguments: Arguments) -> None:
     """Refuses a folder whose README, or whose links, name data outside of it."""
-    folder = Path(arguments.dataset_name)
+    folder = _folder(arguments)
     if folder.is_dir():
         named = _files_of(arguments)
         links.check_inside(folder, list(named), "--dataset_name")
@@ -337,7 +344,7 @@ def _check_inside(arguments: Arguments) -> None:
 
 def _files_of(arguments: Arguments) -> tuple[Path, ...]:
     """Returns the files of a data set that is a folder here; none of one on the Hub."""
-    folder, name = Path(arguments.dataset_name), arguments.dataset_config_name
+    folder, name = _folder(arguments), arguments.dataset_config_name
     if not folder.is_dir():
         return ()
     builder = datasets.load_dataset_builder(str(folder), name, cache_dir=arguments.cache_dir)

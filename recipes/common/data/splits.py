@@ -12,6 +12,7 @@ from recipes.common.config.flags import Arguments
 from recipes.common.data import label_spelling, labels, limits, sources, validation_split
 from recipes.common.data.checking import Table
 from recipes.common.data.columns import Chosen, Columns, choose_all, inner
+from recipes.common.data.labels import Labels
 from recipes.common.data.sources import Reading, Source
 from recipes.common.runtime import hashing, processes
 from recipes.common.runtime.errors import Refusal
@@ -36,7 +37,7 @@ class Splits:
     texts: tuple[str, ...]
     is_pair: bool
     target: str
-    labels: labels.Labels | None
+    labels: Labels | None
     accounting: dict[str, dict[str, Any]]
     hashes: dict[str, str]
     # The splits of which each row is a whole text, even where it ends in a line break.
@@ -44,6 +45,13 @@ class Splits:
     read: dict[str, list[str]] = field(default_factory=dict)  # each split's files, by their hashes
     streamed: int | None = None  # rows per pass of a streamed training set, where they were counted
     columns: dict[str, str] = field(default_factory=dict)  # texts, target -> the user's names
+
+    @property
+    def known_labels(self) -> Labels:
+        """Returns the labels; for tasks that have some."""
+        if self.labels is None:
+            raise ValueError("this task has no labels")
+        return self.labels
 
     def items(self) -> Iterator[tuple[str, Any]]:
         """Yields pairs of name and data set, for the splits that there are."""
@@ -63,7 +71,7 @@ def load_splits(
     reading: Reading = sources.PLAIN,
     class_names: list[str] | None = None,
     do_regression: bool | None = None,
-    trained: labels.Labels | None = None,
+    trained: Labels | None = None,
 ) -> Splits:
     """Returns the checked splits of this run; warns of what was skipped, refuses what cannot be
     right.
@@ -92,7 +100,7 @@ def load_splits(
         for name, split in splits.items():
             setattr(splits, name, limits.cut(split, name, arguments, splits.accounting[name]))
         if arguments.streaming and splits.train is not None:
-            _prepare_stream(splits, training_arguments, is_remote)
+            _prepare_stream(splits, splits.train, training_arguments, is_remote)
     return splits
 
 
@@ -100,19 +108,23 @@ def _splits(
     found: dict[str, Source],
     tables: dict[str, Table],
     columns: Chosen,
-    decided: labels.Labels | None,
+    decided: Labels | None,
 ) -> Splits:
     """Returns the rows of all tables, before any is held out or left out."""
     names = [name for name in (*columns.texts, columns.target) if name]
     by_split = {name: table.dataset(decided) for name, table in tables.items()}
+    hashes, read = _files(found)
     return Splits(
-        *(by_split.get(name) for name in limits.LIMITS),
+        train=by_split.get("train"),
+        validation=by_split.get("validation"),
+        test=by_split.get("test"),
         texts=tuple(map(inner, columns.texts)),
         is_pair=False,
         target=inner(columns.target),
         labels=decided,
         accounting={name: table.account for name, table in tables.items()},
-        **_files(found),
+        hashes=hashes,
+        read=read,
         columns={inner(name): name for name in names},
     )
 
@@ -125,12 +137,14 @@ def _hold_out(splits: Splits, table: Table, arguments: Arguments, seed: int) -> 
     validation_split.account(splits.accounting, moved, len(splits.validation))
 
 
-def _prepare_stream(splits: Splits, training_arguments: Any, is_remote: bool) -> None:
+def _prepare_stream(
+    splits: Splits, train: datasets.IterableDataset, training_arguments: Any, is_remote: bool
+) -> None:
     """Sets the steps of a streamed training set, and shuffles it."""
     rows = splits.accounting["train"]["used"]
     limits.set_steps(training_arguments, rows)
     seed = training_arguments.seed
-    splits.train = splits.train.shuffle(seed=seed, buffer_size=SHUFFLED)
+    splits.train = train.shuffle(seed=seed, buffer_size=SHUFFLED)
     if not is_remote:
         splits.streamed = rows
 
@@ -188,22 +202,23 @@ def _whole(found: dict[str, Source], splits: Splits) -> tuple[str, ...]:
     return tuple(whole)
 
 
-def _files(found: dict[str, Source]) -> dict[str, Any]:
+def _files(found: dict[str, Source]) -> tuple[dict[str, str], dict[str, list[str]]]:
     """Returns the hash of each file, and the hashes of each split's files in their order."""
-    hashes, read = {}, {}
+    hashes: dict[str, str] = {}
+    read: dict[str, list[str]] = {}
     for name, source in found.items():
         hashes |= {str(path): hashing.content_hash(path) for path in source.paths}
         read[name] = [hashes[str(path)] for path in source.paths]
-    return {"hashes": hashes, "read": read}
+    return hashes, read
 
 
 def _decide(
     tables: dict[str, Table],
     names: list[str] | None,
     do_regression: bool | None,
-    trained: labels.Labels | None,
+    trained: Labels | None,
     arguments: Any,
-) -> labels.Labels:
+) -> Labels:
     """Decides what the labels are by those of all splits; every table reads its labels so from now
     on."""
     columns = next(iter(tables.values())).columns.labels
@@ -213,11 +228,11 @@ def _decide(
     named = names or list(dict.fromkeys(mapped.values()))
     per_word = next(iter(tables.values())).columns.label_kind.per_word
     known: Sequence[str] = trained.names if trained else ()
-    is_final = trained is not None and not trained.goes_on
+    final = trained if trained and not trained.goes_on else None
     asked = label_spelling.Asked(
-        names=named or own or (known if is_final else ()),
+        names=named or own or (final.names if final else ()),
         known=known,
-        do_regression=trained.kind == labels.REGRESSION if is_final else do_regression,
+        do_regression=final.kind == labels.REGRESSION if final else do_regression,
         columns=columns if len(columns) > 1 else (),
         delimiter=label_spelling.WHOLE if per_word else getattr(arguments, "label_delimiter", None),
         map=_by_number(mapped, own),

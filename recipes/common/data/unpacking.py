@@ -11,9 +11,12 @@ import zipfile
 import zlib
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from recipes.common.runtime.errors import Refusal
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 # gzip packs text to a fifth, and at best to a thousandth. Small files may do so.
 RATIO, FLOOR = 200, 1 << 25
@@ -121,12 +124,13 @@ class _Unpacked(io.RawIOBase):
         self._begin()
         return 0
 
-    def readinto(self, buffer: bytearray | memoryview) -> int:
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        room = memoryview(buffer)
         try:
-            data = self._stream.read(len(buffer))
+            data = self._stream.read(len(room))
         except BROKEN as error:
             raise self._broken(error) from None
-        buffer[: len(data)] = data
+        room[: len(data)] = data
         self._given += len(data)
         if self._given >= max(FLOOR, RATIO * self._file.tell()):
             raise bomb(self._path)

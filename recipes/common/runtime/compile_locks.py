@@ -10,6 +10,7 @@ import socket
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 from torch.utils import cpp_extension
@@ -22,6 +23,8 @@ QUIET = 300  # seconds; a living compiler writes something more often, on any ma
 
 class Lock(FileBaton):
     """A lock for an extension that torch compiles. It names the process that made it."""
+
+    fd: Any  # a descriptor or None; torch's own type of it knows only None
 
     def try_acquire(self) -> bool:
         """Returns whether this process must compile.
@@ -94,4 +97,4 @@ def _is_open(path: Path) -> bool:
 
 def watch() -> None:
     """Makes torch compile under this module's lock from now on."""
-    cpp_extension.FileBaton = Lock
+    vars(cpp_extension)["FileBaton"] = Lock

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Protocol, cast
 
 import datasets
 import torch
@@ -19,6 +20,10 @@ from recipes.common.runtime import signals
 from recipes.common.runtime.errors import Refusal
 
 _running = threading.RLock()
+
+
+class _Backends(Protocol):
+    fp32_precision: str
 
 
 @contextmanager
@@ -88,11 +93,13 @@ def _determinism() -> Iterator[None]:
     only_warns = torch.is_deterministic_algorithms_warn_only_enabled()
     cudnn_exact = torch.backends.cudnn.deterministic
     cudnn_benchmark = torch.backends.cudnn.benchmark
-    precision = torch.backends.fp32_precision
+    # torch puts an object with this attribute in the place of its module.
+    backends = cast(_Backends, torch.backends)
+    precision = backends.fp32_precision
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(exact, warn_only=only_warns)
         torch.backends.cudnn.deterministic = cudnn_exact
         torch.backends.cudnn.benchmark = cudnn_benchmark
-        torch.backends.fp32_precision = precision
+        backends.fp32_precision = precision

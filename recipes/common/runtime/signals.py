@@ -3,9 +3,7 @@
 A training stops at its next step. Any other part of a run stops at once.
 """
 
-import copy
 import ctypes
-import multiprocessing
 import os
 import signal
 import sys
@@ -13,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing.context import BaseContext
+from multiprocessing import context
 from multiprocessing.popen_fork import Popen
 from types import FrameType
 
@@ -141,7 +139,7 @@ def received() -> int:
     return _received or 0
 
 
-def workers() -> BaseContext:
+def workers() -> context.BaseContext:
     """Returns the multiprocessing context from which a loader gets its workers on Linux.
 
     SIGTERM does not end these workers: torchrun and SLURM send it to all processes of a run, and
@@ -150,16 +148,16 @@ def workers() -> BaseContext:
     A run that is stopped while its workers start never tells them to end. Torch then waits 5
     seconds for each worker. Python waits for them at its exit, without a limit.
     """
-    forks = copy.copy(multiprocessing.get_context("fork"))
 
     class Killed(Popen):
         def terminate(self) -> None:
             self.kill()
 
-    class Worker(forks.Process):
+    class Worker(context.ForkProcess):
         _Popen = staticmethod(Killed)
 
         def start(self) -> None:
+            self._starter = os.getpid()
             # A new process inherits the blocked SIGTERM.
             before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
             try:
@@ -173,11 +171,13 @@ def workers() -> BaseContext:
             super().join(timeout)
 
         def run(self) -> None:
-            _end_with(self._parent_pid)
+            _end_with(self._starter)
             super().run()
 
-    forks.Process = Worker
-    return forks
+    class Forks(context.ForkContext):
+        Process = Worker
+
+    return Forks()
 
 
 def _end_with(parent: int) -> None:

@@ -1,0 +1,82 @@
+"""Sentences of labelled words from tables of words, and from texts with marked places."""
+
+import json
+
+import pytest
+
+from recipes.common.data import word_tables
+from recipes.common.runtime.errors import Refusal
+
+
+def sentences(*rows):
+    numbered = iter(list(enumerate(map(dict, rows), 1)))
+    return list(word_tables.sentences(numbered, "row {}".format))
+
+
+def test_kaggle_s_table_says_where_a_sentence_begins():
+    rows = [
+        {"Sentence #": "Sentence: 1", "Word": "Ada", "POS": "NNP", "Tag": "B-per"},
+        {"Sentence #": "", "Word": "sleeps", "POS": "VBZ", "Tag": "O"},
+        {"Sentence #": "Sentence: 2", "Word": "So", "POS": "RB", "Tag": "O"},
+    ]
+    assert sentences(*rows) == [
+        (1, {"Word": ["Ada", "sleeps"], "POS": ["NNP", "VBZ"], "Tag": ["B-per", "O"]}),
+        (3, {"Word": ["So"], "POS": ["RB"], "Tag": ["O"]}),
+    ]
+
+
+def test_or_a_column_numbers_each_row():
+    rows = [
+        {"sentence_id": number, "token": word, "tag": "O"}
+        for number, word in [(0, "a"), (0, "b"), (1, "c")]
+    ]
+    assert [row["token"] for _, row in sentences(*rows)] == [["a", "b"], ["c"]]
+
+
+@pytest.mark.parametrize(
+    "spans",
+    [
+        {"label": [[0, 3, "PER"], [14, 22, "LOC"]]},  # doccano
+        {"entities": [{"start": 0, "end": 3, "label": "PER"}, {"start": 14, "end": 22, "label": "LOC"}]},
+        {"spans": [{"start": 0, "end": 3, "label": "PER"}, {"start": 14, "end": 22, "label": "LOC"}]},  # Prodigy
+        {"label": [{"start": 0, "end": 3, "labels": ["PER"]}, {"start": 14, "end": 22, "labels": ["LOC"]}]},
+    ],
+)  # fmt: skip
+def test_marked_places_are_labels_of_words(spans):
+    ((_, row),) = sentences({"id": 7, "text": "Ada sleeps in New York.", **spans})
+    assert row["tokens"] == ["Ada", "sleeps", "in", "New", "York", "."]
+    assert row["tags"] == ["B-PER", "O", "O", "B-LOC", "I-LOC", "O"]
+    assert row["id"] == 7
+
+
+def test_chinese_characters_are_words():
+    ((_, row),) = sentences({"text": "王明住在白河。", "label": [[0, 2, "PER"], [4, 6, "LOC"]]})
+    assert row["tokens"] == list("王明住在白河。")
+    assert row["tags"] == ["B-PER", "I-PER", "O", "O", "B-LOC", "I-LOC", "O"]
+
+
+def test_a_text_without_places_has_no_entity():
+    rows = [{"text": "Ada", "label": [[0, 3, "PER"]]}, {"text": "so so", "label": []}]
+    assert sentences(*rows)[1] == (2, {"tokens": ["so", "so"], "tags": ["O", "O"]})
+
+
+@pytest.mark.parametrize(
+    ("span", "expected"),
+    [
+        ([0, 99, "PER"], "0 to 99 is not in the text of 10"),
+        ([3, 3, "PER"], "3 to 3 is not in the text"),
+        ([0, 2], "not a marked place"),
+        ([1, 2, "LOC"], "two marked places share 'Ada'"),
+    ],
+)
+def test_places_that_cannot_be_are_refused(span, expected):
+    with pytest.raises(Refusal, match=expected) as refused:
+        sentences({"text": "Ada sleeps", "label": [[0, 3, "PER"], span]})
+    assert refused.value.where == "row 1"
+
+
+def test_sentences_come_as_they_are():
+    row = {"tokens": ["Ada"], "ner_tags": ["B-PER"]}
+    assert sentences(row) == [(1, row)]
+    assert sentences({"text": "good", "label": "pos"}) == [(1, {"text": "good", "label": "pos"})]
+    assert json.dumps(sentences()) == "[]"
