@@ -1,9 +1,11 @@
 """Labels of words: reading them beside their words, and giving them to the first pieces."""
 
+import gzip
 import json
 from types import SimpleNamespace
 
 import pytest
+from conftest import SCRATCH, SHORT, load_recipe
 from transformers import AutoTokenizer
 
 from recipes.common.data.labels import MISSING
@@ -128,18 +130,51 @@ def test_labels_that_look_like_lists_or_numbers_stay_as_they_are(labelled):
     assert splits.labels.names == [",", "DT", "NN"]
 
 
+def test_a_label_that_only_the_test_set_has_is_warned_of_and_known(in_tmp_path, capsys):
+    """Of words a rare label may be in another split; its id is behind those of the training."""
+    recipe = load_recipe(RECIPE)
+    (in_tmp_path / "train.jsonl").write_text(GOOD * 8)
+    (in_tmp_path / "test.jsonl").write_text(row(["Ada", "Lee"], ["B-PER", "I-PER"]))
+    words = ["--train_file", "train.jsonl", "--test_file", "test.jsonl", "--output_dir", "out"]
+    metrics = recipe.main([*words, *SCRATCH, *SHORT])
+    assert "predict_f1" in metrics
+    assert "the training data has no I-PER" in capsys.readouterr().err
+    names = json.loads((in_tmp_path / "out/config.json").read_text())["label2id"]
+    assert names == {"B-PER": 0, "O": 1, "I-PER": 2}
+
+
+@pytest.mark.parametrize("name", ["eng.train", "eng.testa", "ner.dev", "a.txt.gz"])
+def test_files_of_sentences_may_end_as_those_of_conll(name, in_tmp_path, monkeypatch):
+    text = "Ada B-PER\nsleeps O\n\n" * 8
+    data = gzip.compress(text.encode()) if name.endswith("gz") else text.encode()
+    (in_tmp_path / name).write_bytes(data)
+    recipe, seen = load_recipe(RECIPE), []
+    monkeypatch.setattr(recipe.runner, "run", lambda *given: seen.append(given) or {})
+    recipe.main(["--train_file", name, "--output_dir", "out", *SCRATCH])
+    assert seen[0][2].train[0]["tokens"] == ["Ada", "sleeps"]
+
+
+def test_tables_of_words_and_marked_texts_are_read(labelled):
+    """Kaggle's table, doccano's texts."""
+    marked = json.dumps({"text": "Ada sleeps", "label": [[0, 3, "PER"]]}) + "\n"
+    assert labelled(marked * 8).train[0]["labels"] == [0, 1]
+    rows = [{"Sentence #": "1", "Word": "Ada", "Tag": "B-per"}]
+    rows += [{"Sentence #": "", "Word": "sleeps", "Tag": "O"}, rows[0] | {"Sentence #": "2"}] * 8
+    table = "".join(json.dumps(one) + "\n" for one in rows)
+    flags = ["--text_column_name", "Word", "--label_column_name", "Tag"]
+    assert labelled(table, flags).train[0]["Word"] == ["Ada", "sleeps"]
+
+
 @pytest.fixture
 def labelled(in_tmp_path, monkeypatch):
     """Reads a file as the recipe does; the splits."""
-    from conftest import SCRATCH, load_recipe
-
     recipe = load_recipe(RECIPE)
 
-    def read(text):
+    def read(text, flags=()):
         (in_tmp_path / "train.jsonl").write_text(text, encoding="utf-8")
         seen = []
         monkeypatch.setattr(recipe.runner, "run", lambda *given: seen.append(given) or {})
-        recipe.main(["--train_file", "train.jsonl", "--output_dir", "out", *SCRATCH])
+        recipe.main(["--train_file", "train.jsonl", "--output_dir", "out", *SCRATCH, *flags])
         return seen[0][2]
 
     return read

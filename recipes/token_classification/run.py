@@ -34,8 +34,8 @@ from recipes.common.train import losses
 from recipes.common.train.trainer import Trainer
 
 # The columns of well-known data sets.
-TEXTS = [("tokens",), ("words",), ("sentence",), ("text",)]
-LABELS = [("ner_tags",), ("tags",), ("labels",), ("ner",), ("upos",), ("pos_tags",)]
+TEXTS = [("tokens",), ("words",), ("word",), ("Word",), ("sentence",), ("text",)]
+LABELS = [("ner_tags",), ("tags",), ("labels",), ("tag",), ("Tag",), ("ner",), ("upos",)]
 
 
 @dataclass

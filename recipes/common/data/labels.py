@@ -3,11 +3,11 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeGuard, TypeVar
 
 from recipes.common.runtime.errors import Refusal
-from recipes.common.runtime.messages import nearest, note
+from recipes.common.runtime.messages import nearest, note, warn
 
 T = TypeVar("T")
 Item = str | int | float  # one label
@@ -255,8 +255,7 @@ def decide(
         do_regression = _looks_like_regression(reference, bool(names))
     if do_regression:
         return _several_numbers(seen, reference, names, flag)
-    classes = _classes(seen, reference, names, trained, flag, by_position)
-    return replace(classes, kind=PER_WORD) if per_word else classes
+    return _classes(seen, reference, names, trained, flag, by_position, per_word)
 
 
 def _classes(
@@ -266,6 +265,7 @@ def _classes(
     trained: Labels | None,
     flag: str,
     by_position: bool,
+    per_word: bool,
 ) -> Labels:
     """Returns the classes, by their names or by the values of the reference split."""
     present: Counter[Item] = Counter()
@@ -277,6 +277,8 @@ def _classes(
         values = _named_values(names, present, flag, by_position, bool(trained))
     else:
         values = _sorted_values(counts)
+        if per_word:
+            values |= _only_elsewhere(present, values, flag)
     _check_classes(values, seen, flag)
     if not names:
         names = list(map(str, values))
@@ -286,7 +288,17 @@ def _classes(
     for value, position in values.items():
         rows[position] += counts[value]
     kind = MULTI if "list" in reference.types else SINGLE
+    if per_word:
+        kind = PER_WORD
     return Labels(kind, list(names), values, rows, reference.rows, 0.0)
+
+
+def _only_elsewhere(present: Counter[Item], values: dict[Item, int], flag: str) -> dict[Item, int]:
+    """Returns the ids of labels that training lacks: a rare one may be in another split alone."""
+    others = [value for value in _sorted_values(present) if value not in values]
+    if others:
+        warn(f"{flag}: the training data has no {_listed(others)}: no model learns them from it")
+    return {value: len(values) + place for place, value in enumerate(others)}
 
 
 def _several_numbers(

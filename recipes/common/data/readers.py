@@ -54,6 +54,8 @@ ALIASES = {
     "bioes": "conll",
     "bmes": "conll",
 }
+# How files of one word per line may end, too: eng.train, eng.testa.
+OF_SENTENCES = {"train", "dev", "valid", "test", "testa", "testb"}
 # What to do about files that are not read -> the endings of such files.
 ELSEWHERE = {
     "unpack it, and name its files": ("tar", "tgz", "7z", "rar", "lz4"),
@@ -80,12 +82,16 @@ PLAIN = Options()
 
 
 def expand(
-    patterns: list[str], flag: str, languages: Sequence[str] = (), split: Sequence[str] = ()
+    patterns: list[str],
+    flag: str,
+    languages: Sequence[str] = (),
+    split: Sequence[str] = (),
+    words: bool = False,
 ) -> list[Path]:
     """Returns the files that paths, globs and folders name, in order, each once.
 
     Refuses a pattern that names none. A name may end in one of the `languages`: train.en and
-    train.de are parallel texts.
+    train.de are parallel texts. With `words` it may end as those of CoNLL-2003: eng.train.
     """
     decoding.begin_to_speak()
     paths: dict[Path, None] = {}
@@ -94,7 +100,8 @@ def expand(
         if not found:
             raise Refusal(f"no such file: {pattern}", flag, _file_fix(pattern))
         for path in found:
-            _check_readable(path, flag, languages)
+            if not (words and _format(path) in OF_SENTENCES):
+                _check_readable(path, flag, languages)
             paths[path] = None
     return _without_empty(list(paths), languages)
 
@@ -161,7 +168,10 @@ def read(path: Path, options: Options = PLAIN) -> Rows:
 
     The number is the line for text formats, and the row for parquet, Arrow, Excel and JSON.
     """
-    yield from _guarded(READERS[_format(path)], path, options)
+    known = _format(path)
+    if options.words and known in OF_SENTENCES:
+        known = "conll"
+    yield from _guarded(READERS[known], path, options)
 
 
 def is_plain_text(path: Path) -> bool:

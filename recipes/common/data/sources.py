@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import datasets
 
 from recipes.common.config.flags import Arguments
-from recipes.common.data import decoding, readers, unpacking
+from recipes.common.data import decoding, readers, unpacking, word_tables
 from recipes.common.runtime import links
 from recipes.common.runtime.disk_errors import disk_error
 from recipes.common.runtime.errors import Refusal
@@ -36,7 +36,7 @@ class Reading:
     nested: str = ""  # a column whose value is an object that holds the task's columns
     languages: tuple[str, ...] = ()  # files that end in them are parallel texts
     line_breaks: bool = False  # lines of .txt files keep their breaks: the text continues
-    words: bool = False  # .txt and .tsv files hold one word per line
+    words: bool = False  # files hold one word per line, tables one per row, texts marked places
 
     def options(self, encoding: str | None, split: str) -> readers.Options:
         """Returns how the files of a split are read."""
@@ -96,7 +96,14 @@ def _available(arguments: Arguments, reading: Reading) -> dict[str, Source]:
     if reading.nested:
         for split, source in found.items():
             found[split] = _unnested(source, reading.nested)
+    if reading.words:
+        for split, source in found.items():
+            found[split] = replace(source, rows=partial(_sentences, source))
     return found
+
+
+def _sentences(source: Source) -> Iterator[tuple[int, dict]]:
+    return word_tables.sentences(source.rows(), source.place)
 
 
 def _wanted(
@@ -166,7 +173,7 @@ def _file_source(
     split: str, patterns: list[str], reading: Reading, options: readers.Options
 ) -> Source:
     flag = f"--{split}_file"
-    paths = readers.expand(patterns, flag, reading.languages, options.split)
+    paths = readers.expand(patterns, flag, reading.languages, options.split, options.words)
     place = partial(_file_place, paths)
     runs_on = reading.line_breaks and all(map(readers.is_plain_text, paths))
     parallel = [path for path in paths if readers.language(path, reading.languages)]
