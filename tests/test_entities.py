@@ -18,7 +18,7 @@ def splits(names, train=None):
     ids = {name: number for number, name in enumerate(names)}
     counts = [0] * (len(names) - 1) + [9]
     return SimpleNamespace(
-        labels=Labels(PER_WORD, names, ids, counts, 9, 0.0), train=train, texts=("tokens",)
+        known_labels=Labels(PER_WORD, names, ids, counts, 9, 0.0), train=train, texts=("tokens",)
     )
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+from types import SimpleNamespace
 
 import pytest
 import sentencepiece
@@ -442,7 +443,8 @@ def test_a_trained_model_s_classes_hold_where_nothing_is_trained(content, expect
 
 def test_the_texts_that_a_tokenizer_is_trained_on_can_be_read_twice():
     rows = [{"title": "a", "body": "b", "label": 1}, {"title": "c", "body": "d", "label": 2}]
-    texts = loading.Texts(Dataset.from_list(rows), ("title", "body"))
+    splits = SimpleNamespace(train=Dataset.from_list(rows), texts=("title", "body"), target="")
+    texts = loading.Texts(splits)
     assert list(texts) == list(texts) == ["a", "b", "c", "d"]
 
 

@@ -1,5 +1,7 @@
 """Scores of generated texts: those of sacreBLEU and rouge_score themselves, Chinese included."""
 
+from types import SimpleNamespace
+
 import datasets
 import numpy
 import pytest
@@ -140,7 +142,9 @@ def answers(texts):
 
 
 def test_rows_without_a_reference_count_in_no_score():
-    compute = generated_text.for_translation("en", "de", "de", PLAIN)
+    compute = generated_text.for_translation(
+        SimpleNamespace(texts=("en",), target="de"), "de", PLAIN
+    )
     texts = ["Das Haus ist klein.", "anything", "Wir waren im Kino."]
     found = compute(EvalPrediction(answers(texts), LABELS, inputs=ROWS))
     assert found["bleu"] == pytest.approx(100)
@@ -152,7 +156,9 @@ def test_rows_without_a_reference_count_in_no_score():
 
 def test_nothing_is_scored_where_no_row_has_a_reference():
     rows = datasets.Dataset.from_dict({"en": ["a"], "de": [""]})
-    compute = generated_text.for_translation("en", "de", "de", PLAIN)
+    compute = generated_text.for_translation(
+        SimpleNamespace(texts=("en",), target="de"), "de", PLAIN
+    )
     assert compute(EvalPrediction((numpy.zeros((1, 3)), ["x"]), None, inputs=rows)) == {}
 
 
@@ -160,7 +166,9 @@ def test_the_better_lead_is_the_baseline():
     rows = datasets.Dataset.from_dict(
         {"document": ["One two. Three four. Five six. Seven."], "summary": ["One two."]}
     )
-    compute = generated_text.for_summaries("document", "summary", PLAIN)
+    compute = generated_text.for_summaries(
+        SimpleNamespace(texts=("document",), target="summary"), PLAIN
+    )
     found = compute(
         EvalPrediction((numpy.array([[1.0, 1, 2]]), ["One two."]), LABELS[:1], inputs=rows)
     )

@@ -80,7 +80,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     )
 
     # 2. Model
-    tokenizer = loading.load_tokenizer(arguments, loading.Texts(splits.train, splits.texts))
+    tokenizer = loading.load_tokenizer(arguments, loading.Texts(splits))
     model = loading.load_model(
         AutoModelForSequenceClassification, arguments, tokenizer, **splits.labels.config
     )

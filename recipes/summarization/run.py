@@ -65,16 +65,11 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     )
 
     # 2. Model
-    tokenizer = loading.load_tokenizer(
-        arguments, loading.Texts(splits.train, [*splits.texts, splits.target])
-    )
+    tokenizer = loading.load_tokenizer(arguments, loading.Texts(splits))
     model = loading.load_model(AutoModelForSeq2SeqLM, arguments, tokenizer)
-    loading.resize_positions(
-        model, arguments.max_source_length, arguments.resize_position_embeddings
-    )
-    prefix = languages.prepare(
-        tokenizer, model, arguments, (arguments.lang, arguments.lang), "summarize: "
-    )
+    loading.resize_positions(model, arguments)
+    pair, instruction = (arguments.lang, arguments.lang), "summarize: "
+    prefix = languages.prepare(tokenizer, model, arguments, pair, instruction)
 
     # 3. Tokens
     encode_pairs = encoding.pairs(tokenizer, model, arguments)
@@ -95,7 +90,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         arguments,
         training_arguments,
         loss=losses.TokenLoss(training_arguments.label_smoothing_factor),
-        compute_metrics=generated_text.for_summaries(splits.texts[0], splits.target, decode),
+        compute_metrics=generated_text.for_summaries(splits, decode),
         data_collator=Pairs(tokenizer, model, arguments.ignore_pad_token_for_loss),
         headline="rougeL",
         shown=(*generated_text.ROUGE, "gen_len", "ref_len"),

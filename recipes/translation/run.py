@@ -59,13 +59,10 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     )
 
     # 2. Model
-    tokenizer = loading.load_tokenizer(
-        arguments, loading.Texts(splits.train, [*splits.texts, splits.target])
-    )
+    tokenizer = loading.load_tokenizer(arguments, loading.Texts(splits))
     model = loading.load_model(AutoModelForSeq2SeqLM, arguments, tokenizer)
-    prefix = languages.prepare(
-        tokenizer, model, arguments, (source, target), "translate {} to {}: "
-    )
+    pair, instruction = (source, target), "translate {} to {}: "
+    prefix = languages.prepare(tokenizer, model, arguments, pair, instruction)
 
     # 3. Tokens
     encode_pairs = encoding.pairs(tokenizer, model, arguments)
@@ -86,9 +83,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         arguments,
         training_arguments,
         loss=losses.TokenLoss(training_arguments.label_smoothing_factor),
-        compute_metrics=generated_text.for_translation(
-            splits.texts[0], splits.target, target, decode
-        ),
+        compute_metrics=generated_text.for_translation(splits, target, decode),
         data_collator=Pairs(tokenizer, model, arguments.ignore_pad_token_for_loss),
         headline="bleu",
         shown=("bleu", "chrf", "ter", "gen_len", "ref_len"),

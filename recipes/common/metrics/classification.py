@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 Array = numpy.ndarray
+Arrays = Array | tuple[Array, ...]  # what Trainer collects: one array, or several
 Statistic = Callable[[Array], Array]  # sums of columns [draws, columns] -> values [draws]
 FOR_LABELS = (
     "accuracy",
@@ -65,9 +66,8 @@ def for_labels(
     _check_name(labels.kind, metric_name)
 
     def compute_metrics(prediction: "EvalPrediction") -> dict[str, float]:
-        logits, references = prediction.predictions, prediction.label_ids
-        if isinstance(logits, tuple):
-            logits = logits[0]
+        logits = arrays_of(prediction.predictions)[0]
+        (references,) = arrays_of(prediction.label_ids)
         present = _present(references, labels.kind)
         if not present.any():
             return {}
@@ -78,6 +78,14 @@ def for_labels(
         return scores | _baseline_scores(labels, references)
 
     return compute_metrics
+
+
+def arrays_of(collected: Arrays) -> tuple[Array, ...]:
+    """Returns the arrays of Trainer's predictions or labels, however many they are.
+
+    transformers declares a tuple of one array where there may be several.
+    """
+    return collected if isinstance(collected, tuple) else (collected,)
 
 
 def names(labels: Labels) -> frozenset[str]:

@@ -12,7 +12,7 @@ import numpy
 
 from recipes.common.data.labels import MISSING, Labels
 from recipes.common.data.splits import Splits
-from recipes.common.metrics.classification import bootstrap
+from recipes.common.metrics.classification import arrays_of, bootstrap
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import did_you_mean
 
@@ -62,6 +62,13 @@ def names(labels: Labels) -> frozenset[str]:
     return frozenset(found)
 
 
+def most_frequent(labels: Labels) -> int:
+    """Returns the label that most words of the training data have; O where nothing was trained."""
+    if not any(labels.counts) and OUTSIDE in labels.names:
+        return labels.names.index(OUTSIDE)
+    return labels.counts.index(max(labels.counts))
+
+
 def best_labels(logits: Any, labels: Any) -> tuple[Any, Any]:
     """Returns the best label of each token and its probability: all that is kept of the logits.
 
@@ -81,7 +88,7 @@ def for_words(
     The baseline gives each word the label that it has most often in the training data. Tokens with
     the label -100 are left out.
     """
-    labels, (column,) = splits.labels, splits.texts
+    labels, (column,) = splits.known_labels, splits.texts
     known = shown(labels)
     if metric_name and metric_name not in known:
         fix = did_you_mean(metric_name, known, f"use one of {', '.join(known)}")
@@ -89,7 +96,8 @@ def for_words(
     usual = _usual_labels(splits.train, column)
 
     def compute_metrics(prediction: "EvalPrediction") -> dict[str, float]:
-        best, encoded = prediction.predictions[0], prediction.label_ids
+        best = arrays_of(prediction.predictions)[0]
+        (encoded,) = arrays_of(prediction.label_ids)
         wanted, found = _named(labels, encoded, encoded), _named(labels, best, encoded)
         if not any(wanted):
             return {}
@@ -107,7 +115,7 @@ def for_words(
 
 def _named(labels: Labels, ids: numpy.ndarray, encoded: numpy.ndarray) -> list[Names]:
     """Returns the names of the labels of each row, where a token has a label."""
-    rows = []
+    rows: list[Names] = []
     for row, own in zip(ids, encoded, strict=True):
         rows.append([labels.names[label] for label in row[own != MISSING]])
     return rows
@@ -122,7 +130,7 @@ def _usual_labels(train: Any, column: str) -> dict[str, int]:
         for words, own in zip(rows[column], rows["labels"], strict=True):
             for word, label in zip(words, own, strict=True):
                 counts[word][label] += label != MISSING
-    usual = {word: max(found, key=found.get) for word, found in counts.items()}
+    usual = {word: max(found, key=found.__getitem__) for word, found in counts.items()}
     return {word: label for word, label in usual.items() if label != MISSING}
 
 
@@ -130,13 +138,13 @@ def _guesses(
     rows: Any, column: str, usual: dict[str, int], encoded: numpy.ndarray, labels: Labels
 ) -> list[Names]:
     """Returns the baseline's labels, for the tokens that have a label."""
-    found = []
+    default = most_frequent(labels)
+    found: list[Names] = []
     for row, own in zip(rows.select_columns([column, "word_ids"]), encoded, strict=True):
         guessed = []
         for word, label in zip(row["word_ids"], own, strict=False):
             if label != MISSING:
-                guess = usual.get(row[column][word], labels.baseline)
-                guessed.append(labels.names[guess])
+                guessed.append(labels.names[usual.get(row[column][word], default)])
         found.append(guessed)
     return found
 

@@ -15,8 +15,9 @@ import numpy
 from sacrebleu.metrics import BLEU, CHRF, TER
 
 from recipes.common.data.labels import MISSING
+from recipes.common.data.splits import Splits
 from recipes.common.metrics import language_modeling
-from recipes.common.metrics.classification import bootstrap
+from recipes.common.metrics.classification import arrays_of, bootstrap
 from recipes.common.model.languages import UNSPACED
 from recipes.common.runtime.messages import note
 
@@ -58,13 +59,14 @@ class Decoder:
 
 
 def for_translation(
-    source: str, target: str, language: str, decode: Decoder
+    splits: Splits, language: str, decode: Decoder
 ) -> Callable[["EvalPrediction"], dict[str, float]]:
     """Returns a compute_metrics for Trainer: sacreBLEU's scores of the generated texts.
 
     The baseline's scores are those of the copied sources. Rows without a reference are left out.
     `language` is the target's code: it chooses BLEU's tokeniser.
     """
+    (source,), target = splits.texts, splits.target
     tokeniser = bleu_tokeniser(language)
 
     def compute(hypotheses: list[str], rows: "Dataset") -> dict[str, float]:
@@ -78,12 +80,13 @@ def for_translation(
 
 
 def for_summaries(
-    source: str, target: str, decode: Decoder
+    splits: Splits, decode: Decoder
 ) -> Callable[["EvalPrediction"], dict[str, float]]:
     """Returns a compute_metrics for Trainer: ROUGE F1 in percent with intervals.
 
     The baseline is the better one of the first sentence and the first three sentences.
     """
+    (source,), target = splits.texts, splits.target
 
     def compute(hypotheses: list[str], rows: "Dataset") -> dict[str, float]:
         found = rouge_scores(hypotheses, rows[target])
@@ -103,17 +106,19 @@ def _for_generated(
     target: str, decode: Decoder, compute: Callable[[list[str], "Dataset"], dict[str, float]]
 ) -> Callable[["EvalPrediction"], dict[str, float]]:
     def compute_metrics(prediction: "EvalPrediction") -> dict[str, float]:
-        predictions, rows = prediction.predictions, prediction.inputs
-        if not isinstance(predictions, tuple):  # nothing was generated
-            return language_modeling.scores(numpy.asarray(predictions, dtype=numpy.float64))
-        totals, generated = predictions
+        totals, *others = arrays_of(prediction.predictions)
+        if not others:  # nothing was generated
+            return language_modeling.scores(numpy.asarray(totals, dtype=numpy.float64))
+        (generated,) = others
+        rows: Dataset = prediction.inputs  # train.evaluation gives the data set itself
         hypotheses = decode(generated)
         known = [position for position, text in enumerate(rows[target]) if text]
         if not known:
             return {}
         found = compute([hypotheses[position] for position in known], rows.select(known))
         found["gen_len"] = float(decode.lengths(generated).mean())
-        found["ref_len"] = float((prediction.label_ids[known] != MISSING).sum(axis=1).mean())
+        (labels,) = arrays_of(prediction.label_ids)
+        found["ref_len"] = float((labels[known] != MISSING).sum(axis=1).mean())
         tokens = language_modeling.scores(numpy.asarray(totals, dtype=numpy.float64)[known])
         for name in ("loss", "cross_entropy", "perplexity"):
             found[name] = tokens[name]
@@ -144,17 +149,17 @@ def translation_scores(
 ) -> dict[str, float]:
     """Returns bleu, chrf and ter in percent, and the 95 % bootstrap interval of BLEU."""
     bleu = BLEU(tokenize=tokeniser)
-    references = [list(references)]
+    streams = [list(references)]  # sacreBLEU's word: one reference of every row
     # Without `normalized` a Chinese sentence is one word, whatever `asian_support` says.
     asian = tokeniser != OTHER_LANGUAGES
     ter = TER(normalized=asian, asian_support=asian)
     found = {
-        "bleu": float(bleu.corpus_score(hypotheses, references).score),
-        "chrf": float(CHRF().corpus_score(hypotheses, references).score),
-        "ter": float(ter.corpus_score(hypotheses, references).score),
+        "bleu": float(bleu.corpus_score(hypotheses, streams).score),
+        "chrf": float(CHRF().corpus_score(hypotheses, streams).score),
+        "ter": float(ter.corpus_score(hypotheses, streams).score),
     }
     if interval:
-        found["bleu_low"], found["bleu_high"] = _bleu_interval(bleu, hypotheses, references)
+        found["bleu_low"], found["bleu_high"] = _bleu_interval(bleu, hypotheses, streams)
     return found
 
 
@@ -166,10 +171,10 @@ def signature(language: str) -> str:
 
 
 def _bleu_interval(
-    bleu: BLEU, hypotheses: Sequence[str], references: list[list[str]]
+    bleu: BLEU, hypotheses: Sequence[str], streams: list[list[str]]
 ) -> tuple[float, float]:
     """Returns the interval of BLEU, which is a function of the rows' summed counts (Koehn 2004)."""
-    counts = bleu._extract_corpus_statistics(hypotheses, references)
+    counts = bleu._extract_corpus_statistics(hypotheses, streams)
     rows = numpy.asarray(counts, dtype=numpy.float64)
 
     def statistic(sums: numpy.ndarray) -> numpy.ndarray:
@@ -280,7 +285,7 @@ def sentences(text: str) -> list[str]:
 
     It is split after . ! ? and a space, after 。！？, and at line breaks.
     """
-    found = []
+    found: list[str] = []
     for line in text.splitlines():
         parts = map(str.strip, SENTENCE_END.split(line))
         found += filter(None, parts)

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 
 from recipes.common.data.labels import MISSING
-from recipes.common.metrics.classification import bootstrap
+from recipes.common.metrics.classification import arrays_of, bootstrap
 from recipes.common.tokens.blocks import Blocks
 from recipes.common.tokens.stream import WINDOW, Stream
 
@@ -36,21 +36,24 @@ def sums(shift: bool) -> Callable[[Logits, torch.Tensor], Logits]:
     """
 
     def reduce(logits: Logits, labels: torch.Tensor) -> Logits:
+        predicted = labels[:, 1:] if shift else labels
         if isinstance(logits, tuple):
-            return reduce(logits[0], labels), logits[1]
-        if shift:
-            labels = labels[:, 1:]
-        present = labels.ne(MISSING)
-        losses = torch.zeros(labels.shape, dtype=torch.float64, device=labels.device)
-        hits = torch.zeros_like(losses)
-        if logits.dim() == 2:
-            losses[present], hits[present] = logits.double().unbind(1)
-        else:
-            kept = logits[:, : labels.shape[1]][present]
-            losses[present], hits[present] = _losses_and_hits(kept, labels[present])
-        return torch.stack([losses.sum(1), hits.sum(1), present.sum(1).double()], dim=1)
+            return _sums(logits[0], predicted), logits[1]
+        return _sums(logits, predicted)
 
     return reduce
+
+
+def _sums(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    present = labels.ne(MISSING)
+    losses = torch.zeros(labels.shape, dtype=torch.float64, device=labels.device)
+    hits = torch.zeros_like(losses)
+    if logits.dim() == 2:
+        losses[present], hits[present] = logits.double().unbind(1)
+    else:
+        kept = logits[:, : labels.shape[1]][present]
+        losses[present], hits[present] = _losses_and_hits(kept, labels[present])
+    return torch.stack([losses.sum(1), hits.sum(1), present.sum(1).double()], dim=1)
 
 
 def _losses_and_hits(
@@ -105,7 +108,7 @@ def for_tokens(
         known = frequencies
         if known is None:
             known = unigram(prediction.inputs, vocabulary)
-        labels = prediction.label_ids
+        (labels,) = arrays_of(prediction.label_ids)
         if shift:
             labels = labels[:, 1:]
         return found | _baseline(known, labels)
@@ -121,7 +124,8 @@ def unigram(blocks: "Blocks | Stream | Dataset", vocabulary: int) -> Array:
     """
     ids = _ids(blocks)
     parts = numpy.split(ids, range(MAPPED, len(ids), MAPPED))
-    counts = sum(numpy.bincount(part, minlength=vocabulary) for part in parts) + 1
+    one: Array = numpy.ones(1, dtype=numpy.int64)  # added to every count
+    counts = sum((numpy.bincount(part, minlength=vocabulary) for part in parts), start=one)
     if isinstance(blocks, Blocks | Stream):
         counts[[*blocks.layout.between]] = 1
     return counts / counts.sum()

@@ -3,13 +3,12 @@
 A new tokenizer is trained on the training text. A new model is built from a configuration.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from datasets import Dataset, IterableDataset
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
@@ -22,6 +21,7 @@ from transformers.utils import is_bitsandbytes_available
 from recipes.common.config import engines
 from recipes.common.config.flags import Arguments
 from recipes.common.data.labels import MULTI, PER_WORD, REGRESSION, SINGLE, Labels
+from recipes.common.data.splits import Splits
 from recipes.common.model import (
     adapters,
     config_overrides,
@@ -54,14 +54,14 @@ OF_TEXTS, OF_WORDS = "ForSequenceClassification", "ForTokenClassification"
 
 
 class Texts:
-    """All texts of some columns, row by row, for the training of a tokenizer.
+    """All texts of the training data, row by row, for the training of a tokenizer.
 
     They can be read several times.
     """
 
-    def __init__(self, dataset: Dataset | IterableDataset, columns: Sequence[str]):
-        self.dataset = dataset
-        self.columns = columns
+    def __init__(self, splits: Splits):
+        self.dataset = splits.train
+        self.columns = [name for name in (*splits.texts, splits.target) if name]
 
     def __iter__(self) -> Iterator[str]:
         for rows in self.dataset.iter(BATCH):
@@ -374,10 +374,21 @@ def check_isolation(model: "PreTrainedModel", end: int) -> None:
         raise Refusal(what, "--packing_isolation", fix)
 
 
-def resize_positions(model: "PreTrainedModel", length: int, wanted: bool | None) -> None:
-    """Gives the model positions for `length` tokens if `wanted`; otherwise longer texts are cut."""
+class PositionFlags(Protocol):
+    """Holds the flags that decide how many positions a model gets."""
+
+    max_source_length: int
+    resize_position_embeddings: bool | None
+
+
+def resize_positions(model: "PreTrainedModel", arguments: PositionFlags) -> None:
+    """Gives the model positions for --max_source_length tokens, where that is asked.
+
+    Otherwise longer texts are cut.
+    """
+    length = arguments.max_source_length
     positions = probes.configured_positions(model.config)
-    if not wanted or positions >= length:
+    if not arguments.resize_position_embeddings or positions >= length:
         return
     try:
         model.resize_position_embeddings(length)

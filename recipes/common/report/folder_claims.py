@@ -7,7 +7,7 @@ these recipes wrote.
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from recipes.common.checkpoints import atomic_folder, retention
 from recipes.common.config.flags import DATA_FILES
@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     from recipes.common.train.trainer import Trainer
 
 KEEP, OVERWRITE = "to keep both: another --output_dir", "to start over: --overwrite_output_dir"
+
+
+class Requested(Protocol):
+    """The flags of a recipe, to which runner.start has added the requested run."""
+
+    run: Run
+    allow_changed: list[str] | None
+    overwrite_output_dir: bool
 
 
 @dataclass(frozen=True)
@@ -227,7 +235,7 @@ def _refusal_of_unfinished(
     return Refusal(what, "--output_dir", fix)
 
 
-def checkpoint(trainer: "Trainer", arguments: "Arguments") -> tuple[Path | None, dict[str, Any]]:
+def checkpoint(trainer: "Trainer", arguments: Requested) -> tuple[Path | None, dict[str, Any]]:
     """Returns the checkpoint to continue from, and the earlier values of flags that have changed.
 
     It is the one that --resume_from_checkpoint names, otherwise the newest intact one, and None
@@ -239,11 +247,12 @@ def checkpoint(trainer: "Trainer", arguments: "Arguments") -> tuple[Path | None,
         return None, {}
     if named:
         _check_whole(named)
-    chosen = named or retention.newest(Path(trainer.args.output_dir))
+    chosen = named or retention.newest(run_record.folder_of(trainer.args))
     if chosen is None:
         return None, {}
     run, allowed = arguments.run, arguments.allow_changed or ()
-    changed = _check_belongs(chosen, trainer.fingerprint, run, allowed, by_name=bool(named))
+    own = trainer.fingerprint or {}
+    changed = _check_belongs(chosen, own, run, allowed, by_name=bool(named))
     message = f"resuming from {chosen}"
     if changed:
         message += f", with {run_identity.shown(changed, changed, run.flags)}"

@@ -1,7 +1,7 @@
 """The task of models that label or rate texts: predictions with scores, worst errors, confusion
 matrix."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +41,9 @@ def task(
     headline: str | None = None,
 ) -> Task:
     """Returns the task of a classifier, or of a model that rates."""
-    labels = splits.labels
+    labels = splits.known_labels
     is_regression = labels.kind == REGRESSION
-    shown = NUMBER_SCORES if is_regression else LABEL_SCORES
+    shown: tuple[str, ...] = NUMBER_SCORES if is_regression else LABEL_SCORES
     if labels.kind == SINGLE:  # with one label per row the micro average is the accuracy
         shown = tuple(name for name in shown if name != "f1_micro")
     named = ", ".join(map(markdown.code, labels.names[:MOST_NAMED])) or "a number"
@@ -69,16 +69,15 @@ def task(
 
 def rows_of(splits: Splits, split: str, output: PredictionOutput) -> list[Row]:
     """Returns a row per text: id, texts, label, prediction, scores and loss."""
-    data, labels = dict(splits.items())[split], splits.labels
-    logits = output.predictions
-    if isinstance(logits, tuple):
-        logits = logits[0]
+    data, labels = dict(splits.items())[split], splits.known_labels
+    logits = classification.arrays_of(output.predictions)[0]
     scores = classification.probabilities(logits, labels.kind)
     references: list[Any] = [None] * len(data)
     losses: Any = references
     if output.label_ids is not None:
-        references = [_reference(labels, row) for row in output.label_ids]
-        losses = classification.row_losses(logits, _present(labels, output.label_ids), labels.kind)
+        (encoded,) = classification.arrays_of(output.label_ids)
+        references = [_reference(labels, row) for row in encoded]
+        losses = classification.row_losses(logits, _present(labels, encoded), labels.kind)
     rows = []
     for position, texts in enumerate(data.select_columns(["row_id", *splits.texts])):
         reference, prediction = references[position], answer(labels, logits[position])
@@ -99,7 +98,7 @@ def _present(labels: Labels, encoded: numpy.ndarray) -> numpy.ndarray:
     return numpy.nan_to_num(encoded)
 
 
-def _rounded(names: tuple[str, ...], scores: numpy.ndarray) -> dict[str, float]:
+def _rounded(names: Sequence[str], scores: numpy.ndarray) -> dict[str, float]:
     return {name: round(float(score), 6) for name, score in zip(names, scores, strict=True)}
 
 

@@ -10,18 +10,19 @@ import os
 import platform
 import shlex
 import subprocess
+import sys
 import time
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import torch
 import yaml
 
-try:
-    import fcntl
-except ImportError:  # Windows
+if sys.platform == "win32":
     fcntl = None
+else:
+    import fcntl
 
 from recipes.common.checkpoints import atomic_folder, retention
 from recipes.common.config.flags import ROOT
@@ -31,6 +32,9 @@ from recipes.common.report.run_identity import LENGTH, Run
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.hashing import content_hash
 from recipes.common.runtime.secrets import masked
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
 
 PACKAGES = (
     "torch",
@@ -77,6 +81,11 @@ UNREADABLE = (
     yaml.YAMLError,
 )
 _locks: list[IO] = []
+
+
+def folder_of(arguments: "TrainingArguments") -> Path:
+    """Returns the folder that a training writes into."""
+    return Path(arguments.output_dir or "trainer_output")  # the latter is Trainer's default
 
 
 def lock(folder: Path) -> None:

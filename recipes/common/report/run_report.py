@@ -5,34 +5,58 @@ import hashlib
 import json
 import time
 from importlib import metadata
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import torch
 import yaml
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerState, TrainingArguments
 from transformers.trainer_utils import PredictionOutput
 
-from recipes.common.config.flags import own_flags
+from recipes.common.config.flags import Arguments, own_flags
 from recipes.common.data.splits import Splits
 from recipes.common.model.loading import Texts, parameters
 from recipes.common.model.tokenizer_training import as_text, default_algorithm, round_trip, writes
 from recipes.common.report import model_card, plots, run_record, scores_table
 from recipes.common.report.run_identity import Run
-from recipes.common.report.task import Row
+from recipes.common.report.task import Row, Task
 from recipes.common.runtime.hashing import content_hash
 from recipes.common.runtime.messages import visible, warn
-from recipes.common.train.samplers import padding_share
-from recipes.common.train.trainer import Trainer
+from recipes.common.tokens.encoding import Tokens
+from recipes.common.train.plan import Plan
+from recipes.common.train.samplers import Shuffled, TokenBatches, padding_share
 
 GIVES_BACK = 0.99  # of the text, at least: a model writes what its tokenizer gives back
+
+
+class Trained(Protocol):
+    """What a report needs of a recipe's Trainer: it has a task and tokens."""
+
+    args: TrainingArguments
+    state: TrainerState
+    model: PreTrainedModel
+    processing_class: PreTrainedTokenizerBase
+    task: Task
+    tokens: Tokens
+    train_dataset: torch.utils.data.Dataset | None
+    order: Shuffled | TokenBatches | None
+    tokens_per_batch: int | None
+    is_fsdp_enabled: bool
+
+    @property
+    def plan(self) -> Plan:
+        """Returns how many batches and steps the training takes."""
+
+    def is_world_process_zero(self) -> bool:
+        """Whether this process writes what the run leaves."""
 
 
 class Record:
     """Collects what a run's report needs while the run goes on, and writes it at the end."""
 
-    def __init__(self, trainer: Trainer, arguments: Any, splits: Splits):
+    def __init__(self, trainer: Trained, arguments: Arguments, splits: Splits):
         self.trainer, self.arguments, self.splits = trainer, arguments, splits
         self.tokens, self.task = trainer.tokens, trainer.task
-        self.output_dir = Path(trainer.args.output_dir)
+        self.output_dir = run_record.folder_of(trainer.args)
         self.scores: dict[str, float] = {}
         self.predictions: list[Row] = []
         self.predicted_split = ""
@@ -57,7 +81,7 @@ class Record:
         """Returns what a checkpoint of this run belongs to: it is continued only where all of this
         is the same."""
         arguments = self.trainer.args
-        config = {}
+        config: dict[str, Any] = {}
         for key, value in self.trainer.model.config.to_dict().items():
             if not key.startswith(("_", "transformers")):
                 config[key] = value
@@ -102,8 +126,7 @@ class Record:
         if own.tokenizer_name or own.model_name_or_path:
             return {}
         tokenizer, model_type = self.trainer.processing_class, self.trainer.model.config.model_type
-        columns = [name for name in (*self.splits.texts, self.splits.target) if name]
-        texts = Texts(self.splits.train, columns)
+        texts = Texts(self.splits)
         spaces = writes(model_type)
         lower = map(str.lower, texts) if own.do_lower_case else texts
         share = round_trip(tokenizer, lower, spaces)
@@ -128,7 +151,7 @@ class Record:
         batch."""
         dataset, order = self.trainer.train_dataset, self.trainer.order
         has_lengths = "length" in (getattr(dataset, "column_names", None) or [])
-        if not has_lengths or self.arguments.pad_to_max_length or order is None:
+        if dataset is None or not has_lengths or self.arguments.pad_to_max_length or order is None:
             return ""
         return f", {padding_share(order, dataset['length'][:]):.1%} padding"
 

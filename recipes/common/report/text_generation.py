@@ -5,11 +5,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
+from transformers import PreTrainedModel
 from transformers.trainer_utils import PredictionOutput
 
 from recipes.common.data.splits import Splits
 from recipes.common.metrics import generated_text, language_modeling
+from recipes.common.metrics.classification import arrays_of
 from recipes.common.report.task import Row, Task, cell, with_bounds
 from recipes.common.report.token_prediction import TOKEN_SCORES
 from recipes.common.tokens.encoding import Tokens
@@ -31,7 +32,7 @@ def task(
     tag: str,
     splits: Splits,
     encoded: Tokens,
-    model: torch.nn.Module,
+    model: PreTrainedModel,
     decode: generated_text.Decoder,
     arguments: Any,
     training_arguments: Any,
@@ -72,10 +73,10 @@ def rows_of(
     (nats per token)."""
     (source,) = splits.texts
     data = dict(splits.items())[split]
-    totals = output.predictions
+    totals, *others = arrays_of(output.predictions)
     answers: Sequence[str | None] = [None] * len(data)
-    if isinstance(totals, tuple):
-        totals, generated = totals
+    if others:
+        (generated,) = others
         answers = decode(generated)
     rows = []
     for row, answer, (loss, _, count) in zip(data, answers, totals, strict=True):

@@ -3,11 +3,11 @@ continuations."""
 
 from collections.abc import Callable
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.trainer_utils import PredictionOutput
 
 from recipes.common.checkpoints import tensor_files
@@ -17,18 +17,21 @@ from recipes.common.report.task import Row, Task, cell, with_bounds
 from recipes.common.tokens.encoding import Tokens
 from recipes.common.train.losses import Loss
 
-TOKEN_SCORES = ("perplexity", "cross_entropy", "bits_per_byte", "accuracy")
+HEADLINE = "perplexity"
+TOKEN_SCORES = (HEADLINE, "cross_entropy", "bits_per_byte", "accuracy")
+KNOWN = with_bounds(TOKEN_SCORES)
+BASELINE = "each token by its frequency alone"
 CONTINUATIONS = 3  # texts that are continued
 PROMPT, CONTINUATION = 32, 64  # tokens
 TEMPERATURE = 0.8
 PIPELINE = "from transformers import pipeline\n\n"
-COMMON = {
-    "headline": "perplexity",
-    "shown": TOKEN_SCORES,
-    "known": with_bounds(TOKEN_SCORES),
-    "baseline": "each token by its frequency alone",
-    "unit": "blocks",
-}
+
+if TYPE_CHECKING:
+
+    class Writer(PreTrainedModel):
+        """A model that writes texts: transformers gives `generate` to the classes that do."""
+
+        generate: Callable[..., torch.Tensor]
 
 
 def masked_task(
@@ -50,14 +53,18 @@ def masked_task(
         tag="fill-mask",
         what="A masked language model",
         use=f'{PIPELINE}pipeline("fill-mask", model="{{folder}}")("{text}")',
-        **COMMON,
+        headline=HEADLINE,
+        shown=TOKEN_SCORES,
+        known=KNOWN,
+        baseline=BASELINE,
+        unit="blocks",
     )
 
 
 def causal_task(
     blocks: Tokens,
     tokenizer: PreTrainedTokenizerBase,
-    model: torch.nn.Module,
+    model: "Writer",
     loss: Loss,
     compute_metrics: Callable[..., dict[str, float]],
     data_collator: Callable[..., Any],
@@ -73,7 +80,11 @@ def causal_task(
         tag="text-generation",
         what="A causal language model",
         use=PIPELINE + 'pipeline("text-generation", model="{folder}")("A text begins")',
-        **COMMON,
+        headline=HEADLINE,
+        shown=TOKEN_SCORES,
+        known=KNOWN,
+        baseline=BASELINE,
+        unit="blocks",
     )
 
 
@@ -108,7 +119,7 @@ def hardest_blocks(rows: list[Row], split: str, most: int = 5) -> str:
 
 @torch.inference_mode()
 def continuations(
-    blocks: Tokens, tokenizer: PreTrainedTokenizerBase, model: torch.nn.Module, split: str
+    blocks: Tokens, tokenizer: PreTrainedTokenizerBase, model: "Writer", split: str
 ) -> str:
     """Returns a table of how the model continues the first tokens of some blocks, sampled with a
     fixed seed.
@@ -129,7 +140,7 @@ def continuations(
 
 
 def _continued(
-    block: Any, tokenizer: PreTrainedTokenizerBase, model: torch.nn.Module
+    block: Any, tokenizer: PreTrainedTokenizerBase, model: "Writer"
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Returns a block's first tokens, those that the model writes after them, and those that follow
     in the text."""

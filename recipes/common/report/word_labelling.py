@@ -10,6 +10,7 @@ from transformers.trainer_utils import PredictionOutput
 from recipes.common.data.labels import MISSING, SINGLE, Labels
 from recipes.common.data.splits import Splits
 from recipes.common.metrics import entities
+from recipes.common.metrics.classification import arrays_of
 from recipes.common.report import labelling, markdown
 from recipes.common.report.task import Row, Task, cell
 from recipes.common.tokens.encoding import Tokens
@@ -31,7 +32,7 @@ def task(
     headline: str | None = None,
 ) -> Task:
     """Returns the task of a model that labels each word of a text."""
-    labels = splits.labels
+    labels = splits.known_labels
     shown = entities.shown(labels)
     named = ", ".join(map(markdown.code, labels.names[: labelling.MOST_NAMED]))
     return Task(
@@ -60,20 +61,24 @@ def rows_of(splits: Splits, encoded: Tokens, split: str, output: PredictionOutpu
     A word that was cut off, or of which the tokenizer leaves nothing, has the most frequent label
     and no score.
     """
-    data, labels = dict(splits.items())[split], splits.labels
-    best, probabilities = output.predictions
+    data, labels = dict(splits.items())[split], splits.known_labels
+    best, probabilities = arrays_of(output.predictions)
     tokens = dict(vars(encoded))[split]["word_ids"][:]
     has_labels = "labels" in data.column_names
     rows = []
     for position, row in enumerate(data):
         words = row[splits.texts[0]]
         pieces = first_pieces(tokens[position])
-        found, scores = [], []
+        found: list[int] = []
+        scores: list[float | None] = []
         for place in range(len(words)):
             piece = pieces.get(place)
-            found.append(labels.baseline if piece is None else int(best[position][piece]))
-            is_known = piece is not None
-            scores.append(round(float(probabilities[position][piece]), 6) if is_known else None)
+            if piece is None:
+                found.append(entities.most_frequent(labels))
+                scores.append(None)
+            else:
+                found.append(int(best[position][piece]))
+                scores.append(round(float(probabilities[position][piece]), 6))
         known = row["labels"] if has_labels else []
         rows.append(
             {
