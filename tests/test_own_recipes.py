@@ -11,8 +11,10 @@ import pytest
 from conftest import ROOT, SCRATCH, SHORT, load_recipe, merged, row
 from forked import LANGUAGES, MODELS
 
+from recipes.common import launch
 from recipes.common.config import flags
 from recipes.common.data.labels import SINGLE
+from recipes.common.predict.opening import open_folder, own_predictor
 from recipes.common.report import scores_table, task
 from recipes.common.train import losses
 
@@ -224,3 +226,37 @@ def test_a_model_that_has_learned_nothing_is_warned_of_in_every_recipe(recipe, i
         and "a pretrained --model_name_or_path" in said[0]
     )
     assert "is no better than" in Path("out/README.md").read_text()
+
+
+PREDICTOR = """
+class Predictor(Classifier):
+    def answer(self, texts):
+        return [{"prediction": f"{row['prediction']}!"} for row in super().answer(texts)]
+
+
+@dataclass
+class Arguments"""
+
+
+def test_the_folder_of_a_recipe_answers_as_its_own_predictor_says(reviews, monkeypatch):
+    """How a trained folder answers stands in run.py, too."""
+    text = (ROOT / "recipes/sentiment/run.py").read_text(encoding="utf-8")
+    text = text.replace("\n\n@dataclass\nclass Arguments", PREDICTOR, 1)
+    text = text.replace(
+        "from recipes.common.report",
+        "from recipes.common.predict.labelling import Classifier\nfrom recipes.common.report",
+        1,
+    )
+    text = text.replace('(path / "recipes/common").is_dir()', "True")
+    Path("recipes/loud").mkdir(parents=True)
+    Path("recipes/loud/run.py").write_text(text, encoding="utf-8")
+    run(Path("recipes/loud/run.py"), *FILES, *SCRATCH, *SHORT)
+    assert not open_folder("out").answers(["good"]).__next__()["prediction"].endswith("!")
+    monkeypatch.setattr(launch, "ROOT", Path.cwd())
+    assert next(open_folder("out").answers(["good"]))["prediction"] in ("negative!", "positive!")
+
+
+def test_no_other_code_answers(reviews, monkeypatch):
+    monkeypatch.setattr(launch, "ROOT", Path.cwd())
+    for name in ("../loud", "common", "", None, 7, ["loud"]):
+        assert own_predictor(name) is None

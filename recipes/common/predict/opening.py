@@ -1,7 +1,10 @@
-"""Chooses how a trained folder answers."""
+"""Chooses how a trained folder answers: as its recipe says, or as its model does."""
 
+import importlib.util
+import sys
 from pathlib import Path
 
+from recipes.common import launch
 from recipes.common.predict.continuing import CONTINUES
 from recipes.common.predict.labelling import Classifier
 from recipes.common.predict.mask_filling import MaskFiller
@@ -10,17 +13,22 @@ from recipes.common.predict.word_labelling import WordLabeller
 from recipes.common.predict.writing import Writer
 from recipes.common.runtime.errors import Refusal
 
+OWN = "Predictor"  # a class in a recipe's run.py: how the folders that it trains answer
+
 
 def open_folder(folder: str, trust_remote_code: bool = False) -> Folder:
     """Returns the folder's model, ready to answer; refuses what is no trained folder."""
     config = config_of(Path(folder), trust_remote_code)
     kind = (config.architectures or [""])[0]
-    task = read_record(Path(folder, "run.json")).get("task")
+    record = read_record(Path(folder, "run.json"))
+    if own := own_predictor(record.get("recipe")):
+        return own(folder, trust_remote_code)
     if kind.endswith("ForSequenceClassification"):
         return Classifier(folder, trust_remote_code)
     if kind.endswith("ForTokenClassification"):
         return WordLabeller(folder, trust_remote_code)
-    if kind.endswith("ForMaskedLM") or task == "fill-mask":  # BART's and XLM's have other names
+    # BART's and XLM's masked models have other names.
+    if kind.endswith("ForMaskedLM") or record.get("task") == "fill-mask":
         return MaskFiller(folder, trust_remote_code)
     if config.is_encoder_decoder:
         return Writer(folder, trust_remote_code)
@@ -29,3 +37,20 @@ def open_folder(folder: str, trust_remote_code: bool = False) -> Folder:
         raise Refusal(f"{folder} holds a causal language model", FLAG, fix)
     what = f"{folder} holds a {kind or config.model_type}, which answers nothing"
     raise Refusal(what, FLAG, "train it first")
+
+
+def own_predictor(recipe: object) -> type[Folder] | None:
+    """Returns the class Predictor of a recipe, or None where it has none.
+
+    Only recipes of this checkout are imported: a folder from elsewhere brings no code.
+    """
+    path = launch.recipes().get(str(recipe))
+    if path is None or f"\nclass {OWN}(" not in path.read_text(encoding="utf-8"):
+        return None
+    spec = importlib.util.spec_from_file_location(f"recipes.{recipe}.run", path)
+    if spec is None or spec.loader is None:
+        return None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return getattr(module, OWN)

@@ -122,6 +122,7 @@ def begin(run: Run, overwrite: bool) -> None:
     _replace(folder / "run.yaml", yaml.safe_dump(run.flags, allow_unicode=True, sort_keys=True))
     facts = {
         "status": "unfinished",
+        "recipe": run.recipe.resolve().parent.name,
         "command": shlex.join(masked(shlex.split(run.command))),
         "configurations": _configurations(shlex.split(run.command)),
         "inputs": run.inputs,
