@@ -278,7 +278,7 @@ def new(
         directory = launch.ROOT if here.is_relative_to(launch.ROOT) else here
     for path in copy_recipe(name, launch.find(source, "_pretrain"), directory):
         print(path.relative_to(here) if path.is_relative_to(here) else path)
-    print(f"next: python -m pytest tests/test_{name}.py, then python recipes/{name}/run.py")
+    print(f"next: python -m pytest tests/recipes/test_{name}.py, then python recipes/{name}/run.py")
 
 
 def print_answer(answer: dict[str, Any]) -> None:

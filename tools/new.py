@@ -42,10 +42,11 @@ def new(name: str, run: Path, directory: Path) -> list[Path]:
     for path in sorted(run.parent.iterdir()):
         if path.is_file():
             written.append(_copy(path, target / path.name, old, name))
-    test = ROOT / "tests" / f"test_{old}.py"
+    tests = Path("tests/recipes")
+    test = ROOT / tests / f"test_{old}.py"
     if test.exists():
-        (directory / "tests").mkdir(exist_ok=True)
-        written.append(_copy(test, directory / "tests" / f"test_{name}.py", old, name))
+        (directory / tests).mkdir(parents=True, exist_ok=True)
+        written.append(_copy(test, directory / tests / f"test_{name}.py", old, name))
     return written
 
 

@@ -15,7 +15,7 @@ RUN = ROOT / "recipes/sentiment/run.py"
 
 
 def run_its_test(folder):
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "tests/test_my_reviews.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "tests/recipes/test_my_reviews.py"]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     return subprocess.run(
         command, capture_output=True, text=True, cwd=folder, env=environment, check=False

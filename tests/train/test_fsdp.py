@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT
-from test_heads import CASES, model_of
-from test_world import torchrun
+from test_fused_lm_loss import CASES, model_of
+from test_processes import torchrun
 from transformers import AutoModelForSequenceClassification
 
 from recipes.common.train import fsdp
@@ -28,7 +28,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from recipes.common.runtime import joining, processes
 from recipes.common.train import fsdp, fused_lm_loss, losses
-from test_heads import CASES, PAIRED, WORDS, batch_of, learn, model_of
+from test_fused_lm_loss import CASES, PAIRED, WORDS, batch_of, learn, model_of
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
 def distance_and_share(name, kind):

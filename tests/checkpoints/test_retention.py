@@ -3,7 +3,7 @@
 import errno
 
 import pytest
-from test_manifests import FILES, save
+from test_atomic_folder import FILES, save
 
 from recipes.common.checkpoints import atomic_folder, retention
 from recipes.common.runtime.errors import DiskFull

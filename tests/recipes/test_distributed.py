@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import ROOT, load_recipe, merged, predictions, row
 from safetensors import safe_open
-from test_world import torchrun
+from test_processes import torchrun
 
 from tools import equivalence
 
