@@ -16,9 +16,10 @@ test: $(VENV)/.installed-dev  ## the tests, without the long ones
 test-slow: $(VENV)/.installed-dev  ## the long tests
 	$(PYTEST) -m slow
 
-lint: $(VENV)/.installed-dev  ## style
+lint: $(VENV)/.installed-dev  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 samples:  ## write samples/ again
 	$(PYTHON) samples/make.py

@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     arguments, training_arguments = runner.start(Arguments, __file__, argv)
 
     # 1. Data
-    joined = flags.words(arguments.text_column_names)
+    joined = flags.comma_separated(arguments.text_column_names)
     splits = load_splits(
         arguments,
         training_arguments,

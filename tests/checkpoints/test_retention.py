@@ -103,7 +103,7 @@ def test_the_newest_and_the_best_checkpoints_are_kept(limit, best, kept, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[1]", "7", '"x"', "{}", '{"flags": 1, "inputs": {}, "rows_a_step": 1}']
+    "content", ["", "{", "[1]", "7", '"x"', "{}", '{"flags": 1, "inputs": {}, "rows_per_step": 1}']
 )
 def test_a_fingerprint_that_cannot_be_read_says_nothing(content, tmp_path):
     final = save(tmp_path, 5, FILES | {retention.FINGERPRINT: content.encode()})

@@ -165,7 +165,7 @@ def test_a_global_batch_that_does_not_come_out_even_is_refused_with_the_sums(ref
     )
 
 
-def test_a_global_batch_takes_as_many_rows_a_step_as_asked(sentiment, reviews):
+def test_a_global_batch_takes_as_many_rows_per_step_as_asked(sentiment, reviews):
     sentiment.main(
         merged(*FILES, *SCRATCH, *SHORT, "--global_batch_size", "12", "--num_train_epochs", "1")
     )

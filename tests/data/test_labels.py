@@ -6,13 +6,13 @@ from datetime import date
 import pytest
 
 from recipes.common.data import labels
-from recipes.common.data.labels import MULTI, REGRESSION, SINGLE, Seen
+from recipes.common.data.labels import MULTI, REGRESSION, SINGLE, SeenLabels
 from recipes.common.runtime.errors import Refusal
 
 
 def see(values):
     """What is seen of a split whose rows have these labels, at the places row 1, row 2, …"""
-    seen = Seen()
+    seen = SeenLabels()
     for row, value in enumerate(values, 1):
         seen.add(value, f"row {row}")
     return seen
@@ -160,11 +160,11 @@ def test_classes_come_from_another_split_where_nothing_is_trained():
 
 def test_no_labels_at_all_are_refused_unless_a_trained_model_brings_its_own():
     with pytest.raises(Refusal, match="no row has a label"):
-        labels.decide({"test": Seen()}, "label")
+        labels.decide({"test": SeenLabels()}, "label")
     trained = labels.Labels(
         "single_label_classification", ["a", "b"], {"a": 0, "b": 1}, [0, 0], 0, 0.0
     )
-    assert labels.decide({"test": Seen()}, "label", trained=trained) == trained
+    assert labels.decide({"test": SeenLabels()}, "label", trained=trained) == trained
 
 
 def test_a_class_that_only_the_test_data_has_is_refused():
@@ -278,7 +278,7 @@ def test_a_trained_model_keeps_its_ids_where_the_data_names_its_classes_in_anoth
     trained = labels.Labels(
         SINGLE, names, {name: number for number, name in enumerate(names)}, [0] * 3, 0, 0.0
     )
-    seen = Seen()
+    seen = SeenLabels()
     for value in (0, 1, 2):
         seen.add(value, "row")
     decided = labels.decide(

@@ -17,19 +17,19 @@ LABELS = torch.tensor([[0, 0, -100], [1, -100, 0]])
 
 
 def test_sums_by_hand():
-    sums = language_modeling.sums(shift=False)(LOGITS, LABELS)
+    sums = language_modeling.token_sums(shift=False)(LOGITS, LABELS)
     assert sums[0].tolist() == pytest.approx([-math.log(0.5) - math.log(0.9), 2, 2])
     assert sums[1].tolist() == pytest.approx([-math.log(0.1) - math.log(0.9), 1, 2])
 
 
 def test_causal_logits_predict_the_next_token():
-    sums = language_modeling.sums(shift=True)(LOGITS, LABELS)
+    sums = language_modeling.token_sums(shift=True)(LOGITS, LABELS)
     assert sums[0].tolist() == pytest.approx([-math.log(0.5), 1, 1])
     assert sums[1].tolist() == pytest.approx([-math.log(0.9), 1, 1])
 
 
 def test_generated_tokens_are_passed_on():
-    sums, generated = language_modeling.sums(shift=False)((LOGITS, "generated"), LABELS)
+    sums, generated = language_modeling.token_sums(shift=False)((LOGITS, "generated"), LABELS)
     assert sums.shape == (2, 3) and generated == "generated"
 
 
@@ -57,7 +57,7 @@ def test_the_unigram_model_by_hand():
     compute = language_modeling.for_tokens(blocks([0, 0, 0, 1]), 2, shift=False)
     evaluated = blocks([0, 1])
     evaluated.tokens_per_byte = 0.25
-    sums = language_modeling.sums(shift=False)(LOGITS, LABELS).numpy()
+    sums = language_modeling.token_sums(shift=False)(LOGITS, LABELS).numpy()
     found = compute(EvalPrediction(sums, LABELS.numpy(), inputs=evaluated))
     assert found["baseline_accuracy"] == 0.75
     assert found["baseline_cross_entropy"] == pytest.approx(

@@ -9,7 +9,7 @@ from conftest import LEFT, SHORT, as_if_killed, load_recipe, merged, predictions
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from recipes.common.predict.opening import open_folder
-from recipes.common.train.generation import Answers
+from recipes.common.train.generation import TextGeneration
 
 RECIPE = "translation"
 LANGUAGES = ["--source_lang", "en", "--target_lang", "de"]
@@ -177,13 +177,13 @@ def test_a_run_with_early_stopping_and_the_best_model(recipe, pairs):
 def test_evaluations_in_training_answer_a_sample_and_the_last_one_every_row(
     recipe, pairs, monkeypatch
 ):
-    answered, write = [], Answers.write
+    answered, write = [], TextGeneration.write
 
     def counting(self, model, inputs, *rest):
         answered.append(len(inputs["input_ids"]))
         return write(self, model, inputs, *rest)
 
-    monkeypatch.setattr(Answers, "write", counting)
+    monkeypatch.setattr(TextGeneration, "write", counting)
     flags = [
         "--eval_strategy",
         "steps",

@@ -225,7 +225,7 @@ NOT_BUGS = {  # an error, its exit code, words of the message
 
 @pytest.mark.parametrize("case", NOT_BUGS)
 def test_what_the_machine_did_is_no_bug_of_the_recipe(case, capsys, monkeypatch):
-    monkeypatch.setattr(guard.signals, "_alone", False)
+    monkeypatch.setattr(guard.signals, "_ends_with_run", False)
     error, code, words = NOT_BUGS[case]
     found, said = ends(error, capsys)
     assert found == code
@@ -233,7 +233,7 @@ def test_what_the_machine_did_is_no_bug_of_the_recipe(case, capsys, monkeypatch)
 
 
 def test_an_error_within_a_worker_is_a_bug_all_the_same(capsys, monkeypatch):
-    monkeypatch.setattr(guard.signals, "_alone", False)
+    monkeypatch.setattr(guard.signals, "_ends_with_run", False)
     assert ends(KeyError("Caught KeyError in DataLoader worker process 0."), capsys)[0] == 70
 
 

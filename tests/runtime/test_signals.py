@@ -27,7 +27,7 @@ def main():
     if sys.argv[2] == "outside":
         print("ready", flush=True)
         time.sleep(30)
-    with signals.kept():
+    with signals.polled():
         print("ready", flush=True)
         while not signals.received():
             time.sleep(0.01)
@@ -77,7 +77,9 @@ def test_a_second_signal_ends_at_once(run):
     assert run("deaf", signal.SIGTERM, signal.SIGTERM)[0] == 143
 
 
-@pytest.mark.parametrize(("alone", "code"), [("", -signal.SIGUSR1), ("signals.alone(); ", 0)])
+@pytest.mark.parametrize(
+    ("alone", "code"), [("", -signal.SIGUSR1), ("signals.process_ends_with_run(); ", 0)]
+)
 def test_what_comes_after_the_run_is_no_reason_to_die(alone, code):
     """A complete run of two processes ended with -10.
 

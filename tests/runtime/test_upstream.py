@@ -82,7 +82,7 @@ def test_at_most_sixteen_methods_of_trainer_are_overridden():
     assert len(own & {*dir(transformers.Trainer)} - {"__init__"}) <= 16
 
 
-class Seen(transformers.TrainerCallback):
+class SeenLabels(transformers.TrainerCallback):
     """What Trainer knows of its losses, at the end of each step before it logs."""
 
     def __init__(self):
@@ -95,7 +95,7 @@ class Seen(transformers.TrainerCallback):
 
 
 def test_the_loss_since_the_last_log_is_where_it_was(trainer):
-    built, seen = trainer(max_steps=4, logging_steps=2, learning_rate=0.0), Seen()
+    built, seen = trainer(max_steps=4, logging_steps=2, learning_rate=0.0), SeenLabels()
     seen.trainer = built
     built.add_callback(seen)
     built.train()

@@ -181,7 +181,7 @@ def numbers():
         .to_iterable_dataset()
         .shuffle(seed=1, buffer_size=20)
     )
-    return encoding.Endless(rows, lambda columns: {"number": columns["number"]}, ())
+    return encoding.RowStream(rows, lambda columns: {"number": columns["number"]}, ())
 
 
 def test_a_stream_gives_every_row_once_an_epoch_without_end():
@@ -207,7 +207,7 @@ from recipes.common.tokens import encoding
 
 def batches(workers, first, number):
     rows = datasets.Dataset.from_dict({"number": range(20)}).to_iterable_dataset().shuffle(seed=1, buffer_size=20)
-    stream = encoding.Endless(rows, lambda columns: {"number": columns["number"]}, ())
+    stream = encoding.RowStream(rows, lambda columns: {"number": columns["number"]}, ())
     stream.go_to(first)
     loader = torch.utils.data.DataLoader(stream, batch_size=3, num_workers=workers, collate_fn=list)
     return list(itertools.islice(loader, number))

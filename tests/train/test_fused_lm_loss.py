@@ -151,13 +151,13 @@ def test_loss_and_gradients_are_those_of_all_logits(name, kind, smoothing, at_on
 def test_words_made_up_to_a_round_number_and_compiled_scores_change_nothing(
     smoothing, backend, monkeypatch
 ):
-    monkeypatch.setitem(fused_lm_loss.WORDS_TO, "cpu", 8)
+    monkeypatch.setitem(fused_lm_loss.VOCABULARY_MULTIPLE, "cpu", 8)
     model, loss = model_of("bert", AutoModelForMaskedLM), TokenLoss(smoothing)
     check_like_all_logits(model, loss, backend)
 
 
 def test_compiled_scores_of_bf16_are_those_that_are_not_compiled(monkeypatch):
-    monkeypatch.setitem(fused_lm_loss.WORDS_TO, "cpu", 8)
+    monkeypatch.setitem(fused_lm_loss.VOCABULARY_MULTIPLE, "cpu", 8)
     loss, found = TokenLoss(), []
     for backend in (None, "inductor"):
         model = model_of("bert", AutoModelForMaskedLM)

@@ -1,4 +1,4 @@
-"""Answers: as long as was asked for, or as the training data answers texts of that length."""
+"""TextGeneration: as long as was asked for, or as the training data answers texts of that length."""
 
 from types import SimpleNamespace
 
@@ -9,7 +9,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from recipes.common.data.labels import MISSING
 from recipes.common.runtime.errors import Refusal
-from recipes.common.train.generation import Answers
+from recipes.common.train.generation import TextGeneration
 
 TRAIN = Dataset.from_dict(
     {
@@ -43,7 +43,9 @@ def answers(model):
         }
         training |= {"generation_config": None}
         training = SimpleNamespace(**training, train_batch_size=8, eval_batch_size=eval_batch_size)
-        return Answers(model, SimpleNamespace(**flags), training, SimpleNamespace(train=train))
+        return TextGeneration(
+            model, SimpleNamespace(**flags), training, SimpleNamespace(train=train)
+        )
 
     return build
 

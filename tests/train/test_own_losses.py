@@ -148,7 +148,7 @@ def first_loss(tmp_path, rows, accumulated):
         eval_dataset=Dataset.from_list(rows_of),
         compute_loss_func=losses.TokenLoss(shift=True),
         compute_metrics=lambda prediction: language_modeling.scores(prediction.predictions),
-        preprocess_logits_for_metrics=language_modeling.sums(shift=True),
+        preprocess_logits_for_metrics=language_modeling.token_sums(shift=True),
     )
     own = model(
         input_ids=torch.tensor([row]), labels=torch.tensor([rows_of[0]["labels"]])

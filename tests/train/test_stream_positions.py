@@ -128,7 +128,7 @@ def test_given_steps_end_passes_too(sentiment, in_tmp_path):
 
 
 def test_whose_passes_nobody_knows_waits_for_the_last_step_and_says_so(trainer, tokenizer, capsys):
-    stream = encoding.Endless(rows(tokenizer).to_iterable_dataset(), dict, ())
+    stream = encoding.RowStream(rows(tokenizer).to_iterable_dataset(), dict, ())
     built = trainer(stream, validation=rows(tokenizer), eval_strategy="epoch", max_steps=5)
     assert (
         "the end of a pass over this stream is unknown: --eval_strategy epoch waits"

@@ -137,7 +137,7 @@ def fingerprint(folder: Path) -> dict[str, Any]:
         return {}
     if not isinstance(flags, dict) or not isinstance(inputs, dict):
         return {}
-    if not isinstance(known.get("rows_a_step"), int):
+    if not isinstance(known.get("rows_per_step"), int):
         return {}
     return known
 

@@ -277,7 +277,7 @@ class GenerationArguments(PaddingArguments):
     )
 
 
-def words(names: str | None) -> list[str]:
+def comma_separated(names: str | None) -> list[str]:
     """Returns the names in a list that is separated by commas."""
     parts = map(str.strip, (names or "").split(","))
     return [part for part in parts if part]

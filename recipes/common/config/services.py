@@ -18,7 +18,7 @@ from transformers.integrations import integration_utils
 from transformers.trainer_optimizer import is_optimizer_factory
 from transformers.training_args import OptimizerNames
 
-from recipes.common.config.flags import Arguments, words
+from recipes.common.config.flags import Arguments, comma_separated
 from recipes.common.config.precedence import BY_EVALUATION
 from recipes.common.runtime.disk_errors import disk_error
 from recipes.common.runtime.errors import DISK, Refusal, Stop
@@ -130,7 +130,7 @@ def _check_optimizer(training_arguments: TrainingArguments) -> None:
     Refuses a package that is missing, and settings that the optimizer does not take or ignores.
     """
     name = OptimizerNames(training_arguments.optim).value
-    settings = words(training_arguments.optim_args)
+    settings = comma_separated(training_arguments.optim_args)
     with refused("--optim", OTHERS):
         _optimizer(training_arguments, [])
     for setting in settings:

@@ -15,7 +15,7 @@ ROWS, CHARACTERS = 10_000, 2**24  # so much is held in memory before it is writt
 Value = int | str | list[str]
 
 
-class Spool:
+class DiskTable:
     """A table that grows row by row, in a file without a name that ends with the process."""
 
     def __init__(self, columns: Mapping[str, pyarrow.DataType]):

@@ -13,7 +13,7 @@ from datasets.fingerprint import generate_random_fingerprint
 from tqdm import tqdm
 
 from recipes.common.data import label_spelling, labels
-from recipes.common.data.arrow_buffer import Spool
+from recipes.common.data.arrow_buffer import DiskTable
 from recipes.common.data.column_kinds import TEXT, Kind, Place
 from recipes.common.data.columns import Chosen
 from recipes.common.data.sources import Source
@@ -37,11 +37,11 @@ class Table:
     columns: Chosen
     streamed: bool
     held_out: tuple[int, int] | None = None  # of a stream: percentage and seed
-    spool: Spool = field(init=False)
+    spool: DiskTable = field(init=False)
     label_values: list[Any] = field(default_factory=list)
     spelt: label_spelling.Spelling | None = None  # how labels are written, once all are seen
     kept_rows: list[int] | None = None  # of those on disk; None: all of them
-    labels_seen: labels.Seen = field(default_factory=labels.Seen)
+    labels_seen: labels.SeenLabels = field(default_factory=labels.SeenLabels)
     skipped: Counter[str] = field(default_factory=Counter)
     digests: dict[bytes, int] = field(default_factory=dict)  # of the texts -> a hash of the label
     duplicates: int = 0
@@ -50,7 +50,7 @@ class Table:
     unused: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        self.spool = Spool(self.columns.written)
+        self.spool = DiskTable(self.columns.written)
 
     @property
     def is_test(self) -> bool:
@@ -151,7 +151,7 @@ class Table:
         if self.is_test:
             return ""
         if not (self.columns.labels or self.columns.target):
-            is_used = _plain(texts[0]).strip() or self._runs_on(texts[0])
+            is_used = _plain(texts[0]).strip() or self._continues(texts[0])
             return "" if is_used else EMPTY
         if not all(_plain(text).strip() for text in texts):
             return EMPTY
@@ -159,11 +159,11 @@ class Table:
             return NO_LABEL
         return ""
 
-    def _runs_on(self, text: Text) -> bool:
+    def _continues(self, text: Text) -> bool:
         """Whether the text continues in the next row."""
-        if self.source.runs_on is None:
+        if self.source.continues_before is None:
             return _plain(text).endswith("\n")
-        return self.source.runs_on
+        return self.source.continues_before
 
     # --- Counting ---
 
@@ -184,7 +184,7 @@ class Table:
 
     def _track(self, texts: list[Text], label: Any) -> None:
         """Counts texts that occurred before; the lines of a text that runs on may repeat."""
-        if self.rows_read > TRACKED_ROWS or not any(texts) or self._runs_on(texts[0]):
+        if self.rows_read > TRACKED_ROWS or not any(texts) or self._continues(texts[0]):
             return
         joined = "\0".join(map(_plain, texts))
         digest = hashlib.blake2b(joined.encode(), digest_size=8).digest()

@@ -120,7 +120,7 @@ def _one_per_label(wanted: Sequence[str | None], source: Source) -> list[str]:
     given = [name for name in wanted if name]
     name = given[0] if given else ""
     _, first = next(source.rows(), (1, {}))
-    return [name] if name in first else flags.words(name)
+    return [name] if name in first else flags.comma_separated(name)
 
 
 def choose(

@@ -20,7 +20,7 @@ from recipes.common.data.labels import (
     RATINGS,
     Counted,
     Item,
-    Seen,
+    SeenLabels,
     Value,
     is_missing,
     is_number,
@@ -192,7 +192,7 @@ def mapping(words: Sequence[str] | None) -> dict[str, str]:
     return found
 
 
-def find(seen: dict[str, Seen], asked: Asked, flag: str) -> Spelling:
+def find(seen: dict[str, SeenLabels], asked: Asked, flag: str) -> Spelling:
     """Returns how these splits write their labels.
 
     Refuses what can be read in two ways, and says what is read otherwise than it is written.
@@ -211,7 +211,7 @@ def find(seen: dict[str, Seen], asked: Asked, flag: str) -> Spelling:
 class _Column:
     """All that was seen of a column of labels. It decides what the column means."""
 
-    def __init__(self, seen: dict[str, Seen], asked: Asked, flag: str):
+    def __init__(self, seen: dict[str, SeenLabels], asked: Asked, flag: str):
         self.seen, self.asked, self.flag = seen, asked, flag
         self.counts: Counter[Counted] = Counter()
         for labels in seen.values():
@@ -463,7 +463,7 @@ class _Column:
         note(f"{self.flag}: {what}")
 
 
-def warn_of_case(seen: dict[str, Seen], flag: str) -> None:
+def warn_of_case(seen: dict[str, SeenLabels], flag: str) -> None:
     """Warns of classes that differ by case alone: most often that is a mistake of writing."""
     values: Counter[Item] = Counter()
     for labels in seen.values():

@@ -28,7 +28,7 @@ MISSING = -100  # the label that losses and metrics leave out
 
 
 @dataclass
-class Seen:
+class SeenLabels:
     """The labels of one split: how often each value occurs, and where it occurs first."""
 
     counts: Counter[Counted] = field(default_factory=Counter)
@@ -60,12 +60,12 @@ class Seen:
         for odd_kind, item in _odd_items(value).items():
             self.types.setdefault(odd_kind, (item, place))
 
-    def read(self, meaning: Callable[[Value], Value | None]) -> "Seen":
+    def read(self, meaning: Callable[[Value], Value | None]) -> "SeenLabels":
         """Returns the same rows with what their values mean.
 
         Of many different floats only some are known one by one.
         """
-        found = Seen(missing=self.missing)
+        found = SeenLabels(missing=self.missing)
         for value, rows in self.counts.items():
             as_read: Value = list(value) if isinstance(value, tuple) else value
             found.add(meaning(as_read), self.places[value], rows)
@@ -222,7 +222,7 @@ def is_missing(value: object) -> bool:
 
 
 def decide(
-    seen: dict[str, Seen],
+    seen: dict[str, SeenLabels],
     flag: str,
     names: Sequence[str] | None = None,
     do_regression: bool | None = None,
@@ -259,8 +259,8 @@ def decide(
 
 
 def _classes(
-    seen: dict[str, Seen],
-    reference: Seen,
+    seen: dict[str, SeenLabels],
+    reference: SeenLabels,
     names: Sequence[str] | None,
     trained: Labels | None,
     flag: str,
@@ -302,7 +302,7 @@ def _only_elsewhere(present: Counter[Item], values: dict[Item, int], flag: str) 
 
 
 def _several_numbers(
-    seen: dict[str, Seen], reference: Seen, names: Sequence[str] | None, flag: str
+    seen: dict[str, SeenLabels], reference: SeenLabels, names: Sequence[str] | None, flag: str
 ) -> Labels:
     """Returns the labels of a regression: one number per row, or several with their names."""
     _check_numbers(seen, flag)
@@ -373,7 +373,7 @@ def _listed(names: Iterable[object], most: int = 5) -> str:
     return ", ".join(shown)
 
 
-def check_types(labels: Seen) -> None:
+def check_types(labels: SeenLabels) -> None:
     """Refuses what can be no label: a date, a table in a cell."""
     for kind, (value, place) in labels.types.items():
         if kind not in ("bool", "int", "float", "str", "list"):
@@ -381,7 +381,7 @@ def check_types(labels: Seen) -> None:
             raise Refusal(what, place, "use a text, a number or a list of texts")
 
 
-def _check_one_type(labels: Seen, flag: str) -> None:
+def _check_one_type(labels: SeenLabels, flag: str) -> None:
     kinds = dict(labels.types)
     if "float" in kinds:
         kinds.pop("int", None)
@@ -391,7 +391,7 @@ def _check_one_type(labels: Seen, flag: str) -> None:
         raise Refusal(what, other_place, f"write all of {flag}'s values in one type")
 
 
-def _looks_like_regression(labels: Seen, are_named: bool) -> bool:
+def _looks_like_regression(labels: SeenLabels, are_named: bool) -> bool:
     """Whether labels are ratings: floats, unless classes are named, as in run_classification.
 
     The numbers of a CSV are texts: there a decimal point decides.
@@ -424,7 +424,7 @@ def is_number(value: object) -> bool:
     return number(value) is not None
 
 
-def _check_numbers(seen: dict[str, Seen], flag: str) -> None:
+def _check_numbers(seen: dict[str, SeenLabels], flag: str) -> None:
     for labels in seen.values():
         for value, place in labels.types.values():
             if not isinstance(value, list) and not is_number(value):
@@ -566,7 +566,7 @@ def _integer(value: Item) -> int | None:
     return None
 
 
-def _check_classes(values: dict[Item, int], seen: dict[str, Seen], flag: str) -> None:
+def _check_classes(values: dict[Item, int], seen: dict[str, SeenLabels], flag: str) -> None:
     if len(values) < 2:
         raise _single_class(next(iter(values), None), seen, flag)
     rows = seen["train"].items().total() if "train" in seen else 0
@@ -580,7 +580,7 @@ def _check_classes(values: dict[Item, int], seen: dict[str, Seen], flag: str) ->
                 raise _unknown_label(value, split, labels.place(value), values)
 
 
-def _single_class(only: Item | None, seen: dict[str, Seen], flag: str) -> Refusal:
+def _single_class(only: Item | None, seen: dict[str, SeenLabels], flag: str) -> Refusal:
     """Returns the refusal of labels that are all the same one, or that have only one name."""
     places: list[str] = []
     if only is not None:

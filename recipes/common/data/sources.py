@@ -54,7 +54,7 @@ class Source:
     paths: tuple[Path, ...] = ()
     # Whether each row continues the one before. None, for rows of the Hub: a row does so where the
     # one before ends in a line break.
-    runs_on: bool | None = None
+    continues_before: bool | None = None
 
 
 PLAIN = Reading()
@@ -175,16 +175,16 @@ def _file_source(
     flag = f"--{split}_file"
     paths = readers.expand(patterns, flag, reading.languages, options.split, options.words)
     place = partial(_file_place, paths)
-    runs_on = reading.line_breaks and all(map(readers.is_plain_text, paths))
+    continues_before = reading.line_breaks and all(map(readers.is_plain_text, paths))
     parallel = [path for path in paths if readers.language(path, reading.languages)]
     if not parallel:
         rows = partial(_file_rows, paths, options)
-        return Source(split, rows, place, _class_names(paths), tuple(paths), runs_on)
+        return Source(split, rows, place, _class_names(paths), tuple(paths), continues_before)
     if len(parallel) < len(paths):
         what = f"{parallel[0]} is one of several texts in parallel, but not all files are"
         raise Refusal(what, flag, "name parallel texts, or tables of both languages")
     rows = partial(_parallel_rows, paths, reading.languages, flag, options.encoding)
-    return Source(split, rows, place, {}, tuple(paths), runs_on)
+    return Source(split, rows, place, {}, tuple(paths), continues_before)
 
 
 def _class_names(paths: list[Path]) -> dict[str, list[str]]:

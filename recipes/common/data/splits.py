@@ -184,7 +184,7 @@ def _read_all(
 
 def _shuffled(split: Any, source: Source, seed: int) -> Any:
     """Returns the training rows in another order, before --max_train_samples takes the first."""
-    if source.runs_on:
+    if source.continues_before:
         lines = "--keep_linebreaks false makes a text of each line"
         fix = f"leave it out: blocks are shuffled anyway; {lines}"
         what = "the lines of a text stay in their order"
@@ -197,7 +197,7 @@ def _whole(found: dict[str, Source], splits: Splits) -> tuple[str, ...]:
     whole = []
     for name, _ in splits.items():
         source = found.get(name) or found["train"]
-        if source.runs_on is False:
+        if source.continues_before is False:
             whole.append(name)
     return tuple(whole)
 

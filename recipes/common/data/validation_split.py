@@ -37,7 +37,7 @@ def split(
     if not 0 < count < len(train):
         what = f"{percentage} % of {len(train)} rows leaves nothing to train or validate on"
         raise Refusal(what, FLAG, "choose 1 to 50, or give a --validation_file")
-    if table.source.runs_on:
+    if table.source.continues_before:
         first = len(train) - count
         return train.select(range(first)), train.select(range(first, len(train))), count
     return _drawn(train, count, seed, decided)
@@ -48,7 +48,7 @@ def _is_cut_within_rows(table: Table, train: Any, percentage: int, count: int) -
     is_text = not (table.columns.labels or table.columns.target)
     if not is_text or not 0 < percentage < 100:
         return False
-    if not table.source.runs_on and len(train) > 1:
+    if not table.source.continues_before and len(train) > 1:
         return False
     return hold_out.is_coarse(train, inner(table.columns.texts[0]), percentage, count)
 

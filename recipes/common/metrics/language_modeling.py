@@ -27,7 +27,7 @@ Array = numpy.ndarray
 Logits = torch.Tensor | tuple[torch.Tensor, torch.Tensor]  # alone, or with generated tokens
 
 
-def sums(shift: bool) -> Callable[[Logits, torch.Tensor], Logits]:
+def token_sums(shift: bool) -> Callable[[Logits, torch.Tensor], Logits]:
     """Returns a preprocess_logits_for_metrics: (logits, labels) -> sums of each row [rows, 3].
 
     The sums are the loss in nats, the hits, and the predicted tokens. With `shift` the logits at a

@@ -276,7 +276,7 @@ def _options(auto_class: type, arguments: Arguments, config: PretrainedConfig) -
 
 def _enlarge(model: "PreTrainedModel | PeftModel", tokenizer: PreTrainedTokenizerBase) -> None:
     """Adds embeddings where the tokenizer has more tokens than the model."""
-    known = probes.words(model)
+    known = probes.vocabulary_size(model)
     if known and len(tokenizer) > known:
         model.resize_token_embeddings(len(tokenizer))
         note(f"the embeddings were enlarged to the tokenizer's {len(tokenizer)} tokens")

@@ -177,7 +177,7 @@ def a_decoder_sees_ahead(model: "PreTrainedModel") -> bool:
     return sees_ahead(logits(decoder), decoder.dtype)
 
 
-def words(model: "PreTrainedModel") -> int:
+def vocabulary_size(model: "PreTrainedModel") -> int:
     """Returns the size of the model's vocabulary: for how many tokens it has embeddings.
 
     Returns 0 where it has no such table (CANINE reads characters).
@@ -234,7 +234,7 @@ def _texts(model: "PreTrainedModel") -> torch.Tensor:
     for name, value in vars(config).items():
         if name.endswith("_token_id") and type(value) is int:
             special.add(value)
-    known = range(words(model) or 100)
+    known = range(vocabulary_size(model) or 100)
     ordinary = [number for number in known[3:] if number not in special]
     one, other, *_ = [*ordinary, *known[:3]]
     texts = torch.full((2, LENGTH), one)

@@ -135,7 +135,7 @@ def _compared(
     run: Run, flags: dict[str, Any], facts: dict[str, Any], checkpoint: Path | None
 ) -> Earlier:
     inputs = {name: one["sha256"] for name, one in facts.get("inputs", {}).items()}
-    rows = run_identity.rows_a_step(flags, facts["world_size"])
+    rows = run_identity.rows_per_step(flags, facts["world_size"])
     changed = run_identity.changed_flags(flags, run, rows, inputs)
     changed += run_identity.changed_inputs(inputs, run)
     return Earlier(
@@ -217,7 +217,7 @@ def _changed_since(
     the user names. Without a name it continues only where the steps so far would be the same.
     """
     flags, inputs = known["flags"], known["inputs"]
-    changed = run_identity.changed_flags(flags, run, known["rows_a_step"], inputs)
+    changed = run_identity.changed_flags(flags, run, known["rows_per_step"], inputs)
     changed += run_identity.changed_inputs(inputs, run)
     free = {*allowed} | PREDICTED
     named_longer = by_name and run_identity.is_longer(run, flags)
@@ -306,7 +306,7 @@ def _check_belongs(
         raise _refusal_of_unfinished(folder, known, run, refused)
     ignored = {"flags", "inputs", *allowed}
     if run_identity.SPLIT & ignored:
-        ignored.add("rows_a_step")
+        ignored.add("rows_per_step")
     differing, differences = [], []
     for name in sorted(fingerprint.keys() - ignored):
         if known.get(name) != fingerprint[name]:

@@ -61,9 +61,9 @@ class Run:
         return Path(self.flags["output_dir"])
 
     @property
-    def rows_a_step(self) -> int:
+    def rows_per_step(self) -> int:
         """Rows (with --tokens_per_batch: batches) of a step over all processes."""
-        return rows_a_step(self.flags, int(os.environ.get("WORLD_SIZE", "1")))
+        return rows_per_step(self.flags, int(os.environ.get("WORLD_SIZE", "1")))
 
     @cached_property
     def inputs(self) -> dict[str, dict[str, str]]:
@@ -91,7 +91,7 @@ def _entry(path: Path) -> dict[str, str]:
     return {"path": str(path), "sha256": hashing.hash_of(path)}
 
 
-def rows_a_step(flags: dict[str, Any], processes: int) -> int:
+def rows_per_step(flags: dict[str, Any], processes: int) -> int:
     """Returns the rows (with --tokens_per_batch: batches) of a step over so many processes."""
     rows = flags["per_device_train_batch_size"]
     if flags.get("tokens_per_batch"):
@@ -106,7 +106,7 @@ def changed_flags(known: dict[str, Any], run: Run, rows: int, inputs: dict[str, 
     folders of models are left out: only their content counts, and it is compared once it was read.
     """
     free = FREE_TO_CHANGE | {*DATA_FILES} | (run.inputs.keys() & inputs.keys())
-    if rows == run.rows_a_step:
+    if rows == run.rows_per_step:
         free |= SPLIT
     changed = []
     for name in sorted({*known, *run.flags} - free):

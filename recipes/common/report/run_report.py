@@ -93,7 +93,7 @@ class Record:
             "tokenizer": _digest(tokenizer),
             "model": _digest(json.dumps(config, sort_keys=True, default=str)),
             "versions": {name: metadata.version(name) for name in run_record.PACKAGES},
-            "rows_a_step": self.trainer.plan.rows_per_step,
+            "rows_per_step": self.trainer.plan.rows_per_step,
         }
         # A sharded optimizer has one part per process.
         if arguments.deepspeed or self.trainer.is_fsdp_enabled:

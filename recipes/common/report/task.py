@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from transformers import EvalPrediction
     from transformers.trainer_utils import PredictionOutput
 
-    from recipes.common.train.generation import Answers
+    from recipes.common.train.generation import TextGeneration
     from recipes.common.train.losses import Loss
 
 Row = dict[str, Any]  # of predictions.jsonl
@@ -75,7 +75,7 @@ class Task:
     plot: Callable[[Path, list[Row]], list[Path]] = no_plots
     # Where not all logits are kept, or texts are generated.
     reduce_logits: Callable[..., Any] | None = None
-    generation: "Answers | None" = None
+    generation: "TextGeneration | None" = None
     known: frozenset[str] = frozenset()  # its metrics that are not shown, or in the card alone
 
     def others(self, scores: Iterable[str], prefixes: Iterable[str]) -> list[str]:

@@ -14,7 +14,7 @@ from recipes.common.metrics.classification import arrays_of
 from recipes.common.report.task import Row, Task, cell, with_bounds
 from recipes.common.report.token_prediction import TOKEN_SCORES
 from recipes.common.tokens.encoding import Tokens
-from recipes.common.train.generation import Answers
+from recipes.common.train.generation import TextGeneration
 from recipes.common.train.losses import Loss
 
 LOAD = """from transformers import AutoModelForSeq2SeqLM, AutoTokenizer{more}
@@ -49,8 +49,8 @@ def task(
         loss=loss,
         compute_metrics=compute_metrics,
         data_collator=data_collator,
-        reduce_logits=language_modeling.sums(shift=False),
-        generation=Answers(model, arguments, training_arguments, encoded),
+        reduce_logits=language_modeling.token_sums(shift=False),
+        generation=TextGeneration(model, arguments, training_arguments, encoded),
         headline=headline,
         shown=tuple(shown),
         known=with_bounds((*shown, *TOKEN_SCORES)) | leads,

@@ -63,7 +63,7 @@ def run_and_exit(main: Callable[[], object], outlives_reader: bool = True) -> No
     A training continues when nobody reads its output any more. A command whose only purpose is its
     output (`outlives_reader` false) ends then.
     """
-    signals.alone()
+    signals.process_ends_with_run()
     # Otherwise the garbage collection before the first step searches all imports, for 0.4 s.
     gc.freeze()
     with streams.standard(outlives_reader):

@@ -26,8 +26,8 @@ TIME_TO_END = 0.5  # seconds in which a worker of a stopped run may end by itsel
 _process = os.getpid()
 _received: signal.Signals | None = None
 _received_at = 0.0
-_kept = False
-_alone = False
+_is_polled = False
+_ends_with_run = False
 _handlers_before: dict[int, Handler] = {}
 _unraisable_hook_before = sys.unraisablehook
 
@@ -84,10 +84,10 @@ def _is_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-def alone() -> None:
+def process_ends_with_run() -> None:
     """Says that this process ends with its run: no signal has to stop it afterwards."""
-    global _alone
-    _alone = True
+    global _ends_with_run
+    _ends_with_run = True
 
 
 def leave() -> None:
@@ -107,29 +107,29 @@ def leave() -> None:
 
 
 def _handler_after(number: int) -> Handler:
-    if _alone:
+    if _ends_with_run:
         return signal.SIG_IGN
     return _handlers_before.get(number) or signal.SIG_DFL
 
 
 def restore() -> None:
     """Does what `leave` does, unless the process ends with its run: then signals still count."""
-    if not _alone:
+    if not _ends_with_run:
         leave()
 
 
 @contextmanager
-def kept() -> Iterator[None]:
+def polled() -> Iterator[None]:
     """Surrounds a part of the run that looks for signals itself, with `received`.
 
     A signal that came meanwhile stops the run at the end of this part.
     """
-    global _kept
-    _kept = True
+    global _is_polled
+    _is_polled = True
     try:
         yield
     finally:
-        _kept = False
+        _is_polled = False
     if _received:
         raise Stopped(_received)
 
@@ -202,7 +202,7 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
         return
     _received_at = time.monotonic()
     _received = signal.Signals(number)
-    if not _kept:
+    if not _is_polled:
         raise Stopped(number)
 
 

@@ -47,7 +47,7 @@ class Tokens:
     tokens_per_batch: int | None = None  # batches are filled by tokens instead of rows
 
 
-class Endless(PositionedStream):
+class RowStream(PositionedStream):
     """A stream of rows as tokens, epoch after epoch, each epoch in an order of its own.
 
     Without an end no process gets fewer rows than another. A run that is resumed continues where it
@@ -122,7 +122,7 @@ def encode(splits: Splits, encode_rows: Encode, arguments: Arguments) -> Tokens:
     for name, split in splits.items():
         if isinstance(split, datasets.IterableDataset):
             replaced = {*splits.texts, splits.target, "row_id"}
-            tokens.train = Endless(split, encode_rows, replaced, splits.streamed)
+            tokens.train = RowStream(split, encode_rows, replaced, splits.streamed)
             continue
         workers = arguments.preprocessing_num_workers
         encoded = _on_disk(split, partial(_batch, encode_rows), workers, name)

@@ -155,7 +155,7 @@ class BestOfSaved(TrainerCallback):
             state.best_metric, state.best_global_step = self._best
 
 
-class TakeUp(TrainerCallback):
+class ContinueFromCheckpoint(TrainerCallback):
     """Lets a training that continues take up what its checkpoint knows, before the first step."""
 
     def __init__(self, trainer: Any):

@@ -25,7 +25,7 @@ from recipes.common.train.losses import TokenLoss
 LOGITS_AT_ONCE = {"cpu": 2**26, "gpu": 2**29}
 # The vocabulary is padded to a multiple of this: a GPU takes nearly seven times as long for
 # products of 50,257 columns as for 50,304.
-WORDS_TO = {"cpu": 1, "gpu": 64}
+VOCABULARY_MULTIPLE = {"cpu": 1, "gpu": 64}
 IN_CACHE = 2**20  # logits that are scored at once on a CPU: 4 MB in fp32
 BIAS = "final_logits_bias"  # BART and its relatives add it after the head
 
@@ -234,7 +234,7 @@ def _precision(states: torch.Tensor) -> torch.dtype:
 
 def _padded(weight: torch.Tensor) -> torch.Tensor:
     """Returns the weight with as many rows as the device multiplies fast."""
-    missing = -len(weight) % WORDS_TO[_kind(weight)]
+    missing = -len(weight) % VOCABULARY_MULTIPLE[_kind(weight)]
     if not missing:
         return weight
     return functional.pad(weight, (0, 0, 0, missing))

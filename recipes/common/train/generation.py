@@ -38,7 +38,7 @@ TOGETHER = 4
 Array = numpy.ndarray
 
 
-class Answers:
+class TextGeneration:
     """Generates texts with a model of an encoder and a decoder.
 
     It sets the model's generation configuration. By default nothing limits the length: an untrained

@@ -64,7 +64,7 @@ class TokenLoss:
 
     label_smoothing: float = 0.0
     shift: bool = False
-    is_scored: ClassVar[bool] = True  # by language_modeling.sums, without the smoothing
+    is_scored: ClassVar[bool] = True  # by language_modeling.token_sums, without the smoothing
 
     def __call__(
         self, outputs: Outputs, labels: torch.Tensor, num_items_in_batch: Number = None

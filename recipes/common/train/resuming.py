@@ -11,7 +11,7 @@ from transformers.trainer import TRAINER_STATE_NAME, get_fsdp_ckpt_kwargs
 
 from recipes.common.checkpoints import retention
 from recipes.common.model import adapters, weights
-from recipes.common.model.probes import words
+from recipes.common.model.probes import vocabulary_size
 from recipes.common.runtime.errors import Refusal
 from recipes.common.tokens.positions import PositionedStream
 from recipes.common.train import callbacks
@@ -68,7 +68,7 @@ def continue_stream(trainer: Any, checkpoint: Path, rows: int) -> None:
     stream = trainer.train_dataset
     if isinstance(stream, PositionedStream):
         with retention.readable(checkpoint):
-            stream.load_position(checkpoint, rows, words(trainer.model))
+            stream.load_position(checkpoint, rows, vocabulary_size(trainer.model))
         trainer.args.ignore_data_skip = True
 
 

@@ -28,7 +28,7 @@ Array = numpy.ndarray
 
 
 class WritesTexts(Protocol):
-    """Says how long the generated texts of an evaluation may be, as generation.Answers does."""
+    """Says how long an evaluation's texts may be, as generation.TextGeneration does."""
 
     together: int
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from recipes.common.train.generation import Answers
+from recipes.common.train.generation import TextGeneration
 from recipes.common.train.losses import Loss
 
 
@@ -14,4 +14,4 @@ class TrainedTask(Protocol):
     compute_metrics: Callable[..., dict[str, float]]
     data_collator: Callable[..., Any]  # rows -> a batch
     reduce_logits: Callable[..., Any] | None  # logits, labels -> what is kept of the logits
-    generation: Answers | None
+    generation: TextGeneration | None

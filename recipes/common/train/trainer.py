@@ -31,7 +31,7 @@ from recipes.common.runtime import processes, signals, upstream
 from recipes.common.runtime.errors import Refusal, TrainingFailed
 from recipes.common.runtime.messages import did_you_mean
 from recipes.common.tokens.collators import never_empty, never_unanswered
-from recipes.common.tokens.encoding import Endless, Tokens
+from recipes.common.tokens.encoding import RowStream, Tokens
 from recipes.common.tokens.positions import PositionedStream
 from recipes.common.train import callbacks, cpu_kernels, fsdp, fused_lm_loss, losses, resuming
 from recipes.common.train.checkpointing import Checkpoints
@@ -85,7 +85,7 @@ class Trainer(transformers.Trainer):
             options["data_collator"] = task.data_collator
         if tokens is not None:
             options["train_dataset"], options["eval_dataset"] = tokens.train, tokens.validation
-        if isinstance(options.get("train_dataset"), Endless):
+        if isinstance(options.get("train_dataset"), RowStream):
             # Otherwise accelerate would join batches of different lengths.
             options["args"].accelerator_config.dispatch_batches = False
         super().__init__(*arguments, model_init=self._ready(model_init), **options)
@@ -168,7 +168,7 @@ class Trainer(transformers.Trainer):
                 self.add_callback(callbacks.Progress)
         for callback in (
             self.guard,
-            callbacks.TakeUp(self),
+            callbacks.ContinueFromCheckpoint(self),
             callbacks.SaveLast(),
             callbacks.BestOfSaved(),
         ):
@@ -221,7 +221,7 @@ class Trainer(transformers.Trainer):
         if self.args.process_index:  # or all processes would drop out the same activations
             torch.manual_seed(self.args.seed + self.args.process_index)
         try:
-            with signals.kept(), self._kernels():
+            with signals.polled(), self._kernels():
                 return super().train(str(found) if found else None, trial, *args, **options)
         except RuntimeError as error:
             if not processes.lost_another(error):
