@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from recipes.common.config.precedence import HEADLINE
+from recipes.common.runtime import upstream
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import note
 
@@ -110,7 +111,7 @@ def has_bf16(use_cpu: bool) -> bool:
     import torch
 
     if use_cpu:
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+        return upstream.cpu_multiplies_bf16()
     return not torch.cuda.is_available() or torch.cuda.is_bf16_supported(including_emulation=False)
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from recipes.common.runtime import upstream
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import did_you_mean, note
 
@@ -285,11 +286,5 @@ def whole_model() -> Iterator[None]:
 
     Built in parts (ZeRO-3), it would get other random weights than under any other engine.
     """
-    from transformers.integrations import deepspeed
-
-    known = deepspeed._hf_deepspeed_config_weak_ref
-    deepspeed._hf_deepspeed_config_weak_ref = None
-    try:
+    with upstream.without_deepspeed():
         yield
-    finally:
-        deepspeed._hf_deepspeed_config_weak_ref = known

@@ -19,6 +19,7 @@ from recipes.common.data.splits import Splits
 from recipes.common.metrics import language_modeling
 from recipes.common.metrics.classification import arrays_of, bootstrap
 from recipes.common.model.languages import UNSPACED
+from recipes.common.runtime import upstream
 from recipes.common.runtime.messages import note
 
 if TYPE_CHECKING:
@@ -174,15 +175,13 @@ def _bleu_interval(
     bleu: BLEU, hypotheses: Sequence[str], streams: list[list[str]]
 ) -> tuple[float, float]:
     """Returns the interval of BLEU, which is a function of the rows' summed counts (Koehn 2004)."""
-    counts = bleu._extract_corpus_statistics(hypotheses, streams)
+    counts = upstream.counts_of_rows(bleu, hypotheses, streams)
     rows = numpy.asarray(counts, dtype=numpy.float64)
 
+    score = upstream.score_of_counts(bleu)
+
     def statistic(sums: numpy.ndarray) -> numpy.ndarray:
-        values = []
-        for row in sums:
-            score = bleu._compute_score_from_stats(list(map(int, row)))
-            values.append(score.score)
-        return numpy.asarray(values)
+        return numpy.asarray([score(list(map(int, row))) for row in sums])
 
     return bootstrap(rows, statistic, DRAWS)
 

@@ -22,6 +22,7 @@ from transformers import AutoConfig, GenerationConfig, PretrainedConfig
 from recipes.common.config.flags import Arguments
 from recipes.common.model import model_folders, weights
 from recipes.common.model.model_folders import ADAPTED
+from recipes.common.runtime import upstream
 from recipes.common.runtime.disk_errors import disk_error
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import note, reason
@@ -137,7 +138,7 @@ def config_of(folder: Path, flag: str, trust_remote_code: bool, **options: Any) 
     task = TASKS.get(str(_described(folder, flag).get("task_type")))
     if not task:
         return config
-    architectures = getattr(transformers, task)._model_mapping
+    architectures = upstream.architectures(getattr(transformers, task))
     if type(config) in architectures:
         config.architectures = [architectures[type(config)].__name__]
     if task in WITH_LABELS and "id2label" not in options:

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
 
 from recipes.common.data.sources import Reading
+from recipes.common.runtime import upstream
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import note
 
@@ -78,7 +79,7 @@ def prepare(
     """
     generation = model.generation_config
     # Otherwise from_pretrained makes another generation config, without the prefix.
-    generation._from_model_config = False
+    upstream.keep_generation_settings(generation)
     generation.prefix = _prefix(model, arguments, languages, instruction)
     source = tag(tokenizer, languages[0])
     target = tag(tokenizer, languages[1])

@@ -40,7 +40,7 @@ from recipes.common.model.configuring import (
     model_type_of,
 )
 from recipes.common.model.tokenizer_training import fitting_size, train_tokenizer
-from recipes.common.runtime import processes
+from recipes.common.runtime import processes, upstream
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import note, reason, warn
 
@@ -305,7 +305,7 @@ def _in_4_bit(auto_class: type, config: PretrainedConfig) -> BitsAndBytesConfig:
 
 
 def _from_config(auto_class: type, config: PretrainedConfig) -> "PreTrainedModel":
-    if type(config) not in auto_class._model_mapping:
+    if type(config) not in upstream.architectures(auto_class):
         what = f"{config.model_type} has no model for this task ({auto_class.__name__})"
         raise Refusal(what, "--model_type", "choose another architecture, or another recipe")
     try:

@@ -14,6 +14,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from recipes.common.config import engines
+from recipes.common.runtime import upstream
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -212,7 +213,7 @@ def _as_it_was(model: torch.nn.Module) -> Iterator[None]:
 
     BigBird, for example, changes its attention for good where a text is short.
     """
-    kept = [(part, dict(vars(part)), dict(part._modules)) for part in model.modules()]
+    kept = [(part, dict(vars(part)), dict(upstream.submodules(part))) for part in model.modules()]
     model.eval()
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
@@ -220,8 +221,8 @@ def _as_it_was(model: torch.nn.Module) -> Iterator[None]:
     finally:
         for part, values, children in kept:
             vars(part).update(values)
-            part._modules.clear()
-            part._modules.update(children)
+            upstream.submodules(part).clear()
+            upstream.submodules(part).update(children)
 
 
 def _texts(model: "PreTrainedModel") -> torch.Tensor:

@@ -15,6 +15,7 @@ from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from recipes.common.model import model_folders
+from recipes.common.runtime import upstream
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import note
 
@@ -42,7 +43,7 @@ def load(
         options["key_mapping"] = {WRAPPERS: ""}
         model, found = model_folders.load(auto_class, name, flag, trust_remote_code, **options)
         # Otherwise transformers (5.23) would save the weights with the prefix again.
-        model._weight_conversions = []
+        upstream.keep_weight_names(model)
         note(
             f"the names of the weights in {name} begin with {prefix} (as in a wrapped model):"
             " read without it"

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
-from recipes.common.runtime import signals, streams
+from recipes.common.runtime import signals, streams, upstream
 from recipes.common.runtime.disk_errors import FREE_SPACE, disk_error
 from recipes.common.runtime.errors import (
     COMPLETE,
@@ -180,7 +180,7 @@ def _let_main_process_speak() -> None:
 def _close_bars() -> None:
     """Ends the line of every progress bar, or the message would stand behind the bar."""
     if "tqdm" in sys.modules:
-        for bar in list(sys.modules["tqdm"].tqdm._instances):
+        for bar in upstream.bars(sys.modules["tqdm"].tqdm):
             bar.close()
 
 

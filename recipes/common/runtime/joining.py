@@ -5,14 +5,13 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import distributed
 
-from recipes.common.runtime import environment, processes
+from recipes.common.runtime import environment, processes, upstream
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import note, reason
 
@@ -80,7 +79,7 @@ def _meet(training_arguments: "TrainingArguments") -> None:
 def _set_up_group(timeout: int) -> None:
     processes.open_group()
     # On CPU Trainer starts the group without --ddp_timeout.
-    distributed.distributed_c10d._set_pg_timeout(timedelta(seconds=timeout))
+    upstream.set_group_timeout(timeout)
     if distributed.get_backend() == "gloo":  # NCCL would wait for a process that failed
         atexit.register(processes.leave)
 
@@ -90,7 +89,7 @@ def _use_one_gpu(training_arguments: "TrainingArguments") -> None:
     gpus = training_arguments.n_gpu
     if gpus > 1 and not distributed.is_initialized():
         note(f"{gpus} GPUs, one process: only the first is used; --launcher ddp uses all")
-        training_arguments._n_gpu = 1
+        upstream.use_one_gpu(training_arguments)
 
 
 def _check_number(asked: int | None) -> None:

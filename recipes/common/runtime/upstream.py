@@ -5,7 +5,13 @@ each function here, and for each private method of Trainer that `train/trainer.p
 upgrade says by name what moved.
 """
 
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 # --- transformers.Trainer: the loss since the last log, and when that was ---
 
@@ -75,3 +81,108 @@ def save_shared_out_states(trainer: Any, folder: str) -> None:
 def push_checkpoint(trainer: Any, folder: str) -> None:
     """Begins to push a checkpoint to the Hub, where `--hub_strategy` asks for it."""
     trainer._push_from_checkpoint(folder)
+
+
+def use_one_gpu(training_arguments: Any) -> None:
+    """Lets a process train on its first GPU alone."""
+    training_arguments._n_gpu = 1
+
+
+# --- transformers: models and their settings ---
+
+
+def architectures(auto_class: Any) -> Mapping[type, type]:
+    """Returns the configurations that an Auto class knows, with their models."""
+    return auto_class._model_mapping
+
+
+def keep_weight_names(model: Any) -> None:
+    """Lets transformers save the weights under the names that the model has."""
+    model._weight_conversions = []
+
+
+def keep_generation_settings(generation_config: Any) -> None:
+    """Lets from_pretrained take these settings as they are, instead of making others."""
+    generation_config._from_model_config = False
+
+
+@contextmanager
+def without_deepspeed() -> Iterator[None]:
+    """Lets transformers build models as if there was no configuration of DeepSpeed."""
+    from transformers.integrations import deepspeed
+
+    known = deepspeed._hf_deepspeed_config_weak_ref
+    deepspeed._hf_deepspeed_config_weak_ref = None
+    try:
+        yield
+    finally:
+        deepspeed._hf_deepspeed_config_weak_ref = known
+
+
+# --- torch ---
+
+
+def submodules(module: "torch.nn.Module") -> dict[str, Any]:
+    """Returns the parts of a module by name; what is changed in it changes the module."""
+    return module._modules
+
+
+def give_own_parameters(module: "torch.nn.Module") -> None:
+    """Gives a copied module a table of parameters of its own, with the same weights in it."""
+    module._parameters = dict(module._parameters)
+
+
+def set_group_timeout(seconds: int) -> None:
+    """Sets how long the processes of the group that is open wait for each other."""
+    from torch import distributed
+
+    distributed.distributed_c10d._set_pg_timeout(timedelta(seconds=seconds))
+
+
+def last_rates(scheduler: Any) -> list[float] | None:
+    """Returns the learning rates that a schedule gave last; None for one without steps."""
+    return getattr(scheduler, "_last_lr", None)
+
+
+def set_last_rates(scheduler: Any, rates: Sequence[float]) -> None:
+    """Sets the learning rates that a schedule gave last."""
+    scheduler._last_lr = rates
+
+
+def cpu_multiplies_bf16() -> bool:
+    """Whether this CPU has instructions for bf16."""
+    import torch
+
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+# --- accelerate, datasets, sacrebleu, tqdm ---
+
+
+def set_distributed_type(kind: Any) -> None:
+    """Sets the kind of distribution for all of accelerate's states."""
+    from accelerate.state import PartialState
+
+    PartialState._shared_state["distributed_type"] = kind
+
+
+def fingerprint_of(dataset: Any) -> str:
+    """Returns what identifies a data set in the datasets library's cache."""
+    return dataset._fingerprint
+
+
+def counts_of_rows(
+    bleu: Any, hypotheses: Sequence[str], references: Sequence[Sequence[str]]
+) -> list[list[int]]:
+    """Returns for each row the counts of which sacreBLEU's score is a function."""
+    return bleu._extract_corpus_statistics(hypotheses, references)
+
+
+def score_of_counts(bleu: Any) -> Callable[[list[int]], float]:
+    """Returns the function from summed counts to the score."""
+    return lambda counts: bleu._compute_score_from_stats(counts).score
+
+
+def bars(tqdm: Any) -> list[Any]:
+    """Returns the progress bars that are shown."""
+    return list(tqdm._instances)

@@ -20,7 +20,7 @@ from recipes.common.config.flags import Arguments, GenerationArguments
 from recipes.common.data.labels import MISSING
 from recipes.common.data.splits import Splits
 from recipes.common.model.loading import max_length
-from recipes.common.runtime import processes
+from recipes.common.runtime import processes, upstream
 from recipes.common.runtime.messages import is_main_process
 from recipes.common.runtime.safe_folders import working_folder
 from recipes.common.tokens.positions import PositionedStream
@@ -171,7 +171,8 @@ def _on_disk(
             new_fingerprint=generate_random_fingerprint(),
             desc=f"tokenising {name}",
         )
-        return datasets.Dataset(encoded.data.table, encoded.info, fingerprint=encoded._fingerprint)
+        fingerprint = upstream.fingerprint_of(encoded)
+        return datasets.Dataset(encoded.data.table, encoded.info, fingerprint=fingerprint)
 
 
 def pairs(

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
+from recipes.common.runtime import upstream
+
 # Flags, and what they set in each group of an optimizer's parameters.
 SETTINGS = {
     "learning_rate": ("lr", "initial_lr"),
@@ -91,8 +93,8 @@ def renew_schedule(
         for rate, factor in zip(rates, scheduler.lr_lambdas, strict=True):
             now.append(rate * factor(scheduler.last_epoch))
     else:
-        now = _in_proportion(rates, getattr(scheduler, "_last_lr", rates), changed)
-    scheduler._last_lr = now
+        now = _in_proportion(rates, upstream.last_rates(scheduler) or rates, changed)
+    upstream.set_last_rates(scheduler, now)
     for group, rate in zip(optimizer.param_groups, now, strict=True):
         group["lr"] = rate
 

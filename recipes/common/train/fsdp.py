@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, PartialState
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
 
 from recipes.common.config import engines
+from recipes.common.runtime import upstream
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -53,7 +54,7 @@ def _shard_on_cpus(state: AcceleratorState, training_arguments: "TrainingArgumen
     options = training_arguments.fsdp_plugin_args or {}
     state.fsdp_plugin = FullyShardedDataParallelPlugin(**options)
     state.distributed_type = DistributedType.FSDP
-    PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+    upstream.set_distributed_type(DistributedType.FSDP)
     if state.mixed_precision != "no":
         state.fsdp_plugin.set_mixed_precision(state.mixed_precision)
 
@@ -124,7 +125,7 @@ def _give_each_place_a_module(model: nn.Module) -> None:
     for name, part in list(model.named_modules(remove_duplicate=False)):
         if isinstance(part, nn.Embedding) and part in seen:
             twin = copy.copy(part)
-            twin._parameters = dict(part._parameters)
+            upstream.give_own_parameters(twin)
             model.set_submodule(name, twin)
         seen.add(part)
 
