@@ -21,6 +21,14 @@ def json_lines(rows):
 
 
 # name of the case: (files to write, flags, what the message must name)
+
+
+def labelled(*labels):
+    """JSON lines of 20 texts that have these labels in turn."""
+    rows = [{"text": f"soup {n}", "label": labels[n % len(labels)]} for n in range(20)]
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
 FILES = {
     "no such file": (
         {},
@@ -191,6 +199,26 @@ FILES = {
         {},
         ["--do_regression"],
         ["'a' is not a number", "train.csv:2", "--do_regression False"],
+    ),
+    "lists of different lengths": (
+        {"x.jsonl": labelled([1.5, 2.5], [0.5])},
+        ["--train_file", "x.jsonl"],
+        ["2 numbers per row, but here 1: [0.5]", "x.jsonl:2"],
+    ),
+    "a number beside lists": (
+        {"x.jsonl": labelled(5, [1.5, 2.5])},
+        ["--train_file", "x.jsonl", "--do_regression"],
+        ["2 numbers per row, but here 5", "x.jsonl:1"],
+    ),
+    "infinity beside names of classes": (
+        {"x.jsonl": labelled(float("inf"), 0.0)},
+        ["--train_file", "x.jsonl", "--class_names", "bad", "good"],
+        ["label inf in train is unknown", "x.jsonl:1"],
+    ),
+    "lists of nothing": (
+        {"x.jsonl": labelled([])},
+        ["--train_file", "x.jsonl", "--do_regression"],
+        ["no row has a label", "name the label's column"],
     ),
 }
 FLAGS = {

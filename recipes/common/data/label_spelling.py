@@ -11,7 +11,7 @@ import re
 import shlex
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, compress
 from typing import TypeGuard
@@ -87,6 +87,8 @@ class Spelling:
             return self._one(found)
         if self.numbers:
             numbers: list[Item] = list(map(float, found))
+            if not numbers:
+                return None
             return numbers if len(numbers) > 1 else numbers[0]
         if self.names:
             return [name for name, item in zip(self.names, found, strict=True) if _bit(item)]
@@ -435,12 +437,12 @@ class _Column:
         return found
 
     def _check_numbers(self, rows: Mapping[Counted, Listed]) -> None:
-        """Refuses a row that is not as many numbers as the first one.
+        """Refuses a row that is not as many numbers as the first list.
 
         `rows` are what is read, by the value as it was seen.
         """
-        first = next(iter(rows.values()))
-        width = len(first) if isinstance(first, Sized) else 1
+        lists = (row for row in rows.values() if isinstance(row, list | tuple))
+        width = len(next(lists, ()))
         for value, row in rows.items():
             if not isinstance(row, list | tuple) or len(row) != width:
                 shown = _shown(row) if isinstance(row, list | tuple) else row

@@ -309,6 +309,7 @@ def _several_numbers(
     rows = reference.rows
     several = [(row, times) for row, times in reference.counts.items() if isinstance(row, tuple)]
     width = max((len(row) for row, _ in several), default=1)
+    _check_widths(seen, width)
     if width == 1:
         return Labels(REGRESSION, [], {}, [], rows, reference.total / rows)
     sums = [0.0] * width
@@ -318,6 +319,15 @@ def _several_numbers(
     if not names or len(names) != width:
         names = list(map(str, range(width)))
     return Labels(REGRESSION, list(names), {}, [], rows, [total / rows for total in sums])
+
+
+def _check_widths(seen: dict[str, SeenLabels], width: int) -> None:
+    for labels in seen.values():
+        for row in labels.counts:
+            if isinstance(row, tuple) and len(row) != width:
+                what = f"{width} numbers per row, but here {len(row)}: {list(row)}"
+                fix = "write the same number of values in every row; labels are texts"
+                raise Refusal(what, labels.places[row], fix)
 
 
 def _checkpoint_names(present: Counter[Item], trained: Labels | None) -> list[str] | None:
@@ -561,9 +571,9 @@ def _integer(value: Item) -> int | None:
     """Returns the whole number that a value is, or spells without a point."""
     if isinstance(value, str):
         return int(value) if value.removeprefix("-").isdecimal() else None
-    if isinstance(value, int | float) and number(value) == int(value):
-        return int(value)
-    return None
+    if number(value) is None or number(value) != int(value):
+        return None
+    return int(value)
 
 
 def _check_classes(values: dict[Item, int], seen: dict[str, SeenLabels], flag: str) -> None:
