@@ -13,7 +13,7 @@ from recipes.common.runtime.errors import Refusal, Stop, TrainingFailed
 @pytest.fixture(autouse=True)
 def _not_alone(monkeypatch):
     """The tests' process does not end with what is guarded in it."""
-    monkeypatch.setattr(signals, "_alone", False)
+    monkeypatch.setattr(signals, "_ends_with_run", False)
 
 
 def ends(main):
