@@ -27,7 +27,7 @@ from recipes.common.runtime import guard
 
 TOLERANCE = 1e-4
 CLIPPED_AT = 0.05
-ENGINES = ("python", "ddp", "fsdp2", "zero1", "zero2", "zero2_offload", "zero3", "zero3_offload")
+ENGINES = ("python", *launch.LAUNCHERS)
 BY_ACCELERATE = ("ddp", "fsdp2")  # started by `accelerate launch`, the others by torchrun
 # Processes, rows per micro-batch, micro-batches accumulated.
 SPLITS = [(1, 16, 1), (1, 4, 4), (2, 8, 1), (2, 2, 4)]

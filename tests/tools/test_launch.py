@@ -249,3 +249,9 @@ def test_of_a_pattern_the_recipe_looks_itself_whether_files_were_added(tmp_path,
     found = words("--train_file", "*.csv", "--output_dir", str(tmp_path / "out"))
     complete_run(tmp_path, shlex.join(found))
     assert launch.run(found) == "started"
+
+
+def test_the_help_names_every_launcher():
+    """It is read as text, without an import, and so it is a literal."""
+    help_sentence = launch.World.__dataclass_fields__["launcher"].metadata["help"]
+    assert help_sentence.rstrip(".").replace(" or", ",").split(", ") == [*launch.LAUNCHERS]
