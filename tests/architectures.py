@@ -29,7 +29,6 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from recipes.common.predict.continuing import Continuer
 from recipes.common.predict.opening import open_folder
-from recipes.common.report import plots
 from recipes.common.runtime import errors, guard, messages
 
 # The recipe that trains the models of an Auto class, and how transformers calls the list of them.
@@ -196,7 +195,7 @@ def flags(task: str, name: str, folder: Path) -> list[str]:
 
 def train_and_ask(task: str, name: str, folder: Path) -> None:
     """What a person does; plots would take longer than all else."""
-    plots.draw = lambda *_: []
+    learning_curves.draw = lambda *_: []
     load_recipe(task).main(flags(task, name, folder))
     if task == "clm_pretrain":
         writer = Continuer("out")

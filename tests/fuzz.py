@@ -34,7 +34,7 @@ from recipes.common.checkpoints import atomic_folder, retention
 from recipes.common.config import flags, parsing
 from recipes.common.data.splits import Splits, load_splits
 from recipes.common.data.validation_split import HELD_OUT
-from recipes.common.report import plots, run_record
+from recipes.common.report import learning_curves, run_record
 from recipes.common.runtime import errors, guard, messages
 
 SECONDS = 10  # of computing: a trial that takes longer hangs
@@ -303,7 +303,7 @@ def rewrite_manifest(folder: Path) -> None:
 def resume(case: Case, made: Path, draws: bool) -> None:
     """The run goes on to its end; its plots would take longer than all else."""
     if not draws:
-        plots.draw = lambda *_: []
+        learning_curves.draw = lambda *_: []
     load_recipe(case.recipe).main(case.flags(made, Path("out")))
     _, facts = run_record.earlier(Path("out"))
     if facts["status"] != "complete":

@@ -1,8 +1,9 @@
 """Turns files, or a data set of the Hub, into checked splits.
 
 Read `splits` first: `load_splits` is what a recipe calls. It asks `sources` where the rows are.
-`readers` reads them, with the help of `decoding`, `unpacking` and one module per format. `checking`
-checks each row. `labels` and `label_spelling` decide what the labels mean.
+`readers` reads them, with the help of `decoding`, `unpacking` and one module per format.
+`column_kinds` says what may stand in a column. `checking` checks each row. `labels` and
+`label_spelling` decide what the labels mean.
 
 Imports `runtime` and `config`.
 """

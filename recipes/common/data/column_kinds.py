@@ -1,6 +1,7 @@
 """The kinds of columns: how a cell of each kind is read, and what a column of them is on disk.
 
-A new kind is a new `Kind` here. Each reads one cell, and refuses what it is not.
+A `Kind` reads one cell, and refuses what it is not. A new kind of text is a `Kind` here. A new kind
+of label needs a place in `labels` too, where it becomes what a model learns.
 """
 
 from collections.abc import Callable

@@ -16,7 +16,7 @@ from recipes.common.config.flags import Arguments, own_flags
 from recipes.common.data.splits import Splits
 from recipes.common.model.loading import Texts, parameters
 from recipes.common.model.tokenizer_training import as_text, default_algorithm, round_trip, writes
-from recipes.common.report import model_card, plots, run_record, scores_table
+from recipes.common.report import learning_curves, model_card, run_record, scores_table
 from recipes.common.report.run_identity import Run
 from recipes.common.report.task import Row, Task
 from recipes.common.runtime.hashing import content_hash
@@ -199,7 +199,8 @@ class Record:
         path = self.output_dir / "run.json"
         facts = json.loads(path.read_text(encoding="utf-8")) | self._facts()
         history = self.trainer.state.log_history
-        drawn = plots.draw(self.output_dir / "plots", history, self.predictions, self.task)
+        folder = self.output_dir / "plots"
+        drawn = learning_curves.draw(folder, history, self.predictions, self.task)
         flags = yaml.safe_load((self.output_dir / "run.yaml").read_text(encoding="utf-8"))
         card = model_card.write(facts, flags, self.scores, self.task, examples, drawn)
         readme = self.output_dir / "README.md"
