@@ -29,6 +29,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from recipes.common.predict.continuing import Continuer
 from recipes.common.predict.opening import open_folder
+from recipes.common.report import learning_curves
 from recipes.common.runtime import errors, guard, messages
 
 # The recipe that trains the models of an Auto class, and how transformers calls the list of them.
