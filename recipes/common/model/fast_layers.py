@@ -55,7 +55,7 @@ def leave_out_needless_masks(model: nn.Module) -> None:
     for part in model.modules():
         module = sys.modules[type(part).__module__]
         make = getattr(module, "create_causal_mask", None)
-        if make is not None and not hasattr(make, "__wrapped__"):
+        if make is not None and not hasattr(make, "looks_at_positions"):
             module.create_causal_mask = _looking_at_positions(make)
 
 
@@ -69,6 +69,7 @@ def _looking_at_positions(make: Callable) -> Callable:
             return make(*arguments, **options)
         return outside(*arguments, **options)
 
+    made.looks_at_positions = True
     return made
 
 
