@@ -91,3 +91,44 @@ def test_a_line_with_another_number_of_columns_is_refused_with_its_place(tmp_pat
 def test_a_file_without_an_empty_line_is_refused(tmp_path):
     with pytest.raises(Refusal, match="no empty line in 10,000 lines"):
         read(tmp_path, "a.conll", "Ada B-PER\n" * 10_001)
+
+
+@pytest.mark.parametrize("header", ["word\ttag", "Token\tNER_tags", "tokens\tlabels"])
+def test_a_header_names_the_columns_and_is_no_word(header, tmp_path):
+    text = f"{header}\nAda\tB-PER\nsleeps\tO\n\nin\tO\n"
+    first, second = read(tmp_path, "a.tsv", text)
+    labels = header.split("\t")[1]
+    assert first[1] == {"tokens": ["Ada", "sleeps"], labels: ["B-PER", "O"]}
+    assert second[1] == {"tokens": ["in"], labels: ["O"]}
+
+
+def test_a_table_that_ends_in_empty_lines_stays_a_table(tmp_path):
+    ((_, row),) = read(tmp_path, "a.tsv", "tokens\ttags\nAda sleeps\tB-PER O\n\n\n")
+    assert row == {"tokens": "Ada sleeps", "tags": "B-PER O"}
+
+
+def test_a_column_of_numbers_is_left_out_and_the_labels_are_those_that_mark_entities(tmp_path):
+    """Universal NER: number, word, label, two columns of others."""
+    text = "1\tAda\tB-PER\t-\tann0\n2\tsleeps\tO\t-\tann0\n\n1\tSo\tO\t-\tann0\n"
+    (_, row), _ = read(tmp_path, "a.iob2", text)
+    assert row == {
+        "tokens": ["Ada", "sleeps"],
+        "tags": ["B-PER", "O"],
+        "column_3": ["-", "-"],
+        "column_4": ["ann0", "ann0"],
+    }
+
+
+def test_blanks_at_the_ends_of_lines_mean_nothing(tmp_path):
+    assert read(tmp_path, "a.conll", "Ada B-PER \nsleeps O\t\n\nin O\nRome B-LOC\n") == TWO
+
+
+@pytest.mark.parametrize("text", ["1\tAda\tPROPN\n", "1 Ada PROPN\n"])
+def test_universal_dependencies_with_other_columns_are_refused(text, tmp_path):
+    with pytest.raises(Refusal, match="3 columns, but .conllu files have 10"):
+        read(tmp_path, "a.conllu", text)
+
+
+def test_a_word_that_looks_like_a_comment_is_one(tmp_path):
+    ((_, row),) = read(tmp_path, "a.conll", "#\tB-id\n1\tO\n")
+    assert row["tokens"] == ["#", "1"]

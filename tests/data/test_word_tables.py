@@ -80,3 +80,29 @@ def test_sentences_come_as_they_are():
     assert sentences(row) == [(1, row)]
     assert sentences({"text": "good", "label": "pos"}) == [(1, {"text": "good", "label": "pos"})]
     assert json.dumps(sentences()) == "[]"
+
+
+def test_whole_sentences_with_a_number_stay_whole():
+    row = {"sentence_id": "0", "tokens": "Ada lives in Rome", "tags": "B-PER O O B-LOC"}
+    assert sentences(row, row) == [(1, row), (2, row)]
+
+
+def test_a_table_of_words_that_does_not_say_where_sentences_begin_is_refused():
+    with pytest.raises(Refusal, match="no column says where a sentence begins"):
+        sentences({"word": "Ada", "tag": "B-PER"}, {"word": "sleeps", "tag": "O"})
+
+
+def test_a_row_without_the_sentence_s_column_continues_it():
+    rows = [{"sentence_id": 1, "word": "Ada", "tag": "O"}, {"word": "sleeps", "tag": "O"}]
+    assert sentences(*rows) == [(1, {"word": ["Ada", "sleeps"], "tag": ["O", "O"]})]
+
+
+@pytest.mark.parametrize("row", [{"text": 5, "label": []}, {"text": "Ada", "label": 5}])
+def test_marked_texts_of_other_kinds_are_refused(row):
+    with pytest.raises(Refusal, match="'text' must be a text"):
+        sentences({"text": "Ada", "label": [[0, 3, "PER"]]}, row)
+
+
+@pytest.mark.parametrize("text", ["हिन्दी", "Cafe\u0301", "don't", "Jean-Luc", "naïve"])
+def test_accents_and_vowel_signs_are_parts_of_words(text):
+    assert word_tables.words(text) == [(0, len(text))]

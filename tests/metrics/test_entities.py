@@ -111,3 +111,11 @@ def test_a_metric_that_these_labels_lack_is_refused_with_its_neighbour():
         entities.for_words(splits(IOB), "f2")
     with pytest.raises(Refusal, match="no metric 'f1'"):
         entities.for_words(splits(["NOUN", "VERB"]), "f1")
+
+
+def test_types_may_be_called_as_the_bounds_of_intervals_are():
+    result = scores(["B-low", "B-macro", "O"], [["B-low", "O"]], [["B-low", "O"]])
+    assert result["f1_low_class"] == 1.0 and result["f1_low"] <= 1.0
+    assert {"f1_low_class", "f1_macro_class"} <= entities.names(
+        splits(["B-low", "B-macro"]).known_labels
+    )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import LEFT, ROOT, SCRATCH, SHORT, load_recipe, predictions
+from conftest import LEFT, ROOT, SCRATCH, SHORT, load_recipe, merged, predictions
 from transformers import pipeline
 
 from recipes.common.data import readers
@@ -76,6 +76,25 @@ def test_predict_and_pipeline_give_the_same_entities(recipe, sentences):
     assert entities == [(one["entity_group"], one["start"], one["end"]) for one in piped]
 
 
+@pytest.mark.parametrize(("model_type", "algorithm"), [("bert", "unigram"), ("roberta", "bpe")])
+def test_predict_takes_words_as_the_training_data_does(model_type, algorithm, recipe, sentences):
+    """Not as SentencePiece or byte-level BPE part a text."""
+    words = merged(*SCRATCH, "--model_type", model_type, "--tokenizer_algorithm", algorithm)
+    recipe.main([*FILES, *words, *LONGER])
+    text = "Florence lives in old Florence."
+    (answer,) = open_folder("out").answers([text])
+    found = [(one["label"], one["start"], one["end"]) for one in answer["prediction"]]
+    assert found == [("PER", 0, 8), ("LOC", 18, 30)]
+
+
+def test_predict_warns_of_words_behind_the_last_token(recipe, sentences, capsys):
+    recipe.main([*FILES, *SCRATCH, *SHORT])
+    folder = open_folder("out")
+    (answer,) = folder.answers([["."] * 60])
+    assert answer["prediction"][-1] == "O"
+    assert "the last 30 words of a text stand behind token 32" in capsys.readouterr().err
+
+
 def test_predict_reads_the_words_of_a_file_and_answers_with_a_label_for_each(recipe, sentences):
     recipe.main([*FILES, *SCRATCH, *LONGER])
     folder = open_folder("out")
@@ -83,6 +102,15 @@ def test_predict_reads_the_words_of_a_file_and_answers_with_a_label_for_each(rec
     assert found == [row["prediction"] for row in predictions()]
     Path("texts.jsonl").write_text('{"text": "Ada lives in Rome"}\n')
     assert list(folder.texts(Path("texts.jsonl"))) == ["Ada lives in Rome"]
+    Path("mixed.txt").write_text("Ada lives in Rome\n\nso so\n")
+    assert list(folder.texts(Path("mixed.txt"))) == ["Ada lives in Rome", "", "so so"]
+    Path("sentences.txt").write_text("Ada B-PER\nlives O\n\nso O\n")
+    assert list(folder.texts(Path("sentences.txt"))) == [["Ada", "lives"], ["so"]]
+    Path("lists.csv").write_text("tokens\n\"['Ada', 'lives']\"\n")
+    assert list(folder.texts(Path("lists.csv"))) == [["Ada", "lives"]]
+    Path("five.jsonl").write_text('{"tokens": ["Ada", 5]}\n')
+    with pytest.raises(Refusal, match="one is a int: 5"):
+        list(folder.texts(Path("five.jsonl")))
     Path("other.jsonl").write_text('{"name": "Ada"}\n')
     with pytest.raises(Refusal, match="no column 'tokens'"):
         list(folder.texts(Path("other.jsonl")))

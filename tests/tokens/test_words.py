@@ -73,6 +73,20 @@ def test_a_tokenizer_that_knows_no_words_is_refused(tokenizer, monkeypatch):
         aligned(tokenizer, 32, FLAGS, LABELS)
 
 
+def test_rows_are_padded_on_the_right_as_their_labels_are():
+    """Llama's tokenizer pads on the left."""
+    tokenizer = train_tokenizer(TEXTS, "bpe", 320, "llama")
+    tokenizer.padding_side = "left"
+    aligned(tokenizer, 32, FLAGS, LABELS)
+    assert tokenizer.padding_side == "right"
+
+
+def test_all_tokens_are_labelled_in_iob_alone(tokenizer):
+    flags = SimpleNamespace(pad_to_max_length=False, label_all_tokens=True)
+    with pytest.raises(Refusal, match="cannot all be S-PER"):
+        aligned(tokenizer, 32, flags, SimpleNamespace(names=["O", "S-PER"]))
+
+
 # --- Reading ---
 
 
@@ -89,6 +103,7 @@ GOOD = row(["Ada", "sleeps"], ["B-PER", "O"]) + row(["so", "does", "Bo"], ["O", 
         row(["Ada", "sleeps"], ["O"]): "2 words and 1 labels",
         row("Ada sleeps", ["O"]): "2 words and 1 labels",
         row(["Ada", 5], ["O", "O"]): "list of words, but one is a int: 5",
+        row(["Ada", "so"], ["O", ""]): "a word has no label",
         row(["Ada"], [0.5]): "list of labels, but one is a float: 0.5",
         row(["Ada"], [None]): "list of labels, but one is a NoneType",
         row(7, ["O"]): "must be a list, not int: 7",
@@ -122,6 +137,18 @@ def test_lists_may_be_spelt_as_csv_files_spell_them(line, labelled):
     splits = labelled(line * 10)
     assert splits.labels.names == ["B-PER", "O"] and splits.labels.counts == [10, 10]
     assert splits.train[0]["tokens"] == ["Ada", "sleeps"] and splits.train[0]["labels"] == [0, 1]
+
+
+def test_minus_100_is_no_label(labelled):
+    """As in data that was aligned before; the classes are not shifted by it."""
+    splits = labelled(row(["Ada", "so", "on"], [1, -100, 0]) * 10, ["--class_names", "O", "B-PER"])
+    assert splits.labels.names == ["O", "B-PER"] and splits.train[0]["labels"] == [1, -100, 0]
+
+
+def test_two_columns_of_labels_are_refused(labelled):
+    text = json.dumps({"tokens": ["a"], "pos": ["X"], "ner": ["O"]}) + "\n"
+    with pytest.raises(Refusal, match="a word has one label, not those of pos and ner"):
+        labelled(text * 9, ["--label_column_name", "pos,ner"])
 
 
 def test_labels_that_look_like_lists_or_numbers_stay_as_they_are(labelled):

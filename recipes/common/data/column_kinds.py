@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow
 
 from recipes.common.data import label_spelling
+from recipes.common.data.labels import MISSING
 from recipes.common.runtime.errors import Refusal
 
 Place = Callable[[], str]  # says where a row stands
@@ -58,7 +59,7 @@ def _label(value: object, name: str, where: Place) -> object:
     return label_spelling.cell(value)
 
 
-def _labels_per_word(value: object, name: str, where: Place) -> list[str | int] | None:
+def _labels_per_word(value: object, name: str, where: Place) -> list[str | int | None] | None:
     """Returns the labels of a cell, one per word; None where it is empty."""
     found = _items(value, name, where)
     for label in found:
@@ -66,7 +67,10 @@ def _labels_per_word(value: object, name: str, where: Place) -> list[str | int] 
             what = f"{name!r} must be a list of labels, but one is a {type(label).__name__}"
             fix = "write a text or a whole number for each word"
             raise Refusal(f"{what}: {label}", where(), fix)
-    return found or None
+        if label == "":
+            raise Refusal("a word has no label", where(), "write O where a word has none")
+    labels: list[str | int | None] = [None if one == MISSING else one for one in found]
+    return labels or None
 
 
 def _items(value: object, name: str, where: Place) -> list[Any]:

@@ -104,6 +104,9 @@ def choose_all(
         label = replace(label, wanted=_one_per_label(label.wanted, first))
         columns.labels = choose(label, found, removed, optional_in=("test",))
         columns.label_kind = label.kind or LABEL
+        if columns.label_kind.per_word and len(columns.labels) > 1:
+            what = f"a word has one label, not those of {' and '.join(columns.labels)}"
+            raise Refusal(what, label.flag, "name one column")
     if target:
         removed |= {*columns.texts}
         (columns.target,) = choose(target, found, removed, optional_in=("test",))

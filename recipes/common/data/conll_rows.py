@@ -6,20 +6,27 @@ tasks; also .bio, .iob2, .bmes). Universal Dependencies' ten columns (.conllu) h
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 
 from recipes.common.runtime.errors import Refusal
 
 Row = dict[str, list[str]]
+Sentence = list[list[str]]  # the cells of each word
 WORDS = "tokens"  # Hugging Face's name of the column
-LABELS = "tags"  # of the last column
+LABELS = "tags"  # of the column of labels
 CONLL_2003 = (WORDS, "pos_tags", "chunk_tags", "ner_tags")
 CONLLU = ("id", WORDS, "lemmas", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
+# The names that a first line may give to the columns.
+OF_WORDS = re.compile(r"(word|token|text|form)s?", re.IGNORECASE)
+OF_LABELS = re.compile(r"(ner|pos|chunk|iob|bio)?[ _]?(tag|label|class)?s?", re.IGNORECASE)
+ENTITY = re.compile(r"O|[BIESLUM]-.+")
 DOCUMENT = "-DOCSTART-"  # a line of CoNLL-2003 that is no sentence
-COMMENT = re.compile(r"#\s.*(=|\bid\b)")  # "# sent_id = 5", "# id 7"; the word "#" is none
+COMMENT = re.compile(r"#\s.*(=|\bid\s)")  # "# sent_id = 5", "# id 7"; the word "#" is none
 BETWEEN = re.compile(r"[ \t]+")
 LONGEST = 10_000  # words of a sentence
 LOOKED_AT = 1000  # lines by which a table with a header is told from sentences
+FIRST = 100  # sentences by which the columns are named
 
 
 def rows(lines: Iterable[str], path: Path, ending: str) -> Iterator[tuple[int, Row]]:
@@ -27,28 +34,80 @@ def rows(lines: Iterable[str], path: Path, ending: str) -> Iterator[tuple[int, R
 
     Refuses lines with more or fewer columns than the first one.
     """
-    width = 0
-    for start, sentence in _sentences(lines, path, ending):
-        width = width or len(sentence[0])
+    sentences = _sentences(lines, path, ending)
+    first = list(islice(sentences, FIRST))
+    if not first:
+        return
+    width = len(first[0][1][0])
+    names, lines_left_out = _columns(first, width, ending, path)
+    for start, sentence in chain(first, sentences):
         for number, cells in enumerate(sentence, start):
             if len(cells) != width:
                 raise _uneven(cells, width, f"{path}:{number}")
-        names = CONLLU if ending == "conllu" else _names(width)
-        columns = zip(*sentence, strict=True)
-        yield start, {name: list(column) for name, column in zip(names, columns, strict=True)}
+        own = sentence[1:] if start in lines_left_out else sentence
+        if own:
+            columns = zip(*own, strict=True)
+            named = zip(names, map(list, columns), strict=True)
+            yield start, {name: column for name, column in named if name}
 
 
 def are_sentences(lines: list[str]) -> bool:
     """Whether these first lines of a file are sentences: lines between them are empty."""
-    return any(not line.strip() for line in lines[1:-1])
+    text = "".join(lines).strip()
+    return any(not line.strip() for line in text.splitlines())
 
 
-def _sentences(
-    lines: Iterable[str], path: Path, ending: str
-) -> Iterator[tuple[int, list[list[str]]]]:
+def _columns(
+    first: list[tuple[int, Sentence]], width: int, ending: str, path: Path
+) -> tuple[tuple[str, ...], set[int]]:
+    """Returns the names of the columns ("" for one that is not read), and where a header stands."""
+    start, sentence = first[0]
+    if ending == "conllu":
+        if width != len(CONLLU):
+            what = f"the line has {width} columns, but .conllu files have {len(CONLLU)}"
+            fix = "rename it to .conll, or write tabs between the ten columns"
+            raise Refusal(what, f"{path}:{start}", fix)
+        return CONLLU, set()
+    header = sentence[0]
+    if OF_WORDS.fullmatch(header[0]) and all(map(OF_LABELS.fullmatch, header[1:])) and width > 1:
+        return (WORDS, *header[1:]), {start}
+    if _is_numbered(sentence, width):
+        without = [(line, [cells[1:] for cells in words]) for line, words in first]
+        return ("", *_names(without, width - 1)), set()
+    if width == len(CONLL_2003):
+        return CONLL_2003, set()
+    return _names(first, width), set()
+
+
+def _is_numbered(sentence: Sentence, width: int) -> bool:
+    """Whether the first column numbers the words of each sentence."""
+    numbers = [cells[0] for cells in sentence]
+    return width > 2 and len(numbers) > 1 and numbers == [*map(str, range(1, len(numbers) + 1))]
+
+
+def _names(first: list[tuple[int, Sentence]], width: int) -> tuple[str, ...]:
+    """Returns the names of the columns of a file without a header.
+
+    The labels are the last column that marks entities, or the last one.
+    """
+    if width == 1:
+        return (WORDS,)
+    labels = width - 1
+    for place in range(width - 1, 0, -1):
+        found = {cells[place] for _, words in first for cells in words if len(cells) == width}
+        if found > {"O"} and all(map(ENTITY.fullmatch, found)):
+            labels = place
+            break
+    return (
+        WORDS,
+        *(LABELS if place == labels else f"column_{place + 1}" for place in range(1, width)),
+    )
+
+
+def _sentences(lines: Iterable[str], path: Path, ending: str) -> Iterator[tuple[int, Sentence]]:
     """Yields the first line and the cells of each sentence."""
     start = 0
-    sentence: list[list[str]] = []
+    sentence: Sentence = []
     for number, line in enumerate(lines, 1):
         line = line.rstrip("\r\n")
         is_end = not line.strip(" \t") or line.startswith(DOCUMENT)
@@ -69,20 +128,14 @@ def _sentences(
 def _is_left_out(line: str, ending: str, is_first: bool) -> bool:
     """Whether a line is no word: a comment, or in .conllu several words in one."""
     if ending == "conllu":
-        return line.startswith("#") or not line.partition("\t")[0].isdecimal()
+        number = BETWEEN.split(line)[0]
+        return line.startswith("#") or not number.isdecimal()
     return is_first and COMMENT.match(line) is not None
 
 
 def _cells(line: str) -> list[str]:
+    line = line.rstrip(" \t")
     return line.split("\t") if "\t" in line else BETWEEN.split(line)
-
-
-def _names(width: int) -> tuple[str, ...]:
-    """Returns the names of the columns of a file without a header."""
-    if width == len(CONLL_2003):
-        return CONLL_2003
-    between = [f"column_{place}" for place in range(2, width)]
-    return (WORDS, *between, LABELS)[:width] if width > 1 else (WORDS,)
 
 
 def _uneven(cells: list[str], width: int, where: str) -> Refusal:

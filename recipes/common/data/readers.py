@@ -179,6 +179,13 @@ def is_plain_text(path: Path) -> bool:
     return _format(path) == "txt"
 
 
+def holds_sentences(path: Path, encoding: str = "") -> bool:
+    """Whether a text has one word per line with as many labels, and empty lines between."""
+    first = list(islice(decoding.lines(path, encoding), conll_rows.LOOKED_AT))
+    widths = {len(line.split()) for line in first if line.strip()}
+    return conll_rows.are_sentences(first) and len(widths) == 1
+
+
 def class_names(path: Path) -> dict[str, list[str]]:
     """Returns the class names of each column that a file of the datasets library holds.
 

@@ -6,7 +6,9 @@
 """
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterator
+from itertools import chain, islice
 from typing import Any
 
 from recipes.common.runtime.errors import Refusal
@@ -17,8 +19,16 @@ SENTENCE = re.compile(r"(sentence|sent)[ _]?(#|id|idx|no|number)?", re.IGNORECAS
 WORD = re.compile(r"(word|token)s?", re.IGNORECASE)
 TEXT = "text"  # the column of a text with marked places
 SPANS = ("label", "labels", "entities", "spans", "ner")  # the names of the column of the places
-# A character of a script without spaces, a word, or a mark.
-PARTS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W_]+(?:[-'’][^\W_]+)*|[^\s]")
+# What continues a letter: accents that are characters of their own, vowel signs of Indian scripts.
+MARKS = "".join(
+    chr(code) for code in range(0x300, 0x3000) if unicodedata.category(chr(code))[0] == "M"
+)
+LETTERS = rf"(?:[^\W_][{MARKS}]*)+"
+# A character of a script without spaces, a word, or a punctuation mark.
+PARTS = re.compile(
+    rf"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|{LETTERS}(?:[-'’]{LETTERS})*|\S[{MARKS}]*"
+)
+ROWS = 20  # by which a table with one word per row is known
 TOKENS, TAGS = "tokens", "tags"
 
 
@@ -27,29 +37,45 @@ def sentences(rows: Numbered, place: Callable[[int], str]) -> Numbered:
 
     Rows that are sentences already come as they are.
     """
-    first = next(rows, None)
-    if first is None:
+    first = list(islice(rows, ROWS))
+    if not first:
         return
-    whole = _with_first(first, rows)
-    sentence = _sentence_column(first[1])
-    if sentence:
-        yield from _joined(whole, sentence)
-        return
-    spans = _span_column(first[1])
+    whole = chain(first, rows)
+    if all(_is_one_word(row) for _, row in first):
+        sentence = _sentence_column(first[0][1])
+        if not sentence and len(first) > 1:
+            what = "each row holds one word, and no column says where a sentence begins"
+            fix = "add a column sentence_id; or write one word per line, and empty lines between"
+            raise Refusal(what, place(first[0][0]), fix)
+        if sentence:
+            yield from _joined(whole, sentence)
+            return
+    spans = _span_column(first[0][1])
     for number, row in whole:
         yield number, _as_words(row, spans, place(number)) if spans else row
 
 
-def _with_first(first: tuple[int, Row], rows: Numbered) -> Numbered:
-    yield first
-    yield from rows
+def words(text: str) -> list[tuple[int, int]]:
+    """Returns where the words and punctuation marks of a text begin and end."""
+    return [found.span() for found in PARTS.finditer(text)]
+
+
+def _is_one_word(row: Row) -> bool:
+    """Whether a row of a table holds one word and what belongs to it."""
+    cells = [row[name] for name in row if WORD.fullmatch(name.strip())]
+    if len(cells) != 1 or any(isinstance(cell, list | dict) for cell in row.values()):
+        return False
+    others = [str(row[name]).strip() for name in row if not _is_sentence(name)]
+    return isinstance(cells[0], str) and not any(" " in cell for cell in others)
+
+
+def _is_sentence(name: str) -> bool:
+    return SENTENCE.fullmatch(name.strip()) is not None
 
 
 def _sentence_column(row: Row) -> str:
     """Returns the column that numbers the sentences of a table with one word per row."""
-    has_words = any(WORD.fullmatch(name) and isinstance(row[name], str) for name in row)
-    found = [name for name in row if SENTENCE.fullmatch(name.strip())]
-    return found[0] if has_words and found else ""
+    return next(filter(_is_sentence, row), "")
 
 
 def _joined(rows: Numbered, sentence: str) -> Numbered:
@@ -59,7 +85,7 @@ def _joined(rows: Numbered, sentence: str) -> Numbered:
     """
     start, before, joined = 0, None, dict[str, list[Any]]()
     for number, row in rows:
-        name = row.pop(sentence)
+        name = row.pop(sentence, None)
         is_new = name not in (None, "", before)
         if is_new and joined:
             yield start, joined
@@ -100,21 +126,24 @@ def _span(value: Any) -> tuple[int, int, str] | None:
 
 def _as_words(row: Row, column: str, where: str) -> Row:
     """Returns the words of a text with a label for each, B- at the beginning of a marked place."""
-    text = row.get(TEXT) or ""
-    words = [(found.start(), found.end()) for found in PARTS.finditer(text)]
-    labels = ["O"] * len(words)
-    for value in row.get(column) or ():
+    text, marked = row.get(TEXT) or "", row.get(column) or []
+    if not isinstance(text, str) or not isinstance(marked, list):
+        what = f"{TEXT!r} must be a text, and {column!r} a list of its marked places"
+        raise Refusal(what, where, 'write [start, end, "LABEL"] for each place')
+    found = words(text)
+    labels = ["O"] * len(found)
+    for value in marked:
         span = _span(value)
         if span is None:
             raise Refusal(f"not a marked place: {value}", where, 'write [start, end, "LABEL"]')
-        _mark(words, labels, span, text, where)
+        _mark(found, labels, span, text, where)
     others = {name: value for name, value in row.items() if name not in (TEXT, column)}
-    tokens = [text[start:end] for start, end in words]
+    tokens = [text[start:end] for start, end in found]
     return {**others, TOKENS: tokens, TAGS: labels}
 
 
 def _mark(
-    words: list[tuple[int, int]],
+    places: list[tuple[int, int]],
     labels: list[str],
     span: tuple[int, int, str],
     text: str,
@@ -125,9 +154,9 @@ def _mark(
     if not 0 <= start < end <= len(text):
         what = f"the place {start} to {end} is not in the text of {len(text)} characters"
         raise Refusal(what, where, "count characters from 0; the end is behind the last one")
-    inside = [place for place, (first, last) in enumerate(words) if first < end and last > start]
+    inside = [place for place, (first, last) in enumerate(places) if first < end and last > start]
     for place in inside:
         if labels[place] != "O":
-            what = f"two marked places share {text[slice(*words[place])]!r}"
+            what = f"two marked places share {text[slice(*places[place])]!r}"
             raise Refusal(what, where, "mark each word once")
         labels[place] = f"{'B' if place == inside[0] else 'I'}-{label}"

@@ -93,7 +93,7 @@ def names(labels: Labels) -> frozenset[str]:
     found = set()
     for name in (*FOR_LABELS, *FOR_NUMBERS, "cross_entropy"):
         found |= {name, f"{name}_low", f"{name}_high"}
-    classes = [*labels.names, *map(_name_of_class, RESERVED)]
+    classes = [*labels.names, *map(name_of_class, RESERVED)]
     for name in (*PER_CLASS, *FOR_NUMBERS):
         found.update(f"{name}_{one}" for one in classes)
     return frozenset(found)
@@ -273,11 +273,11 @@ def _scores_per_class(labels: Labels, predictions: Array, references: Array) -> 
     scores = {}
     for metric, values in zip(PER_CLASS, table, strict=False):
         for name, value in zip(labels.names, values, strict=True):
-            scores[f"{metric}_{_name_of_class(name)}"] = float(value)
+            scores[f"{metric}_{name_of_class(name)}"] = float(value)
     return scores
 
 
-def _name_of_class(name: str) -> str:
+def name_of_class(name: str) -> str:
     """Returns a class's name as it stands behind a metric's name."""
     if name in RESERVED:
         return f"{name}_class"

@@ -12,9 +12,10 @@ import numpy
 
 from recipes.common.data.labels import MISSING, Labels
 from recipes.common.data.splits import Splits
-from recipes.common.metrics.classification import arrays_of, bootstrap
+from recipes.common.metrics.classification import arrays_of, bootstrap, name_of_class
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import did_you_mean
+from recipes.common.tokens.words import NO_WORD, continued
 
 if TYPE_CHECKING:
     from transformers import EvalPrediction
@@ -58,7 +59,7 @@ def names(labels: Labels) -> frozenset[str]:
     for name in ("f1", "accuracy"):
         found |= {f"{name}_low", f"{name}_high"}
     for name in ("f1", "precision", "recall"):
-        found.update(f"{name}_{one}" for one in (*kinds, *labels.names))
+        found.update(f"{name}_{name_of_class(one)}" for one in (*kinds, *labels.names))
     return frozenset(found)
 
 
@@ -138,13 +139,17 @@ def _guesses(
     rows: Any, column: str, usual: dict[str, int], encoded: numpy.ndarray, labels: Labels
 ) -> list[Names]:
     """Returns the baseline's labels, for the tokens that have a label."""
-    default = most_frequent(labels)
+    default, further = most_frequent(labels), continued(labels.names)
     found: list[Names] = []
     for row, own in zip(rows.select_columns([column, "word_ids"]), encoded, strict=True):
-        guessed = []
+        guessed, before = [], NO_WORD
         for word, label in zip(row["word_ids"], own, strict=False):
             if label != MISSING:
-                guessed.append(labels.names[usual.get(row[column][word], default)])
+                guess = usual.get(row[column][word], default)
+                if word == before:  # --label_all_tokens
+                    guess = further[guess]
+                guessed.append(labels.names[guess])
+            before = word
         found.append(guessed)
     return found
 
@@ -187,7 +192,7 @@ def _scores_of_words(labels: Labels, wanted: list[Names], found: list[Names]) ->
     values = f1_score(true, predicted, labels=present, average=None, zero_division=0)
     scores = {"f1_macro": float(numpy.mean(values))}
     for name, value in zip(present, values, strict=True):
-        scores[f"f1_{name}"] = float(value)
+        scores[f"f1_{name_of_class(name)}"] = float(value)
     return scores
 
 
@@ -217,7 +222,7 @@ def _scores_of_entities(rows: list[Counts], accuracy: dict[str, float]) -> dict[
             totals[kind] = [one + other for one, other in zip(totals[kind], counts, strict=True)]
     scores = _of_counts("", _sums(totals)) | accuracy
     for kind, counts in sorted(totals.items()):
-        scores |= _of_counts(f"_{kind}", counts)
+        scores |= _of_counts(f"_{name_of_class(kind)}", counts)
     return scores
 
 

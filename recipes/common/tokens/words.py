@@ -34,7 +34,10 @@ def aligned(
     """
     with_spaces(tokenizer)
     padding = "max_length" if arguments.pad_to_max_length else False
-    inside = _inside(labels.names) if arguments.label_all_tokens else None
+    inside = None
+    if arguments.label_all_tokens:
+        _check_iob(labels.names)
+        inside = continued(labels.names)
 
     def encode(words: list[list[str]], labels: list[list[int]] | None) -> "BatchEncoding":
         encoded = tokenizer(
@@ -54,23 +57,22 @@ def aligned(
 
 
 def with_spaces(tokenizer: "PreTrainedTokenizerBase") -> None:
-    """Lets byte-level BPE read each word as it stands within a text: behind a space.
+    """Lets a tokenizer read lists of words: padded on the right, and with spaces before words.
 
-    Otherwise it takes every word of a list for the beginning of a text, and knows few of them
-    (run_ner.py loads such tokenizers with add_prefix_space). Refuses a tokenizer that does not
-    tell which word a token is part of.
+    Byte-level BPE then reads a word as it stands within a text, behind a space. Otherwise it takes
+    every word for the beginning of a text, and knows few of them (run_ner.py loads such tokenizers
+    with add_prefix_space). Refuses a tokenizer that does not tell which word a token is part of.
     """
     if not tokenizer.is_fast:
         what = "this tokenizer does not tell which word a token is part of"
         fix = "leave out --use_fast_tokenizer false, or choose a model with a fast tokenizer"
         raise Refusal(what, "--model_name_or_path", fix)
+    tokenizer.padding_side = "right"  # as labels and word_ids are padded
     first = tokenizer.backend_tokenizer.pre_tokenizer
-    parts = list(first) if type(first).__name__ == "Sequence" else [first]
-    for part in parts:
-        if type(part).__name__ == "ByteLevel" and not part.add_prefix_space:
-            part.add_prefix_space = True
-            tokenizer.add_prefix_space = True
-            tokenizer.init_kwargs["add_prefix_space"] = True
+    if type(first).__name__ == "ByteLevel" and not first.add_prefix_space:
+        first.add_prefix_space = True
+        tokenizer.add_prefix_space = True
+        tokenizer.init_kwargs["add_prefix_space"] = True
 
 
 def first_pieces(word_ids: Sequence[int]) -> dict[int, int]:
@@ -82,7 +84,7 @@ def first_pieces(word_ids: Sequence[int]) -> dict[int, int]:
     return found
 
 
-def _inside(names: Sequence[str]) -> dict[int, int]:
+def continued(names: Sequence[str]) -> dict[int, int]:
     """Returns the label of a word's further pieces by that of its first: I-PER by B-PER."""
     ids = {name: number for number, name in enumerate(names)}
     found = {}
@@ -90,6 +92,14 @@ def _inside(names: Sequence[str]) -> dict[int, int]:
         continued = f"I-{name[2:]}" if name.startswith("B-") else name
         found[number] = ids.get(continued, number)
     return found
+
+
+def _check_iob(names: Sequence[str]) -> None:
+    """Refuses labels of a scheme in which further pieces of a word have no label (IOBES, BILOU)."""
+    for name in names:
+        if name[1:2] == "-" and name[0] not in "BI":
+            what = f"the pieces of a word cannot all be {name}"
+            raise Refusal(what, "--label_all_tokens", "leave it out, or write labels as B-, I-, O")
 
 
 def _word_ids(encoded: "BatchEncoding", row: int) -> list[int]:
