@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy
 import pytest
+import torch
 from seqeval.metrics import f1_score, precision_score, recall_score
 
 from recipes.common.data.labels import PER_WORD, Labels
@@ -29,7 +30,10 @@ def scores(names, wanted, found, width=12):
     for array, rows in zip(arrays, (found, wanted), strict=True):
         for number, row in enumerate(rows):
             array[number, 1 : 1 + len(row)] = [ids[name] for name in row]
-    prediction = SimpleNamespace(predictions=(arrays[0], None), label_ids=arrays[1], inputs=None)
+    losses = numpy.full((len(wanted), width), 0.5)
+    prediction = SimpleNamespace(
+        predictions=(arrays[0], None, losses), label_ids=arrays[1], inputs=None
+    )
     return entities.for_words(splits(names))(prediction)
 
 
@@ -42,6 +46,7 @@ def test_an_entity_is_found_where_its_words_and_its_type_are_right():
     assert result["f1"] == pytest.approx(2 / 5) and result["accuracy"] == 6 / 8
     assert (result["f1_PER"], result["f1_LOC"]) == (pytest.approx(2 / 3), 0)
     assert result["f1_low"] <= result["f1"] <= result["f1_high"]
+    assert result["loss"] == 0.5
 
 
 def test_half_of_an_entity_is_none():
@@ -97,7 +102,8 @@ def test_the_baseline_gives_each_word_its_most_frequent_label():
         {"tokens": [["Rome", "was"]], "word_ids": [[-1, 0, 0, 1, -1]]}
     )
     encoded = numpy.array([[-100, 0, -100, 4, -100]])
-    prediction = SimpleNamespace(predictions=(encoded, None), label_ids=encoded, inputs=asked)
+    kept = (encoded, None, encoded)
+    prediction = SimpleNamespace(predictions=kept, label_ids=encoded, inputs=asked)
     result = entities.for_words(splits(IOB, train))(prediction)
     assert result["baseline_f1"] == result["baseline_accuracy"] == 1.0
 
@@ -119,3 +125,11 @@ def test_types_may_be_called_as_the_bounds_of_intervals_are():
     assert {"f1_low_class", "f1_macro_class"} <= entities.names(
         splits(["B-low", "B-macro"]).known_labels
     )
+
+
+def test_what_is_kept_of_the_logits():
+    """Two tokens of two labels: the odds 3 to 1 give 0.75 and a loss of -ln 0.25 for the other."""
+    logits = torch.tensor([[[3.0, 1.0], [1.0, 3.0]]]).log()
+    best, probabilities, losses = entities.best_labels(logits, torch.tensor([[1, -100]]))
+    assert best.tolist() == [[0, 1]] and probabilities.tolist() == [[pytest.approx(0.75)] * 2]
+    assert losses.tolist() == [[pytest.approx(1.3862944), 0.0]]

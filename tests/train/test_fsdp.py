@@ -23,7 +23,7 @@ LAYERS = {
 PROBE = """
 import copy, json, sys
 import torch, transformers
-sys.path[:0] = [sys.argv[1], sys.argv[1] + "/tests"]
+sys.path[:0] = [sys.argv[1], sys.argv[1] + "/tests", sys.argv[1] + "/tests/train"]
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from recipes.common.runtime import joining, processes

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy
+from torch.nn import functional
 
 from recipes.common.data.labels import MISSING, Labels
 from recipes.common.data.splits import Splits
@@ -70,15 +71,19 @@ def most_frequent(labels: Labels) -> int:
     return labels.counts.index(max(labels.counts))
 
 
-def best_labels(logits: Any, labels: Any) -> tuple[Any, Any]:
-    """Returns the best label of each token and its probability: all that is kept of the logits.
+def best_labels(logits: Any, labels: Any) -> tuple[Any, Any, Any]:
+    """Returns the best label of each token, its probability, and the token's loss in nats.
 
-    It is a preprocess_logits_for_metrics for Trainer.
+    They are all that is kept of the logits: [rows, length] each. The loss is 0 where a token has no
+    label. It is a preprocess_logits_for_metrics for Trainer.
     """
     if isinstance(logits, tuple):
         logits = logits[0]
     probabilities, best = logits.float().softmax(-1).max(-1)
-    return best, probabilities
+    losses = functional.cross_entropy(
+        logits.float().transpose(1, 2), labels, ignore_index=MISSING, reduction="none"
+    )
+    return best, probabilities, losses
 
 
 def for_words(
@@ -97,12 +102,14 @@ def for_words(
     usual = _usual_labels(splits.train, column)
 
     def compute_metrics(prediction: "EvalPrediction") -> dict[str, float]:
-        best = arrays_of(prediction.predictions)[0]
+        best, _, losses = arrays_of(prediction.predictions)
         (encoded,) = arrays_of(prediction.label_ids)
         wanted, found = _named(labels, encoded, encoded), _named(labels, best, encoded)
         if not any(wanted):
             return {}
         scores = _scores(labels, wanted, found)
+        # Trainer's loss is a mean of batches: rows that fill up the last batches count twice.
+        scores["loss"] = float(losses[encoded != MISSING].mean())
         if not hasattr(prediction.inputs, "select_columns"):  # --include_for_metrics
             return scores
         guessed = _guesses(prediction.inputs, column, usual, encoded, labels)

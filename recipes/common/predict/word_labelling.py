@@ -41,7 +41,7 @@ class WordLabeller(Folder):
         places = [word_tables.words(text) if isinstance(text, str) else [] for text in texts]
         rows = [self._encoded(text, own) for text, own in zip(texts, places, strict=True)]
         batch = self.collate([dict(row) for row in rows]).to(self.device)
-        best, scores = entities.best_labels(self.model(**batch).logits, None)
+        scores, best = self.model(**batch).logits.float().softmax(-1).max(-1)
         answers = []
         for number, (text, own) in enumerate(zip(texts, places, strict=True)):
             words = [NO_WORD if word is None else word for word in rows[number].word_ids()]

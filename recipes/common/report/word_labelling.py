@@ -62,7 +62,7 @@ def rows_of(splits: Splits, encoded: Tokens, split: str, output: PredictionOutpu
     and no score.
     """
     data, labels = dict(splits.items())[split], splits.known_labels
-    best, probabilities = arrays_of(output.predictions)
+    best, probabilities, _ = arrays_of(output.predictions)
     tokens = dict(vars(encoded))[split]["word_ids"][:]
     has_labels = "labels" in data.column_names
     rows = []

@@ -60,12 +60,11 @@ class Loaders:
         return self.trainer.order
 
     def without_texts(self, dataset: Any) -> Any:
-        """Returns the data set without its columns of texts: no model reads them."""
+        """Returns the data set without its columns of texts or words: no model reads them."""
         if not isinstance(dataset, datasets.Dataset) or not self.trainer.args.remove_unused_columns:
             return dataset
-        kinds = {name: getattr(kind, "dtype", "") for name, kind in dataset.features.items()}
         return dataset.remove_columns(
-            [name for name, kind in kinds.items() if kind.endswith("string")]
+            [name for name, kind in dataset.features.items() if _holds_text(kind)]
         )
 
     def kept(self, key: str | None, dataset: Any) -> Any:
@@ -92,3 +91,9 @@ class Loaders:
         if key is not None and arguments.dataloader_persistent_workers:
             self._kept[key] = (dataset, loader)
         return loader
+
+
+def _holds_text(kind: Any) -> bool:
+    """Whether a column of this kind holds texts, or lists of them."""
+    inner = getattr(kind, "feature", kind)
+    return str(getattr(inner, "dtype", "")).endswith("string")
