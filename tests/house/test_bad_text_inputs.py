@@ -63,6 +63,18 @@ def rows(*objects):
 
 # name of the case: (recipe, files to write, flags, what the message must name)
 CASES = {
+    "summaries: no head to train": (
+        "summarization",
+        {},
+        ["--freeze_encoder"],
+        ["nothing is left to train", "--freeze_encoder", "--lora_rank"],
+    ),
+    "causal: no head to train": (
+        "clm_pretrain",
+        {},
+        ["--freeze_encoder"],
+        ["nothing is left to train", "--freeze_encoder"],
+    ),
     "masked: no mask token": (
         "mlm_pretrain",
         {},

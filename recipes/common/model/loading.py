@@ -157,8 +157,17 @@ def load_model(
     if arguments.lora_rank:
         return adapters.add(model, arguments, new)
     if arguments.freeze_encoder:
-        model.base_model.requires_grad_(False)
+        _freeze(model)
     return model
+
+
+def _freeze(model: "PreTrainedModel") -> None:
+    """Freezes all weights but the head's; refuses a model whose head has no weights of its own."""
+    model.base_model.requires_grad_(False)
+    if not any(weight.requires_grad for weight in model.parameters()):
+        what = f"nothing is left to train: {type(model).__name__} has no head beside its embeddings"
+        fix = "leave it out; or train adapters: --lora_rank 8"
+        raise Refusal(what, "--freeze_encoder", fix)
 
 
 def _load_checkpoint(
