@@ -15,7 +15,7 @@ from recipes.common.data.labels import MISSING
 from recipes.common.runtime.errors import Refusal
 
 Place = Callable[[], str]  # says where a row stands
-WORD = pyarrow.list_(pyarrow.string())
+LIST = pyarrow.list_(pyarrow.string())
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,6 @@ def _items(value: object, name: str, where: Place) -> list[Any]:
 
 
 TEXT = Kind(_text, pyarrow.string())
-WORDS = Kind(_words, WORD)
+WORDS = Kind(_words, LIST)
 LABEL = Kind(_label)
 PER_WORD = Kind(_labels_per_word, per_word=True)

@@ -1,7 +1,7 @@
 """Makes sentences of labelled words from other ways to write them.
 
 - A table with one word per row, whose sentences a column numbers (Kaggle's "Sentence #").
-- A text with marked places, as doccano, Prodigy, Label Studio and spaCy write them:
+- A text with marked places, as doccano, Prodigy and Label Studio write them:
   {"text": "Ada sleeps", "label": [[0, 3, "PER"]]}.
 """
 

@@ -11,7 +11,7 @@ from recipes.common.metrics import entities
 from recipes.common.model.loading import max_length
 from recipes.common.predict.trained_folder import Folder, Row, Text
 from recipes.common.runtime.messages import warn
-from recipes.common.tokens.words import NO_WORD, first_pieces, with_spaces
+from recipes.common.tokens.words import NO_WORD, first_pieces, take_words, word_ids
 
 Words = list[str]
 
@@ -23,7 +23,7 @@ class WordLabeller(Folder):
 
     def __init__(self, folder: str, trust_remote_code: bool = False):
         super().__init__(folder, trust_remote_code)
-        with_spaces(self.tokenizer)
+        take_words(self.tokenizer)
         number = self.config.num_labels
         self.names = [self.config.id2label[label] for label in range(number)]
         wanted = self.flags.get("max_seq_length", 512)
@@ -44,7 +44,7 @@ class WordLabeller(Folder):
         scores, best = self.model(**batch).logits.float().softmax(-1).max(-1)
         answers = []
         for number, (text, own) in enumerate(zip(texts, places, strict=True)):
-            words = [NO_WORD if word is None else word for word in rows[number].word_ids()]
+            words = word_ids(rows[number], 0)
             labelled = {}
             for word, piece in first_pieces(words).items():
                 labelled[word] = (self.names[best[number, piece]], scores[number, piece].item())

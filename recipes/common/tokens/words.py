@@ -32,7 +32,7 @@ def aligned(
     With --label_all_tokens the others have it, too, as I- where it is B-. Rows without labels have
     -100 alone. `word_ids` says of each token which word it is part of; -1 for none.
     """
-    with_spaces(tokenizer)
+    take_words(tokenizer)
     padding = "max_length" if arguments.pad_to_max_length else False
     inside = None
     if arguments.label_all_tokens:
@@ -47,7 +47,7 @@ def aligned(
             max_length=max_length,
             padding=padding,
         )
-        ids = [_word_ids(encoded, row) for row in range(len(words))]
+        ids = [word_ids(encoded, row) for row in range(len(words))]
         known = labels or [[]] * len(words)
         encoded["word_ids"] = ids
         encoded["labels"] = [_labels(*row, inside) for row in zip(ids, known, strict=True)]
@@ -56,8 +56,8 @@ def aligned(
     return encode
 
 
-def with_spaces(tokenizer: "PreTrainedTokenizerBase") -> None:
-    """Lets a tokenizer read lists of words: padded on the right, and with spaces before words.
+def take_words(tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Sets a tokenizer up for lists of words: it pads on the right, with spaces before words.
 
     Byte-level BPE then reads a word as it stands within a text, behind a space. Otherwise it takes
     every word for the beginning of a text, and knows few of them (run_ner.py loads such tokenizers
@@ -75,10 +75,10 @@ def with_spaces(tokenizer: "PreTrainedTokenizerBase") -> None:
         tokenizer.init_kwargs["add_prefix_space"] = True
 
 
-def first_pieces(word_ids: Sequence[int]) -> dict[int, int]:
-    """Returns the position of the first piece of each word that has one."""
+def first_pieces(ids: Sequence[int]) -> dict[int, int]:
+    """Returns the position of the first piece of each word that has one, by its `word_ids`."""
     found: dict[int, int] = {}
-    for position, word in enumerate(word_ids):
+    for position, word in enumerate(ids):
         if word != NO_WORD:
             found.setdefault(word, position)
     return found
@@ -89,8 +89,8 @@ def continued(names: Sequence[str]) -> dict[int, int]:
     ids = {name: number for number, name in enumerate(names)}
     found = {}
     for name, number in ids.items():
-        continued = f"I-{name[2:]}" if name.startswith("B-") else name
-        found[number] = ids.get(continued, number)
+        further = f"I-{name[2:]}" if name.startswith("B-") else name
+        found[number] = ids.get(further, number)
     return found
 
 
@@ -102,16 +102,17 @@ def _check_iob(names: Sequence[str]) -> None:
             raise Refusal(what, "--label_all_tokens", "leave it out, or write labels as B-, I-, O")
 
 
-def _word_ids(encoded: "BatchEncoding", row: int) -> list[int]:
+def word_ids(encoded: "BatchEncoding", row: int) -> list[int]:
+    """Returns for each token of a row which word it is part of; -1 for none."""
     return [NO_WORD if word is None else word for word in encoded.word_ids(row)]
 
 
 def _labels(
-    word_ids: Sequence[int], labels: Sequence[int], inside: Mapping[int, int] | None
+    ids: Sequence[int], labels: Sequence[int], inside: Mapping[int, int] | None
 ) -> list[int]:
     """Returns the label of each token of a row."""
     found, before = [], NO_WORD
-    for word in word_ids:
+    for word in ids:
         label: Any = MISSING
         if word != NO_WORD and labels:
             label = labels[word]
