@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM
 
 from recipes.common import runner
 from recipes.common.config import flags
-from recipes.common.config.flags import setting
+from recipes.common.config.facts import TOKENS, ZERO_OR_MORE, setting
 from recipes.common.data.columns import Columns
 from recipes.common.data.sources import Reading
 from recipes.common.data.splits import load_splits
@@ -42,10 +42,12 @@ class Arguments(flags.PackingArguments, flags.Arguments):
     """What this task adds."""
 
     text_column_name: str | None = setting(None, "Column of the text (default: text).")
-    block_size: int = setting(1024, "Tokens per block, at most the model's positions.")
+    block_size: int = setting(1024, "Tokens per block, at most the model's positions.", TOKENS)
     keep_linebreaks: bool = setting(True, "A .txt file is one text; false: every line is a text.")
     packing_isolation: bool = setting(False, "No attention between the documents of a block.")
-    eval_stride: int = setting(0, "Evaluate in overlapping blocks, moved by so many tokens.")
+    eval_stride: int = setting(
+        0, "Evaluate in overlapping blocks, moved by so many tokens.", ZERO_OR_MORE
+    )
 
 
 @runner.recipe

@@ -18,7 +18,7 @@ import transformers
 from transformers import EarlyStoppingCallback, set_seed
 
 from recipes.common.checkpoints import retention
-from recipes.common.config import defaults, engines, flags, parsing, services
+from recipes.common.config import defaults, engines, facts, flags, parsing, services
 from recipes.common.config.precedence import HEADLINE
 from recipes.common.data.splits import Splits
 from recipes.common.model import weights
@@ -87,7 +87,9 @@ def start(arguments_class: type, recipe: str, argv: list[str] | None = None) -> 
     words = sys.argv[1:] if argv is None else argv
     command = shlex.join(["python", os.path.relpath(recipe), *words])
     resolved = flags.to_dict(arguments, training_arguments, recipe)
-    arguments.run = Run(resolved, command, Path(recipe))
+    known = facts.of(arguments_class, type(training_arguments))
+    free = frozenset(name for name, of_flag in known.items() if of_flag.is_free)
+    arguments.run = Run(resolved, command, Path(recipe), free)
     is_complete = False
     if is_main_process():
         is_complete = folder_claims.claim(arguments.run, training_arguments, arguments)

@@ -22,7 +22,7 @@ from transformers import AutoModelForMaskedLM
 
 from recipes.common import runner
 from recipes.common.config import flags
-from recipes.common.config.flags import setting
+from recipes.common.config.facts import PROBABILITY, TOKENS, Facts, setting
 from recipes.common.data.columns import Columns
 from recipes.common.data.splits import load_splits
 from recipes.common.metrics import language_modeling
@@ -42,11 +42,17 @@ class Arguments(flags.PackingArguments, flags.Arguments):
     """What this task adds."""
 
     text_column_name: str | None = setting(None, "Column of the text (default: text).")
-    max_seq_length: int = setting(512, "Tokens per block.")
+    max_seq_length: int = setting(512, "Tokens per block.", TOKENS)
     line_by_line: bool = setting(False, "Every text is a block; otherwise they are packed.")
-    mlm_probability: float = setting(0.15, "Share of the tokens to predict.")
-    mask_replace_prob: float = setting(0.8, "Share of those that become the mask token.")
-    random_replace_prob: float = setting(0.1, "Share of those that become a random token.")
+    mlm_probability: float = setting(
+        0.15, "Share of the tokens to predict.", Facts(range=(1e-6, 1), of_model=True)
+    )
+    mask_replace_prob: float = setting(
+        0.8, "Share of those that become the mask token.", PROBABILITY
+    )
+    random_replace_prob: float = setting(
+        0.1, "Share of those that become a random token.", PROBABILITY
+    )
     whole_word_mask: bool = setting(False, "Mask all pieces of a word together.")
 
 

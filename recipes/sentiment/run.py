@@ -20,7 +20,7 @@ from transformers import AutoModelForSequenceClassification, DataCollatorWithPad
 
 from recipes.common import runner
 from recipes.common.config import flags
-from recipes.common.config.flags import OPTIONAL, setting
+from recipes.common.config.facts import MAY_BE_EMPTY, OF_DATA, OPTIONAL, TOKENS, setting
 from recipes.common.data.columns import Columns
 from recipes.common.data.splits import join, load_splits
 from recipes.common.metrics import classification
@@ -41,11 +41,11 @@ class Arguments(flags.LabelArguments, flags.PaddingArguments, flags.Arguments):
     """What this task adds."""
 
     task_name: str | None = setting(
-        None, "GLUE task: sst2, cola, mrpc, stsb, qqp, mnli, qnli, rte."
+        None, "GLUE task: sst2, cola, mrpc, stsb, qqp, mnli, qnli, rte.", OF_DATA
     )
     text_column_names: str | None = setting(None, "Columns of the text (default: text).")
     text_pair_column_name: str | None = setting(None, "Column of a second text, for pairs.")
-    text_column_delimiter: str = setting(" ", "What stands between joined columns.")
+    text_column_delimiter: str = setting(" ", "What stands between joined columns.", MAY_BE_EMPTY)
     label_column_name: str | None = setting(
         None, "Column of the label, or one column per label.", aliases=["--label_column_names"]
     )
@@ -55,7 +55,7 @@ class Arguments(flags.LabelArguments, flags.PaddingArguments, flags.Arguments):
         None, "Metric that chooses the best model (default: accuracy, f1_micro or mse)."
     )
     class_weights: str | None = setting(None, "Weigh rare classes more.", choices=["balanced"])
-    max_seq_length: int = setting(128, "Cut texts to so many tokens.")
+    max_seq_length: int = setting(128, "Cut texts to so many tokens.", TOKENS)
 
     def __post_init__(self) -> None:
         if self.task_name:

@@ -20,7 +20,7 @@ from transformers import AutoModelForSeq2SeqLM
 
 from recipes.common import runner
 from recipes.common.config import flags
-from recipes.common.config.flags import OPTIONAL, setting
+from recipes.common.config.facts import OPTIONAL, setting
 from recipes.common.data.columns import Columns
 from recipes.common.data.splits import load_splits
 from recipes.common.metrics import generated_text

@@ -20,7 +20,7 @@ from transformers import AutoModelForTokenClassification, DataCollatorForTokenCl
 
 from recipes.common import runner
 from recipes.common.config import flags
-from recipes.common.config.flags import setting
+from recipes.common.config.facts import TOKENS, setting
 from recipes.common.data.column_kinds import PER_WORD, WORDS
 from recipes.common.data.columns import Columns
 from recipes.common.data.sources import LABELLED_WORDS
@@ -44,7 +44,7 @@ class Arguments(flags.WordArguments, flags.Arguments):
 
     class_names: list[str] | None = setting(None, "Names of labels that are numbers in the data.")
     metric_name: str | None = setting(None, "Metric of the best model (default: f1 or accuracy).")
-    max_seq_length: int = setting(128, "Cut texts to so many tokens.")
+    max_seq_length: int = setting(128, "Cut texts to so many tokens.", TOKENS)
 
 
 @runner.recipe

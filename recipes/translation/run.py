@@ -22,7 +22,7 @@ from transformers import AutoModelForSeq2SeqLM
 
 from recipes.common import runner
 from recipes.common.config import flags
-from recipes.common.config.flags import setting
+from recipes.common.config.facts import OF_DATA, setting
 from recipes.common.data.columns import Columns
 from recipes.common.data.splits import load_splits
 from recipes.common.metrics import generated_text
@@ -39,8 +39,10 @@ from recipes.common.train.trainer import Trainer
 class Arguments(flags.GenerationArguments, flags.Arguments):
     """What this task adds."""
 
-    source_lang: str | None = setting(None, "Language of the sources: en, en_XX, eng_Latn.")
-    target_lang: str | None = setting(None, "Language to translate into.")
+    source_lang: str | None = setting(
+        None, "Language of the sources: en, en_XX, eng_Latn.", OF_DATA
+    )
+    target_lang: str | None = setting(None, "Language to translate into.", OF_DATA)
 
 
 @runner.recipe

@@ -8,7 +8,7 @@ import pytest
 import transformers
 from conftest import ROOT, load_recipe
 
-from recipes.common.config import parsing, ranges
+from recipes.common.config import facts, parsing, ranges
 from recipes.common.runtime.errors import Refusal
 
 RECIPES = sorted(path.parent.name for path in ROOT.glob("recipes/*/run.py"))
@@ -51,44 +51,36 @@ def numbers(*kinds):
                 yield name
 
 
-def test_every_number_has_a_range():
-    training = set(numbers(transformers.Seq2SeqTrainingArguments))
-    own = {name for recipe in RECIPES for name in numbers(load_recipe(recipe).Arguments)}
-    assert len(training) >= 28 and len(own) >= 20
-    assert training - ranges.OF_TRAINING_ARGUMENTS.keys() == set()
-    assert own - ranges.OF_RECIPES.keys() == set()
+KINDS = [transformers.Seq2SeqTrainingArguments]
+KINDS += [load_recipe(recipe).Arguments for recipe in RECIPES]
 
 
-def test_every_range_is_of_a_number():
-    training = {field.name for field in dataclasses.fields(transformers.Seq2SeqTrainingArguments)}
-    own = {
-        field.name
-        for recipe in RECIPES
-        for field in dataclasses.fields(load_recipe(recipe).Arguments)
-    }
-    assert ranges.RANGES.keys() - training - own == set()
+def check(values):
+    """Checks values of flags of any recipe."""
+    ranges.check(values, facts.of(*KINDS))
 
 
-def test_every_default_lies_in_its_range():
-    kinds = [
-        transformers.Seq2SeqTrainingArguments,
-        *(load_recipe(recipe).Arguments for recipe in RECIPES),
-    ]
-    ranges.check(
-        {
-            f.name: f.default
-            for kind in kinds
-            for f in dataclasses.fields(kind)
-            if f.default is not None
-        }
-    )
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__module__)
+def test_every_number_has_a_range_and_its_default_lies_in_it(kind):
+    known, names = facts.of(kind), set(numbers(kind))
+    assert len(names) >= 15
+    assert {name for name in names if known[name].range is None} == set()
+    assert {name for name in known if known[name].range is not None} - names == set()
+    fields = [field for field in dataclasses.fields(kind) if field.default is not None]
+    ranges.check({field.name: field.default for field in fields}, known)
+
+
+def test_the_facts_of_training_arguments_are_of_flags_that_exist():
+    names = {field.name for field in dataclasses.fields(transformers.Seq2SeqTrainingArguments)}
+    assert len(facts.OF_TRAINING_ARGUMENTS) > 60
+    assert facts.OF_TRAINING_ARGUMENTS.keys() - names == set()
 
 
 @pytest.mark.parametrize("name", WRONG)
 def test_a_number_that_cannot_be_is_refused(name):
     for value in (*WRONG[name], math.nan, -math.inf, -(10**400)):
         with pytest.raises(Refusal, match=f"--{name} is"):
-            ranges.check({name: value})
+            check({name: value})
 
 
 def test_a_number_is_refused_on_the_command_line_and_in_a_configuration(sentiment, in_tmp_path):
@@ -100,4 +92,4 @@ def test_a_number_is_refused_on_the_command_line_and_in_a_configuration(sentimen
 
 
 def test_what_means_unset_or_unbounded_is_taken():
-    ranges.check({"max_steps": -1, "local_rank": -1, "max_grad_norm": math.inf})
+    check({"max_steps": -1, "local_rank": -1, "max_grad_norm": math.inf})

@@ -283,6 +283,9 @@ COLUMNS = {
     "names for 1.0 to 3.0": Column(
         ["1.0", "3.0", "2.0"], SINGLE, list("abc"), [0, 2, 1], "1 a", class_names=list("abc")
     ),
+    "names with commas between them": Column(
+        [0, 1, 0], SINGLE, ["bad", "good"], [0, 1, 0], class_names=["bad, good"]
+    ),
     "names for truth values": Column(
         ["True", "False"], SINGLE, ["no", "yes"], [1, 0], class_names=["no", "yes"]
     ),
@@ -310,6 +313,12 @@ COLUMNS = {
     ),
     "a map of floats": Column(
         [1.0, 2.0, 4.5], SINGLE, ["bad", "good"], [0, 0, 1], label_map=["1,2=bad 4.5=good"]
+    ),
+    "a map with commas between its names": Column(
+        ["0", "1"], SINGLE, ["bad", "good"], [0, 1], label_map=["0=bad,1=good"]
+    ),
+    "a map with commas and blanks": Column(
+        ["0", "1"], SINGLE, ["bad", "good"], [0, 1], label_map=["0=bad, 1=good"]
     ),
     "a map with blanks": Column(
         ["very bad", "good"],

@@ -5,14 +5,7 @@ import shlex
 
 import pytest
 from conftest import load_recipe
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForMaskedLM,
-    AutoModelForSeq2SeqLM,
-)
-
-from recipes.common.model.tokenizer_training import train_tokenizer
+from huggingface import MODELS, RECIPES, save_model
 
 TEXT = [f"the soup number {n} was {('good', 'cold')[n % 2]}" for n in range(40)]
 # Commands of examples/pytorch/*/README.md and test_pytorch_examples.py. Their Hub names stand for local ones:
@@ -70,63 +63,27 @@ COMMANDS = [
     "run_glue --model_name_or_path bert --output_dir tmp --train_file glue.csv --validation_file glue.csv --do_train "
     "--do_eval --per_device_train_batch_size=2 --per_device_eval_batch_size=1 --learning_rate=1e-4 --max_steps=10 "
     "--warmup_steps=2 --seed=42 --max_seq_length=128",
+    "run_ner --model_name_or_path bert --train_file words.json --validation_file words.json --output_dir tmp "
+    "--do_train --do_eval --warmup_steps=2 --learning_rate=2e-4 --per_device_train_batch_size=2 "
+    "--per_device_eval_batch_size=2 --num_train_epochs=2 --seed 7",
     # Theirs names each language twice, the second time as en_XX, of which Marian knows nothing.
     "run_translation --model_name_or_path marian --source_lang en --target_lang ro --train_file pairs.json "
     "--validation_file pairs.json --output_dir tmp --max_steps=5 --warmup_steps=1 --do_train --do_eval "
     "--learning_rate=3e-3 --per_device_train_batch_size=2 --per_device_eval_batch_size=1 --predict_with_generate "
     "--source_lang en --target_lang ro --max_source_length 512",
 ]
-RECIPES = {"run_clm": "clm_pretrain", "run_mlm": "mlm_pretrain", "run_glue": "sentiment"}
-RECIPES |= {"run_translation": "translation", "run_summarization": "summarization"}
-T5 = {
-    "d_model": 16,
-    "d_kv": 8,
-    "num_heads": 2,
-    "d_ff": 32,
-    "num_layers": 1,
-    "decoder_start_token_id": 0,
-}
-MARIAN = {
-    "d_model": 16,
-    "encoder_layers": 1,
-    "decoder_layers": 1,
-    "encoder_attention_heads": 2,
-    "pad_token_id": 0,
-}
-MARIAN |= {
-    "decoder_attention_heads": 2,
-    "encoder_ffn_dim": 32,
-    "decoder_ffn_dim": 32,
-    "eos_token_id": 1,
-}
-MARIAN |= {"decoder_start_token_id": 0, "forced_eos_token_id": 1, "bos_token_id": 1}
-BERT = {
-    "hidden_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-}
-MODELS = {
-    "gpt2": (AutoModelForCausalLM, {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 64}),
-    "bert": (AutoModelForMaskedLM, BERT | {"max_position_embeddings": 64}),
-    "roberta": (AutoModelForMaskedLM, BERT | {"max_position_embeddings": 66, "pad_token_id": 1}),
-    "t5": (AutoModelForSeq2SeqLM, T5),
-    "marian": (AutoModelForSeq2SeqLM, MARIAN | {"max_position_embeddings": 64}),
-}
 
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory):
     """A folder with the models and data that the commands name."""
     folder = tmp_path_factory.mktemp("hub")
-    for name, (auto_class, sizes) in MODELS.items():
-        tokenizer = train_tokenizer(TEXT, "bpe", 300, name)
-        config = AutoConfig.for_model(name, vocab_size=len(tokenizer), **sizes)
-        auto_class.from_config(config).save_pretrained(folder / name)
-        tokenizer.save_pretrained(folder / name)
+    for name in MODELS:
+        save_model(folder / name, name, TEXT)
     pairs = [{"translation": {"en": text, "ro": text.replace("soup", "supa")}} for text in TEXT]
     news = [{"text": f"{text}. We left.", "summary": f"{text}."} for text in TEXT]
-    for name, rows in (("pairs.json", pairs), ("news.json", news)):
+    words = [{"tokens": text.split(), "ner_tags": [*"OBOOOO"]} for text in TEXT]
+    for name, rows in (("pairs.json", pairs), ("news.json", news), ("words.json", words)):
         (folder / name).write_text(
             "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
         )

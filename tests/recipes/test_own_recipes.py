@@ -13,13 +13,14 @@ from forked import LANGUAGES, MODELS
 
 from recipes.common import launch
 from recipes.common.config import flags
+from recipes.common.config.facts import setting
 from recipes.common.data.labels import SINGLE
 from recipes.common.predict.opening import open_folder, own_predictor
 from recipes.common.report import scores_table, task
 from recipes.common.train import losses
 
 # What a person changes in the copy: five lines.
-LENGTH = '    max_seq_length: int = setting(128, "Cut texts to so many tokens.")\n'
+LENGTH = '    max_seq_length: int = setting(128, "Cut texts to so many tokens.", TOKENS)\n'
 CHANGES = {
     LENGTH: LENGTH + '    gamma: float = setting(2.0, "How much.")\n',
     "losses.for_problem(splits.labels.kind, smoothing, weights)": "OWN",
@@ -128,7 +129,7 @@ def test_the_metrics_compute_the_loss_only_where_it_is_theirs():
 class Mine(flags.LabelArguments, flags.Arguments):
     """A recipe's own."""
 
-    gamma: float = flags.setting(2.0, "How much.")
+    gamma: float = setting(2.0, "How much.")
 
 
 def test_a_recipe_s_own_flags_are_those_that_common_does_not_have():

@@ -1,8 +1,9 @@
 """Reads what may be set: flags, YAML files, and the values that follow from them.
 
-Read `flags` first: it holds the flags as dataclasses. `parsing` fills them from the command line
-and the YAML files. `precedence` decides between flags that contradict each other. `defaults` fills
-in what nobody set. `ranges`, `engines` and `services` refuse what cannot work.
+Read `flags` first: it holds the flags as dataclasses. `facts` holds what is known about a flag: its
+range, what it needs. `parsing` fills the flags from the command line and the YAML files.
+`precedence` decides between flags that contradict each other. `defaults` fills in what nobody set.
+`ranges`, `engines` and `services` refuse what cannot work.
 
 Imports `runtime`. All modules but `services` can be imported without torch.
 """

@@ -1,10 +1,12 @@
 """Defines the flags that recipes share, as dataclasses. Importing this module needs no torch."""
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from recipes.common.config import facts
+from recipes.common.config.facts import OF_DATA, OF_MODEL, Facts, setting
 from recipes.common.config.yaml_files import Placed, from_yaml
 from recipes.common.runtime.secrets import SECRETS, without_passwords
 
@@ -12,40 +14,7 @@ if TYPE_CHECKING:
     from transformers import TrainingArguments
 
 ROOT = Path(__file__).resolve().parents[3]
-# Flags that name the data, and flags that name the model.
 DATA_FILES = ("train_file", "validation_file", "test_file")
-DATA_KEYS = {
-    *DATA_FILES,
-    "task_name",
-    "dataset_name",
-    "dataset_config_name",
-    "dataset_revision",
-    "source_lang",
-    "target_lang",
-}
-MODELS = {"model_name_or_path", "model_type", "config_name"}
-OPTIONAL = {"nargs": "?", "const": True}  # a yes-or-no flag whose default is neither
-# Flags that the record of a run leaves out.
-UNRECORDED = {
-    *SECRETS,
-    # These concern one start of the run only.
-    "resume_from_checkpoint",
-    "overwrite_output_dir",
-    "allow_changed",
-    "local_rank",
-    # Deprecated aliases of activation_checkpointing and its settings.
-    "gradient_checkpointing",
-    "gradient_checkpointing_kwargs",
-    "accelerator_config",  # the recipes decide it
-}
-
-
-def setting(default: Any, help: str, **metadata: Any) -> Any:
-    """Returns a dataclass field with its help sentence. A list becomes a default factory."""
-    metadata["help"] = help
-    if isinstance(default, list):
-        return field(default_factory=default.copy, metadata=metadata)
-    return field(default=default, metadata=metadata)
 
 
 @dataclass
@@ -56,20 +25,23 @@ class DataArguments:
         None,
         "Training data: files, globs or a folder "
         "(txt csv tsv json jsonl parquet arrow xlsx; also packed).",
+        OF_DATA,
     )
     validation_file: list[str] | None = setting(
-        None, "Validation data; without it a part of the training data."
+        None, "Validation data; without it a part of the training data.", OF_DATA
     )
-    test_file: list[str] | None = setting(None, "Test data; labels may be missing.")
+    test_file: list[str] | None = setting(None, "Test data; labels may be missing.", OF_DATA)
     encoding: str | None = setting(
         None, "Encoding of files that are not UTF-8 or UTF-16: gb18030, cp1252, …"
     )
     dataset_name: str | None = setting(
-        None, "A data set on the Hugging Face Hub, or a local folder of one."
+        None,
+        "A data set on the Hugging Face Hub, or a local folder of one.",
+        Facts(group="data", is_path=True),
     )
-    dataset_config_name: str | None = setting(None, "The configuration of that data set.")
+    dataset_config_name: str | None = setting(None, "The configuration of that data set.", OF_DATA)
     dataset_revision: str | None = setting(
-        None, "The revision of that data set: branch, tag or commit."
+        None, "The revision of that data set: branch, tag or commit.", OF_DATA
     )
     train_split_name: str | None = setting(
         None, "The data set's split to train on (default: train)."
@@ -79,26 +51,36 @@ class DataArguments:
     )
     test_split_name: str | None = setting(None, "The data set's split to test on (default: test).")
     validation_split_percentage: int = setting(
-        10, "Share of the training data held out where no validation is given."
+        10,
+        "Share of the training data held out where no validation is given.",
+        Facts(range=(0, 100)),
     )
     remove_splits: str | None = setting(
         None, "Splits of the data set to leave out, separated by commas."
     )
     remove_columns: str | None = setting(None, "Columns to leave out, separated by commas.")
     max_train_samples: int | None = setting(
-        None, "Use at most so many training rows (blocks, where texts are packed)."
+        None,
+        "Use at most so many training rows (blocks, where texts are packed).",
+        Facts(range=facts.COUNT),
     )
-    max_eval_samples: int | None = setting(None, "Use at most so many validation rows (or blocks).")
-    max_predict_samples: int | None = setting(None, "Use at most so many test rows (or blocks).")
+    max_eval_samples: int | None = setting(
+        None, "Use at most so many validation rows (or blocks).", Facts(range=facts.COUNT)
+    )
+    max_predict_samples: int | None = setting(
+        None, "Use at most so many test rows (or blocks).", Facts(range=facts.COUNT)
+    )
     shuffle_train_dataset: bool = setting(
         False, "Shuffle the training rows before --max_train_samples takes the first."
     )
-    shuffle_seed: int = setting(42, "Seed of that shuffle.")
+    shuffle_seed: int = setting(42, "Seed of that shuffle.", Facts(range=facts.SEED))
     streaming: bool = setting(
         False, "Read the training data while training instead of holding it in memory."
     )
     preprocessing_num_workers: int | None = setting(
-        None, "Processes that tokenise; packing takes all cores anyway."
+        None,
+        "Processes that tokenise; packing takes all cores anyway.",
+        Facts(range=(1, 512), is_free=True),
     )
     overwrite_cache: bool = setting(
         False, "Download a Hub data set again instead of using the copy on disk."
@@ -109,36 +91,52 @@ class DataArguments:
 class ModelArguments:
     """Chooses model and tokenizer. Names and meanings are those of Hugging Face's examples."""
 
-    model_name_or_path: str | None = setting(None, "A checkpoint: a folder, or a name on the Hub.")
+    model_name_or_path: str | None = setting(
+        None, "A checkpoint: a folder, or a name on the Hub.", OF_MODEL
+    )
     model_type: str | None = setting(
-        None, "Architecture of a model trained from scratch: bert, modernbert, …"
+        None, "Architecture of a model trained from scratch: bert, modernbert, …", OF_MODEL
     )
     config_overrides: str | None = setting(
-        None, "Changes to its configuration: hidden_size=128,num_hidden_layers=4"
+        None, "Changes to its configuration: hidden_size=128,num_hidden_layers=4", OF_MODEL
     )
-    config_name: str | None = setting(None, "A configuration, where it is not the checkpoint's.")
-    tokenizer_name: str | None = setting(None, "A tokenizer, where it is not the checkpoint's.")
+    config_name: str | None = setting(
+        None, "A configuration, where it is not the checkpoint's.", OF_MODEL
+    )
+    tokenizer_name: str | None = setting(
+        None, "A tokenizer, where it is not the checkpoint's.", OF_MODEL
+    )
     tokenizer_algorithm: str | None = setting(
         None,
         "Algorithm to train a tokenizer with (default: wordpiece for BERT's family, else bpe).",
+        Facts(of_model=True),
         choices=["wordpiece", "bpe", "unigram", "char"],
     )
-    do_lower_case: bool = setting(False, "Lower-case the texts in a tokenizer that is trained.")
+    do_lower_case: bool = setting(
+        False,
+        "Lower-case the texts in a tokenizer that is trained.",
+        Facts(of_model=True, of_sample=True),
+    )
     special_tokens: list[str] | None = setting(
         None,
         "Roles of tokens in a tokenizer of your own: eos_token=<end> pad_token=<pad> …",
+        OF_MODEL,
     )
     vocab_size: int | None = setting(
         None,
         "Vocabulary size of a tokenizer that is trained (default: by the length of the text).",
+        Facts(range=(2, 2_000_000), of_model=True, of_sample=True),
     )
-    cache_dir: str | None = setting(None, "Where downloads from the Hub are kept.")
+    cache_dir: str | None = setting(
+        None, "Where downloads from the Hub are kept.", Facts(is_path=True)
+    )
     use_fast_tokenizer: bool = setting(
         True, "Use the tokenizers library where it has the tokenizer."
     )
     model_revision: str = setting("main", "The checkpoint's revision: branch, tag or commit.")
     token: str | None = setting(
-        None, "Access token for the Hub (default: the one `hf auth login` stored)."
+        None,
+        "Access token for the Hub (default: the one `hf auth login` stored).",
     )
     trust_remote_code: bool = setting(
         False, "Run code that comes with a checkpoint. Read that code first."
@@ -152,15 +150,25 @@ class ModelArguments:
         choices=["auto", "bfloat16", "float16", "float32"],
     )
     lora_rank: int = setting(
-        0, "Train low-rank adapters of this rank instead of all weights (0: all weights)."
+        0,
+        "Train low-rank adapters of this rank instead of all weights (0: all weights).",
+        Facts(range=(0, 65_536)),
     )
-    lora_alpha: float | None = setting(None, "Scale of the adapters (default: twice the rank).")
-    lora_dropout: float = setting(0.05, "Dropout of the adapters.")
+    lora_alpha: float | None = setting(
+        None,
+        "Scale of the adapters (default: twice the rank).",
+        Facts(range=facts.POSITIVE, needs=("lora_rank",)),
+    )
+    lora_dropout: float = setting(
+        0.05, "Dropout of the adapters.", Facts(range=facts.BELOW_ONE, needs=("lora_rank",))
+    )
     lora_target_modules: str = setting(
-        "all-linear", "Modules that get adapters, separated by commas."
+        "all-linear", "Modules that get adapters, separated by commas.", Facts(needs=("lora_rank",))
     )
     load_in_4bit: bool = setting(
-        False, "Hold the weights under the adapters in four bits (QLoRA; bitsandbytes)."
+        False,
+        "Hold the weights under the adapters in four bits (QLoRA; bitsandbytes).",
+        Facts(needs=("lora_rank",)),
     )
     freeze_encoder: bool = setting(False, "Train the head only.")
 
@@ -170,20 +178,30 @@ class RunArguments:
     """Says how to run the training, beside TrainingArguments."""
 
     early_stopping_patience: int = setting(
-        0, "Stop after so many evaluations without a better score (0: never)."
+        0,
+        "Stop after so many evaluations without a better score (0: never).",
+        Facts(range=facts.SOME),
     )
-    num_processes: int | None = setting(None, "Refuse to run with another number of processes.")
+    num_processes: int | None = setting(
+        None,
+        "Refuse to run with another number of processes.",
+        Facts(range=(1, 100_000), is_free=True),
+    )
     global_batch_size: int | None = setting(
-        None, "Rows per step over all processes; sets the accumulation."
+        None, "Rows per step over all processes; sets the accumulation.", Facts(range=facts.COUNT)
     )
     pad_to_max_length: bool = setting(
         False, "Pad every row to the maximum instead of the batch's longest."
     )
     allow_changed: list[str] | None = setting(
-        None, "What may differ from the run that is continued: flags, data, versions, …"
+        None,
+        "What may differ from the run that is continued: flags, data, versions, …",
+        Facts(is_recorded=False),
     )
     overwrite_output_dir: bool = setting(
-        False, "Remove what an earlier run left in --output_dir and start over."
+        False,
+        "Remove what an earlier run left in --output_dir and start over.",
+        Facts(is_recorded=False),
     )
 
 
@@ -197,10 +215,14 @@ class PackingArguments:
     """Holds the flags of recipes that pack texts into blocks."""
 
     prepared_dir: str | None = setting(
-        None, "Keep the tokens in this folder, for every run on the same texts."
+        None,
+        "Keep the tokens in this folder, for every run on the same texts.",
+        Facts(is_path=True, is_free=True),
     )
     prepare_only: bool = setting(
-        False, "Write the tokens to --prepared_dir, and stop before the training."
+        False,
+        "Write the tokens to --prepared_dir, and stop before the training.",
+        Facts(needs=("prepared_dir",)),
     )
 
 
@@ -212,6 +234,7 @@ class PaddingArguments:
         None,
         "Fill batches with at most so many tokens of source or target (padding counts), "
         "instead of a number of rows.",
+        Facts(range=facts.COUNT),
     )
 
 
@@ -234,7 +257,7 @@ class WordArguments(PaddingArguments):
     text_column_name: str | None = setting(None, "Column of the words (default: tokens).")
     label_column_name: str | None = setting(None, "Column of their labels (default: ner_tags).")
     task_name: str | None = setting(
-        None, "Learn the column of this task's labels: ner, pos or chunk (ner_tags, …)."
+        None, "Learn the column of this task's labels: ner, pos or chunk (ner_tags, …).", OF_DATA
     )
     label_all_tokens: bool = setting(
         False, "Label and score every piece of a word instead of its first one."
@@ -248,6 +271,9 @@ class WordArguments(PaddingArguments):
             self.label_column_name = f"{self.task_name}_tags"
 
 
+SEQUENCE = Facts(range=facts.COUNT, of_model=True, of_sample=True)
+
+
 @dataclass
 class GenerationArguments(PaddingArguments):
     """Holds the flags that translation and summarization share.
@@ -257,20 +283,28 @@ class GenerationArguments(PaddingArguments):
 
     training_arguments: ClassVar[str] = "Seq2SeqTrainingArguments"
 
-    max_source_length: int = setting(1024, "Cut source texts to so many tokens.")
-    max_target_length: int = setting(128, "Cut target texts to so many tokens.")
+    max_source_length: int = setting(1024, "Cut source texts to so many tokens.", SEQUENCE)
+    max_target_length: int = setting(128, "Cut target texts to so many tokens.", SEQUENCE)
     val_max_target_length: int | None = setting(
-        None, "Generate at most so many tokens (default: bounded by the data)."
+        None,
+        "Generate at most so many tokens (default: bounded by the data).",
+        Facts(range=facts.COUNT),
     )
     interim_eval_samples: int = setting(
-        1000, "Generate texts for so many rows of an evaluation during training (0: for all)."
+        1000,
+        "Generate texts for so many rows of an evaluation during training (0: for all).",
+        Facts(range=facts.SOME),
     )
     num_beams: int | None = setting(
-        None, "Beams of the search that generates texts (default: the checkpoint's)."
+        None,
+        "Beams of the search that generates texts (default: the checkpoint's).",
+        Facts(range=facts.BEAMS),
     )
     ignore_pad_token_for_loss: bool = setting(True, "Leave padding out of the loss.")
     source_prefix: str | None = setting(
-        None, "Text before every source text (default: what the model family needs)."
+        None,
+        "Text before every source text (default: what the model family needs).",
+        facts.MAY_BE_EMPTY,
     )
     forced_bos_token: str | None = setting(
         None, "First token of every generated text (default: the target language)."
@@ -300,7 +334,9 @@ def to_dict(
     `--config` reads the flags back to the same arguments. Flags without a value are left out,
     unless the recipe's config.yaml would set them instead.
     """
-    left_out = set(UNRECORDED)
+    known = facts.of(type(arguments), type(training_arguments))
+    left_out = {name for name, known_facts in known.items() if not known_facts.is_recorded}
+    left_out |= SECRETS
     if training_arguments.use_cpu is not False:  # it follows from the machine
         left_out.add("use_cpu")
     configured = _configured(recipe)

@@ -14,8 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from recipes.common.config import defaults, engines, precedence, ranges
-from recipes.common.config.flags import DATA_FILES, DATA_KEYS, MODELS, ROOT, Arguments
+from recipes.common.config import defaults, engines, facts, precedence, ranges
+from recipes.common.config.facts import Facts
+from recipes.common.config.flags import DATA_FILES, ROOT, Arguments
 from recipes.common.config.precedence import Values
 from recipes.common.config.yaml_files import Placed, from_yaml
 from recipes.common.runtime import environment
@@ -30,38 +31,11 @@ if TYPE_CHECKING:
 
 # A user's own data. It must not be evaluated on the sample's test set.
 OWN_DATA = {"train_file", "dataset_name", "task_name"}
-# If a layer sets a flag of the first set, it removes the second set from the layers below.
-GROUPS = [
-    (OWN_DATA, DATA_KEYS),
-    (MODELS, MODELS | {"config_overrides", "tokenizer_name", "special_tokens"}),
-]
-# Settings of a recipe's config.yaml that fit only its sample, not a user's own data.
-FOR_THE_SAMPLE = {"do_lower_case", "vocab_size", "max_source_length", "max_target_length"}
-# Settings of a recipe's config.yaml that fit only its own model. No pretrained model is trained
-# with a learning rate that is meant for random weights.
-TUNED = {
-    "tokenizer_algorithm",
-    "do_lower_case",
-    "vocab_size",
-    "per_device_train_batch_size",
-    "learning_rate",
-    "block_size",
-    "max_seq_length",
-    "max_source_length",
-    "max_target_length",
-    "num_train_epochs",
-    "max_steps",
-    "lr_scheduler_type",
-    "warmup_steps",
-    "weight_decay",
-    "max_grad_norm",
-    "mlm_probability",
-}
+MODELS = {"model_name_or_path", "model_type", "config_name"}
+# If a layer sets one of these flags, it removes the flags of the group from the layers below.
+GROUPS = {"data": OWN_DATA, "model": MODELS}
 # Other words for the choices of --include_num_input_tokens_seen.
 COUNTED = {"true": "all", "yes": "all", "1": "all", "false": "no", "0": "no"}
-# Flags in which ~ stands for the home folder: no shell replaces it behind = or in a configuration.
-PATHS = ("dataset_name", "prepared_dir", "cache_dir")
-MAY_BE_EMPTY = {"text_column_delimiter", "source_prefix", "debug", "fsdp"}
 # How the names of files end that a run writes.
 WRITTEN = (".json", ".jsonl", ".yaml", ".md", ".safetensors", ".txt", ".model", ".lock")
 # What TrainingArguments raises if it does not take a value.
@@ -91,17 +65,20 @@ def parse(
     if argv is None:
         argv = sys.argv[1:]
     parser = _parser((arguments_class, training_class), recipe)
-    values = _resolve(parser, Path(recipe), list(argv))
-    _refuse_empty(values)
-    ranges.check(values)
+    known = facts.of(arguments_class, training_class)
+    values = _resolve(parser, Path(recipe), list(argv), known)
+    _refuse_empty(values, known)
+    ranges.check(values, known)
     defaults.actions(values)
     defaults.hardware(values)
     defaults.strategies(values)
     standard = _defaults((arguments_class, training_class))
     precedence.settle(values, standard)
     engines.choose(values)
-    precedence.refuse(values, standard)
-    return _build(arguments_class, values), _build_training_arguments(training_class, values)
+    precedence.refuse(values, standard, known)
+    _expand_paths(values, known)
+    arguments = arguments_class(**_of_class(arguments_class, values))
+    return arguments, _build_training_arguments(training_class, values)
 
 
 def _parser(classes: tuple[type, ...], recipe: str) -> "HfArgumentParser":
@@ -111,6 +88,10 @@ def _parser(classes: tuple[type, ...], recipe: str) -> "HfArgumentParser":
         def error(self, message: str) -> NoReturn:
             what = message.removeprefix("argument ")
             raise Refusal(what, "the command line", f"see python {recipe} --help")
+
+        def add_argument(self, *names: Any, **options: Any) -> argparse.Action:
+            options.pop("facts", None)  # of the field: argparse does not know them
+            return super().add_argument(*names, **options)
 
         def _get_option_tuples(self, option_string: str) -> list:
             """Returns the flags that an abbreviation means, each once.
@@ -159,7 +140,9 @@ def _counted_tokens(word: str) -> str:
     return COUNTED.get(word.lower(), word)
 
 
-def _resolve(parser: "HfArgumentParser", recipe: Path, argv: list[str]) -> Values:
+def _resolve(
+    parser: "HfArgumentParser", recipe: Path, argv: list[str], known: dict[str, Facts]
+) -> Values:
     """Returns the flags that some layer sets, with their types. The highest layer wins."""
     if len(argv) == 1 and argv[0].endswith((".json", ".yaml")):
         argv = ["--config", argv[0]]
@@ -175,12 +158,12 @@ def _resolve(parser: "HfArgumentParser", recipe: Path, argv: list[str]) -> Value
     files = from_command_line.pop("config", [])
     from_files = [_parse_config(parser, Path(file)) for file in files]
     from_user = [*from_files, from_command_line]
-    from_recipe = _fitting(from_recipe, from_user)
+    from_recipe = _fitting(from_recipe, from_user, known)
     values = Values([_seen_from_here(recipes_config.resolve()), *files, "the command line"])
     for number, layer in enumerate([from_recipe, *from_user]):
-        for triggers, group in GROUPS:
+        for group, triggers in GROUPS.items():
             if _sets_any(layer, triggers):
-                values.remove(group)
+                values.remove(name for name, facts in known.items() if facts.group == group)
         values.add(number, layer)
     values.remove([name for name, value in values.items() if value is None])
     return values
@@ -190,15 +173,19 @@ def _sets_any(layer: dict[str, Any], names: set[str]) -> bool:
     return any(layer.get(name) is not None for name in names)
 
 
-def _fitting(from_recipe: dict[str, Any], from_user: list[dict[str, Any]]) -> dict[str, Any]:
+def _fitting(
+    from_recipe: dict[str, Any], from_user: list[dict[str, Any]], known: dict[str, Facts]
+) -> dict[str, Any]:
     """Returns the recipe's settings that fit the user's model and data, too."""
-    left_out = set()
-    for layer in from_user:
-        if _sets_any(layer, MODELS):
-            left_out |= TUNED
-        if _sets_any(layer, OWN_DATA):
-            left_out |= FOR_THE_SAMPLE
-    return {name: value for name, value in from_recipe.items() if name not in left_out}
+    own_model = any(_sets_any(layer, MODELS) for layer in from_user)
+    own_data = any(_sets_any(layer, OWN_DATA) for layer in from_user)
+    fitting = {}
+    for name, value in from_recipe.items():
+        of_other_model = own_model and known[name].of_model
+        of_other_data = own_data and known[name].of_sample
+        if not of_other_model and not of_other_data:
+            fitting[name] = value
+    return fitting
 
 
 def _seen_from_here(path: Path) -> str:
@@ -317,14 +304,14 @@ def _anchored(pattern: str) -> str:
     return _seen_from_here(ROOT / pattern)
 
 
-def _refuse_empty(values: dict[str, Any]) -> None:
+def _refuse_empty(values: dict[str, Any], known: dict[str, Facts]) -> None:
     """Refuses an empty word: a shell makes it of a variable that is not set.
 
     It would count as a flag that is not given.
     """
     for flag, value in values.items():
         is_empty = value == "" or (isinstance(value, list) and "" in value)
-        if is_empty and flag not in MAY_BE_EMPTY:
+        if is_empty and not known[flag].may_be_empty:
             raise Refusal(f"--{flag} is empty", f"--{flag}", "give it a value, or leave it out")
 
 
@@ -366,11 +353,10 @@ def _defaults(classes: tuple[type, ...]) -> dict[str, Any]:
     return values
 
 
-def _build(arguments_class: type[Arguments], values: dict[str, Any]) -> Arguments:
-    for name in PATHS:
-        if values.get(name):
-            values[name] = os.path.expanduser(values[name])
-    return arguments_class(**_of_class(arguments_class, values))
+def _expand_paths(values: dict[str, Any], known: dict[str, Facts]) -> None:
+    for name, value in values.items():
+        if value and known[name].is_path:
+            values[name] = os.path.expanduser(value)
 
 
 def _of_class(kind: type, values: dict[str, Any]) -> dict[str, Any]:

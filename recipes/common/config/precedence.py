@@ -5,10 +5,11 @@ flags that gave way, and the flags that have no effect.
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from recipes.common.config.facts import Facts
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import note
 from recipes.common.runtime.secrets import HIDDEN, SECRETS
@@ -24,41 +25,6 @@ NO_WARMUP = {"constant", "reduce_lr_on_plateau", "greedy"}
 NO_SETTINGS = {"constant", "constant_with_warmup"}
 BY_EVALUATION = {"reduce_lr_on_plateau", "greedy"}
 NO_BETAS = {"adafactor", "sgd", "adagrad", "rmsprop", "lomo", "adalomo"}
-
-# Flags that do nothing unless one of these others is given. They are refused: the run would be
-# another one than the user means.
-NEEDS = {
-    "lora_alpha": ("lora_rank",),
-    "lora_dropout": ("lora_rank",),
-    "lora_target_modules": ("lora_rank",),
-    "load_in_4bit": ("lora_rank",),
-    "hub_model_id": ("push_to_hub",),
-    "hub_strategy": ("push_to_hub",),
-    "hub_private_repo": ("push_to_hub",),
-    "hub_revision": ("push_to_hub",),
-    "hub_always_push": ("push_to_hub",),
-    "gradient_checkpointing_kwargs": ("gradient_checkpointing", "activation_checkpointing"),
-    "activation_checkpointing_kwargs": ("gradient_checkpointing", "activation_checkpointing"),
-    "dataloader_persistent_workers": ("dataloader_num_workers",),
-    "fsdp_config": ("fsdp",),
-    "liger_kernel_config": ("use_liger_kernel",),
-    "prepare_only": ("prepared_dir",),
-}
-# Flags that the recipes decide.
-DECIDED = {
-    "batch_eval_metrics",
-    "eval_do_concat_batches",
-    "remove_unused_columns",
-    "label_names",
-    "length_column_name",
-    "include_for_metrics",
-    "sortish_sampler",
-    "eval_use_gather_object",
-    "parallelism_config",
-    "dataloader_multiprocessing_context",
-    "ignore_data_skip",
-    "local_rank",
-}
 
 
 class Values(dict[str, Any]):
@@ -148,16 +114,16 @@ def settle(values: Values, standard: dict[str, Any]) -> None:
     values.tell()
 
 
-def refuse(values: Values, standard: dict[str, Any]) -> None:
+def refuse(values: Values, standard: dict[str, Any], known: Mapping[str, Facts]) -> None:
     """Refuses flags that would be ignored silently. Flags with their default value are allowed."""
     for flag, value in values.items():
         if value in (standard.get(flag), []):
             continue
-        needed = NEEDS.get(flag)
+        needed = known[flag].needs
         if needed and not any(map(values.get, needed)):
             what = f"--{flag} has no effect without --{needed[0]}"
             raise Refusal(what, f"--{flag}", "give both, or neither")
-        if flag in DECIDED:
+        if known[flag].is_decided:
             fix = (
                 "leave it out; for a task that needs it, make a recipe: "
                 "python cli.py new NAME --from RECIPE"

@@ -173,11 +173,13 @@ def mapping(words: Sequence[str] | None) -> dict[str, str]:
     """Returns the values of --label_map with their names.
 
     "1,2=negative 4,5=positive" -> {"1": "negative", "2": "negative", "4": "positive", …}.
+    "0=bad,1=good" -> {"0": "bad", "1": "good"}.
     """
     groups: list[str] = []
     for word in words or ():
-        if word.count("=") == 1:
-            groups.append(word)
+        pairs = word.split(",")
+        if all(pair.count("=") == 1 for pair in pairs):
+            groups += pairs
         else:
             groups += shlex.split(word)
     found: dict[str, str] = {}

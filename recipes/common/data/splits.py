@@ -8,7 +8,7 @@ from typing import Any
 
 import datasets
 
-from recipes.common.config.flags import Arguments
+from recipes.common.config.flags import Arguments, comma_separated
 from recipes.common.data import label_spelling, labels, limits, sources, validation_split
 from recipes.common.data.checking import Table
 from recipes.common.data.columns import Chosen, Columns, choose_all, inner
@@ -212,6 +212,13 @@ def _files(found: dict[str, Source]) -> tuple[dict[str, str], dict[str, list[str
     return hashes, read
 
 
+def _class_names(words: list[str] | None) -> list[str]:
+    """Returns the names of --class_names: one per word, or one word with commas between them."""
+    if words and len(words) == 1:
+        return comma_separated(words[0])
+    return words or []
+
+
 def _decide(
     tables: dict[str, Table],
     names: list[str] | None,
@@ -225,7 +232,7 @@ def _decide(
     flag = ", ".join(columns)
     own = _own_names(tables, flag)
     mapped = label_spelling.mapping(getattr(arguments, "label_map", None))
-    named = names or list(dict.fromkeys(mapped.values()))
+    named = _class_names(names) or list(dict.fromkeys(mapped.values()))
     per_word = next(iter(tables.values())).columns.label_kind.per_word
     known: Sequence[str] = trained.names if trained else ()
     final = trained if trained and not trained.goes_on else None

@@ -14,30 +14,6 @@ from recipes.common.config.flags import DATA_FILES
 from recipes.common.data import readers, sources
 from recipes.common.runtime import hashing
 
-# Flags that change what is shown, where files lie or where a run continues, not what is learned.
-FREE_TO_CHANGE = {
-    "activation_checkpointing",
-    "dataloader_num_workers",
-    "dataloader_persistent_workers",
-    "dataloader_pin_memory",
-    "dataloader_prefetch_factor",
-    "ddp_timeout",
-    "disable_tqdm",
-    "eval_accumulation_steps",
-    "gradient_checkpointing",
-    "log_level",
-    "logging_steps",
-    "num_processes",
-    "output_dir",
-    "per_device_eval_batch_size",
-    "prepared_dir",
-    "preprocessing_num_workers",
-    "report_to",
-    "run_name",
-    "save_steps",
-    "save_total_limit",
-    "use_cpu",
-}
 # How a step is split into processes and micro-batches.
 SPLIT = {"per_device_train_batch_size", "gradient_accumulation_steps"}
 PREDICTED = {"do_predict", "max_predict_samples"}  # what is done after a training
@@ -49,11 +25,16 @@ RECIPE = "run.py"  # the name of the recipe's code among what a run reads
 
 @dataclass(frozen=True)
 class Run:
-    """A requested run: every resolved flag, the command, the recipe's run.py."""
+    """A requested run: every resolved flag, the command, the recipe's run.py.
+
+    `free` are the flags that change what is shown, where files lie or where a run continues, not
+    what is learned.
+    """
 
     flags: dict[str, Any]
     command: str
     recipe: Path
+    free: frozenset[str] = frozenset()
 
     @property
     def output_dir(self) -> Path:
@@ -105,7 +86,7 @@ def changed_flags(known: dict[str, Any], run: Run, rows: int, inputs: dict[str, 
     That other run had so many `rows` per step, and `inputs` of these hashes. Files of data and
     folders of models are left out: only their content counts, and it is compared once it was read.
     """
-    free = FREE_TO_CHANGE | {*DATA_FILES} | (run.inputs.keys() & inputs.keys())
+    free = run.free | {*DATA_FILES} | (run.inputs.keys() & inputs.keys())
     if rows == run.rows_per_step:
         free |= SPLIT
     changed = []

@@ -1,0 +1,163 @@
+"""Defines a flag and what is known about it beside its name, type and default.
+
+The facts of a recipe's own flag stand beside it: `setting(128, "Cut texts to so many tokens.",
+TOKENS)`. Those of TrainingArguments' flags stand here.
+"""
+
+import dataclasses
+import math
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+Range = tuple[float, float]
+
+COUNT: Range = (1, 2**31 - 1)
+SOME: Range = (0, 2**31 - 1)  # a count that may be zero
+SEED: Range = (0, 2**32 - 1)
+SHARE: Range = (0, 1)
+BELOW_ONE: Range = (0, 0.999999)
+LENGTH: Range = (2, 2**31 - 1)
+WORKERS: Range = (0, 512)  # processes of one machine
+BEAMS: Range = (1, 1000)
+INTERVAL: Range = (1e-6, 2**31 - 1)  # a share of all steps, or a number of steps
+POSITIVE: Range = (1e-12, 1e12)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known about one flag."""
+
+    range: Range | None = None  # of a number
+    unset: float | None = None  # a number outside the range that means "not set"
+    # The flag does nothing unless one of these flags is given.
+    needs: tuple[str, ...] = ()
+    # "data" or "model": the flag belongs to what names the data or the model. Whoever names their
+    # own data or model takes no flag of this group from a configuration below.
+    group: str = ""
+    # A recipe's config.yaml sets it for its own model, or for its own sample. A pretrained model
+    # is not trained with a learning rate that is meant for random weights.
+    of_model: bool = False
+    of_sample: bool = False
+    may_be_empty: bool = False
+    is_path: bool = False  # ~ stands for the home folder: no shell replaces it behind =
+    is_recorded: bool = True  # in the record of a run
+    is_free: bool = False  # another value gives the same model
+    is_decided: bool = False  # by the recipes
+
+
+TOKENS = Facts(range=LENGTH, of_model=True)  # the number of tokens of a text or a block
+OF_DATA = Facts(group="data")
+OF_MODEL = Facts(group="model")
+RATE = Facts(range=(0, 100), of_model=True)
+FREE = Facts(is_free=True)
+DECIDED = Facts(is_decided=True)
+CHECKPOINTING = ("gradient_checkpointing", "activation_checkpointing")
+PUSHED = Facts(needs=("push_to_hub",))
+FREE_COUNT = Facts(range=COUNT, is_free=True)
+FREE_INTERVAL = Facts(range=INTERVAL, is_free=True)
+UNRECORDED = Facts(is_recorded=False)
+
+MAY_BE_EMPTY = Facts(may_be_empty=True)
+PROBABILITY = Facts(range=SHARE)
+ZERO_OR_MORE = Facts(range=SOME)
+NOTHING = Facts()
+OPTIONAL = {"nargs": "?", "const": True}  # a yes-or-no flag whose default is neither
+
+
+def setting(default: Any, help: str, facts: Facts = NOTHING, **metadata: Any) -> Any:
+    """Returns a dataclass field with its help sentence and its facts.
+
+    A list becomes a default factory. `metadata` holds options of argparse's `add_argument`.
+    """
+    metadata |= {"help": help, "facts": facts}
+    if isinstance(default, list):
+        return field(default_factory=default.copy, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+OF_TRAINING_ARGUMENTS: dict[str, Facts] = {
+    # Optimizer and schedule
+    "learning_rate": RATE,
+    "num_train_epochs": Facts(range=(1e-6, 1e6), of_model=True),
+    "max_steps": Facts(range=COUNT, unset=-1, of_model=True),
+    "warmup_steps": Facts(range=SOME, of_model=True),
+    "lr_scheduler_type": Facts(of_model=True),
+    "weight_decay": RATE,
+    # 0 and inf: gradients are measured, not clipped
+    "max_grad_norm": Facts(range=(0, math.inf), of_model=True),
+    "label_smoothing_factor": Facts(range=BELOW_ONE),
+    "neftune_noise_alpha": Facts(range=(0, 1e6)),
+    "adam_beta1": Facts(range=BELOW_ONE),
+    "adam_beta2": Facts(range=(0, 0.99999999)),
+    "adam_epsilon": Facts(range=SHARE),
+    "seed": Facts(range=SEED),
+    "data_seed": Facts(range=SEED),
+    # Batches
+    "per_device_train_batch_size": Facts(range=COUNT, of_model=True),
+    "per_device_eval_batch_size": FREE_COUNT,
+    "gradient_accumulation_steps": Facts(range=COUNT),
+    "eval_accumulation_steps": FREE_COUNT,
+    "dataloader_num_workers": Facts(range=WORKERS, is_free=True),
+    "dataloader_persistent_workers": Facts(needs=("dataloader_num_workers",), is_free=True),
+    "dataloader_pin_memory": FREE,
+    "dataloader_prefetch_factor": Facts(range=(1, 10_000), is_free=True),
+    # Memory, processes
+    "activation_checkpointing": FREE,
+    "activation_checkpointing_kwargs": Facts(needs=CHECKPOINTING),
+    # Deprecated aliases of the two above
+    "gradient_checkpointing": Facts(is_recorded=False, is_free=True),
+    "gradient_checkpointing_kwargs": Facts(needs=CHECKPOINTING, is_recorded=False),
+    "torch_empty_cache_steps": Facts(range=COUNT),
+    "ddp_bucket_cap_mb": Facts(range=COUNT),
+    "ddp_timeout": FREE_COUNT,
+    "local_rank": Facts(range=(0, 100_000), unset=-1, is_recorded=False, is_decided=True),
+    "fsdp": MAY_BE_EMPTY,
+    "fsdp_config": Facts(needs=("fsdp",)),
+    "liger_kernel_config": Facts(needs=("use_liger_kernel",)),
+    "use_cpu": FREE,
+    "accelerator_config": UNRECORDED,  # the recipes decide it
+    # Logs, evaluations, checkpoints
+    "disable_tqdm": FREE,
+    "log_level": FREE,
+    "logging_steps": FREE_INTERVAL,
+    "report_to": FREE,
+    "run_name": FREE,
+    "debug": MAY_BE_EMPTY,
+    "eval_steps": Facts(range=INTERVAL),
+    "eval_delay": Facts(range=SOME),
+    "output_dir": FREE,
+    "save_steps": FREE_INTERVAL,
+    "save_total_limit": FREE_COUNT,
+    "resume_from_checkpoint": UNRECORDED,  # it concerns one start of the run only
+    "generation_max_length": Facts(range=COUNT),
+    "generation_num_beams": Facts(range=BEAMS),
+    # The Hub
+    "hub_model_id": PUSHED,
+    "hub_strategy": PUSHED,
+    "hub_private_repo": PUSHED,
+    "hub_revision": PUSHED,
+    "hub_always_push": PUSHED,
+    # What the recipes decide
+    "batch_eval_metrics": DECIDED,
+    "eval_do_concat_batches": DECIDED,
+    "remove_unused_columns": DECIDED,
+    "label_names": DECIDED,
+    "length_column_name": DECIDED,
+    "include_for_metrics": DECIDED,
+    "sortish_sampler": DECIDED,
+    "eval_use_gather_object": DECIDED,
+    "parallelism_config": DECIDED,
+    "dataloader_multiprocessing_context": DECIDED,
+    "ignore_data_skip": DECIDED,
+}
+
+
+def of(*classes: type) -> dict[str, Facts]:
+    """Returns the facts of every flag that these dataclasses define. Of others nothing is known."""
+    found: dict[str, Facts] = defaultdict(Facts)
+    for one in classes:
+        for item in dataclasses.fields(one):
+            known = OF_TRAINING_ARGUMENTS.get(item.name, NOTHING)
+            found[item.name] = item.metadata.get("facts", known)
+    return found
