@@ -470,3 +470,12 @@ def test_more_rows_than_one_chunk_are_all_kept_in_order(in_tmp_path, monkeypatch
     splits = load(in_tmp_path, hundred(), TEN)
     assert splits.train["row_id"] == list(range(100))
     assert splits.train["text"] == [row["text"] for row in hundred()]
+
+
+def test_a_test_set_without_the_label_s_column_says_that_it_is_not_scored(in_tmp_path, capsys):
+    other = [{"text": f"other {row['text']}", "sentiment": row["label"]} for row in TEN]
+    load(in_tmp_path, TEN, test=other)
+    told = "note: the test data has no column 'label', but text, sentiment: its rows are answered, not scored"
+    assert told in capsys.readouterr().err
+    load(in_tmp_path, TEN, test=[{**row, "text": f"other {row['text']}"} for row in TEN])
+    assert "not scored" not in capsys.readouterr().err

@@ -49,6 +49,23 @@ def test_an_entity_is_found_where_its_words_and_its_type_are_right():
     assert result["loss"] == 0.5
 
 
+@pytest.mark.parametrize(
+    "labels", [["B", "I", "I", "O", "B"], ["B", "M", "E", "O", "S"], ["B", "I", "L", "O", "U"]]
+)
+def test_labels_without_types_mark_entities(labels):
+    assert entities.entities(labels) == [("span", 0, 2), ("span", 4, 4)]
+    assert entities.are_entities(labels)
+
+
+def test_words_of_a_chinese_text_are_scored_as_entities():
+    """Three words, two of them found: precision 2/4, recall 2/3, F1 4/7; 3 of 5 characters."""
+    names = ["B", "E", "M", "S"]
+    result = scores(names, [["B", "E", "B", "E", "S"]], [["B", "E", "S", "S", "S"]])
+    assert (result["precision"], result["recall"]) == (2 / 4, pytest.approx(2 / 3))
+    assert result["f1"] == pytest.approx(4 / 7) and result["accuracy"] == 3 / 5
+    assert "f1_span" not in result
+
+
 def test_half_of_an_entity_is_none():
     result = scores(IOB, [["B-PER", "I-PER"]], [["B-PER", "O"]])
     assert (result["f1"], result["accuracy"]) == (0, 0.5)

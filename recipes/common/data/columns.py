@@ -11,7 +11,7 @@ from recipes.common.data import csv_rows
 from recipes.common.data.column_kinds import LABEL, TEXT, Kind
 from recipes.common.data.sources import Source
 from recipes.common.runtime.errors import Refusal
-from recipes.common.runtime.messages import nearest
+from recipes.common.runtime.messages import nearest, note
 
 # Names that people give to what a recipe calls text and label, for "did you mean".
 SYNONYMS = {
@@ -134,7 +134,8 @@ def choose(
 ) -> tuple[str, ...]:
     """Returns the columns to read, by the first row of every split.
 
-    Refuses a missing column with the name that it may have, but not in the splits of `optional_in`.
+    Refuses a missing column with the name that it may have, but not in the splits of `optional_in`:
+    there it is said.
     """
     chosen = _named(columns)
     for name, source in found.items():
@@ -151,6 +152,9 @@ def choose(
         if missing and name not in optional_in:
             where = source.place(number)
             raise _missing_column(missing[0], present, list(first), where, columns)
+        if missing:
+            shown = f"the {name} data has no column {missing[0]!r}, but {', '.join(present)}"
+            note(f"{shown}: its rows are answered, not scored")
     return chosen
 
 

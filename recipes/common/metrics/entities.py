@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 # The prefixes of all schemes, by those of IOBES: BILOU says L for E and U for S, BMES says M for I.
 PREFIXES = {"B": "B", "I": "I", "E": "E", "S": "S", "L": "E", "U": "S", "M": "I"}
 OUTSIDE = "O"
+BEGIN = "B"
+SPAN = "span"  # the type of entities whose labels name none: B, I, O; words in Chinese: B, M, E, S
+NO_TYPE = "_"  # seqeval's word for it
 FOR_ENTITIES = ("f1", "precision", "recall", "accuracy")
 FOR_WORDS = ("accuracy", "f1_macro")
 Entity = tuple[str, int, int]  # its type, its first word, its last word
@@ -31,8 +34,13 @@ Names = Sequence[str]
 
 
 def are_entities(names: Iterable[str]) -> bool:
-    """Whether labels mark entities: each is O, or a prefix and a type (B-PER, I-PER)."""
-    others = [name for name in names if name != OUTSIDE]
+    """Whether labels mark entities: each is O, or a prefix and a type (B-PER, I-PER).
+
+    The types may be missing in all labels: B, I, O.
+    """
+    others = {name for name in names if name != OUTSIDE}
+    if BEGIN in others:
+        return others <= PREFIXES.keys()
     return bool(others) and all(name[:1] in PREFIXES and name[1:2] == "-" for name in others)
 
 
@@ -40,7 +48,10 @@ def entities(labels: Names) -> list[Entity]:
     """Returns the entities of a sentence, from the labels of its words, in order."""
     from seqeval.metrics.sequence_labeling import get_entities
 
-    return get_entities([_in_iobes(label) for label in labels])
+    found = []
+    for kind, first, last in get_entities([_in_iobes(label) for label in labels]):
+        found.append((SPAN if kind == NO_TYPE else kind, first, last))
+    return found
 
 
 def _in_iobes(label: str) -> str:
@@ -55,7 +66,7 @@ def shown(labels: Labels) -> tuple[str, ...]:
 
 def names(labels: Labels) -> frozenset[str]:
     """Returns the names of all scores that `for_words` may compute for these labels."""
-    kinds = {name[2:] for name in labels.names if name != OUTSIDE}
+    kinds = {name[2:] or SPAN for name in labels.names if name != OUTSIDE}
     found = {*FOR_ENTITIES, *FOR_WORDS}
     for name in ("f1", "accuracy"):
         found |= {f"{name}_low", f"{name}_high"}
@@ -228,6 +239,8 @@ def _scores_of_entities(rows: list[Counts], accuracy: dict[str, float]) -> dict[
         for kind, counts in row.items():
             totals[kind] = [one + other for one, other in zip(totals[kind], counts, strict=True)]
     scores = _of_counts("", _sums(totals)) | accuracy
+    if totals.keys() == {SPAN}:  # its scores are those of all
+        return scores
     for kind, counts in sorted(totals.items()):
         scores |= _of_counts(f"_{name_of_class(kind)}", counts)
     return scores

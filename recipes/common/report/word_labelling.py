@@ -99,6 +99,8 @@ def _name(labels: Labels, label: int) -> str | None:
 def worst_errors(rows: list[Row], split: str, most: int = 10) -> str:
     """Returns a table of the rows with the most wrong words."""
     labelled = [row for row in rows if row["label"]]
+    names = {name for row in labelled for name in (*row["label"], *row["prediction"]) if name}
+    of_entities = entities.are_entities(names)
     wrong = [row for row in labelled if _wrong(row)]
     worst = sorted(wrong, key=lambda row: -_wrong(row))[:most]
     if not worst:
@@ -107,7 +109,9 @@ def worst_errors(rows: list[Row], split: str, most: int = 10) -> str:
     lines = [f"## {title}\n", "| row | text | label | prediction |", "|---|---|---|---|"]
     for row in worst:
         words = next(value for key, value in row.items() if key != "row_id")
-        shown = [" ".join(words), marked(words, row["label"]), marked(words, row["prediction"])]
+        shown = [" ".join(words)]
+        for labels in (row["label"], row["prediction"]):
+            shown.append(marked(words, labels, of_entities))
         lines.append(f"| {row['row_id']} | {' | '.join(map(cell, shown))} |")
     return "\n".join(lines) + "\n"
 
@@ -118,10 +122,10 @@ def _wrong(row: Row) -> int:
     return sum(label is not None and label != prediction for label, prediction in pairs)
 
 
-def marked(words: Sequence[str], labels: Sequence[str | None]) -> str:
+def marked(words: Sequence[str], labels: Sequence[str | None], of_entities: bool) -> str:
     """Returns what is labelled in a sentence: its entities with their types, or word/label."""
     named = [label or entities.OUTSIDE for label in labels]
-    if not entities.are_entities(named) and set(named) != {entities.OUTSIDE}:
+    if not of_entities:
         return " ".join(f"{word}/{name}" for word, name in zip(words, named, strict=True))
     found = []
     for kind, first, last in entities.entities(named):

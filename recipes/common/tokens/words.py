@@ -9,6 +9,7 @@ from recipes.common.runtime.errors import Refusal
 if TYPE_CHECKING:
     from transformers import BatchEncoding, PreTrainedTokenizerBase
 
+ENDS = ("E", "S", "L", "U", "M")  # labels of schemes that say where an entity ends
 NO_WORD = -1  # the word of a token that the tokenizer adds, or that pads
 EncodeWords = Callable[[list[list[str]], list[list[int]] | None], "BatchEncoding"]
 
@@ -89,7 +90,7 @@ def continued(names: Sequence[str]) -> dict[int, int]:
     ids = {name: number for number, name in enumerate(names)}
     found = {}
     for name, number in ids.items():
-        further = f"I-{name[2:]}" if name.startswith("B-") else name
+        further = f"I{name[1:]}" if name == "B" or name.startswith("B-") else name
         found[number] = ids.get(further, number)
     return found
 
@@ -97,7 +98,8 @@ def continued(names: Sequence[str]) -> dict[int, int]:
 def _check_iob(names: Sequence[str]) -> None:
     """Refuses labels of a scheme in which further pieces of a word have no label (IOBES, BILOU)."""
     for name in names:
-        if name[1:2] == "-" and name[0] not in "BI":
+        has_prefix = name[1:2] == "-" or ("B" in names and name in ENDS)
+        if has_prefix and name[0] not in "BI":
             what = f"the pieces of a word cannot all be {name}"
             raise Refusal(what, "--label_all_tokens", "leave it out, or write labels as B-, I-, O")
 
