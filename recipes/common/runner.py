@@ -160,7 +160,7 @@ def _judge_by(task: Task, trainer: Trainer, validation: Any) -> None:
     name = trainer.args.metric_for_best_model
     if name == HEADLINE:
         trainer.args.metric_for_best_model = task.headline
-        trainer.args.greater_is_better = task.headline not in defaults.LOWER_IS_BETTER
+        trainer.args.greater_is_better = not defaults.lower_is_better(task.headline)
         return
     is_known = not name or name.removeprefix("eval_") in ("loss", task.headline)
     if not is_known and hasattr(validation, "select"):

@@ -32,3 +32,21 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "2")
     with pytest.raises(Refusal, match="more processes than GPUs: this machine has 2"):
         defaults.hardware({})
+
+
+@pytest.mark.parametrize(
+    ("metric", "is_lower"),
+    [
+        ("loss", True),
+        ("eval_loss", True),
+        ("perplexity", True),
+        ("hamming_loss", True),
+        ("max_error", True),
+        ("edit_distance", True),
+        ("accuracy", False),
+        ("f1_macro", False),
+        ("lossless_score", False),
+    ],
+)
+def test_the_name_of_a_metric_says_whether_lower_is_better(metric, is_lower):
+    assert defaults.lower_is_better(metric) == is_lower

@@ -164,6 +164,19 @@ def test_a_stream_trains_as_well(recipe, sentences):
     assert metrics["predict_accuracy"] > 0
 
 
+def test_a_map_merges_types_and_leaves_others_out(recipe, sentences):
+    """The word "in" has another label than in the map: it is neither learned nor scored."""
+    for name in ("train", "test"):
+        text = Path(f"{name}.conll").read_text()
+        Path(f"{name}.conll").write_text(text.replace("in O", "in X"))
+    words = [*FILES, "--label_map", "B-PER,B-LOC=B-NAME I-LOC=I-NAME O=O"]
+    metrics = recipe.main([*words, *SCRATCH, *LONGER])
+    config = json.loads(Path("out/config.json").read_text())
+    assert config["label2id"].keys() == {"B-NAME", "I-NAME", "O"}
+    assert predictions()[0]["label"] == ["B-NAME", "O", None, "B-NAME", "I-NAME", "O"]
+    assert metrics["predict_f1"] == 1.0 and "predict_f1_NAME" in metrics
+
+
 @pytest.mark.parametrize(
     ("task", "column"), [("ner", "ner_tags"), ("pos", "pos_tags"), ("chunk", "chunk_tags")]
 )

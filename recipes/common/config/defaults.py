@@ -19,7 +19,9 @@ ACTIONS = ("do_train", "do_eval", "do_predict")
 WORKERS = 2
 # Computed only where --metric_name names them: the score of one class, or a mean over the classes.
 ON_REQUEST = ("f1", "precision", "recall")
-LOWER_IS_BETTER = {"mse", "mae", "cross_entropy", "loss", "perplexity", "ter"}
+LOWER_IS_BETTER = {"mse", "mae", "cross_entropy", "perplexity", "ter"}
+# Ends of the names of such metrics, by scikit-learn's convention.
+ENDS_OF_LOWER = ("loss", "error", "distance")
 
 
 def actions(values: dict[str, Any]) -> None:
@@ -159,8 +161,17 @@ def _set_best_model(values: dict[str, Any]) -> None:
         if values["predict_with_generate"] and not values.get("prediction_loss_only"):
             metric = HEADLINE
         values.setdefault("metric_for_best_model", values.get("metric_name", metric))
-    if values.get("metric_for_best_model", "").removeprefix("eval_") in LOWER_IS_BETTER:
+    if lower_is_better(values.get("metric_for_best_model", "")):
         values.setdefault("greater_is_better", False)
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether a lower value of a metric is the better one, by its name.
+
+    That of a metric of one's own says it as scikit-learn's do: hamming_loss, max_error.
+    """
+    name = metric.removeprefix("eval_")
+    return name in LOWER_IS_BETTER or name.endswith(ENDS_OF_LOWER)
 
 
 def _any_of(values: dict[str, Any], *names: str) -> bool:

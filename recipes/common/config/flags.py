@@ -239,19 +239,25 @@ class PaddingArguments:
 
 
 @dataclass
-class LabelArguments:
-    """Says how labels are written, where their column alone does not show it."""
+class LabelMapArguments:
+    """Gives labels other names."""
 
-    label_delimiter: str | None = setting(
-        None, "Separator of several labels in one cell (default: one label per cell)."
-    )
     label_map: list[str] | None = setting(
         None, 'Labels by other names: "1,2=negative 4,5=positive" leaves 3 out.'
     )
 
 
 @dataclass
-class WordArguments(PaddingArguments):
+class LabelArguments(LabelMapArguments):
+    """Says how labels are written, where their column alone does not show it."""
+
+    label_delimiter: str | None = setting(
+        None, "Separator of several labels in one cell (default: one label per cell)."
+    )
+
+
+@dataclass
+class WordArguments(LabelMapArguments, PaddingArguments):
     """Holds the flags of recipes that label words: those of Hugging Face's run_ner.py."""
 
     text_column_name: str | None = setting(None, "Column of the words (default: tokens).")

@@ -279,7 +279,7 @@ def _classes(
         values = _sorted_values(counts)
         if per_word:
             values |= _only_elsewhere(present, values, flag)
-    _check_classes(values, seen, flag)
+    _check_classes(values, seen, flag, per_word)
     if not names:
         names = list(map(str, values))
     if trained:
@@ -576,13 +576,18 @@ def _integer(value: Item) -> int | None:
     return int(value)
 
 
-def _check_classes(values: dict[Item, int], seen: dict[str, SeenLabels], flag: str) -> None:
+def _check_classes(
+    values: dict[Item, int], seen: dict[str, SeenLabels], flag: str, per_word: bool
+) -> None:
     if len(values) < 2:
         raise _single_class(next(iter(values), None), seen, flag)
     rows = seen["train"].items().total() if "train" in seen else 0
     if len(values) > 20 and rows and len(values) > rows / 2:
         what = f"{len(values)} different labels in {rows} rows are too many for classes"
         fix = "name the label's column, or say --do_regression for ratings"
+        if per_word:
+            what = f"{len(values)} different labels of {rows} words are too many for classes"
+            fix = "name the column of the labels"
         raise Refusal(what, flag, fix)
     for split, labels in seen.items():
         for value in labels.items():

@@ -4,7 +4,7 @@ the baseline."""
 from collections.abc import Sequence
 from typing import Any
 
-from recipes.common.config.defaults import LOWER_IS_BETTER
+from recipes.common.config.defaults import lower_is_better
 from recipes.common.report.task import Task
 
 TITLES = {"eval": "validation", "predict": "test"}  # the prefix of a metric -> its split
@@ -72,7 +72,7 @@ def no_better(scores: Scores, prefix: str, task: Task) -> str:
             break
     else:
         return ""
-    is_better = score < baseline if name in LOWER_IS_BETTER else score > baseline
+    is_better = score < baseline if lower_is_better(name) else score > baseline
     if is_better:
         return ""
     than = f"no better than the baseline, {baseline:.4f} ({task.baseline})"
