@@ -161,36 +161,11 @@ def flags(task: str, name: str, folder: Path) -> list[str]:
     words += ["--source_lang", "en", "--target_lang", "de"] if task == "translation" else []
     words += [word for flag in LONGEST.get(task, ["--max_seq_length"]) for word in (flag, "100")]
     words += ["--config_overrides", overrides] if overrides else []
-    words += [
-        "--vocab_size",
-        "300",
-        "--max_steps",
-        "2",
-        "--max_train_samples",
-        "40",
-        "--max_eval_samples",
-        "8",
-    ]
-    words += [
-        "--per_device_train_batch_size",
-        "4",
-        "--bf16",
-        "false",
-        "--logging_steps",
-        "1",
-        "--warmup_steps",
-        "0",
-    ]
-    words += [
-        "--eval_strategy",
-        "steps",
-        "--eval_steps",
-        "2",
-        "--save_strategy",
-        "steps",
-        "--save_steps",
-        "2",
-    ]
+    words += "--vocab_size 300 --max_steps 2 --max_train_samples 40 --max_eval_samples 8".split()
+    words += (
+        "--per_device_train_batch_size 4 --bf16 false --logging_steps 1 --warmup_steps 0"
+    ).split()
+    words += "--eval_strategy steps --eval_steps 2 --save_strategy steps --save_steps 2".split()
     return [*words, "--load_best_model_at_end", "false", "--disable_tqdm", "true"]
 
 

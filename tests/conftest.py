@@ -16,43 +16,18 @@ pytest.register_assert_rewrite(
 )  # fixtures for three modules, which import its functions as well
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
-WORDS = [
-    "good",
-    "bad",
-    "warm",
-    "cold",
-    "nice",
-    "poor",
-    "great",
-    "rude",
-    "soup",
-    "room",
-    "film",
-    "the",
-    "was",
-    "and",
-]
+WORDS = "good bad warm cold nice poor great rude soup room film the was and".split()
 TINY = "hidden_size=16,num_hidden_layers=1,num_attention_heads=2,intermediate_size=32,max_position_embeddings=64"
 SCRATCH = [
     "--model_type",
     "bert",
     "--config_overrides",
     TINY,
-    "--vocab_size",
-    "300",
-    "--max_seq_length",
-    "32",
+    *"--vocab_size 300 --max_seq_length 32".split(),
 ]
-SHORT = [
-    "--max_steps",
-    "2",
-    "--per_device_train_batch_size",
-    "4",
-    "--logging_steps",
-    "1",
-    "--eval_strategy",
-    "steps",
-]
+SHORT = (
+    "--max_steps 2 --per_device_train_batch_size 4 --logging_steps 1 --eval_strategy steps"
+).split()
 SHORT += ["--save_strategy", "steps", "--save_steps", "2", "--eval_steps", "2"]
 
 # What every recipe leaves beside checkpoints.

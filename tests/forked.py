@@ -85,21 +85,9 @@ class Case:
         words += [
             "--dataloader_num_workers",
             str(self.workers),
-            "--learning_rate",
-            "1e-2",
-            "--logging_steps",
-            "1",
+            *"--learning_rate 1e-2 --logging_steps 1".split(),
         ]
-        words += [
-            "--eval_strategy",
-            "steps",
-            "--eval_steps",
-            "5",
-            "--save_strategy",
-            "steps",
-            "--save_steps",
-            "3",
-        ]
+        words += "--eval_strategy steps --eval_steps 5 --save_strategy steps --save_steps 3".split()
         words += [
             "--load_best_model_at_end",
             "false",

@@ -531,25 +531,10 @@ def test_the_precision_is_the_one_that_the_hardware_multiplies_in(
 
 ROUND_TRIPS = {
     "nothing": [],
-    "text and numbers": [
-        "--run_name",
-        "2024",
-        "--learning_rate",
-        "3e-4",
-        "--class_names",
-        "1",
-        "2",
-        "--seed",
-        "0",
-    ],
-    "truth values": [
-        "--no_use_fast_tokenizer",
-        "--freeze_encoder",
-        "--do_regression",
-        "False",
-        "--bf16",
-        "False",
-    ],
+    "text and numbers": "--run_name 2024 --learning_rate 3e-4 --class_names 1 2 --seed 0".split(),
+    "truth values": (
+        "--no_use_fast_tokenizer --freeze_encoder --do_regression False --bf16 False"
+    ).split(),
     "a list of files": ["--train_file", "a.csv", "b*.csv", "--validation_file", "c.csv"],
     "actions": ["--do_eval", "--do_predict", "--test_file", "x.csv"],
     "an empty delimiter": ["--text_column_delimiter", ""],
@@ -560,14 +545,7 @@ ROUND_TRIPS = {
         "--lr_scheduler_type",
         "cosine",
     ],
-    "strategies": [
-        "--early_stopping_patience",
-        "2",
-        "--metric_name",
-        "mse",
-        "--logging_steps",
-        "0.1",
-    ],
+    "strategies": "--early_stopping_patience 2 --metric_name mse --logging_steps 0.1".split(),
     "activation checkpointing": ["--activation_checkpointing"],
     "a report": ["--report_to", "tensorboard"],
     "an unset limit": ["--config", "unset.yaml"],
@@ -716,14 +694,7 @@ def test_no_recipe_counts_the_steps_of_its_sample(recipe, in_tmp_path):
     assert all(number < 1 for number in counted)
 
 
-WRITTEN = [
-    "run.yaml",
-    "README.md",
-    "model.safetensors",
-    "predictions.jsonl",
-    "plots",
-    "checkpoint-5",
-]
+WRITTEN = "run.yaml README.md model.safetensors predictions.jsonl plots checkpoint-5".split()
 
 
 @pytest.mark.parametrize("name", WRITTEN)

@@ -260,16 +260,7 @@ def test_every_recipe_understands_when_to_save_and_evaluate(recipe, words, capsy
         assert found.save_strategy.value == "steps"
 
 
-REVIEWS = [
-    "--train_file",
-    "train.csv",
-    "--validation_file",
-    "test.csv",
-    "--output_dir",
-    "out",
-    "--bf16",
-    "false",
-]
+REVIEWS = "--train_file train.csv --validation_file test.csv --output_dir out --bf16 false".split()
 REVIEWS += ["--num_train_epochs", "2", "--per_device_train_batch_size", "20", *SCRATCH]
 
 

@@ -12,16 +12,7 @@ from recipes.common.config import services
 from recipes.common.data import sources
 from recipes.common.runtime.errors import DISK, Refusal
 
-FLAGS = [
-    "--train_file",
-    "train.csv",
-    "--test_file",
-    "test.csv",
-    "--output_dir",
-    "out",
-    "--bf16",
-    "false",
-]
+FLAGS = "--train_file train.csv --test_file test.csv --output_dir out --bf16 false".split()
 FLAGS = [*FLAGS, *SCRATCH, *SHORT]
 
 

@@ -13,39 +13,11 @@ from recipes.common.predict import opening
 from recipes.common.runtime.errors import Refusal
 
 # What this code, tokenizers, models and Trainer call something of theirs.
-NAMES = [
-    "label",
-    "labels",
-    "label_ids",
-    "row",
-    "row_id",
-    "length",
-    "width",
-    "truncated",
-    "input_ids",
-    "attention_mask",
-]
-NAMES += [
-    "target",
-    "epoch",
-    "context",
-    "text",
-    "prediction",
-    "scores",
-    "loss",
-    "use_cache",
-    "return_dict",
-    "idx",
-]
-NAMES += [
-    "token_type_ids",
-    "decoder_input_ids",
-    "inputs_embeds",
-    "source",
-    "reference",
-    "self",
-    "num_items_in_batch",
-]
+NAMES = "label labels label_ids row row_id length width truncated input_ids attention_mask".split()
+NAMES += "target epoch context text prediction scores loss use_cache return_dict idx".split()
+NAMES += (
+    "token_type_ids decoder_input_ids inputs_embeds source reference self num_items_in_batch"
+).split()
 RUN = merged(*SCRATCH, *SHORT, "--max_steps", "1", "--eval_steps", "1", "--save_steps", "1")
 WORDS = ["good soup", "bad room", "warm film", "cold shop"]
 
@@ -132,12 +104,7 @@ def test_columns_of_other_recipes_may_be_called_so(recipe, name, in_tmp_path):
         *own,
     ]
     words += [
-        "--vocab_size",
-        "300",
-        "--output_dir",
-        "out",
-        "--num_train_epochs",
-        "1",
+        *"--vocab_size 300 --output_dir out --num_train_epochs 1".split(),
         *SHORT,
         "--bf16",
         "false",

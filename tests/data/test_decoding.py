@@ -287,16 +287,9 @@ def test_generate_and_tokenizer_read_what_is_told(in_tmp_path):
     from test_clm_pretrain import TINY
 
     (in_tmp_path / "fr.txt").write_bytes(("très bon café\n" * 60).encode("cp1252"))
-    flags = [
-        "--max_steps",
-        "1",
-        "--eval_strategy",
-        "no",
-        "--save_strategy",
-        "no",
-        "--load_best_model_at_end",
-        "false",
-    ]
+    flags = (
+        "--max_steps 1 --eval_strategy no --save_strategy no --load_best_model_at_end false"
+    ).split()
     told = ["--encoding", "cp1252"]
     load_recipe("clm_pretrain").main(
         [*TINY, *flags, *told, "--train_file", "fr.txt", "--output_dir", "out"]

@@ -16,10 +16,7 @@ MLM = [
     "bert",
     "--config_overrides",
     BERT,
-    "--vocab_size",
-    "200",
-    "--max_seq_length",
-    "32",
+    *"--vocab_size 200 --max_seq_length 32".split(),
 ]
 T5 = [
     "--model_type",
@@ -27,16 +24,7 @@ T5 = [
     "--config_overrides",
     "d_model=16,d_kv=8,num_heads=2,d_ff=32,num_layers=1",
 ]
-T5 += [
-    "--vocab_size",
-    "300",
-    "--tokenizer_algorithm",
-    "bpe",
-    "--source_lang",
-    "en",
-    "--target_lang",
-    "de",
-]
+T5 += "--vocab_size 300 --tokenizer_algorithm bpe --source_lang en --target_lang de".split()
 SUMMARY = T5[:-4]
 STEP = ["--output_dir", "out", "--max_steps", "1", "--eval_strategy", "no", "--save_strategy", "no"]
 STEP += ["--load_best_model_at_end", "false"]
@@ -204,15 +192,7 @@ CASES = {
     "causal: a text that fills no block": (
         "clm_pretrain",
         {"s.txt": "a\n"},
-        [
-            "--train_file",
-            "s.txt",
-            "--validation_file",
-            "text.txt",
-            "--streaming",
-            "--max_steps",
-            "-1",
-        ],
+        "--train_file s.txt --validation_file text.txt --streaming --max_steps -1".split(),
         ["does not fill one block"],
     ),
     "causal: a stream cut to blocks": (

@@ -36,25 +36,10 @@ from tools import generate as generation
 
 STEPS = [
     *SHORT,
-    "--save_steps",
-    "1",
-    "--train_file",
-    "train.csv",
-    "--load_best_model_at_end",
-    "false",
+    *"--save_steps 1 --train_file train.csv --load_best_model_at_end false".split(),
 ]
 TRAIN = merged(*SCRATCH, *STEPS, "--output_dir", "out")
-ONCE = [
-    "--max_steps",
-    "1",
-    "--eval_strategy",
-    "no",
-    "--save_strategy",
-    "no",
-    "--do_train",
-    "--max_seq_length",
-    "32",
-]
+ONCE = "--max_steps 1 --eval_strategy no --save_strategy no --do_train --max_seq_length 32".split()
 ON = merged(*STEPS, *ONCE, "--output_dir", "new")
 LORA = ["--lora_rank", "2"]
 CAUSAL = {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 64}
@@ -829,17 +814,7 @@ def test_no_command_line_that_is_printed_or_written_holds_a_token(flags, here, c
     assert SECRET not in "".join(capfd.readouterr())
 
 
-MODULES = [
-    "evaluate",
-    "accuracy",
-    "tiktoken",
-    "sentencepiece",
-    "yaml",
-    "torch",
-    "numpy",
-    "transformers",
-    "datasets",
-]
+MODULES = "evaluate accuracy tiktoken sentencepiece yaml torch numpy transformers datasets".split()
 NO_NETWORK = """import socket
 def refuse(*arguments):
     open({marker!r}, "w").close()

@@ -36,16 +36,7 @@ OFFLINE = [command for command in TRAINING if "--config" not in command]
 USING = [
     command for command in COMMANDS if re.search(" (predict|generate|tokenizer train) ", command)
 ]
-SHORT = [
-    "--max_steps",
-    "2",
-    "--eval_strategy",
-    "no",
-    "--save_strategy",
-    "no",
-    "--load_best_model_at_end",
-    "false",
-]
+SHORT = "--max_steps 2 --eval_strategy no --save_strategy no --load_best_model_at_end false".split()
 
 
 def run(words, folder=ROOT):
@@ -131,12 +122,7 @@ def test_the_offline_commands_run(tmp_path):
         ended = run(in_folder(command, tmp_path))
         assert ended.returncode == 0, f"{command}\n{ended.stderr}"
     command = [
-        "python",
-        "cli.py",
-        "new",
-        "my_reviews",
-        "--from",
-        "sentiment",
+        *"python cli.py new my_reviews --from sentiment".split(),
         "--directory",
         str(tmp_path),
     ]

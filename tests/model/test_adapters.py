@@ -58,16 +58,7 @@ def base(folder, model_class=BertForMaskedLM):
 def trained(sentiment, reviews):
     """The scores of a run that trained adapters on `base` into `lora`."""
     base("base")
-    flags = [
-        "--model_name_or_path",
-        "base",
-        "--output_dir",
-        "lora",
-        "--lora_rank",
-        "2",
-        "--learning_rate",
-        "1e-2",
-    ]
+    flags = "--model_name_or_path base --output_dir lora --lora_rank 2 --learning_rate 1e-2".split()
     return sentiment.main(
         [*DATA, *flags, "--max_steps", "2", "--eval_strategy", "no", "--save_strategy", "no"]
     )
@@ -268,16 +259,7 @@ def test_other_models_that_peft_wrote_answer_and_are_trained_further(texts, caps
     assert (
         len(Continuer("goes-on").write("the soup", {"max_new_tokens": 2, "do_sample": False})) == 1
     )
-    flags = [
-        "--train_file",
-        "text.txt",
-        "--max_steps",
-        "1",
-        "--bf16",
-        "false",
-        "--output_dir",
-        "out",
-    ]
+    flags = "--train_file text.txt --max_steps 1 --bf16 false --output_dir out".split()
     load_recipe("clm_pretrain").main(
         [*flags, "--model_name_or_path", "goes-on", "--block_size", "16"]
     )
@@ -290,24 +272,8 @@ def test_adapters_of_the_hub_are_trained_further_by_their_name(texts, capsys):
     describe(base_model_name_or_path="me/base")
     for name in ("base", "lora"):
         as_if_downloaded(name, Path("hub"))
-    flags = [
-        "--train_file",
-        "text.txt",
-        "--max_steps",
-        "1",
-        "--bf16",
-        "false",
-        "--output_dir",
-        "out",
-    ]
-    flags += [
-        "--model_name_or_path",
-        "me/lora",
-        "--tokenizer_name",
-        "me/base",
-        "--cache_dir",
-        "hub",
-    ]
+    flags = "--train_file text.txt --max_steps 1 --bf16 false --output_dir out".split()
+    flags += "--model_name_or_path me/lora --tokenizer_name me/base --cache_dir hub".split()
     load_recipe("clm_pretrain").main([*flags, "--block_size", "16"])
     trained = json.loads(Path("out/adapter_config.json").read_text(encoding="utf-8"))
     assert (trained["base_model_name_or_path"], trained["r"]) == ("me/base", 2)

@@ -209,24 +209,8 @@ def trained(request, in_tmp_path):
         json.dumps({"translation": {"en": source, "de": target}}) + "\n" for source, target in PAIRS
     ]
     (in_tmp_path / "pairs.jsonl").write_text("".join(lines), encoding="utf-8")
-    flags = [
-        "--model_name_or_path",
-        "base",
-        "--train_file",
-        "pairs.jsonl",
-        "--test_file",
-        "pairs.jsonl",
-    ]
-    flags += [
-        "--source_lang",
-        "en",
-        "--target_lang",
-        "de",
-        "--output_dir",
-        "out",
-        "--bf16",
-        "false",
-    ]
+    flags = "--model_name_or_path base --train_file pairs.jsonl --test_file pairs.jsonl".split()
+    flags += "--source_lang en --target_lang de --output_dir out --bf16 false".split()
     load_recipe("translation").main(merged(*flags, *SHORT, "--val_max_target_length", "12"))
     return request.param, tag, prefix
 

@@ -235,10 +235,7 @@ def test_a_run_leaves_the_tokenizer_s_ids(recipe, in_tmp_path):
     flags = [
         "--train_file",
         file,
-        "--model_name_or_path",
-        "model",
-        "--tokenizer_name",
-        "own",
+        *"--model_name_or_path model --tokenizer_name own".split(),
         *STEP,
     ]
     load_recipe(recipe).main(merged(*flags))

@@ -28,30 +28,8 @@ TEXTS = ["The soup was Good and warm", "the Room was COLD; x = 1"] * 30
 LIKE_ROBERTA = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 NO_WORDS = "holds no tokenizer: no vocabulary, only special tokens"
 # How transformers answers where there are no files: an empty tokenizer of each algorithm, or an error.
-EMPTY = [
-    "bert",
-    "modernbert",
-    "roberta",
-    "gpt2",
-    "llama",
-    "qwen2",
-    "gemma",
-    "t5",
-    "mt5",
-    "mbart",
-    "xlm-roberta",
-]
-EMPTY += [
-    "deberta-v2",
-    "distilbert",
-    "bart",
-    "marian",
-    "m2m_100",
-    "pegasus",
-    "gpt_neox",
-    "mistral",
-    "albert",
-]
+EMPTY = "bert modernbert roberta gpt2 llama qwen2 gemma t5 mt5 mbart xlm-roberta".split()
+EMPTY += "deberta-v2 distilbert bart marian m2m_100 pegasus gpt_neox mistral albert".split()
 
 
 def load(folder, *named):
@@ -86,14 +64,7 @@ def test_a_tokenizer_that_needs_no_vocabulary_is_none_without_one(model_type, tm
 
 @pytest.mark.parametrize(
     "recipe",
-    [
-        "mlm_pretrain",
-        "clm_pretrain",
-        "translation",
-        "summarization",
-        "sentiment",
-        "token_classification",
-    ],
+    "mlm_pretrain clm_pretrain translation summarization sentiment token_classification".split(),
 )
 @pytest.mark.parametrize("flag", ["--model_name_or_path", "--tokenizer_name"])
 def test_every_recipe_refuses_a_folder_without_tokenizer_files(recipe, flag, in_tmp_path):

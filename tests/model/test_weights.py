@@ -201,12 +201,7 @@ def test_a_run_on_gamma_and_beta_ends_and_its_folder_scores_the_same(recipe, rev
         [
             *data,
             *best,
-            "--model_name_or_path",
-            "base",
-            "--output_dir",
-            "out",
-            "--num_train_epochs",
-            "2",
+            *"--model_name_or_path base --output_dir out --num_train_epochs 2".split(),
         ]
     )
     again = run([*data, "--model_name_or_path", "out", "--output_dir", "again", "--do_eval"])
@@ -304,16 +299,9 @@ def data(in_tmp_path):
 
 def run(family, folder, *flags):
     """The family's recipe on the folder."""
-    data = [
-        "--train_file",
-        "data.jsonl",
-        "--validation_file",
-        "data.jsonl",
-        "--bf16",
-        "false",
-        "--output_dir",
-        "out",
-    ]
+    data = (
+        "--train_file data.jsonl --validation_file data.jsonl --bf16 false --output_dir out"
+    ).split()
     return load_recipe(FAMILIES[family][0]).main([*data, "--model_name_or_path", folder, *flags])
 
 

@@ -58,16 +58,7 @@ def test_texts_of_a_file_come_from_the_columns_of_the_training_data(sentiment, i
 def test_pairs_stay_pairs(sentiment, in_tmp_path):
     rows = [{"premise": f"p{i}", "hypothesis": f"h{i}", "label": i % 2} for i in range(20)]
     (in_tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    flags = [
-        "--train_file",
-        "train.jsonl",
-        "--test_file",
-        "train.jsonl",
-        "--output_dir",
-        "out",
-        "--bf16",
-        "false",
-    ]
+    flags = "--train_file train.jsonl --test_file train.jsonl --output_dir out --bf16 false".split()
     sentiment.main([*flags, *SCRATCH, *SHORT])
     classifier = Classifier("out")
     texts = list(classifier.texts(in_tmp_path / "train.jsonl"))
@@ -117,12 +108,7 @@ def decoder(sentiment, reviews):
     rows[3] = '"",positive'
     (reviews / "test.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     flags = [
-        "--train_file",
-        "train.csv",
-        "--test_file",
-        "test.csv",
-        "--output_dir",
-        "out",
+        *"--train_file train.csv --test_file test.csv --output_dir out".split(),
         *DECODER,
         *SHORT,
     ]
@@ -216,10 +202,7 @@ def test_a_masked_model_of_another_name_fills_masks(model_type, in_tmp_path):
         model_type,
         "--config_overrides",
         sizes,
-        "--vocab_size",
-        "300",
-        "--max_seq_length",
-        "32",
+        *"--vocab_size 300 --max_seq_length 32".split(),
     ]
     load_recipe("mlm_pretrain").main(
         ["--train_file", "train.txt", "--output_dir", "out", *words, *SHORT]

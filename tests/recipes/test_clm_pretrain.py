@@ -50,16 +50,7 @@ def test_a_run_leaves_the_whole_contract(recipe, texts):
 
 def test_what_repeats_is_learned(recipe, texts):
     (texts / "text.txt").write_text("to and fro " * 400, encoding="utf-8")
-    own = [
-        "--validation_file",
-        "text.txt",
-        "--max_steps",
-        "60",
-        "--eval_steps",
-        "60",
-        "--save_steps",
-        "60",
-    ]
+    own = "--validation_file text.txt --max_steps 60 --eval_steps 60 --save_steps 60".split()
     metrics = recipe.main(merged(*FILES, *TINY, *SHORT, *own, "--learning_rate", "1e-2"))
     assert metrics["eval_accuracy"] > 0.5
 
@@ -82,17 +73,9 @@ def test_prepared_tokens_are_read_by_the_runs_that_follow(recipe, texts, monkeyp
 
 def test_perplexity_is_the_same_for_every_batch_size_and_seed(recipe, texts):
     recipe.main([*FILES, *TINY, *SHORT])
-    flags = [
-        "--model_name_or_path",
-        "out",
-        "--do_eval",
-        "--bf16",
-        "false",
-        "--validation_file",
-        "more.txt",
-        "--block_size",
-        "16",
-    ]
+    flags = (
+        "--model_name_or_path out --do_eval --bf16 false --validation_file more.txt --block_size 16"
+    ).split()
     scores = [
         recipe.main(
             [
@@ -113,17 +96,9 @@ def test_perplexity_is_the_same_for_every_batch_size_and_seed(recipe, texts):
 
 def test_an_overlapping_window_predicts_all_tokens_but_the_first(recipe, texts):
     recipe.main([*FILES, *TINY, *SHORT])
-    flags = [
-        "--model_name_or_path",
-        "out",
-        "--do_eval",
-        "--bf16",
-        "false",
-        "--validation_file",
-        "more.txt",
-        "--block_size",
-        "16",
-    ]
+    flags = (
+        "--model_name_or_path out --do_eval --bf16 false --validation_file more.txt --block_size 16"
+    ).split()
     recipe.main([*flags, "--eval_stride", "4", "--output_dir", "stride"])
     counts = json.loads((texts / "stride/run.json").read_text())["tokens"]["validation"]
     assert sum(row["tokens"] for row in predictions("stride")) == counts["tokens"] - 1
@@ -175,15 +150,9 @@ def test_an_architecture_that_mixes_documents_is_refused():
     [
         ["--packing_isolation", "--keep_linebreaks", "false"],
         ["--tokenizer_algorithm", "char"],
-        [
-            "--tokenizer_algorithm",
-            "unigram",
-            "--vocab_size",
-            "70",
-            "--model_type",
-            "llama",
-            "--config_overrides",
-        ]
+        (
+            "--tokenizer_algorithm unigram --vocab_size 70 --model_type llama --config_overrides"
+        ).split()
         + [
             "hidden_size=16,num_hidden_layers=1,num_attention_heads=2,intermediate_size=32,num_key_value_heads=2"
         ],
@@ -220,15 +189,7 @@ def test_a_stream_killed_in_mid_epoch_goes_on_bit_for_bit(recipe, texts):
 
 
 def test_a_stream_holds_out_the_same_rows_at_every_pass(recipe, texts):
-    flags = [
-        "--train_file",
-        "text.txt",
-        "--output_dir",
-        "out",
-        "--streaming",
-        "--keep_linebreaks",
-        "false",
-    ]
+    flags = "--train_file text.txt --output_dir out --streaming --keep_linebreaks false".split()
     recipe.main(merged(*flags, *TINY, *SHORT, "--validation_split_percentage", "20"))
     account = json.loads((texts / "out/run.json").read_text())["rows"]
     assert account["train"]["used"] + account["validation"]["used"] == 60

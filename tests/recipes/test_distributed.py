@@ -21,16 +21,7 @@ pytestmark = pytest.mark.slow
 ENGINES = {"ddp": [], "zero3": ["--deepspeed", "zero3"], "fsdp2": ["--fsdp"]}
 FILES = {name: ["--validation_file", f"{name}.jsonl"] for name in equivalence.MODELS}
 FILES["translation"] += ["--source_lang", "en", "--target_lang", "de"]
-RUN = [
-    "--bf16",
-    "false",
-    "--eval_strategy",
-    "no",
-    "--save_strategy",
-    "no",
-    "--load_best_model_at_end",
-    "false",
-]
+RUN = "--bf16 false --eval_strategy no --save_strategy no --load_best_model_at_end false".split()
 TRANSLATION = str(ROOT / "recipes/translation/run.py")
 RUN += ["--vocab_size", "400", "--learning_rate", "1e-2", "--per_device_eval_batch_size", "7"]
 
@@ -101,14 +92,7 @@ def test_predictions_that_there_is_no_test_data_for_are_made_by_no_process(files
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_saved_model_is_whole_and_answers_as_it_did_in_training(engine, files):
-    flags = [
-        "--train_file",
-        "sentiment.jsonl",
-        "--test_file",
-        "sentiment.jsonl",
-        "--max_steps",
-        "4",
-    ]
+    flags = "--train_file sentiment.jsonl --test_file sentiment.jsonl --max_steps 4".split()
     on_two(
         "sentiment",
         *flags,
@@ -128,14 +112,7 @@ def test_a_saved_model_is_whole_and_answers_as_it_did_in_training(engine, files)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_saved_adapters_are_whole(engine, files):
     train("sentiment", "--do_train", "--output_dir", "base")
-    flags = [
-        "--train_file",
-        "sentiment.jsonl",
-        "--test_file",
-        "sentiment.jsonl",
-        "--max_steps",
-        "4",
-    ]
+    flags = "--train_file sentiment.jsonl --test_file sentiment.jsonl --max_steps 4".split()
     flags += ["--model_name_or_path", "base", "--lora_rank", "2", "--output_dir", "out"]
     on_two("sentiment", *flags, *ENGINES[engine], folder=files)
     compare_with_reloaded("out")
@@ -288,14 +265,9 @@ def test_a_stream_trains_as_on_one_process(recipe, files):
     ]
     flags += ["--max_steps", "14", "--logging_steps", "1"]
     load_recipe(recipe).main([*flags, "--per_device_train_batch_size", "16", "--output_dir", "one"])
-    flags += [
-        "--per_device_train_batch_size",
-        "4",
-        "--gradient_accumulation_steps",
-        "2",
-        "--num_processes",
-        "2",
-    ]
+    flags += (
+        "--per_device_train_batch_size 4 --gradient_accumulation_steps 2 --num_processes 2"
+    ).split()
     ended = torchrun(
         str(ROOT / f"recipes/{recipe}/run.py"), *flags, "--output_dir", "two", folder=files
     )
@@ -330,14 +302,9 @@ def test_one_process_that_is_stopped_stops_all_and_the_run_goes_on_as_if_nothing
         "--max_steps",
         "60",
     ]
-    flags += [
-        "--per_device_train_batch_size",
-        "2",
-        "--gradient_accumulation_steps",
-        "2",
-        "--logging_steps",
-        "1",
-    ]
+    flags += (
+        "--per_device_train_batch_size 2 --gradient_accumulation_steps 2 --logging_steps 1"
+    ).split()
     flags = merged(*flags, "--save_strategy", "steps", "--save_steps", "10", "--num_processes", "2")
     command = [
         sys.executable,

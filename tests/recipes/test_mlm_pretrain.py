@@ -53,17 +53,10 @@ def test_the_rows_sum_to_the_score(recipe, texts):
 
 def test_perplexity_is_the_same_for_every_batch_size_and_seed(recipe, texts):
     recipe.main([*FILES, *SCRATCH, *SHORT])
-    flags = [
-        "--model_name_or_path",
-        "out",
-        "--do_eval",
-        "--bf16",
-        "false",
-        "--validation_file",
-        "more.txt",
-        "--max_seq_length",
-        "32",
-    ]
+    flags = (
+        "--model_name_or_path out --do_eval --bf16 false --validation_file more.txt "
+        "--max_seq_length 32"
+    ).split()
     scores = {
         recipe.main(
             [
@@ -119,12 +112,7 @@ def test_the_encoder_can_be_fine_tuned(recipe, texts, sentiment):
         "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
     )
     flags = [
-        "--model_name_or_path",
-        "out",
-        "--train_file",
-        "labelled.jsonl",
-        "--output_dir",
-        "tuned",
+        *"--model_name_or_path out --train_file labelled.jsonl --output_dir tuned".split(),
         *SHORT,
     ]
     assert 0 <= sentiment.main([*flags, "--max_seq_length", "32"])["eval_accuracy"] <= 1

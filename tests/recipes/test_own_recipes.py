@@ -101,10 +101,7 @@ def test_a_loss_counts_each_label_once_however_the_rows_are_batched(sentiment, r
             *FILES[:4],
             "--output_dir",
             f"out{rows}",
-            "--class_weights",
-            "balanced",
-            "--bf16",
-            "false",
+            *"--class_weights balanced --bf16 false".split(),
         ]
         words += [
             "--label_smoothing_factor",
@@ -210,12 +207,7 @@ def test_a_model_that_has_learned_nothing_is_warned_of_in_every_recipe(recipe, i
         *own,
     ]
     words += [
-        "--train_file",
-        "t.jsonl",
-        "--output_dir",
-        "out",
-        "--vocab_size",
-        "300",
+        *"--train_file t.jsonl --output_dir out --vocab_size 300".split(),
         *flags,
         *SHORT,
     ]

@@ -95,12 +95,7 @@ def test_several_labels_a_row(recipe, in_tmp_path):
     )
     recipe.main(
         [
-            "--train_file",
-            "m.jsonl",
-            "--test_file",
-            "m.jsonl",
-            "--output_dir",
-            "out",
+            *"--train_file m.jsonl --test_file m.jsonl --output_dir out".split(),
             *SCRATCH,
             *SHORT,
         ]
@@ -125,16 +120,7 @@ def test_several_numbers_a_row(recipe, in_tmp_path):
     """Each has its scores, their mean chooses the best model, and the trained folder answers with all of them."""
     rows = [{"text": f"text {i}", "joy": i / 8, "fear": 1 - i / 8} for i in range(40)]
     write_rows(in_tmp_path / "n.jsonl", rows)
-    files = [
-        "--train_file",
-        "n.jsonl",
-        "--test_file",
-        "n.jsonl",
-        "--output_dir",
-        "out",
-        "--bf16",
-        "false",
-    ]
+    files = "--train_file n.jsonl --test_file n.jsonl --output_dir out --bf16 false".split()
     metrics = recipe.main([*files, "--label_column_names", "joy,fear", *SCRATCH, *SHORT])
     assert predictions()[5]["label"] == {"joy": 0.625, "fear": 0.375}
     errors = {
@@ -149,15 +135,7 @@ def test_several_numbers_a_row(recipe, in_tmp_path):
     assert metrics["predict_loss"] == pytest.approx(metrics["predict_mse"], rel=1e-4)
     answers = list(open_folder("out").answers(row["text"] for row in rows))
     assert answers[5]["prediction"] == pytest.approx(predictions()[5]["prediction"], abs=1e-5)
-    again = [
-        "--model_name_or_path",
-        "out",
-        "--do_predict",
-        "--test_file",
-        "n.jsonl",
-        "--max_seq_length",
-        "32",
-    ]
+    again = "--model_name_or_path out --do_predict --test_file n.jsonl --max_seq_length 32".split()
     evaluated = recipe.main(
         [*again, "--output_dir", "again", "--label_column_names", "joy,fear", "--bf16", "false"]
     )
@@ -217,12 +195,7 @@ def test_pairs_are_found_by_the_known_names(recipe, in_tmp_path):
     write_rows(in_tmp_path / "p.jsonl", rows)
     recipe.main(
         [
-            "--train_file",
-            "p.jsonl",
-            "--test_file",
-            "p.jsonl",
-            "--output_dir",
-            "out",
+            *"--train_file p.jsonl --test_file p.jsonl --output_dir out".split(),
             *SCRATCH,
             *SHORT,
         ]
@@ -258,15 +231,7 @@ def test_of_test_rows_only_some_may_have_labels(recipe, reviews):
 def test_who_only_predicts_is_not_evaluated_on_the_sample(recipe, in_tmp_path, reviews):
     """The recipe's configuration names the sample's validation data, and evaluations in training."""
     recipe.main([*FILES, *SCRATCH, *SHORT])
-    flags = [
-        "--model_name_or_path",
-        "out",
-        "--do_predict",
-        "--test_file",
-        "test.csv",
-        "--max_seq_length",
-        "32",
-    ]
+    flags = "--model_name_or_path out --do_predict --test_file test.csv --max_seq_length 32".split()
     metrics = recipe.main([*flags, "--output_dir", "only", "--eval_strategy", "steps"])
     assert "predict_accuracy" in metrics
     assert not [name for name in metrics if name.startswith("eval_")]
@@ -278,12 +243,7 @@ def test_adapters_are_saved_alone_and_load_again(recipe, reviews):
     recipe.main(
         [
             *files,
-            "--model_name_or_path",
-            "out",
-            "--lora_rank",
-            "2",
-            "--max_seq_length",
-            "32",
+            *"--model_name_or_path out --lora_rank 2 --max_seq_length 32".split(),
             *SHORT,
         ]
     )
@@ -308,15 +268,7 @@ def test_streaming_trains_and_evaluates(recipe, reviews):
 def test_a_trained_model_is_evaluated_with_its_own_label_ids(recipe, reviews):
     trained = recipe.main([*FILES, *SCRATCH, *SHORT])
     (reviews / "half.csv").write_text((reviews / "test.csv").read_text(), encoding="utf-8")
-    flags = [
-        "--model_name_or_path",
-        "out",
-        "--do_predict",
-        "--test_file",
-        "half.csv",
-        "--max_seq_length",
-        "32",
-    ]
+    flags = "--model_name_or_path out --do_predict --test_file half.csv --max_seq_length 32".split()
     again = recipe.main([*flags, "--output_dir", "only_predict"])
     assert again["predict_accuracy"] == trained["predict_accuracy"]
     assert [row["scores"] for row in predictions("only_predict")] == [
@@ -327,15 +279,7 @@ def test_a_trained_model_is_evaluated_with_its_own_label_ids(recipe, reviews):
 def test_a_trained_model_predicts_rows_that_have_no_labels(recipe, reviews):
     recipe.main([*FILES, *SCRATCH, *SHORT])
     (reviews / "bare.txt").write_text("good soup\n\ncold room\n", encoding="utf-8")
-    flags = [
-        "--model_name_or_path",
-        "out",
-        "--do_predict",
-        "--test_file",
-        "bare.txt",
-        "--max_seq_length",
-        "32",
-    ]
+    flags = "--model_name_or_path out --do_predict --test_file bare.txt --max_seq_length 32".split()
     recipe.main([*flags, "--output_dir", "only_predict"])
     assert [row["text"] for row in predictions("only_predict")] == ["good soup", "", "cold room"]
     assert {row["prediction"] for row in predictions("only_predict")} <= {"negative", "positive"}

@@ -14,12 +14,7 @@ from recipes.common.train.generation import TextGeneration
 RECIPE = "translation"
 LANGUAGES = ["--source_lang", "en", "--target_lang", "de"]
 FILES = [
-    "--train_file",
-    "train.jsonl",
-    "--test_file",
-    "test.jsonl",
-    "--output_dir",
-    "out",
+    *"--train_file train.jsonl --test_file test.jsonl --output_dir out".split(),
     *LANGUAGES,
 ]
 TINY = [
@@ -85,12 +80,7 @@ def test_batches_of_so_many_tokens_go_on_where_the_run_was_killed(recipe, pairs,
         *FILES,
         *TINY,
         *SHORT,
-        "--max_steps",
-        "9",
-        "--save_steps",
-        "4",
-        "--save_total_limit",
-        "9",
+        *"--max_steps 9 --save_steps 4 --save_total_limit 9".split(),
     ]
     flags = merged(
         *flags, "--tokens_per_batch", "100", "--gradient_accumulation_steps", "2", "--bf16", "false"
@@ -148,11 +138,7 @@ def test_a_saved_model_is_evaluated_with_the_prefix_that_it_was_trained_with(rec
     again = [
         *FILES[:4],
         *LANGUAGES,
-        "--model_name_or_path",
-        "out",
-        "--output_dir",
-        "again",
-        "--do_predict",
+        *"--model_name_or_path out --output_dir again --do_predict".split(),
     ]
     assert recipe.main(again)["predict_perplexity"] == pytest.approx(
         trained["predict_perplexity"], 1e-6
@@ -160,15 +146,9 @@ def test_a_saved_model_is_evaluated_with_the_prefix_that_it_was_trained_with(rec
 
 
 def test_a_run_with_early_stopping_and_the_best_model(recipe, pairs):
-    flags = [
-        "--early_stopping_patience",
-        "1",
-        "--load_best_model_at_end",
-        "--max_steps",
-        "4",
-        "--num_beams",
-        "2",
-    ]
+    flags = (
+        "--early_stopping_patience 1 --load_best_model_at_end --max_steps 4 --num_beams 2"
+    ).split()
     metrics = recipe.main(merged(*FILES, *TINY, *SHORT, *flags))
     assert json.loads((pairs / "out/generation_config.json").read_text())["num_beams"] == 2
     assert "eval_bleu" in metrics
@@ -184,16 +164,7 @@ def test_evaluations_in_training_answer_a_sample_and_the_last_one_every_row(
         return write(self, model, inputs, *rest)
 
     monkeypatch.setattr(TextGeneration, "write", counting)
-    flags = [
-        "--eval_strategy",
-        "steps",
-        "--eval_steps",
-        "1",
-        "--max_steps",
-        "2",
-        "--interim_eval_samples",
-        "3",
-    ]
+    flags = "--eval_strategy steps --eval_steps 1 --max_steps 2 --interim_eval_samples 3".split()
     metrics = recipe.main(
         merged(*FILES, *TINY, *SHORT, *flags, "--per_device_eval_batch_size", "8")
     )

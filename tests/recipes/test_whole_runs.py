@@ -83,16 +83,7 @@ def test_a_folder_with_a_foreign_model_is_left_alone(sentiment, reviews):
 def test_an_unfinished_run_goes_on_and_ends_like_one_that_was_not_stopped(
     sentiment, reviews, capsys
 ):
-    steps = [
-        "--max_steps",
-        "6",
-        "--per_device_train_batch_size",
-        "4",
-        "--save_steps",
-        "2",
-        "--eval_steps",
-        "2",
-    ]
+    steps = "--max_steps 6 --per_device_train_batch_size 4 --save_steps 2 --eval_steps 2".split()
     steps += ["--save_strategy", "steps", "--eval_strategy", "steps", "--save_total_limit", "5"]
     whole = sentiment.main([*FLAGS[:4], "--output_dir", "whole", *SCRATCH, *steps])
     sentiment.main([*FLAGS, *steps])
@@ -137,25 +128,8 @@ def test_a_run_that_is_stopped_while_it_writes_its_record_leaves_the_one_before(
     assert (reviews / "out" / name).read_text() == before
 
 
-STEPS = [
-    "--max_steps",
-    "6",
-    "--per_device_train_batch_size",
-    "4",
-    "--save_strategy",
-    "steps",
-    "--save_steps",
-    "2",
-]
-STEPS += [
-    "--save_total_limit",
-    "5",
-    "--eval_strategy",
-    "no",
-    "--load_best_model_at_end",
-    "false",
-    "--do_train",
-]
+STEPS = "--max_steps 6 --per_device_train_batch_size 4 --save_strategy steps --save_steps 2".split()
+STEPS += "--save_total_limit 5 --eval_strategy no --load_best_model_at_end false --do_train".split()
 STEPS += ["--bf16", "false"]
 CHANGES = {  # what changes, its flags, words of the refusal
     "a learning rate": (["--learning_rate", "1e-3"], "--learning_rate 5e-05 -> 0.001"),
@@ -357,26 +331,8 @@ def test_no_secret_is_written(sentiment, reviews):
 
 
 def test_the_best_model_is_the_one_of_the_best_accuracy_not_of_the_lowest_loss(sentiment, reviews):
-    steps = [
-        "--max_steps",
-        "4",
-        "--eval_steps",
-        "1",
-        "--save_steps",
-        "1",
-        "--learning_rate",
-        "0.05",
-    ]
-    steps += [
-        "--save_strategy",
-        "steps",
-        "--eval_strategy",
-        "steps",
-        "--save_total_limit",
-        "9",
-        "--seed",
-        "1",
-    ]
+    steps = "--max_steps 4 --eval_steps 1 --save_steps 1 --learning_rate 0.05".split()
+    steps += "--save_strategy steps --eval_strategy steps --save_total_limit 9 --seed 1".split()
     metrics = sentiment.main([*FLAGS, *steps, "--load_best_model_at_end"])
     state = json.loads((reviews / "out/trainer_state.json").read_text())
     evaluated = {

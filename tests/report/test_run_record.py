@@ -16,25 +16,8 @@ from recipes.common.runtime import hashing
 from recipes.common.runtime.errors import Refusal, TrainingFailed
 
 FILES = ["--train_file", "train.csv", "--output_dir", "out", *SCRATCH]
-STEPS = [
-    "--max_steps",
-    "4",
-    "--per_device_train_batch_size",
-    "4",
-    "--save_strategy",
-    "steps",
-    "--save_steps",
-    "2",
-]
-STEPS += [
-    "--eval_strategy",
-    "no",
-    "--load_best_model_at_end",
-    "false",
-    "--do_train",
-    "--bf16",
-    "false",
-]
+STEPS = "--max_steps 4 --per_device_train_batch_size 4 --save_strategy steps --save_steps 2".split()
+STEPS += "--eval_strategy no --load_best_model_at_end false --do_train --bf16 false".split()
 STEPS += ["--logging_steps", "1"]
 
 
@@ -91,14 +74,7 @@ def test_a_run_that_failed_before_its_first_checkpoint_does_not_stand_in_the_way
 
 def test_an_evaluation_does_not_stand_in_the_way_and_its_results_go(sentiment, reviews):
     sentiment.main(merged(*FILES, *STEPS, "--output_dir", "base"))
-    evaluated = [
-        "--validation_file",
-        "test.csv",
-        "--output_dir",
-        "out",
-        "--model_name_or_path",
-        "base",
-    ]
+    evaluated = "--validation_file test.csv --output_dir out --model_name_or_path base".split()
     assert (
         sentiment.main([*evaluated, "--do_train", "false", "--max_seq_length", "32"])[
             "eval_samples"
@@ -176,14 +152,9 @@ def test_the_same_run_in_other_words_is_complete(complete, sentiment, reviews):
 def test_the_same_run_in_other_words_goes_on(kept, complete, sentiment, reviews, capsys):
     as_if_killed(reviews / "out", "checkpoint-2")
     os.rename("out", "moved")
-    words = [
-        "--output_dir",
-        "moved/",
-        "--train_file",
-        "copy/reviews.csv",
-        "--tokenizer_name",
-        "copy/tokenizer",
-    ]
+    words = (
+        "--output_dir moved/ --train_file copy/reviews.csv --tokenizer_name copy/tokenizer"
+    ).split()
     if not kept:  # the record is lost
         (reviews / "moved/run.yaml").unlink()
     sentiment.main(merged(*complete, *words))
@@ -244,12 +215,7 @@ def test_what_a_complete_run_read_has_changed(sentiment, copied, reviews, monkey
     flags = [
         *FILES[:4],
         *STEPS,
-        "--max_seq_length",
-        "32",
-        "--model_name_or_path",
-        "base",
-        "--tokenizer_name",
-        "words",
+        *"--max_seq_length 32 --model_name_or_path base --tokenizer_name words".split(),
     ]
     flags = merged(*flags, "--config_name", "own", "--output_dir", "tuned")
     recipe.main(flags)
@@ -292,10 +258,7 @@ def test_a_named_checkpoint_of_a_run_with_other_flags_is_refused(sentiment, revi
     flags = [
         *FILES,
         *STEPS,
-        "--output_dir",
-        "other",
-        "--resume_from_checkpoint",
-        "out/checkpoint-2",
+        *"--output_dir other --resume_from_checkpoint out/checkpoint-2".split(),
     ]
     with pytest.raises(Refusal, match="other arguments: --learning_rate 5e-05 -> 0.001"):
         sentiment.main(merged(*flags, "--learning_rate", "1e-3"))
@@ -305,24 +268,11 @@ def test_a_named_checkpoint_of_a_run_with_other_flags_is_refused(sentiment, revi
     ).read_bytes()
 
 
-BEST = [
-    "--eval_strategy",
-    "steps",
-    "--eval_steps",
-    "2",
-    "--load_best_model_at_end",
-    "--greater_is_better",
-    "false",
-]
+BEST = (
+    "--eval_strategy steps --eval_steps 2 --load_best_model_at_end --greater_is_better false"
+).split()
 BEST += ["--metric_for_best_model", "eval_loss", "--learning_rate", "0.5"]  # the later the worse
-LATER = [
-    "--max_steps",
-    "6",
-    "--output_dir",
-    "other",
-    "--resume_from_checkpoint",
-    "out/checkpoint-4",
-]
+LATER = "--max_steps 6 --output_dir other --resume_from_checkpoint out/checkpoint-4".split()
 
 
 def test_the_best_checkpoint_may_lie_in_the_folder_of_the_run_that_is_gone_on_with(
@@ -374,16 +324,7 @@ def test_a_best_checkpoint_that_is_gone_is_said_and_the_best_judged_anew(
 def test_other_intervals_of_saves_and_logs_are_heard_when_a_run_goes_on(sentiment, reviews):
     """Trainer took the checkpoint's intervals: it saved at 6 and 8, and logged at every step."""
     sentiment.main(merged(*FILES, *STEPS))
-    longer = [
-        "--max_steps",
-        "7",
-        "--save_steps",
-        "3",
-        "--logging_steps",
-        "2",
-        "--save_total_limit",
-        "9",
-    ]
+    longer = "--max_steps 7 --save_steps 3 --logging_steps 2 --save_total_limit 9".split()
     sentiment.main(merged(*FILES, *STEPS, *longer, "--resume_from_checkpoint", "out/checkpoint-4"))
     assert {path.name for path in (reviews / "out").glob("checkpoint-*")} >= {
         "checkpoint-6",
@@ -399,14 +340,7 @@ def test_another_metric_judges_the_best_checkpoint_anew(sentiment, reviews, caps
     """An accuracy of 0.5 was compared with a loss of 0.69: no later checkpoint was better."""
     constant = merged(*FILES, *STEPS, *BEST, "--learning_rate", "0")
     sentiment.main(constant)
-    other = [
-        "--metric_for_best_model",
-        "accuracy",
-        "--greater_is_better",
-        "true",
-        "--max_steps",
-        "6",
-    ]
+    other = "--metric_for_best_model accuracy --greater_is_better true --max_steps 6".split()
     allowed = ["--allow_changed", "metric_for_best_model", "greater_is_better", "learning_rate"]
     sentiment.main(
         merged(*constant, *other, *allowed, "--resume_from_checkpoint", "out/checkpoint-4")
@@ -447,14 +381,9 @@ def test_early_stopping_may_begin_when_a_run_goes_on(sentiment, reviews):
     """Trainer looked for its state in the checkpoint: KeyError at the next save."""
     constant = merged(*FILES, *STEPS, *BEST, "--learning_rate", "0")
     sentiment.main(constant)
-    more = [
-        "--max_steps",
-        "40",
-        "--early_stopping_patience",
-        "3",
-        "--allow_changed",
-        "early_stopping_patience",
-    ]
+    more = (
+        "--max_steps 40 --early_stopping_patience 3 --allow_changed early_stopping_patience"
+    ).split()
     sentiment.main(merged(*constant, *more, "--resume_from_checkpoint", "out/checkpoint-4"))
     assert steps_taken() == 10
 

@@ -27,10 +27,7 @@ from recipes.common.runtime.errors import Refusal
 RUN = [
     sys.executable,
     str(ROOT / "recipes/sentiment/run.py"),
-    "--train_file",
-    "train.csv",
-    "--output_dir",
-    "out",
+    *"--train_file train.csv --output_dir out".split(),
 ]
 RUN += [*SCRATCH, *SHORT]
 LAUNCHED = {
@@ -336,14 +333,9 @@ def test_a_disk_that_fills_while_tokens_are_packed_is_a_full_disk(reviews):
         "the soup was good and the film was bad\n" * 20_000, encoding="utf-8"
     )
     words = [sys.executable, str(ROOT / "recipes/clm_pretrain/run.py"), "--train_file", "text.txt"]
-    words += [
-        "--output_dir",
-        "out",
-        "--model_type",
-        "gpt2",
-        "--config_overrides",
-        "n_embd=16,n_layer=1,n_head=2",
-    ]
+    words += (
+        "--output_dir out --model_type gpt2 --config_overrides n_embd=16,n_layer=1,n_head=2"
+    ).split()
     words += ["--vocab_size", "300", "--block_size", "16", "--max_steps", "2"]
     ended = start(
         words, preexec_fn=partial(resource.setrlimit, resource.RLIMIT_FSIZE, (100_000, 100_000))
@@ -353,14 +345,9 @@ def test_a_disk_that_fills_while_tokens_are_packed_is_a_full_disk(reviews):
     assert "Traceback" not in said
 
 
-PATHS = [
-    "--train_file",
-    "--output_dir",
-    "--model_name_or_path",
-    "--tokenizer_name",
-    "--config",
-    "--deepspeed",
-]
+PATHS = (
+    "--train_file --output_dir --model_name_or_path --tokenizer_name --config --deepspeed"
+).split()
 PATHS += ["--prepared_dir", "--resume_from_checkpoint", "--config_name"]
 
 

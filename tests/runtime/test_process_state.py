@@ -30,10 +30,7 @@ UNCOMPARED = ("runtime", "per_second", "preparation_time", "flos")
 
 def flags(folder, *more):
     return [
-        "--train_file",
-        "train.csv",
-        "--validation_file",
-        "test.csv",
+        *"--train_file train.csv --validation_file test.csv".split(),
         "--output_dir",
         folder,
         *SCRATCH,
@@ -181,16 +178,7 @@ def test_a_run_that_was_stopped_leaves_the_process_as_it_was(
 
 def test_what_one_run_was_told_is_nothing_to_the_next(sentiment, reviews):
     first = numbers(sentiment.main(flags("first")))
-    other = [
-        "--bf16",
-        "true",
-        "--seed",
-        "7",
-        "--full_determinism",
-        "true",
-        "--learning_rate",
-        "1e-2",
-    ]
+    other = "--bf16 true --seed 7 --full_determinism true --learning_rate 1e-2".split()
     other += ["--gradient_accumulation_steps", "2", "--log_level", "info"]
     changed = numbers(sentiment.main(flags("other", *other)))
     assert changed != first

@@ -138,10 +138,7 @@ def test_what_is_wrong_in_every_process_is_said_once_and_at_once(reviews):
 
 def test_a_refusal_on_two_processes_ends_as_on_one(reviews):
     flags = [
-        "--train_file",
-        "absent.csv",
-        "--output_dir",
-        "out",
+        *"--train_file absent.csv --output_dir out".split(),
         *SCRATCH,
         *SHORT,
         "--num_processes",
@@ -174,12 +171,7 @@ def test_a_process_that_is_killed_is_named(tmp_path):
 
 def test_two_processes_print_and_write_once(reviews):
     flags = [
-        "--train_file",
-        "train.csv",
-        "--test_file",
-        "test.csv",
-        "--output_dir",
-        "out",
+        *"--train_file train.csv --test_file test.csv --output_dir out".split(),
         *SCRATCH,
         *SHORT,
     ]

@@ -76,10 +76,7 @@ def test_a_refusal_of_an_address_does_not_tell_its_password(flag, sentiment, rev
 def test_what_a_run_leaves_does_not_tell_a_password(sentiment, reviews, capsys):
     """Here it stands in a flag that a run goes on with."""
     flags = [
-        "--train_file",
-        "train.csv",
-        "--output_dir",
-        "out",
+        *"--train_file train.csv --output_dir out".split(),
         "--run_name",
         f"https://me:{PASSWORD}@x.org/board",
     ]

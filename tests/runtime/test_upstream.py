@@ -24,14 +24,9 @@ TINY_BERT = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
 # The private methods of transformers' Trainer that ours overrides -> their parameters.
 OVERRIDDEN = {
     "_finalize_training": ["trial", "num_train_samples", "start_time"],
-    "_get_dataloader": [
-        "dataset",
-        "description",
-        "batch_size",
-        "sampler_fn",
-        "is_training",
-        "dataloader_key",
-    ],
+    "_get_dataloader": (
+        "dataset description batch_size sampler_fn is_training dataloader_key"
+    ).split(),
     "_get_grad_norm": ["model", "grad_norm"],
     "_load_best_model": [],
     "_load_from_checkpoint": ["resume_from_checkpoint", "model"],

@@ -190,15 +190,9 @@ def loss(model, rows):
     return float(sum(sums)), sum(len(row) - 1 for row in rows)
 
 
-EVALUATE = [
-    "--model_name_or_path",
-    "model",
-    "--do_eval",
-    "--validation_file",
-    "rows.jsonl",
-    "--output_dir",
-    "out",
-]
+EVALUATE = (
+    "--model_name_or_path model --do_eval --validation_file rows.jsonl --output_dir out"
+).split()
 EVALUATE += ["--bf16", "false", "--block_size", "1024"]
 
 
@@ -267,10 +261,7 @@ def test_blocks_of_a_masked_model_begin_as_its_tokenizer_begins_a_text(in_tmp_pa
         "bert",
         "--config_overrides",
         tiny,
-        "--tokenizer_name",
-        "own",
-        "--max_seq_length",
-        "32",
+        *"--tokenizer_name own --max_seq_length 32".split(),
     ]
     with pytest.raises(SeenError) as seen:
         load_recipe("mlm_pretrain").main(

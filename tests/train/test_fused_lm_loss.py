@@ -56,18 +56,9 @@ SIZES |= {
     "embedding_size": 8
 }  # smaller than hidden_size, as ALBERT, ELECTRA and MobileBERT have it
 SEQ2SEQ |= {"encoder_ffn_dim": 24, "decoder_ffn_dim": 24, "decoder_start_token_id": 2}
-MASKED = [
-    "albert",
-    "bert",
-    "camembert",
-    "deberta",
-    "deberta-v2",
-    "distilbert",
-    "electra",
-    "ernie",
-    "modernbert",
-    "mpnet",
-]
+MASKED = (
+    "albert bert camembert deberta deberta-v2 distilbert electra ernie modernbert mpnet"
+).split()
 MASKED += ["nystromformer", "rembert", "roberta", "roformer", "xlm-roberta"]
 CAUSAL = ["gemma", "gpt2", "gpt_neox", "llama", "mistral", "opt", "phi", "qwen2", "qwen3"]
 PAIRED = ["bart", "m2m_100", "marian", "mbart", "mt5", "pegasus", "t5"]

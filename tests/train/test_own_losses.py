@@ -62,17 +62,9 @@ SIZES |= {
     "q_lora_rank": 8,
     "kv_lora_rank": 8,
 }
-CAUSAL = [
-    "mixtral",
-    "olmoe",
-    "qwen2_moe",
-    "qwen3_moe",
-    "granitemoe",
-    "jetmoe",
-    "phimoe",
-    "minimax_m2",
-    "ernie4_5_moe",
-]
+CAUSAL = (
+    "mixtral olmoe qwen2_moe qwen3_moe granitemoe jetmoe phimoe minimax_m2 ernie4_5_moe"
+).split()
 
 
 def build(name):
@@ -179,23 +171,12 @@ def test_where_a_model_has_no_such_loss_it_is_said_once(capsys):
 def test_a_run_with_routers_is_evaluated_by_its_logits(texts):
     moe = "hidden_size=16,num_hidden_layers=1,num_attention_heads=2,num_key_value_heads=1,intermediate_size=16,"
     moe += "num_local_experts=2,max_position_embeddings=64,output_router_logits=true"
-    flags = [
-        "--train_file",
-        "text.txt",
-        "--validation_file",
-        "more.txt",
-        "--output_dir",
-        "out",
-        "--model_type",
-    ]
+    flags = "--train_file text.txt --validation_file more.txt --output_dir out --model_type".split()
     flags += [
         "mixtral",
         "--config_overrides",
         moe,
-        "--vocab_size",
-        "300",
-        "--block_size",
-        "16",
+        *"--vocab_size 300 --block_size 16".split(),
         *SHORT,
     ]
     scores = load_recipe("clm_pretrain").main(flags)

@@ -16,23 +16,10 @@ from tools import equivalence
 pytest_plugins = ["trainers"]
 
 LANGUAGES = ["--source_lang", "en", "--target_lang", "de"]
-EPOCHS = [
-    "--streaming",
-    "--num_train_epochs",
-    "3",
-    "--eval_strategy",
-    "epoch",
-    "--save_strategy",
-    "epoch",
-]
-EPOCHS += [
-    "--per_device_train_batch_size",
-    "4",
-    "--save_total_limit",
-    "9",
-    "--load_best_model_at_end",
-    "false",
-]
+EPOCHS = "--streaming --num_train_epochs 3 --eval_strategy epoch --save_strategy epoch".split()
+EPOCHS += (
+    "--per_device_train_batch_size 4 --save_total_limit 9 --load_best_model_at_end false"
+).split()
 
 
 def flags(recipe, folder, number_of_rows=20):
@@ -47,10 +34,7 @@ def flags(recipe, folder, number_of_rows=20):
         str(data),
         "--validation_file",
         str(data),
-        "--output_dir",
-        "out",
-        "--bf16",
-        "false",
+        *"--output_dir out --bf16 false".split(),
     ]
     words += [
         "--model_type",
@@ -96,14 +80,9 @@ def test_a_stream_of_blocks_is_evaluated_and_saved_once_a_pass(name, in_tmp_path
 
 
 def test_early_stopping_stops_a_stream_after_a_pass_and_evaluates_it_once(sentiment, in_tmp_path):
-    never_better = [
-        "--early_stopping_patience",
-        "1",
-        "--learning_rate",
-        "0",
-        "--load_best_model_at_end",
-        "true",
-    ]
+    never_better = (
+        "--early_stopping_patience 1 --learning_rate 0 --load_best_model_at_end true"
+    ).split()
     sentiment.main(merged(*flags("sentiment", in_tmp_path), *EPOCHS, *never_better))
     assert steps() == ([5, 10], [5, 10])
 
