@@ -32,21 +32,11 @@ SHORT += ["--save_strategy", "steps", "--save_steps", "2", "--eval_steps", "2"]
 
 # What every recipe leaves beside checkpoints.
 LEFT = {
-    "README.md",
-    "run.yaml",
-    "run.json",
+    *"README.md run.yaml run.json config.json model.safetensors tokenizer.json plots".split(),
+    *"all_results.json train_results.json eval_results.json predict_results.json".split(),
     "predictions.jsonl",
-    "config.json",
-    "model.safetensors",
-    "tokenizer.json",
 }
-LEFT |= {
-    "all_results.json",
-    "train_results.json",
-    "eval_results.json",
-    "predict_results.json",
-    "plots",
-}
+WITHOUT_TEST = LEFT - {"predict_results.json"}  # where there is no test set
 
 
 def merged(*words):

@@ -8,6 +8,7 @@ import importlib
 import json
 import math
 import os
+import re
 import signal
 import socket
 import sys
@@ -26,8 +27,10 @@ from tools import equivalence
 
 ROWS = 400  # of which 40 are trained on, or the blocks that they fill
 # Dropout on: a resumed run must draw the same random numbers.
-MODELS = {name: [model, overrides.replace("=0", "=0.1").replace("=0.1.1", "=0.1"), *rest]
-          for name, (model, overrides, *rest) in equivalence.MODELS.items()}  # fmt: skip
+MODELS = {
+    name: [re.sub("(drop[a-z_]*)=0", r"\1=0.1", word) for word in words]
+    for name, words in equivalence.MODELS.items()
+}
 LANGUAGES = ["--source_lang", "en", "--target_lang", "de"]
 TIMEOUT = 10  # seconds that one process waits for another
 PATIENCE = 10  # seconds within which all processes are gone when one has failed
@@ -47,66 +50,30 @@ class Case:
 
     def flags(self, folder: Path, output_dir: Path) -> list[str]:
         """Two epochs of ten steps of four rows with a checkpoint every three steps."""
-        model_type, overrides, algorithm, *own = MODELS[self.recipe]
         data = folder / f"{self.recipe}.jsonl"
         if not data.exists():
             data.write_text(
                 "".join(json.dumps(row(self.recipe, number)) + "\n" for number in range(ROWS)),
                 "utf-8",
             )
-        words = [
-            "--train_file",
-            str(data),
-            "--validation_file",
-            str(data),
-            "--output_dir",
-            str(output_dir),
-        ]
-        words += [
-            "--model_type",
-            model_type,
-            "--config_overrides",
-            overrides,
-            "--tokenizer_algorithm",
-            algorithm,
-        ]
-        words += [
-            *[word for word in own if "sampling" not in word],
-            "--vocab_size",
-            "300",
-            "--bf16",
-            "false",
-        ]
+        words = ["--train_file", str(data), "--validation_file", str(data)]
+        words += ["--output_dir", str(output_dir), *MODELS[self.recipe]]
+        words += ["--vocab_size", "300", "--bf16", "false"]
         words += LANGUAGES if self.recipe == "translation" else []
         rows = 4 // self.accumulated // self.processes
         words += ["--num_processes", str(self.processes), "--ddp_timeout", str(TIMEOUT)]
         words += ["--per_device_train_batch_size", str(rows), "--per_device_eval_batch_size", "20"]
         words += ["--gradient_accumulation_steps", str(self.accumulated), "--num_train_epochs", "2"]
-        words += [
-            "--dataloader_num_workers",
-            str(self.workers),
-            *"--learning_rate 1e-2 --logging_steps 1".split(),
-        ]
+        words += ["--dataloader_num_workers", str(self.workers)]
+        words += "--learning_rate 1e-2 --logging_steps 1 --load_best_model_at_end false".split()
         words += "--eval_strategy steps --eval_steps 5 --save_strategy steps --save_steps 3".split()
-        words += [
-            "--load_best_model_at_end",
-            "false",
-            "--save_total_limit",
-            str(self.kept),
-            "--max_eval_samples",
-            "8",
-        ]
+        words += ["--save_total_limit", str(self.kept), "--max_eval_samples", "8"]
         if self.order == "streaming" and self.recipe.endswith("pretrain"):
             return [*words, "--streaming", "--max_steps", "20"]
         words += ["--max_train_samples", "40"]
-        return [
-            *words,
-            *(
-                ["--streaming"]
-                if self.order == "streaming"
-                else ["--train_sampling_strategy", self.order]
-            ),
-        ]
+        if self.order == "streaming":
+            return [*words, "--streaming"]
+        return [*words, "--train_sampling_strategy", self.order]
 
 
 def start(

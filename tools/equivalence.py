@@ -46,20 +46,22 @@ BART = (
     ",decoder_attention_heads=2,encoder_ffn_dim=64,decoder_ffn_dim=64"
     ",max_position_embeddings=64,dropout=0"
 )
+OF_BERT = f"--model_type bert --config_overrides {BERT} --tokenizer_algorithm wordpiece"
+OF_BERT += " --max_seq_length 32"
+OF_GPT2 = f"--model_type gpt2 --config_overrides {GPT2} --tokenizer_algorithm bpe --block_size 32"
+OF_T5 = f"--model_type t5 --config_overrides {T5} --tokenizer_algorithm bpe --max_source_length 32"
+OF_BART = f"--model_type bart --config_overrides {BART} --tokenizer_algorithm bpe"
+OF_BART += " --max_source_length 64 --max_target_length 32"
+# The model of each recipe, as words of its command line.
 MODELS = {
-    "mlm_pretrain": ["bert", BERT, "wordpiece", "--max_seq_length=32"],
-    "clm_pretrain": ["gpt2", GPT2, "bpe", "--block_size=32"],
-    "translation": [
-        "t5",
-        T5,
-        "bpe",
-        "--max_source_length=32",
-        "--train_sampling_strategy=group_by_length",
-    ],
-    "summarization": ["bart", BART, "bpe", "--max_source_length=64", "--max_target_length=32"],
-    "sentiment": ["bert", BERT, "wordpiece", "--max_seq_length=32"],
-    "token_classification": ["bert", BERT, "wordpiece", "--max_seq_length=32"],
+    "mlm_pretrain": OF_BERT.split(),
+    "clm_pretrain": OF_GPT2.split(),
+    "translation": OF_T5.split(),
+    "summarization": OF_BART.split(),
+    "sentiment": OF_BERT.split(),
+    "token_classification": OF_BERT.split(),
 }
+SAMPLING = {"translation": ["--train_sampling_strategy", "group_by_length"]}
 SAME = (
     "--max_train_samples 101 --vocab_size 500 --learning_rate 1e-2 --logging_steps 1 --max_steps 8"
     f" --bf16 false --max_grad_norm {CLIPPED_AT} --do_train --eval_strategy no --save_strategy no"
@@ -74,9 +76,7 @@ def curve(recipe: str, engine: str, split: tuple[int, int, int], folder: Path) -
     Raises RuntimeError with the last lines of the run's errors if it failed.
     """
     processes, rows, accumulated = split
-    model_type, overrides, algorithm, *own = MODELS[recipe]
-    flags = ["--model_type", model_type, "--config_overrides", overrides]
-    flags += ["--tokenizer_algorithm", algorithm, *own, *SAME.split()]
+    flags = [*MODELS[recipe], *SAMPLING.get(recipe, []), *SAME.split()]
     flags += ["--per_device_train_batch_size", str(rows), "--output_dir", str(folder)]
     flags += ["--gradient_accumulation_steps", str(accumulated)]
     run, configuration = launch.recipes()[recipe], folder.with_suffix(".yaml")

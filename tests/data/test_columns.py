@@ -90,25 +90,10 @@ CASES = [
 
 @pytest.mark.parametrize(("recipe", "name"), CASES)
 def test_columns_of_other_recipes_may_be_called_so(recipe, name, in_tmp_path):
-    model, overrides, algorithm, *own = MODELS[recipe]
     other = SOME[SOME.index(name) - 1]
     columns = (name, other)[: len(FLAGS[recipe])]
-    words = table(in_tmp_path, *columns, "unused")[:2]
-    words += [
-        "--model_type",
-        model,
-        "--config_overrides",
-        overrides,
-        "--tokenizer_algorithm",
-        algorithm,
-        *own,
-    ]
-    words += [
-        *"--vocab_size 300 --output_dir out --num_train_epochs 1".split(),
-        *SHORT,
-        "--bf16",
-        "false",
-    ]
+    words = [*table(in_tmp_path, *columns, "unused")[:2], *MODELS[recipe], *SHORT]
+    words += "--vocab_size 300 --output_dir out --num_train_epochs 1 --bf16 false".split()
     named = [word for pair in zip(FLAGS[recipe], columns, strict=True) for word in pair]
     load_recipe(recipe).main(
         [*merged(*words, "--max_steps", "1", "--eval_steps", "1", "--save_steps", "1"), *named]

@@ -19,6 +19,10 @@ from tools import equivalence
 
 pytestmark = pytest.mark.slow
 ENGINES = {"ddp": [], "zero3": ["--deepspeed", "zero3"], "fsdp2": ["--fsdp"]}
+SCRATCH = {
+    name: [*words, *equivalence.SAMPLING.get(name, [])]
+    for name, words in equivalence.MODELS.items()
+}
 FILES = {name: ["--validation_file", f"{name}.jsonl"] for name in equivalence.MODELS}
 FILES["translation"] += ["--source_lang", "en", "--target_lang", "de"]
 RUN = "--bf16 false --eval_strategy no --save_strategy no --load_best_model_at_end false".split()
@@ -35,23 +39,10 @@ def files(in_tmp_path):
     return in_tmp_path
 
 
-def scratch(recipe):
-    model_type, overrides, algorithm, *own = equivalence.MODELS[recipe]
-    return [
-        "--model_type",
-        model_type,
-        "--config_overrides",
-        overrides,
-        "--tokenizer_algorithm",
-        algorithm,
-        *own,
-    ]
-
-
 def train(recipe, *flags):
     """Four steps in this process."""
     files = ["--train_file", f"{recipe}.jsonl", *FILES[recipe], "--max_steps", "4"]
-    load_recipe(recipe).main([*files, *scratch(recipe), *RUN, *flags])
+    load_recipe(recipe).main([*files, *SCRATCH[recipe], *RUN, *flags])
 
 
 def on_two(recipe, *flags, folder):
@@ -86,7 +77,7 @@ def test_scores_do_not_depend_on_the_number_of_processes(recipe, files):
 
 def test_predictions_that_there_is_no_test_data_for_are_made_by_no_process(files):
     flags = ["--train_file", "sentiment.jsonl", "--do_train", "--do_predict", "--max_steps", "1"]
-    on_two("sentiment", *flags, *scratch("sentiment"), "--output_dir", "trained", folder=files)
+    on_two("sentiment", *flags, *SCRATCH["sentiment"], "--output_dir", "trained", folder=files)
     assert (files / "trained/train_results.json").exists()
 
 
@@ -96,7 +87,7 @@ def test_a_saved_model_is_whole_and_answers_as_it_did_in_training(engine, files)
     on_two(
         "sentiment",
         *flags,
-        *scratch("sentiment"),
+        *SCRATCH["sentiment"],
         *ENGINES[engine],
         "--output_dir",
         "out",
@@ -136,7 +127,7 @@ def test_a_model_that_is_shared_out_trains_in_bf16_as_whole_copies_do(files):
             "--train_file",
             "translation.jsonl",
             *FILES["translation"],
-            *scratch("translation"),
+            *SCRATCH["translation"],
             *RUN,
         )
         flags = merged(
@@ -222,7 +213,7 @@ def test_two_hosts_train_as_one(launcher, hosts, files):
         "--train_file",
         "sentiment.jsonl",
         *FILES["sentiment"],
-        *scratch("sentiment"),
+        *SCRATCH["sentiment"],
         *RUN,
         "--max_steps",
         "8",
@@ -258,7 +249,7 @@ def test_a_stream_trains_as_on_one_process(recipe, files):
         "--train_file",
         f"{recipe}.jsonl",
         *FILES[recipe],
-        *scratch(recipe),
+        *SCRATCH[recipe],
         *RUN,
         "--streaming",
         "--do_train",
@@ -279,7 +270,7 @@ def test_a_stream_trains_as_on_one_process(recipe, files):
 
 @pytest.mark.parametrize("recipe", ["translation", "sentiment"])
 def test_batches_of_so_many_tokens_train_as_on_one_process(recipe, files):
-    flags = ["--train_file", f"{recipe}.jsonl", *scratch(recipe), "--do_train", "--max_steps", "14"]
+    flags = ["--train_file", f"{recipe}.jsonl", *SCRATCH[recipe], "--do_train", "--max_steps", "14"]
     flags += ["--logging_steps", "1", "--tokens_per_batch", "120"]
     accumulated = ["--gradient_accumulation_steps", "2", "--output_dir", "one"]
     load_recipe(recipe).main([*FILES[recipe], *RUN, *flags, *accumulated])
@@ -297,7 +288,7 @@ def test_one_process_that_is_stopped_stops_all_and_the_run_goes_on_as_if_nothing
         "--train_file",
         "sentiment.jsonl",
         *FILES["sentiment"],
-        *scratch("sentiment"),
+        *SCRATCH["sentiment"],
         *RUN,
         "--max_steps",
         "60",

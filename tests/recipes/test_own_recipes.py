@@ -196,21 +196,8 @@ def test_a_model_that_has_learned_nothing_is_warned_of_in_every_recipe(recipe, i
     (in_tmp_path / "t.jsonl").write_text(
         "".join(json.dumps(row(recipe, n)) + "\n" for n in range(40)), "utf-8"
     )
-    model, overrides, algorithm, *own = MODELS[recipe]
-    words = [
-        "--model_type",
-        model,
-        "--config_overrides",
-        overrides,
-        "--tokenizer_algorithm",
-        algorithm,
-        *own,
-    ]
-    words += [
-        *"--train_file t.jsonl --output_dir out --vocab_size 300".split(),
-        *flags,
-        *SHORT,
-    ]
+    words = [*MODELS[recipe], *flags, *SHORT]
+    words += "--train_file t.jsonl --output_dir out --vocab_size 300".split()
     load_recipe(recipe).main(merged(*words, "--learning_rate", "1e-9", "--bf16", "false"))
     said = [line for line in capsys.readouterr().err.splitlines() if "is no better than" in line]
     assert (

@@ -28,29 +28,9 @@ def flags(recipe, folder, number_of_rows=20):
     data.write_text(
         "".join(json.dumps(row(recipe, number)) + "\n" for number in range(number_of_rows)), "utf-8"
     )
-    model_type, overrides, algorithm, *own = equivalence.MODELS[recipe]
-    words = [
-        "--train_file",
-        str(data),
-        "--validation_file",
-        str(data),
-        *"--output_dir out --bf16 false".split(),
-    ]
-    words += [
-        "--model_type",
-        model_type,
-        "--config_overrides",
-        overrides,
-        "--tokenizer_algorithm",
-        algorithm,
-    ]
-    words += [
-        *[word for word in own if "sampling" not in word],
-        "--vocab_size",
-        "300",
-        "--max_eval_samples",
-        "4",
-    ]
+    words = ["--train_file", str(data), "--validation_file", str(data)]
+    words += "--output_dir out --bf16 false --vocab_size 300 --max_eval_samples 4".split()
+    words += equivalence.MODELS[recipe]
     return [*words, *(LANGUAGES if recipe == "translation" else [])]
 
 
