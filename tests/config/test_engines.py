@@ -78,7 +78,7 @@ def test_a_model_cannot_be_shared_by_one_process(refuse):
 
 
 BY_FSDP = {  # flags, options of the plugin, words of the message
-    "only to evaluate": ({"do_train": False}, {}, "cannot only evaluate"),
+    "only to evaluate": ({"do_train": False}, {}, "works in a training only"),
     "the first version": ({}, {"fsdp_version": 1}, "only the second version of FSDP"),
     "states in parts": ({}, {"state_dict_type": "SHARDED_STATE_DICT"}, "would save no whole model"),
     "activations": (

@@ -181,7 +181,7 @@ CASES = {
         "clm_pretrain",
         {"hub/train.txt": TEXT},
         ["--dataset_name", "hub", "--streaming", "--max_steps", "-1"],
-        ["nobody knows how long", "--max_steps"],
+        ["the length of a stream", "--max_steps"],
     ),
     "causal: an unknown flag": (
         "clm_pretrain",

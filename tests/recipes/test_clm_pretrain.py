@@ -190,7 +190,7 @@ def test_a_stream_from_the_hub_needs_the_number_of_steps(recipe, texts):
     (texts / "hub").mkdir()
     (texts / "text.txt").rename(texts / "hub/train.txt")
     flags = merged("--dataset_name", "hub", "--streaming", "--output_dir", "out", *TINY)
-    with pytest.raises(Refusal, match="nobody knows how long"):
+    with pytest.raises(Refusal, match="length of a stream from the Hub is not known"):
         recipe.main([*flags, "--do_train", "--do_eval"])
     steps = merged(*flags, *SHORT, "--do_train", "--do_eval", "--validation_split_percentage", "20")
     metrics = recipe.main([*steps, "--overwrite_output_dir"])

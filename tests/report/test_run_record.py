@@ -346,7 +346,7 @@ def test_another_metric_judges_the_best_checkpoint_anew(sentiment, reviews, caps
         merged(*constant, *other, *allowed, "--resume_from_checkpoint", "out/checkpoint-4")
     )
     assert (
-        "another --greater_is_better: which checkpoint is the best is judged from here on"
+        "another --greater_is_better: the best checkpoint is chosen by it from here on"
         in capsys.readouterr().err
     )
     assert (

@@ -221,7 +221,7 @@ def _check_fsdp(training_arguments: "TrainingArguments") -> None:
     plugin = FullyShardedDataParallelPlugin(**options)
     if not training_arguments.do_train:
         fix = "use --launcher ddp, or zero3 where one GPU is too small"
-        raise Refusal("FSDP2 cannot only evaluate", "--fsdp", fix)
+        raise Refusal("FSDP2 works in a training only", "--fsdp", fix)
     if "FULL" not in plugin.state_dict_type.name:
         raise Refusal("FSDP2 would save no whole model", "--fsdp", "choose FULL_STATE_DICT")
     if plugin.activation_checkpointing:

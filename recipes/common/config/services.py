@@ -137,7 +137,7 @@ def _check_optimizer(training_arguments: TrainingArguments) -> None:
         key, _, value = setting.partition("=")
         if not key or not value:
             fix = "write name=value,name=value"
-            raise Refusal(f"{setting!r} is no setting", "--optim_args", fix)
+            raise Refusal(f"there is no setting {setting!r}", "--optim_args", fix)
     with refused("--optim_args", f"give what {name} takes, as name=value,name=value"):
         whole = _optimizer(training_arguments, settings)
     if whole is None:

@@ -153,7 +153,7 @@ def _check_steps(is_remote: bool, training_arguments: Any) -> None:
     """Refuses a stream from the Hub without --max_steps: how long it is, is unknown."""
     if is_remote and training_arguments.do_train and training_arguments.max_steps <= 0:
         fix = "say how long to train: --max_steps 10000"
-        raise Refusal("nobody knows how long a stream from the Hub is", "--streaming", fix)
+        raise Refusal("the length of a stream from the Hub is not known", "--streaming", fix)
 
 
 def _holds_out(found: dict[str, Source], training_arguments: Any) -> bool:

@@ -94,7 +94,7 @@ def _refusal(error: Exception, name: str, flag: str) -> Refusal:
         fix = "a new head: --ignore_mismatched_sizes; otherwise another checkpoint"
         return Refusal(what, flag, fix)
     if isinstance(error, RuntimeError) and "automatic conversion of the weights" in str(error):
-        what = f"{name} lacks weights of the model: some of those that transformers joins to one"
+        what = f"{name} lacks weights of the model, of those that transformers puts together"
         return Refusal(what, flag, "copy or download it again")
     fix = NOT_THERE
     if not Path(name).is_dir():

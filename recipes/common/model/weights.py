@@ -193,6 +193,6 @@ def reload(model: PreTrainedModel, checkpoint: str | Path) -> None:
                 checkpoint, config=model.config, output_loading_info=True
             )
     except RuntimeError:  # the error's own text is transformers' long report
-        raise LostWeight("it lacks a weight of those that transformers joins to one") from None
+        raise LostWeight("it lacks a weight of those that transformers puts together") from None
     check_loaded(read, found["missing_keys"])
     check_loaded(model, model.load_state_dict(read.state_dict(), strict=False).missing_keys)

@@ -35,7 +35,9 @@ def open_folder(folder: str, trust_remote_code: bool = False) -> Folder:
     if kind.endswith(CONTINUES):
         fix = f"python cli.py generate {folder} --prompt …"
         raise Refusal(f"{folder} holds a causal language model", FLAG, fix)
-    what = f"{folder} holds a {kind or config.model_type}, which answers nothing"
+    what = (
+        f"{folder} holds a {kind or config.model_type}, a model without a head: it gives no answers"
+    )
     raise Refusal(what, FLAG, "train it first")
 
 

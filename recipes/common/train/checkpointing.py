@@ -233,7 +233,7 @@ class Checkpoints:
         if not state.best_global_step:
             return
         if judged_by := sorted(JUDGED_BY & self.changed.keys()):
-            note(f"another --{judged_by[0]}: which checkpoint is the best is judged from here on")
+            note(f"another --{judged_by[0]}: the best checkpoint is chosen by it from here on")
             self._judge_anew()
             return
         name = f"checkpoint-{state.best_global_step}"
@@ -245,7 +245,7 @@ class Checkpoints:
         ]
         if not folders:
             gone = f"{name} was the best so far, and is gone from {self.resumed.parent}"
-            warn(f"{gone}: the best is judged from here on")
+            warn(f"{gone}: the best is chosen among the checkpoints from here on")
             self._judge_anew()
         elif folders[0] != self.folder:
             self.best_elsewhere = folders[0] / name
