@@ -73,12 +73,12 @@ def _sentence(node: ast.expr, named: dict[str, str]) -> str:
 
 def main(kind: str = "") -> None:
     """Print them in the order of the files."""
-    number = 0
-    for number, message in enumerate((one for one in messages() if kind in ("", one.kind)), 1):
+    found = [message for message in messages() if kind in ("", message.kind)]
+    for message in found:
         print(f"{message.place} {message.kind}")
         for sentence in message.sentences:
             print(f"    {sentence}")
-    print(f"{number} messages")
+    print(f"{len(found)} messages")
 
 
 if __name__ == "__main__":

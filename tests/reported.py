@@ -55,7 +55,7 @@ class Report(NamedTuple):
 REPORTS = [
     # Checkpoints
     Report("gamma and beta", 0, "head ", f"{REVIEWS} --model_name_or_path gamma {BRIEF} {EPOCHS}"),
-    Report("body, predict", 2, "train it first", "recipes predict body 'the soup was good'"),
+    Report("body, predict", 2, "no head", "recipes predict body 'the soup was good'"),
     Report("body, training", 0, "new", f"{REVIEWS} --model_name_or_path body {BRIEF}"),
     Report("body, evaluation", 2, "", f"{REVIEWS} --model_name_or_path bert --do_train false --do_eval {BRIEF}"),
     Report("not a number", 2, "not finite", "recipes predict nan 'the soup was good'"),
