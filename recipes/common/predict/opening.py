@@ -35,9 +35,7 @@ def open_folder(folder: str, trust_remote_code: bool = False) -> Folder:
     if kind.endswith(CONTINUES):
         fix = f"python cli.py generate {folder} --prompt …"
         raise Refusal(f"{folder} holds a causal language model", FLAG, fix)
-    what = (
-        f"{folder} holds a {kind or config.model_type}, which has no head to answer with"
-    )
+    what = f"{folder} holds a {kind or config.model_type}, which has no head to answer with"
     raise Refusal(what, FLAG, "train it first")
 
 
