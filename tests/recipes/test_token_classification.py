@@ -87,12 +87,29 @@ def test_predict_takes_words_as_the_training_data_does(model_type, algorithm, re
     assert found == [("PER", 0, 8), ("LOC", 18, 30)]
 
 
-def test_predict_warns_of_words_behind_the_last_token(recipe, sentences, capsys):
+def test_predict_labels_all_words_of_a_long_text(recipe, sentences):
+    """40 sentences of 6 words, with 32 tokens at once; a short text has one window and the same answer as before."""
+    recipe.main([*FILES, *SCRATCH, *LONGER])
+    folder = open_folder("out")
+    sentence = "Florence lives in old Rome .".split()
+    short, long = folder.answers([sentence, sentence * 40])
+    assert short["prediction"] == ["B-PER", "O", "O", "B-LOC", "I-LOC", "O"]
+    assert long["prediction"][0] == "B-PER" and long["prediction"][-2] == "I-LOC"
+    assert len(long["prediction"]) == 240 and long["prediction"].count("O") < 160
+    (text,) = folder.answers([" ".join(sentence * 40)])
+    assert text["prediction"][-1]["end"] == 40 * 29 - 3
+    assert text["prediction"][-1]["text"] == "old Rome"
+
+
+def test_of_two_windows_the_one_that_holds_more_around_a_word_labels_it(recipe, sentences):
     recipe.main([*FILES, *SCRATCH, *SHORT])
     folder = open_folder("out")
-    (answer,) = folder.answers([["."] * 60])
-    assert answer["prediction"][-1] == "O"
-    assert "the last 30 words of a text stand behind token 32" in capsys.readouterr().err
+    windows = list(folder._windows(0, ["soup"] * 60, []))
+    assert [len(window.words) for window in windows][0] == 32 and len(windows) > 2
+    found = [{}]
+    folder._label(windows, found)
+    assert sorted(found[0]) == list(range(60))
+    assert min(label.around for word, label in found[0].items() if 4 < word < 56) >= 4
 
 
 def test_predict_reads_the_words_of_a_file_and_answers_with_a_label_for_each(recipe, sentences):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import torch
 
@@ -10,10 +10,30 @@ from recipes.common.data import column_kinds, readers, word_tables
 from recipes.common.metrics import entities
 from recipes.common.model.loading import max_length
 from recipes.common.predict.trained_folder import Folder, Row, Text
-from recipes.common.runtime.messages import warn
-from recipes.common.tokens.words import NO_WORD, first_pieces, take_words, word_ids
+from recipes.common.tokens.words import first_pieces, take_words, word_ids
 
+WINDOWS = 32  # that run through the model together
+OVERLAP = 4  # windows share a fourth of their tokens
 Words = list[str]
+
+
+class Window(NamedTuple):
+    """A part of a text that is as long as the model reads."""
+
+    text: int  # its place among the texts
+    tokens: dict[str, list[int]]
+    words: list[int]  # the word that each token is part of
+
+
+class Label(NamedTuple):
+    """The label of a word."""
+
+    name: str | None
+    score: float
+    around: int  # tokens between its first piece and the nearer end of the window
+
+
+Labelled = dict[int, Label]  # by the place of the word
 
 
 class WordLabeller(Folder):
@@ -28,7 +48,6 @@ class WordLabeller(Folder):
         self.names = [self.config.id2label[label] for label in range(number)]
         wanted = self.flags.get("max_seq_length", 512)
         self.max_length = max_length(wanted, self.tokenizer, self.model)
-        self._has_warned = False
 
     @torch.inference_mode()
     def answer(self, texts: list[Text | Words]) -> list[Row]:
@@ -39,47 +58,56 @@ class WordLabeller(Folder):
         word.
         """
         places = [word_tables.words(text) if isinstance(text, str) else [] for text in texts]
-        rows = [self._encoded(text, own) for text, own in zip(texts, places, strict=True)]
-        batch = self.collate([dict(row) for row in rows]).to(self.device)
-        scores, best = self.model(**batch).logits.float().softmax(-1).max(-1)
-        answers = []
+        windows: list[Window] = []
         for number, (text, own) in enumerate(zip(texts, places, strict=True)):
-            words = word_ids(rows[number], 0)
-            labelled = {}
-            for word, piece in first_pieces(words).items():
-                labelled[word] = (self.names[best[number, piece]], scores[number, piece].item())
-            self._warn_of_cut(len(own or text), words)
-            answers.append(self._answer(text, own, labelled))
-        return answers
+            windows += self._windows(number, text, own)
+        labelled: list[Labelled] = [{} for _ in texts]
+        for start in range(0, len(windows), WINDOWS):
+            self._label(windows[start : start + WINDOWS], labelled)
+        return [self._answer(*one) for one in zip(texts, places, labelled, strict=True)]
 
-    def _encoded(self, text: Text | Words, places: list[tuple[int, int]]) -> Any:
+    def _windows(
+        self, number: int, text: Text | Words, places: list[tuple[int, int]]
+    ) -> Iterator[Window]:
+        """Yields the tokens of a text; of a long one in windows that overlap."""
         words = [text[start:end] for start, end in places] if isinstance(text, str) else text
-        return self.tokenizer(
-            words, is_split_into_words=True, truncation=True, max_length=self.max_length
+        encoded = self.tokenizer(
+            words,
+            is_split_into_words=True,
+            truncation=True,
+            max_length=self.max_length,
+            stride=self.max_length // OVERLAP,
+            return_overflowing_tokens=True,
         )
+        names = [name for name in self.tokenizer.model_input_names if name in encoded]
+        for row in range(len(encoded["input_ids"])):
+            tokens = {name: encoded[name][row] for name in names}
+            yield Window(number, tokens, word_ids(encoded, row))
 
-    def _warn_of_cut(self, number: int, words: list[int]) -> None:
-        """Warns once of words behind the last token that is read."""
-        cut = number - 1 - max(words, default=NO_WORD)
-        if cut > 0 and len(words) >= self.max_length and not self._has_warned:
-            self._has_warned = True
-            where = f"behind token {self.max_length}, where texts are cut"
-            warn(f"the last {cut} words of a text stand {where}: they get no label")
+    def _label(self, windows: list[Window], labelled: list[Labelled]) -> None:
+        """Adds the labels of the words of these windows to those of their texts.
 
-    def _answer(
-        self,
-        text: Text | Words,
-        places: list[tuple[int, int]],
-        labelled: dict[int, tuple[str, float]],
-    ) -> Row:
-        outside = (entities.OUTSIDE if entities.OUTSIDE in self.names else None, 0.0)
+        A word that stands in two windows is labelled by the one that holds more text around it.
+        """
+        batch = self.collate([dict(window.tokens) for window in windows]).to(self.device)
+        scores, best = self.model(**batch).logits.float().softmax(-1).max(-1)
+        for row, window in enumerate(windows):
+            found = labelled[window.text]
+            for word, piece in first_pieces(window.words).items():
+                around = min(piece, len(window.words) - 1 - piece)
+                if word not in found or around > found[word].around:
+                    label, score = self.names[best[row, piece]], scores[row, piece].item()
+                    found[word] = Label(label, score, around)
+
+    def _answer(self, text: Text | Words, places: list[tuple[int, int]], labelled: Labelled) -> Row:
+        none = Label(entities.OUTSIDE if entities.OUTSIDE in self.names else None, 0.0, 0)
         if not isinstance(text, str):
-            return {"prediction": [labelled.get(word, outside)[0] for word in range(len(text))]}
+            return {"prediction": [labelled.get(word, none).name for word in range(len(text))]}
         found = []
-        of_words = [labelled.get(word, outside) for word in range(len(places))]
-        for label, first, last in self._spans(of_words):
+        of_words = [labelled.get(word, none) for word in range(len(places))]
+        for label, first, last in self._spans([one.name for one in of_words]):
             start, end = places[first][0], places[last][1]
-            sure = [score for _, score in of_words[first : last + 1]]
+            sure = [one.score for one in of_words[first : last + 1]]
             found.append(
                 {
                     "label": label,
@@ -91,9 +119,8 @@ class WordLabeller(Folder):
             )
         return {"prediction": found}
 
-    def _spans(self, labelled: list[tuple[str | None, float]]) -> list[entities.Entity]:
+    def _spans(self, labels: list[str | None]) -> list[entities.Entity]:
         """Returns the entities, or each word with its label."""
-        labels = [label for label, _ in labelled]
         if entities.are_entities(self.names):
             return entities.entities([label or entities.OUTSIDE for label in labels])
         return [(label, word, word) for word, label in enumerate(labels) if label]
