@@ -3,6 +3,7 @@
     python tests/flags.py
     python tests/flags.py --recipe sentiment --only warmup_steps --verbose
     python tests/flags.py --every 40
+    python tests/flags.py --each --every 10
 
 The values are: absent (null in a configuration), extreme, of the wrong type, empty, and contradictory (beside other
 flags). Each goes through parsing, the start, and a run of two steps, in a process of its own. A trial is good when it
@@ -204,16 +205,15 @@ def split(words: str) -> list[str]:
     return [value, *(word for other in others for word in f"--{other}".split())]
 
 
-def trials(recipes: list[str], only: str) -> Iterator[Trial]:
-    """Every trial, each field of TrainingArguments with one of the recipes, in turn."""
+def trials(recipes: list[str], only: str, each: bool = False) -> Iterator[Trial]:
+    """Every trial; a field that all recipes share with one of them, in turn, or with `each`."""
     shared = {name for recipe in RECIPES for name in fields(recipe)}
     turns = {name: RECIPES[number % len(RECIPES)] for number, name in enumerate(sorted(shared))}
     for recipe in recipes:
         for name, hint in fields(recipe).items():
             own = sum(name in fields(other) for other in RECIPES) < len(RECIPES)
-            if only not in ("", name) or not (
-                own or only or len(recipes) == 1 or turns[name] == recipe
-            ):
+            chosen = own or each or only or len(recipes) == 1 or turns[name] == recipe
+            if only not in ("", name) or not chosen:
                 continue
             for kind, words in values(name, hint).items():
                 yield Trial(recipe, name, kind, tuple(words))
@@ -266,11 +266,16 @@ def whole(recipe: str, folder: Path) -> None:
 
 
 def main(
-    recipe: str = "", only: str = "", every: int = 1, first: int = 0, verbose: bool = False
+    recipe: str = "",
+    only: str = "",
+    each: bool = False,
+    every: int = 1,
+    first: int = 0,
+    verbose: bool = False,
 ) -> None:
     """Each trial in turn, or every so manieth; one recipe's alone, or one field's."""
     began, codes, bad = time.time(), Counter(), 0
-    chosen = [*trials([recipe] if recipe else RECIPES, only)][first::every]
+    chosen = [*trials([recipe] if recipe else RECIPES, only, each)][first::every]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
         warm_up(folder)
