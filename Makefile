@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Two processes of one thread each take half the time of one process: most tests compute little.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+# make test COVER=--cov also says which lines and branches the tests reach.
+COVER ?=
 
 .PHONY: demo test test-slow lint samples clean
 
@@ -11,7 +13,7 @@ demo: $(VENV)/.installed  ## fine-tune sentiment on the shipped sample; prints t
 	$(BIN)/python cli.py finetune sentiment
 
 test: $(VENV)/.installed-dev  ## the tests, without the long ones
-	$(PYTEST) --dist loadfile -m "not slow"
+	$(PYTEST) --dist loadfile -m "not slow" $(COVER)
 
 test-slow: $(VENV)/.installed-dev  ## the long tests
 	$(PYTEST) -m slow
