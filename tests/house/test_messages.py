@@ -2,7 +2,6 @@
 
 import re
 
-import pytest
 from messages import messages
 
 MESSAGES = list(messages())
@@ -14,12 +13,9 @@ def test_there_are_messages():
     assert len(REFUSALS) > 200 and len(MESSAGES) > 300
 
 
-@pytest.mark.parametrize("message", REFUSALS, ids=lambda message: message.place)
-def test_a_refusal_says_what_and_where_and_what_to_do(message):
-    assert len(message.sentences) == 3
-    assert all(message.sentences)
+def test_a_refusal_says_what_and_where_and_what_to_do():
+    assert [one for one in REFUSALS if len(one.sentences) != 3 or not all(one.sentences)] == []
 
 
-@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: message.place)
-def test_a_message_ends_without_a_full_stop(message):
-    assert not [sentence for sentence in message.sentences if FULL_STOP.search(sentence)]
+def test_a_message_ends_without_a_full_stop():
+    assert [one for one in MESSAGES if any(map(FULL_STOP.search, one.sentences))] == []
