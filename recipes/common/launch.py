@@ -82,10 +82,11 @@ def recipes() -> dict[str, Path]:
 def find(name: str, suffix: str = "") -> Path:
     """Returns the run.py of a recipe by its name, which may lack the suffix.
 
-    With the suffix "_pretrain", `mlm` finds mlm_pretrain.
+    With the suffix "_pretrain", `mlm` finds mlm_pretrain. `-` stands for `_`, as on the Hub.
     """
     known = recipes()
-    path = known.get(name) or known.get(name + suffix)
+    folder = name.replace("-", "_")
+    path = known.get(folder) or known.get(folder + suffix)
     if path is None:
         fix = did_you_mean(name, known, f"recipes: {', '.join(known)}")
         raise Refusal(f"no recipe {name!r}", "recipes/", fix)

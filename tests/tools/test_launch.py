@@ -247,3 +247,16 @@ def test_the_help_names_every_launcher():
     """It is read as text, without an import, and so it is a literal."""
     help_sentence = launch.World.__dataclass_fields__["launcher"].metadata["help"]
     assert help_sentence.rstrip(".").replace(" or", ",").split(", ") == [*launch.LAUNCHERS]
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix", "folder"),
+    [
+        ("mlm", "_pretrain", "mlm_pretrain"),
+        ("clm_pretrain", "_pretrain", "clm_pretrain"),
+        ("token-classification", "", "token_classification"),
+        ("mlm-pretrain", "", "mlm_pretrain"),
+    ],
+)
+def test_a_recipe_is_found_by_its_name(name, suffix, folder):
+    assert launch.find(name, suffix).parent.name == folder

@@ -163,7 +163,7 @@ def _resolve(
     for number, layer in enumerate([from_recipe, *from_user]):
         for group, triggers in GROUPS.items():
             if _sets_any(layer, triggers):
-                values.remove(name for name, facts in known.items() if facts.group == group)
+                values.remove(name for name, one in known.items() if one.group == group)
         values.add(number, layer)
     values.remove([name for name, value in values.items() if value is None])
     return values
