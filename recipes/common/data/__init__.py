@@ -2,8 +2,8 @@
 
 Read `splits` first: `load_splits` is what a recipe calls. It asks `sources` where the rows are.
 `readers` reads them, with the help of `decoding`, `unpacking` and one module per format.
-`column_kinds` says what may stand in a column. `checking` checks each row. `labels` and
-`label_spelling` decide what the labels mean.
+`column_kinds` says what may stand in a column. `checking` checks each row. `label_spelling` finds
+out how labels are written, `label_decision` which classes they are.
 
 Imports `runtime` and `config`.
 """

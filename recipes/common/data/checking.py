@@ -12,10 +12,12 @@ import pyarrow
 from datasets.fingerprint import generate_random_fingerprint
 from tqdm import tqdm
 
-from recipes.common.data import label_spelling, labels
+from recipes.common.data import label_spelling
 from recipes.common.data.arrow_buffer import DiskTable
 from recipes.common.data.column_kinds import TEXT, Kind, Place
 from recipes.common.data.columns import Chosen
+from recipes.common.data.labels import Labels
+from recipes.common.data.seen_labels import SeenLabels
 from recipes.common.data.sources import Source
 from recipes.common.runtime.errors import Refusal
 
@@ -41,7 +43,7 @@ class Table:
     label_values: list[Any] = field(default_factory=list)
     spelt: label_spelling.Spelling | None = None  # how labels are written, once all are seen
     kept_rows: list[int] | None = None  # of those on disk; None: all of them
-    labels_seen: labels.SeenLabels = field(default_factory=labels.SeenLabels)
+    labels_seen: SeenLabels = field(default_factory=SeenLabels)
     skipped: Counter[str] = field(default_factory=Counter)
     digests: dict[bytes, int] = field(default_factory=dict)  # of the texts -> a hash of the label
     duplicates: int = 0
@@ -220,13 +222,13 @@ class Table:
 
     # --- What comes out ---
 
-    def dataset(self, decided: labels.Labels | None) -> datasets.Dataset | datasets.IterableDataset:
+    def dataset(self, decided: Labels | None) -> datasets.Dataset | datasets.IterableDataset:
         """Returns the rows that were kept, or a stream that reads them again."""
         if self.streamed:
             return datasets.IterableDataset.from_generator(partial(self._stream, decided))
         return self.kept(decided)
 
-    def kept(self, decided: labels.Labels | None) -> datasets.Dataset:
+    def kept(self, decided: Labels | None) -> datasets.Dataset:
         """Returns the rows that the pass kept: all of them, or the part that a stream holds out."""
         if not self.spool.rows:
             fix = "raise --validation_split_percentage, or give a --validation_file"
@@ -239,7 +241,7 @@ class Table:
         dataset = datasets.Dataset(table, fingerprint=generate_random_fingerprint())
         return dataset if self.kept_rows is None else dataset.select(self.kept_rows)
 
-    def _stream(self, decided: labels.Labels | None) -> Iterator[Row]:
+    def _stream(self, decided: Labels | None) -> Iterator[Row]:
         for row, texts, label in self.usable():
             if self._is_held_out(texts):
                 continue

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, compress
 from typing import TypeGuard
 
-from recipes.common.data.labels import (
+from recipes.common.data.seen_labels import (
     RATINGS,
     Counted,
     Item,

@@ -9,10 +9,17 @@ from typing import Any
 import datasets
 
 from recipes.common.config.flags import Arguments, comma_separated
-from recipes.common.data import label_spelling, labels, limits, sources, validation_split
+from recipes.common.data import (
+    label_decision,
+    label_spelling,
+    limits,
+    seen_labels,
+    sources,
+    validation_split,
+)
 from recipes.common.data.checking import Table
 from recipes.common.data.columns import Chosen, Columns, choose_all, inner
-from recipes.common.data.labels import Labels
+from recipes.common.data.labels import REGRESSION, Labels
 from recipes.common.data.sources import Reading, Source
 from recipes.common.runtime import hashing, processes
 from recipes.common.runtime.errors import Refusal
@@ -239,7 +246,7 @@ def _decide(
     asked = label_spelling.Asked(
         names=named or own or (final.names if final else ()),
         known=known,
-        do_regression=final.kind == labels.REGRESSION if final else do_regression,
+        do_regression=final.kind == REGRESSION if final else do_regression,
         columns=columns if len(columns) > 1 else (),
         delimiter=label_spelling.WHOLE if per_word else getattr(arguments, "label_delimiter", None),
         map=_by_number(mapped, own),
@@ -247,7 +254,7 @@ def _decide(
     )
     seen = {name: table.labels_seen for name, table in tables.items()}
     for labels_seen in seen.values():
-        labels.check_types(labels_seen)
+        seen_labels.check_types(labels_seen)
     spelt = label_spelling.find(seen, asked, flag)
     for table in tables.values():
         table.read_labels(spelt)
@@ -255,7 +262,7 @@ def _decide(
     label_spelling.warn_of_case(seen, flag)
     named = named or list(spelt.names)
     by_position = bool(own) and not named
-    return labels.decide(
+    return label_decision.decide(
         seen, flag, named or own, do_regression, trained, by_position, per_word=per_word
     )
 
