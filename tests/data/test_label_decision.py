@@ -162,9 +162,7 @@ def test_classes_come_from_another_split_where_nothing_is_trained():
 def test_no_labels_at_all_are_refused_unless_a_trained_model_brings_its_own():
     with pytest.raises(Refusal, match="no row has a label"):
         label_decision.decide({"test": SeenLabels()}, "label")
-    trained = Labels(
-        "single_label_classification", ["a", "b"], {"a": 0, "b": 1}, [0, 0], 0, 0.0
-    )
+    trained = Labels("single_label_classification", ["a", "b"], {"a": 0, "b": 1}, [0, 0], 0, 0.0)
     assert label_decision.decide({"test": SeenLabels()}, "label", trained=trained) == trained
 
 
