@@ -37,8 +37,8 @@ from recipes.common.data.validation_split import HELD_OUT
 from recipes.common.report import learning_curves, run_record
 from recipes.common.runtime import errors, guard, messages
 
-SECONDS = 10  # of computing: a trial that takes longer hangs
-PATIENCE = 60  # seconds on a machine that does other work, too
+SECONDS = 40  # of computing: a trial that takes longer hangs; usual ones take a second, on a busy host ten
+PATIENCE = 180  # seconds on a machine that does other work, too
 GOOD = {errors.COMPLETE, errors.FAILED, errors.REFUSED}
 CHECKPOINT, OLDER = "checkpoint-18", "checkpoint-15"
 BESIDE = {"en": "de", "de": "en"}
