@@ -733,7 +733,7 @@ def test_a_bomb_is_refused_within_seconds_and_little_memory(case, here, sentimen
     write(here)
     began, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert attempt(lambda: action(here, sentiment))
-    assert time.process_time() - began < 10
+    assert time.process_time() - began < 30  # of a busy host; a bomb that is unpacked takes minutes
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kilobytes
 
 
