@@ -115,7 +115,7 @@ REPORTS = [
     Report("one bad byte", 2, "UTF-8", f"{MLM} broken.txt"),
     Report("one bad byte, gb18030", 2, "gb18030", f"{MLM} broken.txt --encoding gb18030"),
     Report("Chinese", 0, "", f"{MLM} 中文.txt"),
-    Report("kaggle", 0, "", f"{OWN} kaggle.csv"),
+    Report("kaggle", 0, "", f"{OWN} kaggle.csv --text_column_names v2 --label_column_name v1"),
     Report("tabs", 0, "", f"{OWN} tabs.csv"),
     Report("carriage returns", 0, "", f"{OWN} returns.csv"),
     Report("a key train", 0, "", f"{OWN} keyed.json"),
@@ -142,7 +142,7 @@ REPORTS = [
     Report("a negative rate", 2, "learning_rate", f"{SENTIMENT} --learning_rate -1"),
     Report("label smoothing 2", 2, "label_smoothing_factor", f"{SENTIMENT} --label_smoothing_factor 2"),
     Report("a huge vocabulary", 2, "vocab_size", f"{MLM} text.txt --vocab_size 1000000000"),
-    Report("an unknown algorithm", 2, "algorithm", "recipes tokenizer train text.txt --algorithm nope --output tokenizer"),
+    Report("an unknown algorithm", 2, "algorithm", "recipes tokenizer train text.txt --algorithm nope --output_dir tokenizer"),
     Report("a file as a folder", 2, "", "recipes predict classifier --file reviews.csv --output reviews.csv/x"),
     Report("numbers in YAML", 0, "", f"{SENTIMENT} --config nested.yaml"),
     Report("unknown optim_args", 2, "optim_args", f"{SENTIMENT} --optim_args foo=1"),
@@ -200,8 +200,8 @@ def write_data(folder: Path) -> None:
     write("line.txt", " ".join(texts * 4))
     write("code.txt", "\n".join(f"def f{n}(x):\n    return x * {n}  # twice" for n in range(200)))
     write("中文.txt", "".join(f"第{n}碗汤很好喝，我们都很高兴。\n" for n in range(120)))
-    broken = "\n".join(texts * 4).encode().replace(b"film number 2 ", b"film num\xe9er 2 ", 1)
-    (folder / "broken.txt").write_bytes(broken)
+    whole = (folder / "中文.txt").read_bytes()
+    (folder / "broken.txt").write_bytes(whole.replace(b"\n", b"\xff\n", 1))
     sentence = "".join(
         f"{word} {'B-THING' if word in things else 'O'}\n" for word in texts[0].split()
     )
