@@ -146,7 +146,7 @@ REPORTS = [
     Report("a file as a folder", 2, "", "recipes predict classifier --file reviews.csv --output reviews.csv/x"),
     Report("numbers in YAML", 0, "", f"{SENTIMENT} --config nested.yaml"),
     Report("unknown optim_args", 2, "optim_args", f"{SENTIMENT} --optim_args foo=1"),
-    Report("a debugger", 0, "", f"{SENTIMENT} --debug underflow_overflow"),
+    Report("a debugger", 2, "--debug", f"{SENTIMENT} --debug underflow_overflow"),
     Report("a typing mistake", 2, "--learning_rate", f"{SENTIMENT} --learnin_rate 1e-3"),
 ]  # fmt: skip
 
