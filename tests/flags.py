@@ -273,7 +273,7 @@ def main(
     first: int = 0,
     verbose: bool = False,
 ) -> None:
-    """Each trial in turn, or every so manieth; one recipe's alone, or one field's."""
+    """Run each trial in turn or every N-th trial, of one recipe or of one field."""
     began, codes, bad = time.time(), Counter(), 0
     chosen = [*trials([recipe] if recipe else RECIPES, only, each)][first::every]
     with tempfile.TemporaryDirectory() as name:

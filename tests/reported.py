@@ -297,7 +297,7 @@ def attempt(report: Report, folder: Path, number: int) -> tuple[str, str]:
 
 
 def main(every: int = 1, first: int = 0, only: str = "", verbose: bool = False) -> None:
-    """Each report in turn, or every so manieth, or those whose name holds a word."""
+    """Run each report in turn, every N-th report, or those whose name holds a word."""
     began, bad = time.time(), 0
     chosen = [report for report in REPORTS[first::every] if only in report.name]
     with tempfile.TemporaryDirectory() as name:

@@ -20,7 +20,7 @@ WORKERS = 2
 # Computed only where --metric_name names them: the score of one class, or a mean over the classes.
 ON_REQUEST = ("f1", "precision", "recall")
 LOWER_IS_BETTER = {"mse", "mae", "cross_entropy", "perplexity", "ter"}
-# Ends of the names of such metrics, by scikit-learn's convention.
+# Other metrics of this kind have names that end so: scikit-learn's convention.
 ENDS_OF_LOWER = ("loss", "error", "distance")
 
 
@@ -168,7 +168,7 @@ def _set_best_model(values: dict[str, Any]) -> None:
 def lower_is_better(metric: str) -> bool:
     """Whether a lower value of a metric is the better one, by its name.
 
-    That of a metric of one's own says it as scikit-learn's do: hamming_loss, max_error.
+    The name of your own metric says so if it ends as scikit-learn's do: hamming_loss, max_error.
     """
     name = metric.removeprefix("eval_")
     return name in LOWER_IS_BETTER or name.endswith(ENDS_OF_LOWER)

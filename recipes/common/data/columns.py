@@ -135,7 +135,7 @@ def choose(
     """Returns the columns to read, by the first row of every split.
 
     Refuses a missing column with the name that it may have, but not in the splits of `optional_in`:
-    there it is said.
+    there a note says that their rows are not scored.
     """
     chosen = _named(columns)
     for name, source in found.items():
