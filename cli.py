@@ -62,23 +62,22 @@ ForbiddenWords = Annotated[
 @app.command("list")
 def list_recipes() -> None:
     """List the recipes."""
-    found = launch.recipes()
-    width = max(map(len, found))
-    for name, run in found.items():
+    for name, run in launch.recipes().items():
         sentence = describe.docstring(run).partition("\n\n")[0]
-        print(f"{name:<{width}}  {' '.join(sentence.split())}")
+        print(*describe.entry(name, sentence, indent=22), sep="\n")
 
 
 @app.command()
 def show(name: Name) -> None:
-    """Show a recipe: what it does, its presets, its flags."""
+    """Show what a recipe does, and its flags."""
     print(describe.render(launch.find(name, "_pretrain")))
 
 
 @app.command(context_settings=PASS_ON)
 def finetune(context: typer.Context, name: Name = "", dry_run: DryRun = False) -> None:
-    """Fine-tune: `finetune sentiment --train_file reviews.csv …`.
+    """Fine-tune a model.
 
+    For example: `finetune sentiment --train_file reviews.csv …`.
     Flags that do not describe the launch are passed to run.py.
     """
     _train(context, name, "", dry_run)
@@ -86,8 +85,9 @@ def finetune(context: typer.Context, name: Name = "", dry_run: DryRun = False) -
 
 @app.command(context_settings=PASS_ON)
 def pretrain(context: typer.Context, name: Name = "", dry_run: DryRun = False) -> None:
-    """Pretrain: `pretrain mlm …`.
+    """Pretrain a model.
 
+    For example: `pretrain mlm --train_file texts.txt …`.
     Flags that do not describe the launch are passed to run.py.
     """
     _train(context, name, "_pretrain", dry_run)
@@ -95,7 +95,10 @@ def pretrain(context: typer.Context, name: Name = "", dry_run: DryRun = False) -
 
 @app.command(context_settings=PASS_ON)
 def prepare(context: typer.Context, name: Name = "", dry_run: DryRun = False) -> None:
-    """Tokenise and pack before a training: `prepare mlm --prepared_dir prepared --train_file …`."""
+    """Tokenise and pack before a training.
+
+    For example: `prepare mlm --prepared_dir prepared --train_file …`.
+    """
     context.args.append("--prepare_only")
     _train(context, name, "_pretrain", dry_run)
 
@@ -103,7 +106,7 @@ def prepare(context: typer.Context, name: Name = "", dry_run: DryRun = False) ->
 def _train(context: typer.Context, name: str, suffix: str, dry_run: bool) -> None:
     if name in ("", "--help", "-h"):
         usage = f"python cli.py {context.info_name} NAME [--dry-run] [FLAGS]"
-        print(f"{context.command.help}\n\nUsage: {usage}\n")
+        print(describe.wrapped(context.command.help or ""), "", f"Usage: {usage}", "", sep="\n")
         list_recipes()
         return
     recipe = launch.find(name, suffix)
@@ -135,7 +138,10 @@ def predict(
     batch_size: Annotated[int, typer.Option("--batch_size", "--batch-size", min=1)] = 32,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Apply a trained model to new texts: label, rate, fill masks, translate or summarize."""
+    """Apply a trained model to new texts.
+
+    It labels, rates, fills masks, translates or summarizes.
+    """
     from tqdm import tqdm
 
     from recipes.common.data import readers
@@ -241,7 +247,7 @@ def train_tokenizer(
 
 
 estimates = typer.Typer(
-    help="What a training needs, before it is started.", no_args_is_help=True, rich_markup_mode=None
+    help="Estimate what a training needs.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(estimates, name="estimate")
 
@@ -253,7 +259,10 @@ def estimate_memory(
     ],
     num_processes: Annotated[int, typer.Option("--num_processes", "--num-processes", min=1)] = 8,
 ) -> None:
-    """Print the memory that weights, gradients and Adam take under each launcher."""
+    """Print the memory that each launcher needs.
+
+    It is the memory of weights, gradients and Adam's states.
+    """
     from tools import estimate
 
     print(estimate.memory_table(parameters, num_processes))
@@ -270,7 +279,10 @@ def new(
         typer.Option(help="Where to put it (default: this clone, or the current folder)."),
     ] = None,
 ) -> None:
-    """Copy a recipe, to begin one of your own. The copy runs as it is."""
+    """Copy a recipe, to begin one of your own.
+
+    The copy runs as it is.
+    """
     from tools.new import new as copy_recipe
 
     here = Path.cwd()

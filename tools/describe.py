@@ -5,6 +5,8 @@ Nothing of it is run: that needs no torch, and takes less than a second.
 
 import ast
 import importlib.util
+import shutil
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,13 +44,17 @@ USUAL = (
 )
 
 
+LONG_HELP = 110  # characters; of a longer help, the first sentence is shown
+
+
 @dataclass(frozen=True)
 class Flag:
-    """Holds a flag's name, its default as the source writes it, and its help sentence."""
+    """Holds a flag's name, its default and choices as the source writes them, and its help."""
 
     name: str
     default: str
     help: str
+    choices: str = ""
 
 
 def docstring(run: Path) -> str:
@@ -89,37 +95,61 @@ def flags(run: Path) -> dict[str, list[Flag]]:
     if spec and spec.submodule_search_locations:
         source = Path(spec.submodule_search_locations[0]) / "training_args.py"
         known = {flag.name: flag for flag in _classes(source)["TrainingArguments"]}
-        others = f"the most used of TrainingArguments' {len(known)}; the others work too"
-        groups[f"Training ({others})"] = [known[name] for name in USUAL if name in known]
+        title = f"Training (the most used of {len(known)} TrainingArguments)"
+        groups[title] = [known[name] for name in USUAL if name in known]
     groups["Launch (of python cli.py)"] = _classes(ROOT / "recipes/common/launch.py")["World"]
     return groups
 
 
-def render(run: Path, width: int = 110) -> str:
-    """Returns the page that --help prints for a recipe."""
+def render(run: Path) -> str:
+    """Returns the page that --help prints for a recipe, as wide as the terminal."""
     name = run.parent.name
     verb = "pretrain" if name.endswith("_pretrain") else "finetune"
     usage = f"Usage: python cli.py {verb} {name.removesuffix('_pretrain')} [FLAGS]"
-    lines = [docstring(run), "", usage, "", "Presets"]
+    lines = [wrapped(docstring(run)), "", usage, "", "Presets"]
     for file, comment in presets(run).items():
-        lines.append(f"  --config recipes/{name}/{file:<24} {comment}")
+        lines += entry(f"  --config recipes/{name}/{file}", comment)
     for title, found in flags(run).items():
         lines += ["", title]
         for flag in found:
-            lines.append(_line(flag, width))
+            lines += entry(f"  --{flag.name}", _explained(flag))
     return "\n".join(lines)
 
 
-def _line(flag: Flag, width: int) -> str:
-    """Returns a flag with its help; of a help that is wider than `width` the first sentence."""
-    line = f"  --{flag.name:<30} "
-    if len(flag.help) < width:
-        line += flag.help
-    else:
-        line += flag.help.partition(". ")[0] + "."
+def wrapped(text: str) -> str:
+    """Returns a text with its paragraphs as wide as the terminal; commands stay as they are."""
+    paragraphs = []
+    for paragraph in text.split("\n\n"):
+        if not paragraph.startswith(" "):
+            paragraph = textwrap.fill(paragraph, shutil.get_terminal_size().columns)
+        paragraphs.append(paragraph)
+    return "\n\n".join(paragraphs)
+
+
+def entry(name: str, text: str, indent: int = 34) -> list[str]:
+    """Returns the lines of a name and its text, which is wrapped in a column of its own.
+
+    In a narrow terminal, and behind a long name, the text stands below the name.
+    """
+    width = shutil.get_terminal_size().columns
+    if width < 80:
+        indent = 6
+    lines = textwrap.wrap(text, width, initial_indent=" " * indent, subsequent_indent=" " * indent)
+    if not lines or len(name) + 2 > indent:
+        return [name, *lines]
+    return [name + lines[0][len(name) :], *lines[1:]]
+
+
+def _explained(flag: Flag) -> str:
+    """Returns the help of a flag with its choices and its default."""
+    text = flag.help
+    if len(text) >= LONG_HELP:
+        text = text.partition(". ")[0].removesuffix(".") + "."
+    if flag.choices:
+        text += f" Choices: {flag.choices}."
     if flag.default not in ("None", "''", "False"):
-        line += f" [{flag.default}]"
-    return line
+        text += f" [{flag.default}]"
+    return text
 
 
 def _tree(path: Path) -> ast.Module:
@@ -159,8 +189,8 @@ def _inherited(names: list[str], bases: dict[str, list[str]]) -> set[str]:
 def _flag(field: ast.stmt) -> Flag | None:
     """Returns the flag that a statement of a dataclass declares; None where it declares none.
 
-    A flag is a field made by `setting(default, help)`, or by dataclasses'
-    `field(default=…, metadata={"help": …})`.
+    A flag is a field made by `setting(default, help, …)`, by the launcher's
+    `_flag(default, type, help)`, or by dataclasses' `field(default=…, metadata={"help": …})`.
     """
     if not isinstance(field, ast.AnnAssign) or not isinstance(field.value, ast.Call):
         return None
@@ -168,14 +198,22 @@ def _flag(field: ast.stmt) -> Flag | None:
     arguments = field.value.args
     metadata = keywords.get("metadata")
     if len(arguments) > 1:
-        default, sentence = arguments[0], arguments[-1]
+        default, sentence = arguments[0], next(filter(_is_text, arguments[1:]), None)
     elif isinstance(metadata, ast.Dict):
         default = keywords.get("default", ast.Constant(None))
         sentence = _value(metadata, "help")
     else:
         return None
     text = sentence.value if isinstance(sentence, ast.Constant) else ""
-    return Flag(field.target.id, ast.unparse(default), str(text).replace("%%", "%"))
+    choices = ""
+    if isinstance(keywords.get("choices"), ast.List):
+        choices = ", ".join(ast.literal_eval(keywords["choices"]))
+    return Flag(field.target.id, ast.unparse(default), str(text).replace("%%", "%"), choices)
+
+
+def _is_text(argument: ast.expr) -> bool:
+    """Whether an argument is a text in quotes."""
+    return isinstance(argument, ast.Constant) and isinstance(argument.value, str)
 
 
 def _value(literal: ast.Dict, key: str) -> ast.expr | None:

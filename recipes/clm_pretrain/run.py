@@ -1,4 +1,4 @@
-"""Pretrain a causal language model (GPT-2, Llama, Qwen, …), from scratch or from a checkpoint.
+r"""Pretrain a causal language model (GPT-2, Llama, Qwen, …), from scratch or from a checkpoint.
 
     python recipes/clm_pretrain/run.py
     python recipes/clm_pretrain/run.py --train_file samples/text/train.txt --block_size 64 \

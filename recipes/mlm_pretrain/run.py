@@ -1,4 +1,4 @@
-"""Pretrain a masked language model (BERT, RoBERTa, ModernBERT, …), from scratch or from a
+r"""Pretrain a masked language model (BERT, RoBERTa, ModernBERT, …), from scratch or from a
 checkpoint.
 
     python recipes/mlm_pretrain/run.py

@@ -1,4 +1,4 @@
-"""Fine-tune a Transformer to label or rate texts: topics, several labels, ratings, pairs of texts.
+r"""Fine-tune a Transformer to label or rate texts: topics, several labels, ratings, pairs of texts.
 
     python recipes/sentiment/run.py
     python recipes/sentiment/run.py --train_file samples/sentiment_three_classes/train.jsonl \

@@ -1,4 +1,4 @@
-"""Train a model that summarizes: T5, mT5, BART, Pegasus, … from a checkpoint, or one from scratch.
+r"""Train a model that summarizes: T5, mT5, BART, Pegasus, … from a checkpoint, or one from scratch.
 
     python recipes/summarization/run.py
     python recipes/summarization/run.py --train_file samples/summarization_zh/train.jsonl \

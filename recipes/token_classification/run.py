@@ -1,4 +1,4 @@
-"""Fine-tune a Transformer to label words: named entities, parts of speech, chunks.
+r"""Fine-tune a Transformer to label words: named entities, parts of speech, chunks.
 
     python recipes/token_classification/run.py
     python recipes/token_classification/run.py --train_file train.conll --output_dir outputs/mine

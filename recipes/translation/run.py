@@ -1,4 +1,4 @@
-"""Train a translation model: T5, Marian, mBART, M2M100, NLLB, … from a checkpoint, or from scratch.
+r"""Train a translation model: T5, Marian, mBART, M2M100, NLLB, … from a checkpoint or from scratch.
 
     python recipes/translation/run.py
     python recipes/translation/run.py --train_file samples/translation_en_zh/train.jsonl \

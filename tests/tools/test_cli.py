@@ -1,6 +1,7 @@
 """The command line: thin, quick, and with one answer to a wrong name."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -15,10 +16,11 @@ from tools import describe
 RECIPES = sorted(launch.recipes())
 
 
-def cli(*words, folder=ROOT, **options):
+def cli(*words, folder=ROOT, columns=80, **options):
     command = [sys.executable, str(ROOT / "cli.py"), *words]
+    environment = {**os.environ, "COLUMNS": str(columns)}
     return subprocess.run(
-        command, capture_output=True, text=True, cwd=folder, check=False, **options
+        command, capture_output=True, text=True, cwd=folder, check=False, env=environment, **options
     )
 
 
@@ -28,7 +30,7 @@ def test_there_are_recipes():
 
 def test_list_names_every_recipe_with_its_sentence():
     printed = cli("list").stdout
-    assert [line.split()[0] for line in printed.splitlines()] == RECIPES
+    assert [line.split()[0] for line in printed.splitlines() if not line.startswith(" ")] == RECIPES
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -46,6 +48,29 @@ def test_help_names_the_flags_that_the_recipe_has(name):
     groups = describe.flags(launch.recipes()[name])
     shown = [flag.name for title in list(groups)[:-2] for flag in groups[title]]
     assert sorted(shown) == sorted(item.name for item in fields(load_recipe(name).Arguments))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_help_explains_every_flag_and_names_choices_and_default(name):
+    groups = describe.flags(launch.recipes()[name])
+    shown = {flag.name: flag for found in groups.values() for flag in found}
+    assert len(shown) > 60
+    assert [flag.name for flag in shown.values() if not flag.help] == []
+    printed = cli("show", name, columns=300).stdout
+    assert "Type of the weights in memory: float32 trains best" in printed
+    assert "Choices: auto, bfloat16, float16, float32. ['float32']" in printed
+    assert "The address of machine 0." in printed
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_help_is_as_wide_as_the_terminal(width):
+    for words in (["--help"], ["list"], ["finetune", "--help"], ["show", "sentiment"]):
+        lines = cli(*words, columns=width).stdout.splitlines()
+        sentences = [
+            line for line in lines if not line.lstrip().startswith(("python ", "accelerate "))
+        ]
+        assert len(lines) > 5
+        assert [line for line in sentences if len(line) > width] == []
 
 
 @pytest.mark.parametrize(

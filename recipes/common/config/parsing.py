@@ -108,7 +108,8 @@ def _parser(classes: tuple[type, ...], recipe: str) -> "HfArgumentParser":
         # transformers declares a type of its own, which no dataclass has.
         cast("tuple[DataClassType, ...]", classes),
         prog=f"python recipes/{name}/run.py",
-        description=f"The recipe {name}.",
+        usage="%(prog)s [--config FILE] [FLAGS]",
+        description=f"The recipe {name}. Its most used flags: python cli.py show {name}",
     )
     _set_types(parser)
     parser.add_argument(
