@@ -32,6 +32,10 @@ Encoding = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", "--dry_run", help="Print the command only.")]
 Output = Annotated[Path | None, typer.Option(help="Write the results there as jsonl.")]
 TrustRemoteCode = Annotated[bool, typer.Option("--trust_remote_code")]
+TextFile = Annotated[
+    Path | None,
+    typer.Option(help="Read the texts from a file (txt csv tsv json jsonl parquet arrow xlsx)."),
+]
 Prompts = Annotated[list[str] | None, typer.Option(help="How the text begins; repeatable.")]
 PromptFile = Annotated[Path | None, typer.Option(help="Read the prompts from a file, column text.")]
 Temperature = Annotated[float, typer.Option(min=0.0, help="0: always the most probable token.")]
@@ -127,12 +131,7 @@ def predict(
         list[str] | None,
         typer.Argument(help="Texts (for pairs, two each); default: the lines of standard input."),
     ] = None,
-    file: Annotated[
-        Path | None,
-        typer.Option(
-            help="Read the texts from a file (txt csv tsv json jsonl parquet arrow xlsx)."
-        ),
-    ] = None,
+    file: TextFile = None,
     output: Output = None,
     encoding: Encoding = "",
     batch_size: Annotated[int, typer.Option("--batch_size", "--batch-size", min=1)] = 32,
@@ -144,13 +143,14 @@ def predict(
     """
     from tqdm import tqdm
 
-    from recipes.common.data import readers
+    from recipes.common.data import found_files
+    from recipes.common.predict.answer_file import rows_to
     from recipes.common.predict.opening import open_folder
 
     path = None
     if file:
-        path = readers.one(file, "--file", encoding)
-    with readers.rows_to(output, path) as write:
+        path = found_files.one(file, "--file", encoding)
+    with rows_to(output, path) as write:
         model = open_folder(folder, trust_remote_code)
         if path:
             asked = model.texts(path, encoding)

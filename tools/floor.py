@@ -15,7 +15,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from recipes.common.data import readers
+from recipes.common.data import found_files, readers
 from recipes.common.runtime import errors, guard, messages
 
 # Each Chinese character is a word. Elsewhere a word is letters and digits that stand together.
@@ -74,7 +74,7 @@ def main() -> None:
     if len(sys.argv) != 3:
         fix = "python tools/floor.py TRAIN TEST"
         raise errors.Refusal("two files are needed", "the command line", fix)
-    train, test = (readers.one(Path(name), "the command line") for name in sys.argv[1:])
+    train, test = (found_files.one(Path(name), "the command line") for name in sys.argv[1:])
     print(f"TF-IDF + logistic regression: accuracy {floor(train, test):.4f} on {test}")
 
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from recipes.common.data import readers
+from recipes.common.data import found_files, readers
+from recipes.common.predict import answer_file
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import visible_lines, warn
 
@@ -44,7 +45,7 @@ def run(settings: Settings) -> None:
     """Writes every prompt's texts into a jsonl file, or shows them."""
     _check_number(settings.model)
     prompts, forbidden = list(_prompts(settings)), _forbidden_words(settings)
-    with readers.rows_to(settings.output, settings.file) as write:
+    with answer_file.rows_to(settings.output, settings.file) as write:
         from transformers import set_seed
 
         from recipes.common.predict.continuing import Continuer
@@ -89,7 +90,7 @@ def _forbidden_words(settings: Settings) -> list[str]:
     """Returns the words of the file of forbidden words, which holds one per line."""
     if not settings.forbidden_words:
         return []
-    path = readers.one(settings.forbidden_words, "--forbidden_words", settings.encoding)
+    path = found_files.one(settings.forbidden_words, "--forbidden_words", settings.encoding)
     words = []
     for number, row in readers.read(path, readers.Options(settings.encoding)):
         word = row.get("text")
@@ -157,7 +158,7 @@ def _streamer(tokenizer: "PreTrainedTokenizerBase") -> "TextStreamer":
 def _prompts(settings: Settings) -> Iterator[str]:
     yield from settings.prompts
     if settings.file:
-        path = readers.one(settings.file, "--file", settings.encoding)
+        path = found_files.one(settings.file, "--file", settings.encoding)
         for number, row in readers.read(path, readers.Options(settings.encoding)):
             text = row.get("prompt", row.get("text"))
             if not isinstance(text, str):

@@ -12,7 +12,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from recipes.common.data import decoding, readers
+from recipes.common.data import decoding, found_files, readers
 from recipes.common.model.tokenizer_training import (
     ALGORITHMS,
     default_algorithm,
@@ -71,7 +71,7 @@ def train(
     """Trains a tokenizer, saves it, and returns its report."""
     settings.check()
     decoding.check(encoding)
-    texts = FileTexts(readers.expand(patterns, "FILES"), column, encoding)
+    texts = FileTexts(found_files.expand(patterns, "FILES"), column, encoding)
     tokenizer = train_tokenizer(texts, **asdict(settings))
     tokenizer.save_pretrained(output_dir)
     found = report(tokenizer, texts, settings)

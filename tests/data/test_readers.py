@@ -1,7 +1,6 @@
 """Files -> rows: the same rows from every format, as they stand in the file, each with its place."""
 
 import gzip
-import hashlib
 import json
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pyarrow.parquet
 import pytest
 
 from recipes.common.data import readers
-from recipes.common.runtime import hashing
 from recipes.common.runtime.errors import Refusal
 
 ROWS = [
@@ -217,28 +215,6 @@ def test_rows_come_one_at_a_time_and_not_all_at_once(tmp_path):
         next(rows)
 
 
-def test_a_glob_names_its_files_in_order_and_each_once(in_tmp_path):
-    for name in ("part-2.csv", "part-10.csv", "part-1.csv", "other.csv"):
-        write(in_tmp_path, name, "text\nx\n")
-    paths = readers.expand(["part-2.csv", "part-*.csv", "other.csv", "./other.csv"], "--train_file")
-    assert [path.name for path in paths] == ["part-2.csv", "part-1.csv", "part-10.csv", "other.csv"]
-
-
-def test_two_stars_look_into_every_folder(in_tmp_path):
-    (in_tmp_path / "a/b").mkdir(parents=True)
-    write(in_tmp_path, "top.csv", "text\nx\n")
-    write(in_tmp_path, "a/b/deep.csv", "text\nx\n")
-    assert {path.name for path in readers.expand(["**/*.csv"], "--train_file")} == {
-        "top.csv",
-        "deep.csv",
-    }
-
-
-def test_a_file_whose_name_looks_like_a_glob_is_that_file(in_tmp_path):
-    write(in_tmp_path, "x[1].csv", "text\nx\n")
-    assert [path.name for path in readers.expand(["x[1].csv"], "--train_file")] == ["x[1].csv"]
-
-
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
@@ -255,15 +231,6 @@ def test_a_file_whose_name_looks_like_a_glob_is_that_file(in_tmp_path):
 )
 def test_a_place_is_a_line_where_the_format_has_lines_and_a_row_elsewhere(name, shown):
     assert readers.place(Path(name), 7) == shown
-
-
-@pytest.mark.parametrize("size", [1, 1 << 20, (1 << 20) + 1])
-def test_the_content_hash_is_sha256_of_the_bytes(size, tmp_path):
-    content = b"x" * size
-    assert (
-        hashing.content_hash(write(tmp_path, "x.bin", content))
-        == hashlib.sha256(content).hexdigest()
-    )
 
 
 @pytest.mark.parametrize("compression", ["snappy", "none"])
@@ -311,47 +278,9 @@ def test_json_that_no_reader_agrees_about_is_refused(name, content, words, tmp_p
         assert word in str(refusal.value)
 
 
-@pytest.mark.parametrize("name", ["a" * 300, "a\0b", "a\ud800", "a" * 300 + "/b.csv", "[", "**/["])
-def test_a_name_that_no_file_can_have_is_a_file_that_is_not_there(name):
-    with pytest.raises(Refusal, match="no such file"):
-        readers.expand([name], "--train_file")
-
-
 @pytest.mark.parametrize("line_breaks", [False, True])
 @pytest.mark.parametrize("ending", ["txt", "csv", "tsv", "jsonl"])
 def test_a_compressed_file_of_nothing_has_no_rows(ending, line_breaks, tmp_path):
     path = tmp_path / f"x.{ending}.gz"
     path.write_bytes(gzip.compress(b""))
     assert list(readers.read(path, readers.Options(line_breaks=line_breaks))) == []
-
-
-def test_rows_that_are_written_replace_a_file_when_all_are_there(tmp_path):
-    path = tmp_path / "new/x.jsonl"
-    with readers.rows_to(path) as put:
-        put({"text": "好"})
-        assert not path.exists()
-    assert path.read_text(encoding="utf-8") == '{"text": "好"}\n'
-    with pytest.raises(KeyboardInterrupt), readers.rows_to(path) as put:
-        put({"text": "half"})
-        raise KeyboardInterrupt
-    assert path.read_text(encoding="utf-8") == '{"text": "好"}\n'
-    assert (tmp_path / "new/x.jsonl.part").read_text(encoding="utf-8") == '{"text": "half"}\n'
-
-
-def test_what_is_written_nowhere_needs_no_file(tmp_path):
-    with readers.rows_to(None) as put:
-        put({"text": "a"})
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("name", ["train.csv/x.jsonl", "train.csv/deeper/x.jsonl", "folder"])
-def test_answers_cannot_be_written_where_no_file_can_be(name, in_tmp_path):
-    (in_tmp_path / "train.csv").write_text("text\n")
-    (in_tmp_path / "folder").mkdir()
-    with (
-        pytest.raises(Refusal, match="cannot write|is a folder") as caught,
-        readers.rows_to(Path(name)),
-    ):
-        pass
-    assert "--output" in caught.value.where
-    assert (in_tmp_path / "train.csv").read_text() == "text\n"

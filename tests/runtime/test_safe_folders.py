@@ -11,9 +11,7 @@ import numpy
 import pytest
 from conftest import ROOT
 
-from recipes.common.data import readers
 from recipes.common.runtime import safe_folders
-from recipes.common.runtime.errors import Refusal
 from recipes.common.tokens import cache
 
 HOLD = """
@@ -114,25 +112,3 @@ def test_where_nothing_can_be_locked_nothing_is_removed(tmp_path, monkeypatch):
     monkeypatch.setattr(safe_folders.fcntl, "flock", refuse)
     prepare(tmp_path)
     assert (tmp_path / ".preparing-abc").is_dir()
-
-
-def test_rows_of_a_process_that_was_killed_are_written_over(tmp_path):
-    (tmp_path / "x.jsonl.part").write_text('{"text": "of the killed one"}\n')
-    with readers.rows_to(tmp_path / "x.jsonl") as put:
-        put({"text": "a"})
-    assert [path.name for path in tmp_path.iterdir()] == ["x.jsonl"]
-    assert (tmp_path / "x.jsonl").read_text() == '{"text": "a"}\n'
-
-
-@pytest.mark.parametrize("rows", [0, 1])
-def test_two_processes_do_not_write_the_same_rows(rows, tmp_path):
-    with readers.rows_to(tmp_path / "x.jsonl") as put:
-        for _ in range(rows):
-            put({"text": "a"})
-        with (
-            pytest.raises(Refusal, match="another process writes"),
-            readers.rows_to(tmp_path / "x.jsonl"),
-        ):
-            pass
-        put({"text": "b"})
-    assert (tmp_path / "x.jsonl").read_text() == '{"text": "a"}\n' * rows + '{"text": "b"}\n'

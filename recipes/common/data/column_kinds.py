@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow
 
-from recipes.common.data import label_spelling
+from recipes.common.data import label_cells
 from recipes.common.data.labels import MISSING
 from recipes.common.runtime.errors import Refusal
 
@@ -56,7 +56,7 @@ def _words(value: object, name: str, where: Place) -> list[str]:
 
 
 def _label(value: object, name: str, where: Place) -> object:
-    return label_spelling.cell(value)
+    return label_cells.cell(value)
 
 
 def _labels_per_word(value: object, name: str, where: Place) -> list[str | int | None] | None:
@@ -78,7 +78,7 @@ def _items(value: object, name: str, where: Place) -> list[Any]:
     if value is None:
         return []
     if isinstance(value, str):
-        written = label_spelling.written_list(value.strip())
+        written = label_cells.written_list(value.strip())
         return value.split() if written is None else written
     if not isinstance(value, list):
         what = f"{name!r} must be a list, not {type(value).__name__}: {value}"

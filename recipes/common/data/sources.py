@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 import datasets
 
 from recipes.common.config.flags import Arguments
-from recipes.common.data import decoding, readers, unpacking, word_tables
+from recipes.common.data import (
+    decoding,
+    found_files,
+    readers,
+    saved_folders,
+    unpacking,
+    word_tables,
+)
 from recipes.common.runtime import links
 from recipes.common.runtime.disk_errors import disk_error
 from recipes.common.runtime.errors import Refusal
@@ -173,10 +180,10 @@ def _file_source(
     split: str, patterns: list[str], reading: Reading, options: readers.Options
 ) -> Source:
     flag = f"--{split}_file"
-    paths = readers.expand(patterns, flag, reading.languages, options.split, options.words)
+    paths = found_files.expand(patterns, flag, reading.languages, options.split, options.words)
     place = partial(_file_place, paths)
     continues_before = reading.line_breaks and all(map(readers.is_plain_text, paths))
-    parallel = [path for path in paths if readers.language(path, reading.languages)]
+    parallel = [path for path in paths if found_files.language(path, reading.languages)]
     if not parallel:
         rows = partial(_file_rows, paths, options)
         return Source(split, rows, place, _class_names(paths), tuple(paths), continues_before)
@@ -228,7 +235,7 @@ def _parallel_files(
     """Yields groups of files that translate each other, by their languages."""
     of_language = {}
     for code in languages:
-        of_language[code] = [path for path in paths if readers.language(path, [code])]
+        of_language[code] = [path for path in paths if found_files.language(path, [code])]
     if len(set(map(len, of_language.values()))) > 1:
         found = ", ".join(f"{len(files)} in {code}" for code, files in of_language.items())
         fix = "name one file of each language, for example a.en a.de"
@@ -247,7 +254,7 @@ def _data_set_sources(arguments: Arguments) -> dict[str, Source]:
 
     A folder that `save_to_disk` left is read by its files; the datasets library loads any other.
     """
-    saved = readers.saved_splits(_folder(arguments))
+    saved = saved_folders.splits(_folder(arguments))
     if saved:
         return _saved_sources(arguments, saved)
     data, paths = _load_hub(arguments), _files_of(arguments)
@@ -269,7 +276,7 @@ def _folder(arguments: Arguments) -> Path:
 def _saved_sources(arguments: Arguments, saved: dict[str, Path]) -> dict[str, Source]:
     sources = {}
     for split, name in _splits_of(arguments, saved).items():
-        paths = readers.saved_files(saved[name])
+        paths = saved_folders.files(saved[name])
         rows = partial(_file_rows, paths, readers.PLAIN)
         place = partial(_file_place, paths)
         sources[split] = Source(split, rows, place, _class_names(paths), tuple(paths))

@@ -10,6 +10,7 @@ import datasets
 
 from recipes.common.config.flags import Arguments, comma_separated
 from recipes.common.data import (
+    label_column,
     label_decision,
     label_spelling,
     limits,
@@ -248,18 +249,18 @@ def _decide(
         known=known,
         do_regression=final.kind == REGRESSION if final else do_regression,
         columns=columns if len(columns) > 1 else (),
-        delimiter=label_spelling.WHOLE if per_word else getattr(arguments, "label_delimiter", None),
+        delimiter=label_column.WHOLE if per_word else getattr(arguments, "label_delimiter", None),
         map=_by_number(mapped, own),
         by_position=bool(own),
     )
     seen = {name: table.labels_seen for name, table in tables.items()}
     for labels_seen in seen.values():
         seen_labels.check_types(labels_seen)
-    spelt = label_spelling.find(seen, asked, flag)
+    spelt = label_column.find(seen, asked, flag)
     for table in tables.values():
         table.read_labels(spelt)
     seen = {name: table.labels_seen for name, table in tables.items()}
-    label_spelling.warn_of_case(seen, flag)
+    label_column.warn_of_case(seen, flag)
     named = named or list(spelt.names)
     by_position = bool(own) and not named
     return label_decision.decide(

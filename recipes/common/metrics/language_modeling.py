@@ -32,7 +32,8 @@ def token_sums(shift: bool) -> Callable[[Logits, torch.Tensor], Logits]:
 
     The sums are the loss in nats, the hits, and the predicted tokens. With `shift` the logits at a
     position predict the next token (causal models). Logits are [rows, length, vocabulary size], or
-    the scores [positions, 2] of heads.Head. Generated tokens that come with them are passed on.
+    the scores [positions, 2] of fused_lm_loss.Head. Generated tokens that come with them are passed
+    on.
     """
 
     def reduce(logits: Logits, labels: torch.Tensor) -> Logits:

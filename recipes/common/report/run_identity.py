@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.common.config.flags import DATA_FILES
-from recipes.common.data import readers, sources
+from recipes.common.data import found_files, sources
 from recipes.common.runtime import hashing
 
 # How a step is split into processes and micro-batches.
@@ -157,7 +157,7 @@ def _paths(patterns: Sequence[str], split: str) -> list[Path]:
     """
     found: list[Path] = []
     for pattern in patterns:
-        found += readers.matching(pattern, sources.SPLIT_NAMES[split])
+        found += found_files.matching(pattern, sources.SPLIT_NAMES[split])
     return [path for path in dict.fromkeys(found) if path.stat().st_size]
 
 

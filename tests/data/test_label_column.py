@@ -1,57 +1,18 @@
-"""Labels as people write them: what a cell, and what a column of cells means, and what is said of it."""
+"""Labels as people write them: what a column of cells means, and what is said of it."""
 
 import csv
 import json
-import math
 from dataclasses import dataclass
 
 import pytest
 from transformers import TrainingArguments
 
 from recipes.common.config import flags
-from recipes.common.data import label_spelling, labels
+from recipes.common.data import labels
 from recipes.common.data.columns import Columns
 from recipes.common.data.labels import MULTI, REGRESSION, SINGLE
 from recipes.common.data.splits import load_splits
 from recipes.common.runtime.errors import Refusal
-
-# what a cell holds -> what it says by itself
-CELLS = {
-    "a text": ("neg", "neg"),
-    "blanks around it": (" neg\t", "neg"),
-    "a no-break space": ("\u00a0neg", "neg"),
-    "nothing": ("", None),
-    "blanks alone": ("  ", None),
-    "null": (None, None),
-    "not a number": (math.nan, None),
-    "an integer": (3, 3),
-    "a truth value": (False, False),
-    "JSON's list": ('["food", "price"]', ["food", "price"]),
-    "Python's list": ("['food', 'price']", ["food", "price"]),
-    "Python's tuple": ("('food', 'price')", ["food", "price"]),
-    "Python's set": ("{'price', 'food'}", ["food", "price"]),
-    "an empty list": ("[]", []),
-    "a list of one": ("['food']", ["food"]),
-    "numpy's list of texts": ("['food' 'price']", ["food", "price"]),
-    "numpy's vector": ("[1 0 1]", [1, 0, 1]),
-    "numpy's vector of floats": ("[1. 0. 0.5]", [1.0, 0.0, 0.5]),
-    "a vector": ("[1, 0, 1]", [1, 0, 1]),
-    "blanks within a list": ("[ ' food', 'price ' ]", ["food", "price"]),
-    "an apostrophe": ("[\"it's\", 'ok']", ["it's", "ok"]),
-    "a list with blanks around": (" [1, 2] ", [1, 2]),
-    "a list as it is": (["food ", ""], ["food"]),
-    "a text in brackets": ("[unrelated]", "[unrelated]"),
-    "a text in parentheses": ("(none)", "(none)"),
-    "a number in parentheses": ("(3)", "(3)"),
-    "code": ("[__import__('os')]", "[__import__('os')]"),
-    "brackets without end": ("[" * 5000 + "]" * 5000, "[" * 5000 + "]" * 5000),
-}
-
-
-@pytest.mark.parametrize("case", CELLS)
-def test_a_cell_by_itself(case):
-    value, meaning = CELLS[case]
-    assert label_spelling.cell(value) == meaning
 
 
 @dataclass
@@ -561,4 +522,4 @@ def test_ratings_that_are_not_remembered_one_by_one_keep_their_mean(in_tmp_path)
 
 
 def test_there_are_cases():
-    assert min(map(len, (CELLS, COLUMNS, REFUSED, GOES_ON))) > 7
+    assert min(map(len, (COLUMNS, REFUSED, GOES_ON))) > 7
