@@ -30,7 +30,7 @@ samples:  ## write samples/ again
 clean:  ## remove the environment; outputs stay
 	rm -rf $(VENV)
 
-# transformers 5.23 needs Python 3.11; torch 2.13 is not tried here beyond 3.13.
+# transformers 5.24 needs Python 3.11; torch 2.13 is not tried here beyond 3.13.
 CHECK := import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("Python 3.11 to 3.13 is needed, not %d.%d: make PYTHON=python3.12 ..." % v)
 
 $(BIN)/python:

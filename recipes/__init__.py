@@ -1,3 +1,3 @@
 """Training recipes on transformers.Trainer: a folder with a run.py is a recipe."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
