@@ -46,3 +46,11 @@ def test_a_pattern_of_several_files_is_not_read_in_part(flag, in_tmp_path):
         write(in_tmp_path, name)
     with pytest.raises(Refusal, match="names 2 files"):
         found_files.one("*.txt", flag)
+
+
+def test_a_missing_file_is_refused_with_what_the_folder_shows(in_tmp_path):
+    for name in (".hidden", "a.csv", "b.csv"):
+        write(in_tmp_path, name)
+    with pytest.raises(Refusal) as caught:
+        found_files.expand(["reviews.csv"], "--train_file")
+    assert caught.value.fix == ". holds a.csv, b.csv"

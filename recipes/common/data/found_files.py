@@ -158,7 +158,8 @@ def _file_fix(pattern: str) -> str:
     if "," in pattern and all(map(matching, pattern.split(","))):
         return f"put spaces between files, not commas: {pattern.replace(',', ' ')}"
     folder = Path(pattern).parent
-    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    inside = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    names = [name for name in inside if not name.startswith(".")]
     if not names:
         return f"the folder {folder} is missing or empty; paths are relative to the current folder"
     close = nearest(Path(pattern).name, names)

@@ -7,9 +7,7 @@ The three libraries take as long to import as everything else before the first s
 this is a module of its own: classification.py imports it when there is something to score.
 """
 
-import shutil
 import tempfile
-import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -55,10 +53,11 @@ class ScikitMetric(evaluate.Metric):
     """
 
     def __init__(self, config_name: str, **options: Any):
-        # The folder that evaluate makes lies below the home folder, which may be read-only.
-        folder = tempfile.mkdtemp(prefix="metric-")
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        super().__init__(config_name=config_name, keep_in_memory=True, cache_dir=folder, **options)
+        # evaluate makes a folder, below the home folder unless told otherwise, which may be
+        # read-only. It writes nothing there, for the numbers are kept in memory.
+        options |= {"keep_in_memory": True}
+        with tempfile.TemporaryDirectory(prefix="metric-") as folder:
+            super().__init__(config_name=config_name, cache_dir=folder, **options)
 
     def _info(self) -> evaluate.MetricInfo:
         compares, _ = FUNCTIONS[self.config_name]
