@@ -11,6 +11,7 @@ import transformers
 from conftest import TINY
 from datasets import Dataset
 from transformers import (
+    CONFIG_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
@@ -106,6 +107,26 @@ def test_a_model_from_scratch_has_the_sizes_asked_for_and_the_tokenizer_s_tokens
         {0: "a", 1: "b"},
         "single_label_classification",
     )
+
+
+@pytest.mark.parametrize(
+    ("model_type", "names"),
+    [
+        ("marian", ["vocab_size", "decoder_vocab_size"]),
+        ("fsmt", ["src_vocab_size", "tgt_vocab_size"]),
+        pytest.param(
+            "inkling2_text",
+            ["vocab_size", "unpadded_vocab_size"],
+            marks=pytest.mark.skipif(
+                "inkling2_text" not in CONFIG_MAPPING, reason="transformers 5.24 brings it"
+            ),
+        ),
+    ],
+)
+def test_every_vocabulary_of_a_model_has_the_tokenizer_s_size(model_type, names):
+    tokenizer = train()
+    config = configuring.load_config(Arguments(model_type=model_type), tokenizer)
+    assert [getattr(config, name) for name in names] == [len(tokenizer)] * 2
 
 
 @pytest.mark.parametrize(

@@ -401,6 +401,7 @@ SMALL = SIZES | {
     "emb_dim": 16,
     "embedding_size": 16,
     "vocab_size": 64,
+    "unpadded_vocab_size": 64,
 }
 SMALL |= dict.fromkeys(("num_layers", "n_layer", "n_layers", "encoder_layers", "decoder_layers"), 2)
 SMALL |= dict.fromkeys(

@@ -22,8 +22,8 @@ from recipes.common.model import (
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import did_you_mean, note, reason
 
-# Settings of Marian and FSMT, beside vocab_size.
-VOCABULARIES = ("decoder_vocab_size", "src_vocab_size", "tgt_vocab_size")
+# Settings of Marian, FSMT and Inkling, beside vocab_size.
+VOCABULARIES = ("decoder_vocab_size", "src_vocab_size", "tgt_vocab_size", "unpadded_vocab_size")
 
 
 def model_type_of(arguments: Arguments) -> str:
