@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Two processes of one thread each take half the time of one process: most tests compute little.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 # make test COVER=--cov also says which lines and branches the tests reach, and fails below the floor
-# in pyproject.toml. On Python 3.11 it takes 1.8 times as long.
+# in pyproject.toml. On Python 3.11 it takes 1.3 to 1.8 times as long.
 COVER ?=
 
 .PHONY: demo test test-slow lint samples clean

@@ -53,11 +53,12 @@ class ScikitMetric(evaluate.Metric):
     """
 
     def __init__(self, config_name: str, **options: Any):
-        # evaluate makes a folder, below the home folder unless told otherwise, which may be
-        # read-only. It writes nothing there, for the numbers are kept in memory.
-        options |= {"keep_in_memory": True}
+        # evaluate makes a folder for each metric. By default it lies below the home folder, which
+        # may be read-only. Nothing is written there: the numbers are kept in memory.
         with tempfile.TemporaryDirectory(prefix="metric-") as folder:
-            super().__init__(config_name=config_name, cache_dir=folder, **options)
+            super().__init__(
+                config_name=config_name, keep_in_memory=True, cache_dir=folder, **options
+            )
 
     def _info(self) -> evaluate.MetricInfo:
         compares, _ = FUNCTIONS[self.config_name]
