@@ -40,7 +40,7 @@ MLM = f"recipes pretrain mlm --model_type bert --config_overrides {TINY} {BRIEF}
 CLM = f"recipes pretrain clm --config_overrides {DECODER} {BRIEF} --block_size 16 --train_file"
 MIXTRAL = f"{DECODER},num_local_experts=2,output_router_logits=true"
 EPOCHS = "--eval_strategy epoch --save_strategy epoch"
-EVALUATIONS = "grep -c eval_loss out/checkpoint-*/trainer_state.json | tail -1"
+EVALUATIONS = "grep -cH eval_loss out/checkpoint-24/trainer_state.json"
 
 
 class Report(NamedTuple):
@@ -87,7 +87,7 @@ REPORTS = [
     Report("a column called labels", 0, "", f"{OWN} labels.csv --text_column_name labels --label_column_name input_ids"),
     Report("worse than guessing", 0, "warning", f"{SENTIMENT} --max_steps 40 --learning_rate 1e-2 --validation_file swapped.csv"),
     # Steps, epochs, and what is continued
-    Report("epochs of a stream", 0, "3", f"{REVIEWS} --model_name_or_path bert --per_device_train_batch_size 4 --output_dir out --streaming --num_train_epochs 3 {EPOCHS} && {EVALUATIONS}"),
+    Report("epochs of a stream", 0, "trainer_state.json:3", f"{REVIEWS} --model_name_or_path bert --per_device_train_batch_size 4 --output_dir out --streaming --num_train_epochs 3 {EPOCHS} && {EVALUATIONS}"),
     Report("no whole batch", 2, "batch", f"{REVIEWS} --model_name_or_path bert --output_dir out --dataloader_drop_last --per_device_train_batch_size 1000"),
     Report("-1 epochs", 2, "num_train_epochs", f"{REVIEWS} --model_name_or_path bert --num_train_epochs -1 --output_dir out"),
     Report("0 epochs", 2, "num_train_epochs", f"{REVIEWS} --model_name_or_path bert --num_train_epochs 0 --output_dir out"),
@@ -266,6 +266,15 @@ def judged(report: Report, code: int, said: str) -> str:
     return ""
 
 
+def key_lines(report: Report, said: str) -> list[str]:
+    """The refusal, or else the line that says what it must: the last one if that is nothing."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    refusals = [number for number, line in enumerate(lines) if line.startswith("error: ")]
+    if report.code == 2 and refusals:
+        return lines[refusals[-1] :]
+    return [line for line in lines if report.says in line][-1:]
+
+
 def without_repeats(line: str) -> str:
     """The line with each flag once in a command: its last value."""
     kept = []
@@ -312,8 +321,9 @@ def main(every: int = 1, first: int = 0, only: str = "", verbose: bool = False) 
             found, said = attempt(report, folder, number)
             bad += bool(found)
             print(f"{report.name}: {found or f'good, exit code {report.code}'}", flush=True)
-            if verbose or found:
-                print(said[-2000:], flush=True)
+            print(f"  $ {without_repeats(report.line)}", flush=True)
+            shown = [said[-2000:]] if verbose or found else key_lines(report, said)
+            print(*(f"  {line[:300]}" for line in shown), sep="\n", flush=True)
     print(f"{len(chosen) - bad} of {len(chosen)} good, in {time.time() - began:.0f} s")
     raise typer.Exit(int(bad > 0 or not chosen))
 

@@ -35,7 +35,8 @@ CELLS = {
     "a text in parentheses": ("(none)", "(none)"),
     "a number in parentheses": ("(3)", "(3)"),
     "code": ("[__import__('os')]", "[__import__('os')]"),
-    "brackets without end": ("[" * 5000 + "]" * 5000, "[" * 5000 + "]" * 5000),
+    "a list in a list": ("[[' a'], 'b']", [[" a"], "b"]),
+    "more than is read as a list": ("[" * 5001 + "]" * 5001, "[" * 5001 + "]" * 5001),
 }
 
 
@@ -43,6 +44,13 @@ CELLS = {
 def test_a_cell_by_itself(case):
     value, meaning = CELLS[case]
     assert label_cells.cell(value) == meaning
+
+
+@pytest.mark.parametrize("depth", [2, 300, 900, 4000])
+def test_a_list_in_a_list_is_one_at_any_depth(depth):
+    """Python 3.11's parsers give up at about 1,000 levels, those of 3.13 do not."""
+    (item,) = label_cells.cell("[" * depth + "]" * depth)
+    assert isinstance(item, list)
 
 
 def test_there_are_cells():

@@ -35,6 +35,19 @@ def test_a_report_is_judged_by_its_code_its_words_and_its_length(code, said, fou
     assert reported.judged(reported.Report("name", 2, "no", "line"), code, said) == found
 
 
+@pytest.mark.parametrize(
+    ("code", "says", "said", "shown"),
+    [
+        (2, "no", "read\nerror: no\n  where: a", ["error: no", "where: a"]),
+        (0, "head", "head  new\ndone\n", ["head  new"]),
+        (0, "", "head  new\ndone\n\n", ["done"]),
+        (0, "", "", []),
+    ],
+)
+def test_what_a_report_shows_of_its_output(code, says, said, shown):
+    assert reported.key_lines(reported.Report("name", code, says, "line"), said) == shown
+
+
 @pytest.mark.slow
 def test_some_reports_end_as_they_say():
     command = [sys.executable, str(ROOT / "tests/reported.py"), "--every", "30", "--first", "2"]

@@ -37,6 +37,7 @@ SIZES = {
 }
 DATA = ["--train_file", "train.csv", "--max_seq_length", "32", "--bf16", "false"]
 TEXTS = ["the soup was good", "the room was bad"]
+BASE = "model-under-the-adapters"  # no folder above a test has this name: those are searched too
 
 
 def base(folder, model_class=BertForMaskedLM):
@@ -56,11 +57,12 @@ def base(folder, model_class=BertForMaskedLM):
 
 @pytest.fixture
 def trained(sentiment, reviews):
-    """The scores of a run that trained adapters on `base` into `lora`."""
-    base("base")
-    flags = "--model_name_or_path base --output_dir lora --lora_rank 2 --learning_rate 1e-2".split()
+    """The scores of a run that trained adapters on BASE into `lora`."""
+    base(BASE)
+    flags = f"--model_name_or_path {BASE} --output_dir lora --lora_rank 2".split()
     return sentiment.main(
-        [*DATA, *flags, "--max_steps", "2", "--eval_strategy", "no", "--save_strategy", "no"]
+        [*DATA, *flags, *"--learning_rate 1e-2 --max_steps 2".split()]
+        + "--eval_strategy no --save_strategy no".split()
     )
 
 
@@ -97,7 +99,7 @@ def test_adapters_are_trained_further_and_the_model_under_them_stays(
     assert any(not torch.equal(after[name], before[name]) for name in after)
     assert not (reviews / "more/model.safetensors").exists()
     described = json.loads((reviews / "more/adapter_config.json").read_text(encoding="utf-8"))
-    assert (described["r"], described["base_model_name_or_path"]) == (2, str(reviews / "base"))
+    assert (described["r"], described["base_model_name_or_path"]) == (2, str(reviews / BASE))
     assert (
         "lora holds adapters of rank 2: the training continues with them" in capsys.readouterr().err
     )
@@ -114,17 +116,17 @@ def test_adapters_answer_from_every_folder_and_after_a_move(trained, reviews, mo
     assert close(answers(reviews / "lora"), expected)
     moved = reviews.parent / "moved"
     shutil.copytree(reviews, moved)
-    shutil.move(reviews / "base", reviews / "gone")
+    shutil.move(reviews / BASE, reviews / "gone")
     assert close(answers(moved / "lora"), expected)
-    assert f"is gone: using {moved / 'base'}" in capsys.readouterr().err
-    with pytest.raises(Refusal, match=f"the model under the adapters is gone: {reviews / 'base'}"):
+    assert f"is gone: using {moved / BASE}" in capsys.readouterr().err
+    with pytest.raises(Refusal, match=f"the model under the adapters is gone: {reviews / BASE}"):
         Classifier(str(reviews / "lora"))
 
 
 def test_a_relative_path_is_looked_for_beside_the_adapters(trained, reviews, monkeypatch):
     """As PEFT writes it, and as these recipes did."""
     expected = answers("lora")
-    describe(base_model_name_or_path="base")
+    describe(base_model_name_or_path=BASE)
     (reviews / "elsewhere").mkdir()
     monkeypatch.chdir(reviews / "elsewhere")
     assert close(answers("../lora"), expected)
@@ -200,10 +202,10 @@ MISFITS = {  # what is done to a good folder, and the words of the refusal
 
 @pytest.fixture(scope="module")
 def adapted(tmp_path_factory):
-    """The folder of `base` and `lora`, which PEFT made with a configuration of ours beside it."""
+    """The folder of BASE and `lora`, which PEFT made with a configuration of ours beside it."""
     folder = tmp_path_factory.mktemp("adapted")
-    base(folder / "base")
-    by_peft(folder / "base", folder / "lora", BertForSequenceClassification, task_type="SEQ_CLS")
+    base(folder / BASE)
+    by_peft(folder / BASE, folder / "lora", BertForSequenceClassification, task_type="SEQ_CLS")
     return folder
 
 
@@ -231,8 +233,8 @@ def test_adapters_that_do_not_fit_are_refused(case, adapted, in_tmp_path, sentim
 
 
 def test_weights_that_are_no_lora_adapters_are_refused(in_tmp_path):
-    base("base", BertForSequenceClassification)
-    model = BertForSequenceClassification.from_pretrained("base")
+    base(BASE, BertForSequenceClassification)
+    model = BertForSequenceClassification.from_pretrained(BASE)
     get_peft_model(model, IA3Config(task_type="SEQ_CLS")).save_pretrained("lora")
     with pytest.raises(Refusal, match="IA3.* weights, not LoRA adapters"):
         Classifier("lora")
@@ -242,7 +244,7 @@ def test_a_classifier_that_peft_wrote_answers_with_its_number_of_classes(adapted
     """It has neither a configuration nor a tokenizer: both are those of the base model."""
     monkeypatch.chdir(adapted.parent)
     expected = by_peft(
-        adapted / "base", adapted / "same", BertForSequenceClassification, task_type="SEQ_CLS"
+        adapted / BASE, adapted / "same", BertForSequenceClassification, task_type="SEQ_CLS"
     )
     found = open_folder(str(adapted / "lora"))
     assert found.names == ["LABEL_0", "LABEL_1", "LABEL_2"]
@@ -267,25 +269,25 @@ def test_other_models_that_peft_wrote_answer_and_are_trained_further(texts, caps
 
 
 def test_adapters_of_the_hub_are_trained_further_by_their_name(texts, capsys):
-    base("base", GPT2LMHeadModel)
-    by_peft("base", "lora", GPT2LMHeadModel, task_type="CAUSAL_LM")
-    describe(base_model_name_or_path="me/base")
-    for name in ("base", "lora"):
+    base(BASE, GPT2LMHeadModel)
+    by_peft(BASE, "lora", GPT2LMHeadModel, task_type="CAUSAL_LM")
+    describe(base_model_name_or_path=f"me/{BASE}")
+    for name in (BASE, "lora"):
         as_if_downloaded(name, Path("hub"))
     flags = "--train_file text.txt --max_steps 1 --bf16 false --output_dir out".split()
-    flags += "--model_name_or_path me/lora --tokenizer_name me/base --cache_dir hub".split()
+    flags += f"--model_name_or_path me/lora --tokenizer_name me/{BASE} --cache_dir hub".split()
     load_recipe("clm_pretrain").main([*flags, "--block_size", "16"])
     trained = json.loads(Path("out/adapter_config.json").read_text(encoding="utf-8"))
-    assert (trained["base_model_name_or_path"], trained["r"]) == ("me/base", 2)
+    assert (trained["base_model_name_or_path"], trained["r"]) == (f"me/{BASE}", 2)
     assert "me/lora" in Path("out/README.md").read_text(encoding="utf-8")
 
 
 def test_a_model_in_the_cache_is_no_reason_to_ask_the_hub_for_adapters(in_tmp_path, monkeypatch):
-    (in_tmp_path / "base").mkdir()
-    (in_tmp_path / "base/config.json").write_text("{}", encoding="utf-8")
-    as_if_downloaded("base", Path("hub"))
+    (in_tmp_path / BASE).mkdir()
+    (in_tmp_path / BASE / "config.json").write_text("{}", encoding="utf-8")
+    as_if_downloaded(BASE, Path("hub"))
     monkeypatch.setattr(adapters, "hf_hub_download", None)
-    assert adapters.folder_of("me/base", "--model_name_or_path", cache_dir="hub") is None
+    assert adapters.folder_of(f"me/{BASE}", "--model_name_or_path", cache_dir="hub") is None
 
 
 def test_what_is_nowhere_is_refused_at_the_first_question(in_tmp_path):

@@ -18,6 +18,7 @@ BETWEEN_TEXTS = re.compile(r"(?<=['\"])\s+(?=['\"])")
 WITH_POINT = re.compile(r"[-+]?\d+\.0*")
 TRUTH_VALUES = {"true": 1, "false": 0, "yes": 1, "no": 0}
 BITS = {0.0: 0, 1.0: 1}
+LIST_IN_A_LIST: list[object] = [[]]  # stands for a list that is too deep for a parser
 
 Row = tuple[Item, ...]  # several labels
 
@@ -35,8 +36,13 @@ def cell(value: object) -> object:
             return cell(found)
         return text or None
     if isinstance(value, list):
-        return [cell(item) for item in value if not _is_blank(item)]
+        return [_item(item) for item in value if not _is_blank(item)]
     return None if is_missing(value) else value
+
+
+def _item(item: object) -> object:
+    """Returns what an item of a list says. A list in a list can be no label and stays as it is."""
+    return item if isinstance(item, list) else cell(item)
 
 
 def _is_blank(item: object) -> bool:
@@ -57,8 +63,10 @@ def written_list(text: str) -> list[object] | None:
         try:
             with warnings.catch_warnings(action="ignore"):
                 found = parse(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+        except (ValueError, SyntaxError, MemoryError):
             continue
+        except RecursionError:  # how deep a parser reads depends on the version of Python
+            return LIST_IN_A_LIST if text.startswith("[[") else None
         if isinstance(found, list | tuple):
             return list(found)
         if isinstance(found, set):
