@@ -38,9 +38,19 @@ TextFile = Annotated[
 ]
 Prompts = Annotated[list[str] | None, typer.Option(help="How the text begins; repeatable.")]
 PromptFile = Annotated[Path | None, typer.Option(help="Read the prompts from a file, column text.")]
-Temperature = Annotated[float, typer.Option(min=0.0, help="0: always the most probable token.")]
+MOST = 2**31 - 1  # of what is counted
+TEXTS = 1000  # of one prompt at once
+COLDEST = 1e-6  # a lower temperature chooses as 0 does; logits that are divided by it may overflow
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The same seed, the same texts.")]
+Temperature = Annotated[
+    float,
+    typer.Option(min=0.0, max=1e6, help="0: always the most probable token."),
+]
 TopK = Annotated[
-    int, typer.Option("--top_k", min=0, help="Draw among so many most probable tokens (0: all).")
+    int,
+    typer.Option(
+        "--top_k", min=0, max=MOST, help="Draw among so many most probable tokens (0: all)."
+    ),
 ]
 TopP = Annotated[
     float,
@@ -51,8 +61,9 @@ TopP = Annotated[
         help="Draw among the most probable tokens that together have this probability.",
     ),
 ]
+Penalty = Annotated[float, typer.Option("--repetition_penalty", min=0.1, max=1000.0)]
 NumReturnSequences = Annotated[
-    int, typer.Option("--num_return_sequences", min=1, help="Texts per prompt.")
+    int, typer.Option("--num_return_sequences", min=1, max=TEXTS, help="Texts per prompt.")
 ]
 ForbiddenWords = Annotated[
     Path | None,
@@ -134,7 +145,7 @@ def predict(
     file: TextFile = None,
     output: Output = None,
     encoding: Encoding = "",
-    batch_size: Annotated[int, typer.Option("--batch_size", "--batch-size", min=1)] = 32,
+    batch_size: Annotated[int, typer.Option("--batch_size", "--batch-size", min=1, max=MOST)] = 32,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Apply a trained model to new texts.
@@ -171,18 +182,20 @@ def generate(
     prompt: Prompts = None,
     file: PromptFile = None,
     output: Output = None,
-    max_new_tokens: Annotated[int, typer.Option("--max_new_tokens", min=1)] = 100,
-    min_new_tokens: Annotated[int, typer.Option("--min_new_tokens", min=0)] = 0,
+    max_new_tokens: Annotated[int, typer.Option("--max_new_tokens", min=1, max=MOST)] = 100,
+    min_new_tokens: Annotated[int, typer.Option("--min_new_tokens", min=0, max=MOST)] = 0,
     temperature: Temperature = 1.0,
     top_k: TopK = 50,
     top_p: TopP = 0.95,
-    num_beams: Annotated[int, typer.Option("--num_beams", min=1)] = 1,
-    repetition_penalty: Annotated[float, typer.Option("--repetition_penalty", min=0.1)] = 1.0,
-    no_repeat_ngram_size: Annotated[int, typer.Option("--no_repeat_ngram_size", min=0)] = 0,
+    num_beams: Annotated[int, typer.Option("--num_beams", min=1, max=TEXTS)] = 1,
+    repetition_penalty: Penalty = 1.0,
+    no_repeat_ngram_size: Annotated[
+        int, typer.Option("--no_repeat_ngram_size", min=0, max=MOST)
+    ] = 0,
     num_return_sequences: NumReturnSequences = 1,
     encoding: Encoding = "",
     forbidden_words: ForbiddenWords = None,
-    seed: Annotated[int, typer.Option(help="The same seed writes the same texts.")] = 42,
+    seed: Seed = 42,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Write texts that continue prompts."""
@@ -209,7 +222,7 @@ def generate(
 
 def _sampling(temperature: float, top_k: int, top_p: float) -> dict[str, Any]:
     """Returns the settings of transformers' generate() that say how a token is chosen."""
-    if temperature > 0:
+    if temperature >= COLDEST:
         return {"do_sample": True, "temperature": temperature, "top_k": top_k, "top_p": top_p}
     return {"do_sample": False}
 
@@ -227,7 +240,7 @@ def train_tokenizer(
         str | None,
         typer.Option(help="wordpiece, bpe, unigram or char (default: the model family's)."),
     ] = None,
-    vocab_size: Annotated[int, typer.Option("--vocab_size", min=1)] = 8000,
+    vocab_size: Annotated[int, typer.Option("--vocab_size", min=2, max=2_000_000)] = 8000,
     model_type: Annotated[
         str, typer.Option("--model_type", help="The model family that it is for: bert, gpt2, t5, …")
     ] = "gpt2",
@@ -255,9 +268,12 @@ app.add_typer(estimates, name="estimate")
 @estimates.command("memory")
 def estimate_memory(
     parameters: Annotated[
-        list[float], typer.Argument(min=1, help="Sizes of the model: 125e6 1e9 7e9.")
+        list[float],
+        typer.Argument(min=1, max=1e18, help="Sizes of the model: 125e6 1e9 7e9."),
     ],
-    num_processes: Annotated[int, typer.Option("--num_processes", "--num-processes", min=1)] = 8,
+    num_processes: Annotated[
+        int, typer.Option("--num_processes", "--num-processes", min=1, max=MOST)
+    ] = 8,
 ) -> None:
     """Print the memory that each launcher needs.
 

@@ -142,6 +142,9 @@ REPORTS = [
     Report("a negative rate", 2, "learning_rate", f"{SENTIMENT} --learning_rate -1"),
     Report("label smoothing 2", 2, "label_smoothing_factor", f"{SENTIMENT} --label_smoothing_factor 2"),
     Report("a huge vocabulary", 2, "vocab_size", f"{MLM} text.txt --vocab_size 1000000000"),
+    Report("a port that cannot be", 2, "--main_process_port", f"{SENTIMENT} --num_processes 2 --main_process_port 70000"),
+    Report("no processes", 2, "--num_processes", f"{SENTIMENT} --num_processes 0"),
+    Report("test rows without labels", 0, "answered, not scored", f"{SENTIMENT} --test_file unlabelled.csv"),
     Report("an unknown algorithm", 2, "algorithm", "recipes tokenizer train text.txt --algorithm nope --output_dir tokenizer"),
     Report("a file as a folder", 2, "", "recipes predict classifier --file reviews.csv --output reviews.csv/x"),
     Report("numbers in YAML", 0, "", f"{SENTIMENT} --config nested.yaml"),
@@ -177,6 +180,7 @@ def write_data(folder: Path) -> None:
     write("tabs.csv", f"text\tlabel\n{table.replace(',', chr(9))}")
     write("returns.csv", f"text,label\n{table}", ends="\r")
     write("markup.csv", f"text,label\n{table.replace('soup', '<img src=x>')}")
+    write("unlabelled.csv", "text,label\n" + "".join(f"{text} too,\n" for text in texts))
     write("labels.csv", f"labels,input_ids\n{table}")
     write(
         "numbers.csv", "text,label\n" + "".join(f"{text},{n % 2}\n" for n, text in enumerate(texts))

@@ -43,7 +43,7 @@ class Settings:
 
 def run(settings: Settings) -> None:
     """Writes every prompt's texts into a jsonl file, or shows them."""
-    _check_number(settings.model)
+    _check_numbers(settings.model)
     prompts, forbidden = list(_prompts(settings)), _forbidden_words(settings)
     with answer_file.rows_to(settings.output, settings.file) as write:
         from transformers import set_seed
@@ -126,8 +126,16 @@ def _warn_of_forbidden(found: Counter) -> None:
         warn(f"--forbidden_words forbids only the usual spellings; written in another one: {shown}")
 
 
-def _check_number(options: dict[str, Any]) -> None:
-    """Refuses to write more texts than a search has beams, or several that would be the same."""
+def _check_numbers(options: dict[str, Any]) -> None:
+    """Refuses numbers that contradict each other.
+
+    That is more texts than a search has beams, several texts that would be the same, or fewer
+    tokens than the least number.
+    """
+    least, most = options["min_new_tokens"], options["max_new_tokens"]
+    if least > most:
+        what = f"at least {least} tokens are more than at most {most}"
+        raise Refusal(what, "--min_new_tokens", f"--max_new_tokens {least}, or fewer")
     texts, beams = options["num_return_sequences"], options["num_beams"]
     if texts > beams > 1:
         what = f"{beams} beams cannot give {texts} texts"

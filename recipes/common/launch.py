@@ -39,8 +39,15 @@ PORT = 29500  # torchrun's own default
 HUGE_PAGES = {"THP_MEM_ALLOC_ENABLE": "1"}
 
 
-def _flag(default: str | int | None, kind: type, help: str) -> Any:
-    return field(default=default, metadata={"help": help, "type": kind})
+Range = tuple[int, int]
+PROCESSES: Range = (1, 512)  # of one machine
+MACHINES = 100_000
+PORTS: Range = (1, 65_535)
+NEEDS_SEVERAL = ("machine_rank", "main_process_ip", "main_process_port")
+
+
+def _flag(default: str | int | None, kind: type, help: str, range: Range | None = None) -> Any:
+    return field(default=default, metadata={"help": help, "type": kind, "range": range})
 
 
 @dataclass(frozen=True)
@@ -53,11 +60,15 @@ class World:
     launcher: str = _flag(
         "", str, "ddp, fsdp2, zero1, zero2, zero2_offload, zero3 or zero3_offload."
     )
-    num_processes: int | None = _flag(None, int, "Processes over all machines: one per GPU.")
-    num_machines: int = _flag(1, int, "Machines.")
-    machine_rank: int | None = _flag(None, int, "Which machine this is, from 0.")
+    num_processes: int | None = _flag(
+        None, int, "Processes over all machines: one per GPU.", (1, PROCESSES[1] * MACHINES)
+    )
+    num_machines: int = _flag(1, int, "Machines.", (1, MACHINES))
+    machine_rank: int | None = _flag(None, int, "Which machine this is, from 0.", (0, MACHINES - 1))
     main_process_ip: str = _flag("", str, "The address of machine 0.")
-    main_process_port: int | None = _flag(None, int, "A free port of machine 0 (default: 29500).")
+    main_process_port: int | None = _flag(
+        None, int, "A free port of machine 0 (default: 29500).", PORTS
+    )
     slurm: str = _flag("", str, "Write a SLURM script to this file instead of running.")
 
     @property
@@ -99,7 +110,16 @@ def split(flags: list[str]) -> tuple[World, list[str]]:
     for item in fields(World):
         parser.add_argument(f"--{item.name}", type=item.metadata["type"], default=item.default)
     namespace, left = parser.parse_known_args(flags)
-    return World(**vars(namespace)), left
+    world = World(**vars(namespace))
+    for item in fields(World):
+        _check_range(item.name, getattr(world, item.name), item.metadata["range"])
+    return world, left
+
+
+def _check_range(name: str, value: Any, range: Range | None) -> None:
+    if range and value is not None and not range[0] <= value <= range[1]:
+        fix = f"give a number from {range[0]} to {range[1]}"
+        raise Refusal(f"--{name} is {value}", f"--{name}", fix)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -114,9 +134,16 @@ def command(recipe: Path, flags: list[str], world: World | None = None) -> list[
     `world` says on how many processes; without it there is one.
     """
     if world is None or world.is_one_process:
+        _say_what_has_no_effect(world or World())
         return ["python", _from(Path.cwd(), recipe), *flags]
     check(world)
     return _torchrun(recipe, flags, world, _meeting_place(world))
+
+
+def _say_what_has_no_effect(world: World) -> None:
+    for name in NEEDS_SEVERAL:
+        if getattr(world, name) not in (None, ""):
+            note(f"--{name} has no effect: there is one process (--num_processes starts several)")
 
 
 def _meeting_place(world: World) -> list[str]:
@@ -154,9 +181,12 @@ def check(world: World) -> None:
     if world.launcher and world.launcher not in LAUNCHERS:
         fix = did_you_mean(world.launcher, LAUNCHERS, f"launchers: {', '.join(LAUNCHERS)}")
         raise Refusal(f"no launcher {world.launcher!r}", "--launcher", fix)
-    if not world.num_processes or world.num_processes < 1 or world.num_machines < 1:
+    if not world.num_processes:
         fix = "say --num_processes N: one per GPU, over all machines"
         raise Refusal("how many processes?", "--num_processes", fix)
+    if world.on_each_machine > PROCESSES[1]:
+        what = f"{world.on_each_machine} processes per machine"
+        raise Refusal(what, "--num_processes", f"at most {PROCESSES[1]} per machine")
     if world.num_processes % world.num_machines:
         what = f"{world.num_machines} machines cannot share {world.num_processes} processes evenly"
         fix = f"give a multiple of {world.num_machines}: it counts all machines"

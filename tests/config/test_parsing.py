@@ -465,6 +465,11 @@ WITHOUT_EFFECT = {
         "--remove_unused_columns",
         "itself decides",
     ),
+    "what the recipe always does": (
+        ["--restore_callback_states_from_checkpoint", "true"],
+        "--restore_callback_states_from_checkpoint",
+        "itself decides",
+    ),
     "frozen twice": (
         ["--lora_rank", "4", "--freeze_encoder"],
         "--freeze_encoder",

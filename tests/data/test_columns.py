@@ -106,3 +106,9 @@ def test_a_column_that_is_named_twice_is_refused(names, sentiment, in_tmp_path):
     words = [*table(in_tmp_path, "text", "a", "b", "label"), "--text_column_names", names[0]]
     with pytest.raises(Refusal, match="is named twice"):
         sentiment.main([*words, "--label_column_name", names[1], *RUN])
+
+
+def test_no_two_columns_get_one_name():
+    names = ["labels", "labels (column)", "labels (column) (column)", "text"]
+    assert len({*map(inner, names)}) == len(names)
+    assert inner("text") == "text"

@@ -472,6 +472,26 @@ def test_more_rows_than_one_chunk_are_all_kept_in_order(in_tmp_path, monkeypatch
     assert splits.train["text"] == [row["text"] for row in hundred()]
 
 
+@pytest.mark.parametrize(
+    ("labels", "unscored"),
+    [
+        ([-1] * 10, 10),
+        ([""] * 10, 10),
+        ([None] * 10, 10),
+        (["nan"] * 3 + ["a"] * 7, 3),
+        (["a", ""] * 5, 5),
+        (["a", "b"] * 5, 0),
+    ],
+)
+def test_test_rows_without_a_label_are_counted_and_said(labels, unscored, in_tmp_path, capsys):
+    rows = zip(TEN, labels, strict=True)
+    test = [{"text": f"other {row['text']}", "label": label} for row, label in rows]
+    load(in_tmp_path, TEN, test=test)
+    told = "rows have no answer in 'label': they are answered, not scored"
+    told = f"note: test: {unscored} of 10 {told}" if unscored else "not scored"
+    assert (told in capsys.readouterr().err) == bool(unscored)
+
+
 def test_a_test_set_without_the_label_s_column_says_that_it_is_not_scored(in_tmp_path, capsys):
     other = [{"text": f"other {row['text']}", "sentiment": row["label"]} for row in TEN]
     load(in_tmp_path, TEN, test=other)

@@ -282,6 +282,19 @@ def test_adapters_of_the_hub_are_trained_further_by_their_name(texts, capsys):
     assert "me/lora" in Path("out/README.md").read_text(encoding="utf-8")
 
 
+def test_adapters_with_another_tokenizer_are_warned_of(texts, capsys):
+    base(BASE, GPT2LMHeadModel)
+    by_peft(BASE, "lora", GPT2LMHeadModel, task_type="CAUSAL_LM")
+    other = train_tokenizer(["the soup was good"] * 20, "bpe", 290, "llama")
+    other.save_pretrained("other")
+    flags = (
+        "--train_file text.txt --max_steps 1 --bf16 false --output_dir out --block_size 16".split()
+    )
+    flags += "--model_name_or_path lora --tokenizer_name other".split()
+    load_recipe("clm_pretrain").main(flags)
+    assert "the tokenizer is not the checkpoint's own" in capsys.readouterr().err
+
+
 def test_a_model_in_the_cache_is_no_reason_to_ask_the_hub_for_adapters(in_tmp_path, monkeypatch):
     (in_tmp_path / BASE).mkdir()
     (in_tmp_path / BASE / "config.json").write_text("{}", encoding="utf-8")

@@ -129,6 +129,7 @@ def test_tokens_are_shown_as_they_come(trained, capsys):
             {"model": GREEDY | {"num_beams": 2, "num_return_sequences": 4}},
             "2 beams cannot give 4 texts",
         ),
+        ({"model": GREEDY | {"min_new_tokens": 9, "max_new_tokens": 5}}, "at least 9 .* at most 5"),
         ({"model": GREEDY | {"max_new_tokens": 500}}, "exceed 64 positions"),
         ({"forbidden": "absent.txt"}, "no such file"),
         ({"prompts": (), "file": "absent.txt"}, "no such file"),

@@ -9,7 +9,10 @@ from dataclasses import fields
 
 import pytest
 from conftest import ROOT, SCRATCH, SHORT, load_recipe
+from typer.main import get_command
+from typer.testing import CliRunner
 
+from cli import app
 from recipes.common import launch
 from tools import describe
 
@@ -92,6 +95,36 @@ def test_a_dry_run_prints_the_command_and_runs_nothing():
     assert ended.stdout == "$ python recipes/sentiment/run.py --seed 3 --class_names 'a b' c\n"
     assert ended.returncode == 0
     assert time.monotonic() - began < 5
+
+
+def numbers(group, *words):
+    """Yields the words of each verb with each number that it takes."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from numbers(command, *words, name)
+            continue
+        for parameter in command.params:
+            if parameter.bare_type() in ("int", "float", "list[float]"):
+                yield [*words, name], parameter.opts[0]
+
+
+NUMBERS = {" ".join([*words, name]): (words, name) for words, name in numbers(get_command(app))}
+GIVEN = {"estimate memory": "1e9"}  # what a verb needs beside the number
+
+
+def test_there_are_numbers():
+    assert len(NUMBERS) > 10
+    assert "generate --seed" in NUMBERS and "estimate memory parameters" in NUMBERS
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-1", "1e30", "1" + "0" * 30, "two"])
+@pytest.mark.parametrize("number", NUMBERS)
+def test_every_verb_refuses_a_number_that_cannot_be(number, value):
+    """A seed of -1 and a penalty of nan ended in "this is a bug in the recipe"."""
+    words, name = NUMBERS[number]
+    named = [f"{name}={value}"] if name.startswith("-") else ["--", value]
+    refused = CliRunner().invoke(app, [*words, GIVEN.get(" ".join(words), "x"), *named])
+    assert (refused.exit_code, "Invalid value for" in refused.output) == (2, True)
 
 
 def test_an_unknown_recipe_is_refused_with_the_nearest_name():

@@ -31,8 +31,23 @@ REFUSED = {
     "no process": (
         ["--launcher", "ddp", "--num_processes", "0"],
         "--num_processes",
-        "say --num_processes N",
+        "a number from 1 to",
     ),
+    "no process and no launcher": (["--num_processes", "0"], "--num_processes", "from 1 to"),
+    "fewer than no process": (["--num_processes", "-1"], "--num_processes", "from 1 to"),
+    "too many for a machine": (
+        ["--num_processes", "513"],
+        "--num_processes",
+        "at most 512 per machine",
+    ),
+    "no machine": (["--num_machines", "0"], "--num_machines", "a number from 1 to"),
+    "a rank below 0": ([*TWO, "--machine_rank", "-1"], "--machine_rank", "a number from 0 to"),
+    "a port too high": (
+        ["--num_processes", "2", "--main_process_port", "70000"],
+        "--main_process_port",
+        "a number from 1 to 65535",
+    ),
+    "a port below 0": (["--main_process_port", "-1"], "--main_process_port", "from 1 to 65535"),
     "a word for a number": (
         ["--num_processes", "two"],
         "the command line",
@@ -104,6 +119,12 @@ def test_several_machines_meet_at_machine_0():
         *("--master_addr", "10.0.0.1", "--master_port", "29500"),
         *("--nproc_per_node", "2"),
     ]
+
+
+@pytest.mark.parametrize("flag", launch.NEEDS_SEVERAL)
+def test_what_has_no_effect_on_one_process_is_said(flag, capsys):
+    assert words(f"--{flag}", "1") == words()
+    assert f"--{flag} has no effect: there is one process" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("case", REFUSED)

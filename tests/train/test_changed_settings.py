@@ -1,7 +1,12 @@
 """A run that goes on with other settings than its checkpoint's trains with them from the next step on."""
 
+import json
+from pathlib import Path
+
 import pytest
 import transformers
+from conftest import ROOT
+from test_processes import torchrun
 
 from recipes.common.train import changed_settings
 
@@ -106,3 +111,48 @@ def test_an_optimizer_of_another_kind_begins_anew_and_says_so(gone_on, capsys):
 def test_another_implementation_keeps_the_states(gone_on, capsys):
     assert gone_on({"optim": "adamw_torch_fused"})[2]["fused"]
     assert "begins anew" not in capsys.readouterr().err
+
+
+SENTIMENT = str(ROOT / "recipes/sentiment/run.py")
+RUN = (
+    "--train_file train.csv --model_type bert --vocab_size 300 --bf16 false --logging_steps 1"
+    " --lr_scheduler_type constant --eval_strategy no --save_strategy steps --save_steps 2"
+    " --per_device_train_batch_size 4 --config_overrides"
+    " hidden_size=16,num_hidden_layers=1,num_attention_heads=2,intermediate_size=32"
+).split()
+CHANGED = "--learning_rate 1e-2 --weight_decay 0.5 --adam_beta1 0.5 --max_steps 6".split()
+CHANGED += "--allow_changed learning_rate weight_decay adam_beta1".split()
+CHANGED += "--output_dir out --resume_from_checkpoint first/checkpoint-2".split()
+ENGINES = {
+    "zero2": ["--deepspeed", "zero2"],
+    "zero3": ["--deepspeed", "zero3"],
+    "fsdp2": ["--fsdp"],
+}
+
+
+def logged():
+    """The learning rate and the loss of each step."""
+    state = json.loads(Path("out/trainer_state.json").read_text("utf-8"))
+    return [(log["learning_rate"], log["loss"]) for log in state["log_history"] if "loss" in log]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_engine_trains_with_changed_settings_as_one_process_does(engine, sentiment, reviews):
+    """DeepSpeed had the optimizer's old settings back: the note said that the rate had changed."""
+    sentiment.main([*RUN, "--max_steps", "2", "--output_dir", "first"])
+    sentiment.main([*RUN, *CHANGED])
+    expected = logged()
+    (reviews / "first").rename("first-alone")
+    (reviews / "out").rename("out-alone")
+    first = [*RUN, *ENGINES[engine], "--max_steps", "2", "--output_dir", "first"]
+    for flags in (first, [*RUN, *ENGINES[engine], *CHANGED]):
+        ended = torchrun(SENTIMENT, *flags, folder=reviews, processes=1)
+        assert ended.returncode == 0, ended.stderr[-3000:]
+    assert [rate for rate, _ in expected] == [5e-5] * 2 + [1e-2] * 4
+    for found, one in zip(logged(), expected, strict=True):
+        assert found == pytest.approx(one, abs=1e-6)
+    other = "--max_steps 8 --optim adafactor --allow_changed optim --output_dir other".split()
+    other += "--resume_from_checkpoint first/checkpoint-2".split()
+    ended = torchrun(SENTIMENT, *RUN, *ENGINES[engine], *other, folder=reviews, processes=1)
+    assert "cannot leave out the optimizer's states in first/checkpoint-2" in ended.stderr

@@ -42,7 +42,9 @@ def steps(folder="out"):
     return evaluated, sorted(map(retention.step, retention.all_of(Path(folder))))
 
 
-@pytest.mark.parametrize("name", ["sentiment", "translation", "summarization"])
+@pytest.mark.parametrize(
+    "name", ["sentiment", "translation", "summarization", "token_classification"]
+)
 def test_a_stream_of_rows_is_evaluated_and_saved_once_a_pass_as_in_memory(name, in_tmp_path):
     """20 rows in batches of 4 are 5 steps a pass."""
     load_recipe(name).main(merged(*flags(name, in_tmp_path), *EPOCHS))

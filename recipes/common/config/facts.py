@@ -150,6 +150,7 @@ OF_TRAINING_ARGUMENTS: dict[str, Facts] = {
     "parallelism_config": DECIDED,
     "dataloader_multiprocessing_context": DECIDED,
     "ignore_data_skip": DECIDED,
+    "restore_callback_states_from_checkpoint": DECIDED,
 }
 
 

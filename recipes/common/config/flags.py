@@ -128,7 +128,7 @@ class ModelArguments:
         Facts(range=(2, 2_000_000), of_model=True, of_sample=True),
     )
     cache_dir: str | None = setting(
-        None, "Where downloads from the Hub are kept.", Facts(is_path=True)
+        None, "Where downloads from the Hub are kept.", Facts(is_path=True, is_free=True)
     )
     use_fast_tokenizer: bool = setting(
         True, "Use the tokenizers library where it has the tokenizer."

@@ -48,6 +48,8 @@ class Table:
     digests: dict[bytes, int] = field(default_factory=dict)  # of the texts -> a hash of the label
     duplicates: int = 0
     contradictions: int = 0
+    has_answers: bool = False  # whether the source has the label's or the target's column
+    unanswered: int = 0  # rows without labels of words, or without a target
     rows_read: int = 0
     unused: tuple[str, ...] = ()
 
@@ -64,6 +66,15 @@ class Table:
         """Returns the numbers of rows: read = used + the sum of skipped, always."""
         used = self.rows_read - self.skipped.total()
         return {"read": self.rows_read, "used": used, "skipped": dict(self.skipped)}
+
+    @property
+    def unscored(self) -> int:
+        """Returns how many rows of a test set have no label or target, though it has the column."""
+        if not self.is_test or not self.has_answers:
+            return 0
+        if self.columns.labels and not self.columns.label_kind.per_word:
+            return self.labels_seen.missing
+        return self.unanswered
 
     # --- Reading ---
 
@@ -173,10 +184,13 @@ class Table:
         self.rows_read += 1
         if self.rows_read == 1:
             self.unused = tuple(name for name in values if name not in self.columns.all)
+            self.has_answers = any(name in values for name in self.columns.answers)
         if reason:
             self.skipped[reason] += 1
             self.labels_seen.missing += reason == NO_LABEL
             return
+        answer = _plain(texts[-1]).strip() if self.columns.target else label
+        self.unanswered += answer in (None, "")
         if self.columns.label_kind.per_word and label is not None:
             for one, words in Counter(label).items():
                 self.labels_seen.add(one, where(), words)

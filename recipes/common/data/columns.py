@@ -20,6 +20,7 @@ SYNONYMS = {
 }
 # The columns of the data sets and of predictions.jsonl that are not the user's, and what tokenizers
 # write.
+RENAMED = " (column)"
 OWN = {
     "row_id",
     "label",
@@ -74,6 +75,11 @@ class Chosen:
         return tuple(name for name in (*self.texts, *self.labels, self.target) if name)
 
     @property
+    def answers(self) -> tuple[str, ...]:
+        """Returns those that a model learns to give: of labels, or of the target."""
+        return (self.target,) if self.target else self.labels
+
+    @property
     def written(self) -> dict[str, pyarrow.DataType]:
         """Returns the columns of the splits with their types, but for the encoded labels."""
         found = {"row_id": pyarrow.int64()}
@@ -85,8 +91,12 @@ class Chosen:
 
 
 def inner(name: str) -> str:
-    """Returns what the splits call a user's column: the same, but for names that are their own."""
-    return f"{name} (column)" if name in OWN else name
+    """Returns what the splits call a user's column: the same, but for names that are their own.
+
+    No two columns get one name.
+    """
+    is_taken = name in OWN or name.endswith(RENAMED)
+    return f"{name}{RENAMED}" if is_taken else name
 
 
 def choose_all(

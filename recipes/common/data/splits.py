@@ -294,8 +294,10 @@ def join(
 
 
 def _warn(tables: dict[str, Table]) -> None:
-    """Names duplicates, overlaps, skipped rows and unused columns, each in one line with its
-    count."""
+    """Names skipped rows, duplicates, rows without a label, unused columns and overlaps.
+
+    Each has a line with its count.
+    """
     for name, table in tables.items():
         for reason, count in table.skipped.items():
             warn(f"{name}: {count} of {table.rows_read} rows skipped: {reason}")
@@ -304,6 +306,10 @@ def _warn(tables: dict[str, Table]) -> None:
             if table.contradictions:
                 differing = f", {table.contradictions} with another label"
             warn(f"{name}: {table.duplicates} rows repeat an earlier text{differing}")
+        if table.unscored:
+            rows = f"{table.unscored} of {table.rows_read} rows have no answer in"
+            columns = ", ".join(map(repr, table.columns.answers))
+            note(f"{name}: {rows} {columns}: they are answered, not scored")
         if table.unused:
             note(f"{name}: columns not used: {', '.join(table.unused)}")
     for first, second in combinations(tables, 2):

@@ -143,7 +143,10 @@ def load_model(
     name, flag = arguments.model_name_or_path, "--model_name_or_path"
     folder = adapters.folder_of(name, flag, **hub_options(arguments))
     if folder:
-        return _load_adapted(auto_class, folder, arguments, tokenizer, config)
+        adapted = _load_adapted(auto_class, folder, arguments, tokenizer, config)
+        if not own:
+            _take_over_generation(adapted)
+        return adapted
     new = set()
     if name:
         model, new = _load_checkpoint(auto_class, arguments, config)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from transformers import TrainingArguments
 
 from recipes.common.runtime import upstream
 
@@ -37,6 +38,22 @@ def of(optimizer: torch.optim.Optimizer) -> Settings:
         del own["params"]
         rate = group.get("initial_lr", group["lr"])
         settings.append(own | {"lr": rate, "initial_lr": rate})
+    return settings
+
+
+def of_flags(arguments: TrainingArguments, optimizer: torch.optim.Optimizer) -> Settings:
+    """Returns what `of` returns, by the flags alone.
+
+    DeepSpeed loads an optimizer's states before anyone can ask for its settings. Trainer's first
+    group of parameters has the weight decay, its second one has none.
+    """
+    rate = arguments.learning_rate
+    settings = []
+    for number in range(len(optimizer.param_groups)):
+        own = {"lr": rate, "initial_lr": rate, "eps": arguments.adam_epsilon}
+        own["betas"] = (arguments.adam_beta1, arguments.adam_beta2)
+        own["weight_decay"] = 0.0 if number else arguments.weight_decay
+        settings.append(own)
     return settings
 
 

@@ -16,6 +16,7 @@ from transformers.trainer_callback import ExportableState
 from recipes.common.checkpoints import atomic_folder, progress, retention, tensor_files
 from recipes.common.model.loading import parameters
 from recipes.common.runtime import upstream
+from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import note, warn
 from recipes.common.tokens.positions import PositionedStream
 from recipes.common.train import changed_settings, resuming
@@ -193,11 +194,27 @@ class Checkpoints:
         """Reads from the checkpoint what must be known before Trainer begins."""
         if self.resumed is None:
             return
+        self._check_shards()
         state = resuming.read_state(self.resumed)
         self.saved_step = state.global_step
         self.ended_early = resuming.was_stopped(state) and state.global_step < state.max_steps
         rows = self.saved_step * self.trainer.plan.rows_per_step
         resuming.continue_stream(self.trainer, self.resumed, rows)
+
+    @property
+    def _begins_anew(self) -> bool:
+        """Whether the optimizer cannot use the states in the checkpoint."""
+        return changed_settings.begins_anew(self.trainer.args.optim.value, self.changed)
+
+    def _check_shards(self) -> None:
+        """Refuses another optimizer where the states are sharded: they are loaded in any case."""
+        is_sharded = self.trainer.is_deepspeed_enabled or self.trainer.is_fsdp_enabled
+        if is_sharded and self._begins_anew:
+            what = f"DeepSpeed and FSDP cannot leave out the optimizer's states in {self.resumed}"
+            fix = (
+                "train its model further: --model_name_or_path of that folder, another --output_dir"
+            )
+            raise Refusal(what, "--allow_changed", fix)
 
     def take_up(self) -> None:
         """Restores what the checkpoint knows and Trainer forgets.
@@ -281,7 +298,10 @@ class Checkpoints:
     def load_states(self, checkpoint: Path) -> None:
         """Loads optimizer, schedule and scaler, then sets what the flags have changed since."""
         trainer = self.trainer
-        settings = changed_settings.of(trainer.optimizer)
+        if trainer.is_deepspeed_enabled:  # it has loaded the optimizer's states already
+            settings = changed_settings.of_flags(trainer.args, trainer.optimizer)
+        else:
+            settings = changed_settings.of(trainer.optimizer)
         with retention.readable(checkpoint):
             if trainer.is_fsdp_enabled:
                 resuming.load_fsdp_states(trainer, checkpoint)
@@ -302,8 +322,8 @@ class Checkpoints:
 
         The states of another method, or of other weights, cannot be used.
         """
-        optimizer, name = self.trainer.optimizer, str(self.trainer.args.optim.value)
-        if changed_settings.begins_anew(name, self.changed):
+        optimizer = self.trainer.optimizer
+        if self._begins_anew:
             note(f"the optimizer starts over: its states in {path.parent} are those of another one")
             return
         state = tensor_files.read(path)
