@@ -61,6 +61,9 @@ TopP = Annotated[
         help="Draw among the most probable tokens that together have this probability.",
     ),
 ]
+MaxNewTokens = Annotated[int, typer.Option("--max_new_tokens", min=1, max=MOST)]
+MinNewTokens = Annotated[int, typer.Option("--min_new_tokens", min=0, max=MOST)]
+NoRepeat = Annotated[int, typer.Option("--no_repeat_ngram_size", min=0, max=MOST)]
 Penalty = Annotated[float, typer.Option("--repetition_penalty", min=0.1, max=1000.0)]
 NumReturnSequences = Annotated[
     int, typer.Option("--num_return_sequences", min=1, max=TEXTS, help="Texts per prompt.")
@@ -182,16 +185,14 @@ def generate(
     prompt: Prompts = None,
     file: PromptFile = None,
     output: Output = None,
-    max_new_tokens: Annotated[int, typer.Option("--max_new_tokens", min=1, max=MOST)] = 100,
-    min_new_tokens: Annotated[int, typer.Option("--min_new_tokens", min=0, max=MOST)] = 0,
+    max_new_tokens: MaxNewTokens = 100,
+    min_new_tokens: MinNewTokens = 0,
     temperature: Temperature = 1.0,
     top_k: TopK = 50,
     top_p: TopP = 0.95,
     num_beams: Annotated[int, typer.Option("--num_beams", min=1, max=TEXTS)] = 1,
     repetition_penalty: Penalty = 1.0,
-    no_repeat_ngram_size: Annotated[
-        int, typer.Option("--no_repeat_ngram_size", min=0, max=MOST)
-    ] = 0,
+    no_repeat_ngram_size: NoRepeat = 0,
     num_return_sequences: NumReturnSequences = 1,
     encoding: Encoding = "",
     forbidden_words: ForbiddenWords = None,

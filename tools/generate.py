@@ -132,7 +132,7 @@ def _check_numbers(options: dict[str, Any]) -> None:
     That is more texts than a search has beams, several texts that would be the same, or fewer
     tokens than the least number.
     """
-    least, most = options["min_new_tokens"], options["max_new_tokens"]
+    least, most = options.get("min_new_tokens", 0), options["max_new_tokens"]
     if least > most:
         what = f"at least {least} tokens are more than at most {most}"
         raise Refusal(what, "--min_new_tokens", f"--max_new_tokens {least}, or fewer")
