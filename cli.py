@@ -36,12 +36,14 @@ TextFile = Annotated[
     Path | None,
     typer.Option(help="Read the texts from a file (txt csv tsv json jsonl parquet arrow xlsx)."),
 ]
-Prompts = Annotated[list[str] | None, typer.Option(help="How the text begins; repeatable.")]
+Prompts = Annotated[list[str] | None, typer.Option(help="The beginning of the text; repeatable.")]
 PromptFile = Annotated[Path | None, typer.Option(help="Read the prompts from a file, column text.")]
-MOST = 2**31 - 1  # of what is counted
-TEXTS = 1000  # of one prompt at once
+MOST = 2**31 - 1  # the largest count
+TEXTS = 1000  # the most texts of one prompt
 COLDEST = 1e-6  # a lower temperature chooses as 0 does; logits that are divided by it may overflow
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The same seed, the same texts.")]
+Seed = Annotated[
+    int, typer.Option(min=0, max=2**32 - 1, help="The same seed gives the same texts.")
+]
 Temperature = Annotated[
     float,
     typer.Option(min=0.0, max=1e6, help="0: always the most probable token."),
@@ -49,7 +51,7 @@ Temperature = Annotated[
 TopK = Annotated[
     int,
     typer.Option(
-        "--top_k", min=0, max=MOST, help="Draw among so many most probable tokens (0: all)."
+        "--top_k", min=0, max=MOST, help="Draw among this many most probable tokens (0: all)."
     ),
 ]
 TopP = Annotated[
@@ -243,7 +245,7 @@ def train_tokenizer(
     ] = None,
     vocab_size: Annotated[int, typer.Option("--vocab_size", min=2, max=2_000_000)] = 8000,
     model_type: Annotated[
-        str, typer.Option("--model_type", help="The model family that it is for: bert, gpt2, t5, …")
+        str, typer.Option("--model_type", help="The model family that uses it: bert, gpt2, t5, …")
     ] = "gpt2",
     do_lower_case: Annotated[
         bool, typer.Option("--do_lower_case", help="Lower-case the texts.")
@@ -334,7 +336,7 @@ def describe_answer(answer: dict[str, Any]) -> str:
 
 
 def _one_label(label: str | dict[str, Any]) -> str:
-    """Returns one of several labels; of words in a text with the words."""
+    """Returns one of several labels. A label of words stands behind the words, in brackets."""
     return label if isinstance(label, str) else f"{label['text']} ({label['label']})"
 
 

@@ -163,7 +163,19 @@ def private_names(modules: list[Module]) -> set[str]:
         for node in module.nodes(ast.ImportFrom)
         for one in node.names
     }
+    used |= {name for module in modules for name in _asked_for(module)}
     return {name for name in used - own if name.startswith("_") and not name.startswith("__")}
+
+
+ASKING = ("getattr", "hasattr", "setattr")
+
+
+def _asked_for(module: Module) -> Iterator[str]:
+    """The names that getattr, hasattr and setattr are called with."""
+    for node in module.nodes(ast.Call):
+        is_call = isinstance(node.func, ast.Name) and node.func.id in ASKING
+        if is_call and isinstance(node.args[1], ast.Constant):
+            yield node.args[1].value
 
 
 def _is_set_by_self(node: ast.Attribute) -> bool:

@@ -144,7 +144,7 @@ REPORTS = [
     Report("a huge vocabulary", 2, "vocab_size", f"{MLM} text.txt --vocab_size 1000000000"),
     Report("a port that cannot be", 2, "--main_process_port", f"{SENTIMENT} --num_processes 2 --main_process_port 70000"),
     Report("no processes", 2, "--num_processes", f"{SENTIMENT} --num_processes 0"),
-    Report("test rows without labels", 0, "answered, not scored", f"{SENTIMENT} --test_file unlabelled.csv"),
+    Report("test rows without labels", 0, "get predictions, but no scores", f"{SENTIMENT} --test_file unlabelled.csv"),
     Report("an unknown algorithm", 2, "algorithm", "recipes tokenizer train text.txt --algorithm nope --output_dir tokenizer"),
     Report("a file as a folder", 2, "", "recipes predict classifier --file reviews.csv --output reviews.csv/x"),
     Report("numbers in YAML", 0, "", f"{SENTIMENT} --config nested.yaml"),

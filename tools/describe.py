@@ -1,6 +1,6 @@
 """Reads from a recipe's source what it does and which flags it has.
 
-Nothing of it is run: that needs no torch, and takes less than a second.
+It does not run the recipe: so it needs no torch, and less than a second.
 """
 
 import ast

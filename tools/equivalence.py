@@ -134,7 +134,7 @@ def _row(title: str, cells: Iterable[str]) -> str:
 def main(
     recipe: Annotated[list[str] | None, typer.Option(help="Only this recipe; repeatable.")] = None,
     engine: Annotated[
-        list[str] | None, typer.Option(help=f"Only this one of {', '.join(ENGINES)}.")
+        list[str] | None, typer.Option(help=f"Only this engine: {', '.join(ENGINES)}.")
     ] = None,
 ) -> None:
     """Print the table; the exit code is 1 where a curve differs by more than 1e-4."""

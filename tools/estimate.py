@@ -13,8 +13,8 @@ GB = 1e9
 def memory(parameters: float, processes: int) -> dict[str, tuple[float, float]]:
     """Returns for each launcher the GB on each GPU, and on the host for each GPU.
 
-    They are those of weights, gradients and optimizer states. Activations and communication buffers
-    are not counted, nor, where the model is sharded, the layer that is computed.
+    It is the memory of weights, gradients and optimizer states. It does not count activations,
+    communication buffers and, where the model is sharded, the layer that is computed.
     """
     everything = WEIGHTS + GRADIENTS + OPTIMIZER
     bytes_each = {

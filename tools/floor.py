@@ -50,7 +50,7 @@ def _columns(path: Path) -> tuple[list[str], list[str]]:
         column = _missing(row)
         if column:
             what = f"the {column} is {row[column]!r}"
-            fix = "write one, or take the row out"
+            fix = "write one, or remove the row"
             raise errors.Refusal(what, readers.place(path, number), fix)
         texts.append(row["text"])
         labels.append(str(row["label"]))

@@ -64,7 +64,7 @@ def run(settings: Settings) -> None:
 
 
 def _options(settings: dict[str, Any]) -> dict[str, Any]:
-    """Returns the settings of generate() without those whose 0 means that they are not set."""
+    """Returns the settings of generate(), without each 0 that means "not set"."""
     return {name: value for name, value in settings.items() if value or name not in ZERO_IS_UNSET}
 
 
@@ -129,20 +129,21 @@ def _warn_of_forbidden(found: Counter) -> None:
 def _check_numbers(options: dict[str, Any]) -> None:
     """Refuses numbers that contradict each other.
 
-    That is more texts than a search has beams, several texts that would be the same, or fewer
-    tokens than the least number.
+    It refuses more texts than a search has beams, several texts that would be the same, and
+    --min_new_tokens above --max_new_tokens.
     """
     least, most = options.get("min_new_tokens", 0), options["max_new_tokens"]
     if least > most:
-        what = f"at least {least} tokens are more than at most {most}"
-        raise Refusal(what, "--min_new_tokens", f"--max_new_tokens {least}, or fewer")
+        what = f"--min_new_tokens {least} is more than --max_new_tokens {most}"
+        fix = f"--max_new_tokens {least}, or a lower --min_new_tokens"
+        raise Refusal(what, "--min_new_tokens", fix)
     texts, beams = options["num_return_sequences"], options["num_beams"]
     if texts > beams > 1:
         what = f"{beams} beams cannot give {texts} texts"
         raise Refusal(what, "--num_return_sequences", f"--num_beams {texts}")
     if texts > 1 and beams == 1 and not options["do_sample"]:
         what = "several texts per prompt would be the same without sampling"
-        fix = "set --temperature above 0, or --num_beams to as many"
+        fix = f"set --temperature above 0, or --num_beams {texts}"
         raise Refusal(what, "--num_return_sequences", fix)
 
 

@@ -27,7 +27,7 @@ SAMPLES = 5
 
 
 class FileTexts:
-    """The texts of files, which are read again at every iteration."""
+    """Gives the texts of files, which are read again at every iteration."""
 
     def __init__(self, paths: list[Path], column: str, encoding: str = ""):
         self.paths = paths
@@ -47,7 +47,7 @@ class FileTexts:
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a tokenizer's training; without an algorithm the model's family decides."""
+    """Holds a tokenizer's training settings; without an algorithm the model's family decides."""
 
     vocab_size: int = 8000
     model_type: str = "gpt2"
@@ -85,8 +85,8 @@ def report(
 ) -> dict[str, Any]:
     """Returns how well a tokenizer fits the texts.
 
-    That is bytes per token, the share of unknown tokens, the share of text that it gives back, and
-    how it splits the first texts.
+    The report has bytes per token, the share of unknown tokens, the share of text that it gives
+    back, and how it splits the first texts.
     """
     tokens = size = unknown = 0
     samples = []

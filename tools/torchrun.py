@@ -22,7 +22,7 @@ FIX = "the same command continues from the last whole checkpoint"
 def main(words: list[str]) -> int:
     """Starts the processes, waits for them, and returns the exit code.
 
-    It is the one of the first process that failed, or 1 if that was killed.
+    It is the code of the first process that failed, or 1 if that process was killed.
     """
     logging.disable(logging.ERROR)
     options = ["--signals_to_handle", SIGNALS, "--shutdown_timeout", PATIENCE]

@@ -39,20 +39,20 @@ from recipes.common.train.trainer import Trainer
 
 @dataclass
 class Arguments(flags.PackingArguments, flags.Arguments):
-    """What this task adds."""
+    """Adds this task's flags."""
 
     text_column_name: str | None = setting(None, "Column of the text (default: text).")
     block_size: int = setting(1024, "Tokens per block, at most the model's positions.", TOKENS)
     keep_linebreaks: bool = setting(True, "A .txt file is one text; false: every line is a text.")
-    packing_isolation: bool = setting(False, "No attention between the documents of a block.")
+    packing_isolation: bool = setting(False, "Allow no attention between the documents of a block.")
     eval_stride: int = setting(
-        0, "Evaluate in overlapping blocks, moved by so many tokens.", ZERO_OR_MORE
+        0, "Evaluate in overlapping blocks, moved by this many tokens.", ZERO_OR_MORE
     )
 
 
 @runner.recipe
 def main(argv: list[str] | None = None) -> dict[str, float]:
-    """Trains as the flags say; the metrics."""
+    """Trains as the flags say. Returns the metrics."""
     arguments, training_arguments = runner.start(Arguments, __file__, argv)
 
     # 1. Data

@@ -40,7 +40,7 @@ HUGE_PAGES = {"THP_MEM_ALLOC_ENABLE": "1"}
 
 
 Range = tuple[int, int]
-PROCESSES: Range = (1, 512)  # of one machine
+ON_EACH_MACHINE = 512  # processes, at most
 MACHINES = 100_000
 PORTS: Range = (1, 65_535)
 NEEDS_SEVERAL = ("machine_rank", "main_process_ip", "main_process_port")
@@ -61,7 +61,7 @@ class World:
         "", str, "ddp, fsdp2, zero1, zero2, zero2_offload, zero3 or zero3_offload."
     )
     num_processes: int | None = _flag(
-        None, int, "Processes over all machines: one per GPU.", (1, PROCESSES[1] * MACHINES)
+        None, int, "Processes over all machines: one per GPU.", (1, 100_000)
     )
     num_machines: int = _flag(1, int, "Machines.", (1, MACHINES))
     machine_rank: int | None = _flag(None, int, "Which machine this is, from 0.", (0, MACHINES - 1))
@@ -183,10 +183,10 @@ def check(world: World) -> None:
         raise Refusal(f"no launcher {world.launcher!r}", "--launcher", fix)
     if not world.num_processes:
         fix = "say --num_processes N: one per GPU, over all machines"
-        raise Refusal("how many processes?", "--num_processes", fix)
-    if world.on_each_machine > PROCESSES[1]:
+        raise Refusal("the number of processes is missing", "--num_processes", fix)
+    if world.on_each_machine > ON_EACH_MACHINE:
         what = f"{world.on_each_machine} processes per machine"
-        raise Refusal(what, "--num_processes", f"at most {PROCESSES[1]} per machine")
+        raise Refusal(what, "--num_processes", f"at most {ON_EACH_MACHINE} per machine")
     if world.num_processes % world.num_machines:
         what = f"{world.num_machines} machines cannot share {world.num_processes} processes evenly"
         fix = f"give a multiple of {world.num_machines}: it counts all machines"
@@ -204,12 +204,12 @@ def check(world: World) -> None:
 def _check_machine(world: World) -> None:
     fix = f"--machine_rank 0 on the first machine, … {world.num_machines - 1} on the last"
     if world.machine_rank is None:
-        raise Refusal("which machine is this?", "--machine_rank", fix)
+        raise Refusal("the rank of this machine is missing", "--machine_rank", fix)
     if not 0 <= world.machine_rank < world.num_machines:
         raise Refusal(f"no machine {world.machine_rank}", "--machine_rank", fix)
     if not world.main_process_ip:
         fix = "give the address of machine 0, on every machine"
-        raise Refusal("where is machine 0?", "--main_process_ip", fix)
+        raise Refusal("the address of machine 0 is missing", "--main_process_ip", fix)
 
 
 def _is_free(port: int) -> bool:

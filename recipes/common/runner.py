@@ -150,12 +150,11 @@ def _refuse_new_parts(trainer: Trainer, arguments: Any) -> None:
 
 
 def _judge_by(task: Task, trainer: Trainer, validation: Any) -> None:
-    """Chooses the metric that decides which model is the best one: the task's headline metric,
-    unless it is named.
+    """Chooses the metric that decides which model is the best one.
 
-    By Trainer's choice, the loss, an early epoch wins whose accuracy is a point or two lower: the
-    loss rises as soon as the model grows sure of its errors. A named metric that no evaluation
-    gives is refused: a few rows tell.
+    It is the task's headline metric, unless one is named. Trainer would choose by loss, which rises
+    as soon as the model grows sure of its errors: an early epoch would win, whose accuracy is a
+    point or two lower. An evaluation of a few rows shows which metrics exist, and refuses others.
     """
     name = trainer.args.metric_for_best_model
     if name == HEADLINE:

@@ -39,26 +39,26 @@ from recipes.common.train.trainer import Trainer
 
 @dataclass
 class Arguments(flags.PackingArguments, flags.Arguments):
-    """What this task adds."""
+    """Adds this task's flags."""
 
     text_column_name: str | None = setting(None, "Column of the text (default: text).")
     max_seq_length: int = setting(512, "Tokens per block.", TOKENS)
-    line_by_line: bool = setting(False, "Every text is a block; otherwise they are packed.")
+    line_by_line: bool = setting(False, "Make each text a block (default: pack the texts).")
     mlm_probability: float = setting(
         0.15, "Share of the tokens to predict.", Facts(range=(1e-6, 1), of_model=True)
     )
     mask_replace_prob: float = setting(
-        0.8, "Share of those that become the mask token.", PROBABILITY
+        0.8, "Share of the predicted tokens that become the mask token.", PROBABILITY
     )
     random_replace_prob: float = setting(
-        0.1, "Share of those that become a random token.", PROBABILITY
+        0.1, "Share of the predicted tokens that become a random token.", PROBABILITY
     )
     whole_word_mask: bool = setting(False, "Mask all pieces of a word together.")
 
 
 @runner.recipe
 def main(argv: list[str] | None = None) -> dict[str, float]:
-    """Trains as the flags say; the metrics."""
+    """Trains as the flags say. Returns the metrics."""
     arguments, training_arguments = runner.start(Arguments, __file__, argv)
 
     # 1. Data

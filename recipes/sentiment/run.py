@@ -38,14 +38,14 @@ TEXTS += [("question1", "question2"), ("sentence",)]
 
 @dataclass
 class Arguments(flags.LabelArguments, flags.PaddingArguments, flags.Arguments):
-    """What this task adds."""
+    """Adds this task's flags."""
 
     task_name: str | None = setting(
         None, "GLUE task: sst2, cola, mrpc, stsb, qqp, mnli, qnli, rte.", OF_DATA
     )
     text_column_names: str | None = setting(None, "Columns of the text (default: text).")
     text_pair_column_name: str | None = setting(None, "Column of a second text, for pairs.")
-    text_column_delimiter: str = setting(" ", "What stands between joined columns.", MAY_BE_EMPTY)
+    text_column_delimiter: str = setting(" ", "Text between joined columns.", MAY_BE_EMPTY)
     label_column_name: str | None = setting(
         None, "Column of the label, or one column per label.", aliases=["--label_column_names"]
     )
@@ -55,7 +55,7 @@ class Arguments(flags.LabelArguments, flags.PaddingArguments, flags.Arguments):
         None, "Metric that chooses the best model (default: accuracy, f1_micro or mse)."
     )
     class_weights: str | None = setting(None, "Weigh rare classes more.", choices=["balanced"])
-    max_seq_length: int = setting(128, "Cut texts to so many tokens.", TOKENS)
+    max_seq_length: int = setting(128, "Cut texts to this many tokens.", TOKENS)
 
     def __post_init__(self) -> None:
         if self.task_name:
@@ -64,7 +64,7 @@ class Arguments(flags.LabelArguments, flags.PaddingArguments, flags.Arguments):
 
 @runner.recipe
 def main(argv: list[str] | None = None) -> dict[str, float]:
-    """Trains as the flags say; the metrics."""
+    """Trains as the flags say. Returns the metrics."""
     arguments, training_arguments = runner.start(Arguments, __file__, argv)
 
     # 1. Data

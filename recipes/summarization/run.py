@@ -39,19 +39,19 @@ SUMMARIES = ["summary", "highlights", "target", "title", "abstract", "Summaries"
 
 @dataclass
 class Arguments(flags.GenerationArguments, flags.Arguments):
-    """What this task adds."""
+    """Adds this task's flags."""
 
     text_column: str | None = setting(None, "Column of the texts (document, article, text, …).")
     summary_column: str | None = setting(None, "Column of the summaries (summary, highlights, …).")
     lang: str | None = setting(None, "Language, for models that have tags: en_XX, zh, zho_Hans.")
     resize_position_embeddings: bool | None = setting(
-        None, "Give the model positions it lacks.", **OPTIONAL
+        None, "Add positions that the model lacks.", **OPTIONAL
     )
 
 
 @runner.recipe
 def main(argv: list[str] | None = None) -> dict[str, float]:
-    """Trains as the flags say; the metrics."""
+    """Trains as the flags say. Returns the metrics."""
     arguments, training_arguments = runner.start(Arguments, __file__, argv)
 
     # 1. Data

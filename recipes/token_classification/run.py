@@ -40,16 +40,16 @@ LABELS = [("ner_tags",), ("tags",), ("labels",), ("tag",), ("Tag",), ("ner",), (
 
 @dataclass
 class Arguments(flags.WordArguments, flags.Arguments):
-    """What this task adds."""
+    """Adds this task's flags."""
 
     class_names: list[str] | None = setting(None, "Names of labels that are numbers in the data.")
     metric_name: str | None = setting(None, "Metric of the best model (default: f1 or accuracy).")
-    max_seq_length: int = setting(128, "Cut texts to so many tokens.", TOKENS)
+    max_seq_length: int = setting(128, "Cut texts to this many tokens.", TOKENS)
 
 
 @runner.recipe
 def main(argv: list[str] | None = None) -> dict[str, float]:
-    """Trains as the flags say; the metrics."""
+    """Trains as the flags say. Returns the metrics."""
     arguments, training_arguments = runner.start(Arguments, __file__, argv)
 
     # 1. Data

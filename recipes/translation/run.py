@@ -37,7 +37,7 @@ from recipes.common.train.trainer import Trainer
 
 @dataclass
 class Arguments(flags.GenerationArguments, flags.Arguments):
-    """What this task adds."""
+    """Adds this task's flags."""
 
     source_lang: str | None = setting(
         None, "Language of the sources: en, en_XX, eng_Latn.", OF_DATA
@@ -47,7 +47,7 @@ class Arguments(flags.GenerationArguments, flags.Arguments):
 
 @runner.recipe
 def main(argv: list[str] | None = None) -> dict[str, float]:
-    """Trains as the flags say; the metrics."""
+    """Trains as the flags say. Returns the metrics."""
     arguments, training_arguments = runner.start(Arguments, __file__, argv)
 
     # 1. Data

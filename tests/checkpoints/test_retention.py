@@ -23,8 +23,8 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_note(tmp_path, capsys):
     assert retention.newest(tmp_path) == tmp_path / "checkpoint-9"
     noted = capsys.readouterr().err.splitlines()
     assert [line.split("checkpoint-")[1] for line in noted] == [
-        "11 is passed over: optimizer.pt has another content than when it was written",
-        "10 is passed over: manifest.json is missing",
+        "11 is skipped: optimizer.pt has another content than when it was written",
+        "10 is skipped: manifest.json is missing",
     ]
 
 

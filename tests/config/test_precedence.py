@@ -1,4 +1,4 @@
-"""What a user says wins; what a config.yaml says gives way, and that is said; what has no effect is said."""
+"""What a user says wins; what a config.yaml says is ignored, and a note says so, as it does of what has no effect."""
 
 import inspect
 
@@ -47,13 +47,13 @@ OVER_EPOCHS = {
         "epoch",
         "no",
         False,
-        ["load_best_model_at_end true of mine/config.yaml gives way"],
+        ["load_best_model_at_end true of mine/config.yaml is ignored"],
     ),
     "--eval_strategy no": (
         "no",
         "epoch",
         False,
-        ["load_best_model_at_end true of mine/config.yaml gives way"],
+        ["load_best_model_at_end true of mine/config.yaml is ignored"],
     ),
     "--save_strategy no --eval_strategy no": ("no", "no", False, ["load_best_model_at_end true"]),
     "--save_strategy steps": (
@@ -158,7 +158,7 @@ def test_a_configuration_that_is_named_wins_over_the_recipe_s_and_gives_way_to_t
         "--config", "quick.yaml", "--save_strategy", "no", config="seed: 1\n", quick=EPOCHS
     )
     assert strategies(found) == ("epoch", "no", False)
-    assert "load_best_model_at_end true of quick.yaml gives way" in notes[0]
+    assert "load_best_model_at_end true of quick.yaml is ignored" in notes[0]
 
 
 def test_the_best_model_is_kept_where_nobody_says_when_to_evaluate(parse):
@@ -219,7 +219,7 @@ def test_a_warm_up_of_the_recipe_gives_way_to_a_schedule_without_one(parse):
     found, notes = parse("--lr_scheduler_type", "constant", config=EPOCHS + "warmup_steps: 0.1\n")
     assert found.warmup_steps == 0
     assert notes == [
-        "note: --lr_scheduler_type constant is what counts: warmup_steps 0.1 of mine/config.yaml gives way"
+        "note: --lr_scheduler_type constant wins: warmup_steps 0.1 of mine/config.yaml is ignored"
     ]
 
 

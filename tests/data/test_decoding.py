@@ -116,7 +116,7 @@ def test_a_file_that_is_utf_8_is_read_so_whatever_is_told(mark, told, tmp_path, 
     decoding.begin_to_speak()
     (tmp_path / "x.txt").write_bytes(mark + "味道很好，服务员态度也不错\nTrès bon\n".encode())
     assert rows_of(tmp_path / "x.txt", told) == ["味道很好，服务员态度也不错", "Très bon"]
-    assert f"x.txt is UTF-8 and read so, not as {told}" in capsys.readouterr().err
+    assert f"x.txt is UTF-8: it is not read as {told}" in capsys.readouterr().err
 
 
 def test_what_is_told_is_said_with_the_first_line_that_it_matters_for(tmp_path, capsys):

@@ -153,7 +153,7 @@ COLUMNS = {
         ["b, a"], MULTI, ["a", "b"], [[1.0, 1.0]], "several", class_names=["a", "b"]
     ),
     "a text beside lists": Column(
-        ["food", ["food", "price"], ["price"]], MULTI, ASPECTS, FOOD[:3], "a list of one"
+        ["food", ["food", "price"], ["price"]], MULTI, ASPECTS, FOOD[:3], "a list with one label"
     ),
     "blanks": Column(["neg", " neg", "pos "], SINGLE, ["neg", "pos"], [0, 0, 1]),
     "blanks in lists": Column([["food "], [" food", "price"], ["price"]], MULTI, ASPECTS, FOOD[:3]),
@@ -403,7 +403,10 @@ REFUSED = {
         ["3,5", "2,0"], "'3,5'", "train.csv:2", "--do_regression", "--label_delimiter ,"
     ),
     "names that may begin with 0 or 1": Refused(
-        ["1", "2", "3"], "the name of 0 or of 1", "--label_map 1=NAME", class_names=list("abcd")
+        ["1", "2", "3"],
+        "do the names start at 0 or at 1",
+        "--label_map 1=NAME",
+        class_names=list("abcd"),
     ),
     "a label without a name": Refused(
         ["neg", "pos"], "'neg'", "--label_map neg=NAME", class_names=["negative", "positive"]

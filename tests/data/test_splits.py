@@ -487,7 +487,7 @@ def test_test_rows_without_a_label_are_counted_and_said(labels, unscored, in_tmp
     rows = zip(TEN, labels, strict=True)
     test = [{"text": f"other {row['text']}", "label": label} for row, label in rows]
     load(in_tmp_path, TEN, test=test)
-    told = "rows have no answer in 'label': they are answered, not scored"
+    told = "rows have no answer in 'label': they get predictions, but no scores"
     told = f"note: test: {unscored} of 10 {told}" if unscored else "not scored"
     assert (told in capsys.readouterr().err) == bool(unscored)
 
@@ -495,7 +495,7 @@ def test_test_rows_without_a_label_are_counted_and_said(labels, unscored, in_tmp
 def test_a_test_set_without_the_label_s_column_says_that_it_is_not_scored(in_tmp_path, capsys):
     other = [{"text": f"other {row['text']}", "sentiment": row["label"]} for row in TEN]
     load(in_tmp_path, TEN, test=other)
-    told = "note: the test data has no column 'label', but text, sentiment: its rows are answered, not scored"
+    told = "note: the test data has no column 'label', but text, sentiment: its rows get predictions, but no scores"
     assert told in capsys.readouterr().err
     load(in_tmp_path, TEN, test=[{**row, "text": f"other {row['text']}"} for row in TEN])
     assert "not scored" not in capsys.readouterr().err

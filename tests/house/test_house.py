@@ -49,6 +49,17 @@ def test_launch_needs_nothing_but_runtime():
 
 
 RECIPES = sorted(ROOT.glob("recipes/*/run.py"))
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("recipes/common/**/*.py")), ids=str)
+def test_what_recipes_share_knows_no_recipe_by_its_name(path):
+    names = [recipe.parent.name for recipe in RECIPES]
+    assert len(names) > 5
+    text = path.read_text("utf-8")
+    for name in names:
+        assert not re.search(rf"recipes[./]{name}\b|\b{name}/(run\.py|config\.yaml)", text)
+
+
 CODE = [*ROOT.glob("recipes/**/*.py"), *ROOT.glob("tools/**/*.py"), ROOT / "cli.py"]
 LONGEST, LONGEST_MAIN = 40, 50  # lines, as CONTRIBUTING.md says
 LONGEST_RECIPE = 115  # lines: "about 100"

@@ -53,11 +53,11 @@ def test_no_layer_is_left_out_at_random(capsys):
     sizes |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "vocab_size": 50}
     model = AutoModelForSeq2SeqLM.from_config(M2M100Config(**sizes, encoder_layerdrop=0.5))
     assert model.get_encoder().layerdrop == 0.5
-    fast_layers.keep_all(model)
+    fast_layers.disable_layerdrop(model)
     assert model.get_encoder().layerdrop == 0
     assert model.config.encoder_layerdrop == 0.5
     assert "LayerDrop is off" in capsys.readouterr().err
-    fast_layers.keep_all(model)
+    fast_layers.disable_layerdrop(model)
     assert not capsys.readouterr().err
 
 

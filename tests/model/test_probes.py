@@ -147,7 +147,7 @@ def test_who_sees_ahead_is_judged_by_the_logits(name, expected):
     ("name", "expected"), [("bert", False), ("roberta", False), ("xlm", True), ("xlnet", True)]
 )
 def test_a_decoder_by_its_setting_may_see_ahead_all_the_same(name, expected):
-    assert probes.a_decoder_sees_ahead(build(AutoModelForCausalLM, name)) is expected
+    assert probes.sees_ahead_as_decoder(build(AutoModelForCausalLM, name)) is expected
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

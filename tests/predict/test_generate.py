@@ -129,7 +129,10 @@ def test_tokens_are_shown_as_they_come(trained, capsys):
             {"model": GREEDY | {"num_beams": 2, "num_return_sequences": 4}},
             "2 beams cannot give 4 texts",
         ),
-        ({"model": GREEDY | {"min_new_tokens": 9, "max_new_tokens": 5}}, "at least 9 .* at most 5"),
+        (
+            {"model": GREEDY | {"min_new_tokens": 9, "max_new_tokens": 5}},
+            "--min_new_tokens 9 is more than --max_new_tokens 5",
+        ),
         ({"model": GREEDY | {"max_new_tokens": 500}}, "exceed 64 positions"),
         ({"forbidden": "absent.txt"}, "no such file"),
         ({"prompts": (), "file": "absent.txt"}, "no such file"),
@@ -164,4 +167,4 @@ def test_a_model_that_reads_both_sides_of_a_word_is_warned_of(in_tmp_path, capsy
         config = BertConfig(vocab_size=len(tokenizer), is_decoder=is_decoder, **sizes)
         BertLMHeadModel(config).save_pretrained("out")
         Continuer("out")
-        assert ("reads both sides of a word" in capsys.readouterr().err) is not is_decoder
+        assert ("sees the words on both sides" in capsys.readouterr().err) is not is_decoder

@@ -238,3 +238,15 @@ def test_pipeline_goes_on_from_a_text(recipe, texts):
     assert answer["generated_text"].startswith("the soup")
     with pytest.raises(Refusal, match="causal language model"):
         open_folder("out")
+
+
+@pytest.mark.parametrize(("model_type", "is_dense"), [("llama", False), ("gemma2", True)])
+def test_a_model_whose_logits_are_all_computed_is_named(
+    model_type, is_dense, recipe, texts, capsys
+):
+    """Gemma 2 bounds its logits: the head cannot leave out those without a label."""
+    sizes = "hidden_size=16,num_hidden_layers=1,num_attention_heads=2,num_key_value_heads=1"
+    sizes += ",intermediate_size=16,head_dim=8"
+    flags = ["--model_type", model_type, "--config_overrides", sizes, "--vocab_size", "300"]
+    recipe.main([*FILES, *flags, "--block_size", "16", *SHORT])
+    assert ("logits      of all positions" in capsys.readouterr().out) == is_dense

@@ -20,7 +20,7 @@ from recipes.common.report import scores_table, task
 from recipes.common.train import losses
 
 # What a person changes in the copy: five lines.
-LENGTH = '    max_seq_length: int = setting(128, "Cut texts to so many tokens.", TOKENS)\n'
+LENGTH = '    max_seq_length: int = setting(128, "Cut texts to this many tokens.", TOKENS)\n'
 CHANGES = {
     LENGTH: LENGTH + '    gamma: float = setting(2.0, "How much.")\n',
     "losses.for_problem(splits.labels.kind, smoothing, weights)": "OWN",

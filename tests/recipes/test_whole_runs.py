@@ -288,7 +288,7 @@ def test_a_checkpoint_that_holds_the_model_alone_is_passed_over(sentiment, revie
     sentiment.main([*FLAGS, *STEPS, "--save_only_model"])
     said = capsys.readouterr().err
     assert (
-        "out/checkpoint-2 is passed over: it holds a model alone, as --save_only_model writes it"
+        "out/checkpoint-2 is skipped: it holds a model alone, as --save_only_model writes it"
         in said
     )
     assert "resuming" not in said

@@ -84,10 +84,10 @@ def test_a_launchers_variables_stay(values, variables, capsys):
 
 
 HALF = {  # variables, words of the refusal
-    "no address": ({"WORLD_SIZE": "2", "RANK": "0"}, "MASTER_ADDR and MASTER_PORT not set"),
-    "no rank": ({"WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}, "RANK not set"),
+    "no address": ({"WORLD_SIZE": "2", "RANK": "0"}, "without MASTER_ADDR and MASTER_PORT"),
+    "no rank": ({"WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}, "without RANK"),
     "a word": ({"WORLD_SIZE": "two"}, "WORLD_SIZE is 'two', not a number"),
-    "a rank too high": (LAUNCHED | {"RANK": "2"}, "RANK is 2, but WORLD_SIZE 2"),
+    "a rank too high": (LAUNCHED | {"RANK": "2"}, "RANK is 2, but WORLD_SIZE is 2"),
     "no rank at all": (LAUNCHED | {"RANK": "x"}, "RANK is 'x', not a number"),
 }
 

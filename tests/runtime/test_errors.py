@@ -218,4 +218,4 @@ def test_a_table_that_is_too_small_for_the_texts_is_no_bug(capsys):
     with pytest.raises(SystemExit) as ended:
         guard.run_and_exit(main)
     assert ended.value.code == 2
-    assert "a row that one of its tables does not have" in capsys.readouterr().err
+    assert "an id or a position is beyond one of the model's tables" in capsys.readouterr().err

@@ -118,6 +118,16 @@ def test_the_losses_of_a_run_that_continues_are_taken_up(trainer):
     assert (found["total_loss"], found["logged_step"]) == (6.0, 3)
 
 
+def test_the_final_report_counts_the_steps_before_a_resume_too(trainer):
+    """Trainer divides by the steps since its `_initial_global_step`."""
+    built = trainer(max_steps=2)
+    built.train()
+    assert built._initial_global_step == 0
+    built._initial_global_step = 1
+    upstream.count_all_steps(built)
+    assert built._initial_global_step == 0
+
+
 def test_columns_are_let_through_once(trainer):
     built = trainer()
     upstream.keep_columns(built, ["mine"])
@@ -157,6 +167,32 @@ def test_an_auto_class_maps_configurations_to_models():
     found = upstream.architectures(transformers.AutoModelForMaskedLM)
     assert found[transformers.BertConfig] is transformers.BertForMaskedLM
     assert transformers.T5Config not in found
+
+
+def test_the_attention_and_the_weights_that_are_not_saved():
+    config = transformers.BertConfig(**TINY_BERT, attn_implementation="eager")
+    assert upstream.attention_of(config) == "eager"
+    assert upstream.attention_of(None) == ""
+    tiny = {"d_model": 8, "encoder_layers": 1, "decoder_layers": 1, "vocab_size": 9}
+    tiny |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    marian = transformers.MarianMTModel(transformers.MarianConfig(**tiny, pad_token_id=0))
+    assert "model.encoder.embed_positions.weight" in upstream.names_not_saved(marian)
+
+
+class SeenForward(transformers.TrainerCallback):
+    """The forward pass that accelerate has wrapped, in training."""
+
+    def on_step_end(self, args, state, control, model=None, **options):
+        self.found = upstream.forward_as_built(model)
+
+
+def test_the_forward_pass_that_accelerate_wraps(trainer):
+    built, seen = trainer(max_steps=1, bf16=True), SeenForward()
+    own = built.model.forward
+    assert upstream.forward_as_built(built.model) is None
+    built.add_callback(seen)
+    built.train()
+    assert seen.found == own
 
 
 def test_generation_settings_are_kept_by_from_pretrained(tmp_path):

@@ -101,7 +101,8 @@ def test_it_holds_within_only():
     assert functional.dropout is TORCHS
     assert functional.scaled_dot_product_attention is TORCHS_ATTENTION
     assert (
-        sdpa_attention.create_position_bias_mask is cpu_kernels.THEIRS["create_position_bias_mask"]
+        sdpa_attention.create_position_bias_mask
+        is cpu_kernels.ORIGINALS["create_position_bias_mask"]
     )
 
 
@@ -249,9 +250,9 @@ def scored(model):
 def test_masks_and_position_biases_are_not_joined_for_plain_products(most, joined, t5, monkeypatch):
     """In two layers each of the encoder and of the decoder about the texts; the decoder's own mask is the same for all
     rows."""
-    made, make = [], cpu_kernels.THEIRS["create_position_bias_mask"]
+    made, make = [], cpu_kernels.ORIGINALS["create_position_bias_mask"]
     monkeypatch.setitem(
-        cpu_kernels.THEIRS,
+        cpu_kernels.ORIGINALS,
         "create_position_bias_mask",
         lambda *rest: made.append(make(*rest)) or made[-1],
     )

@@ -121,7 +121,7 @@ def test_batches_are_written_about_together_within_the_memory_of_training(
     rows, beams, together, answers
 ):
     """Training takes 8 rows: 4 x 8 may be written about, a beam counting as a row."""
-    assert answers(eval_batch_size=rows, num_beams=beams).together == together
+    assert answers(eval_batch_size=rows, num_beams=beams).batches_at_once == together
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_whose_passes_nobody_knows_waits_for_the_last_step_and_says_so(trainer, 
     stream = encoding.RowStream(rows(tokenizer).to_iterable_dataset(), dict, ())
     built = trainer(stream, validation=rows(tokenizer), eval_strategy="epoch", max_steps=5)
     assert (
-        "the end of a pass over this stream is unknown: --eval_strategy epoch waits"
+        "the length of this stream is unknown: --eval_strategy epoch waits"
         in capsys.readouterr().err
     )
     built.train()

@@ -17,8 +17,8 @@ OUTGOING = ".removing-"
 def publish(staged: Path, final: Path) -> None:
     """Writes the manifest, forces all to disk, and renames `staged` to `final`.
 
-    Only one process may call it. If it is stopped in between, there is the earlier `final`, or the
-    whole new one beside its place.
+    Only one process may call it. If it is stopped, the earlier `final` is still there, or the whole
+    new folder is beside its place.
     """
     _seal(staged)
     remove(final)
@@ -29,7 +29,7 @@ def publish(staged: Path, final: Path) -> None:
 def publish_once(staged: Path, final: Path) -> None:
     """Publishes a folder like `publish`, but leaves a whole `final` as it is.
 
-    Another process has then written the same in the meantime, and reads it.
+    Another process has then already written the same folder, and reads it.
     """
     _seal(staged)
     try:
@@ -85,7 +85,7 @@ def damage(folder: Path) -> str:
         return f"{MANIFEST} is missing"
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return f"{MANIFEST} is damaged"
-    if text != _text(entries):  # a line that stands twice, say, is valid JSON
+    if text != _text(entries):  # a repeated line, for example, is valid JSON
         return f"{MANIFEST} is damaged"
     if (folder / MANIFEST).is_symlink():
         return f"{MANIFEST} is a link"

@@ -1,7 +1,7 @@
 """Saves where each process stands in a run: one file per process in every checkpoint.
 
 The file holds the random generators of the process, its loss since the last log, the time, and what
-a signal kept from being done.
+was still to do when a signal came.
 """
 
 from pathlib import Path

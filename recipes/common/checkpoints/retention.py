@@ -83,7 +83,7 @@ def no_states(folder: Path) -> str:
 def newest(output_dir: Path) -> Path | None:
     """Returns the intact checkpoint of the highest step, or None.
 
-    Notes the damaged ones that it passes over, and removes half-written ones.
+    Skips damaged ones with a note, and removes half-written ones.
     """
     _rename_whole_ones(output_dir)
     for folder in [*output_dir.glob(f"{STAGING}*"), *output_dir.glob(f"{OUTGOING}*")]:
@@ -92,7 +92,7 @@ def newest(output_dir: Path) -> Path | None:
         found = damage(folder) or no_states(folder)
         if not found:
             return folder
-        note(f"{folder} is passed over: {found}")
+        note(f"{folder} is skipped: {found}")
     return None
 
 
@@ -144,7 +144,7 @@ def fingerprint(folder: Path) -> dict[str, Any]:
 
 @contextmanager
 def readable(folder: Path | str) -> Iterator[None]:
-    """Refuses a checkpoint where reading it inside fails.
+    """Refuses a checkpoint if the code in this context fails to read it.
 
     Its content is then not what a run writes, although the manifest lists it.
     """
@@ -189,7 +189,7 @@ def check_space(output_dir: Path, needed: int) -> None:
 
 @contextmanager
 def room(folder: Path, needed: int, only_model: bool = False) -> Iterator[None]:
-    """Removes `folder` and raises DiskFull where what is written inside does not fit."""
+    """Removes `folder` and raises DiskFull if the disk is full while this context writes."""
     try:
         yield
     except Exception as error:

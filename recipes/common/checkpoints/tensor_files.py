@@ -84,9 +84,9 @@ def _built(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
 def check_like(found: Any, wanted: Any, name: str = "the state") -> None:
     """Raises TypeError or ValueError where a nest differs from the `wanted` one.
 
-    It differs by the types of values, the lengths of lists and the shapes of tensors. A value may
-    be anything where only one of the two has it (it is another version's), and where it is None in
-    the wanted one.
+    It differs by the types of values, the lengths of lists and the shapes of tensors. Does not
+    check a value that only one of the two has (another version wrote it), or that is None in the
+    wanted one.
     """
     if wanted is None:
         return
@@ -137,7 +137,7 @@ def check_optimizer(found: dict[str, Any], optimizer: torch.optim.Optimizer) -> 
 def randomness() -> dict[str, Any]:
     """Returns the states of the random generators of Python, numpy and torch.
 
-    Of the GPUs it is that of the one that this process computes on.
+    For the GPUs, it is only the state of this process's GPU.
     """
     devices = []
     if torch.cuda.is_available():
@@ -171,7 +171,7 @@ def set_randomness(states: dict[str, Any]) -> None:
 def randomness_kept() -> AbstractContextManager[None]:
     """Returns a context after which torch's random generators are as they were before it.
 
-    Of the GPUs only the generator of the one that this process computes on is kept.
+    For the GPUs, it keeps only the generator of this process's GPU.
     """
     devices = []
     if torch.cuda.is_available():

@@ -20,7 +20,7 @@ WORKERS = 2
 # Computed only where --metric_name names them: the score of one class, or a mean over the classes.
 ON_REQUEST = ("f1", "precision", "recall")
 LOWER_IS_BETTER = {"mse", "mae", "cross_entropy", "perplexity", "ter"}
-# Other metrics of this kind have names that end so: scikit-learn's convention.
+# Names of other metrics for which lower is better end so, as in scikit-learn.
 ENDS_OF_LOWER = ("loss", "error", "distance")
 
 
@@ -74,7 +74,7 @@ def _choose_device(values: dict[str, Any]) -> None:
 def _refuse_more_than(gpus: int) -> None:
     """Refuses more of torchrun's processes than GPUs.
 
-    Other launchers may show each process only a GPU of its own.
+    With other launchers each process may see only its own GPU.
     """
     by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
     if by_torchrun and 0 < gpus <= int(os.environ.get("LOCAL_RANK", "0")):
@@ -85,7 +85,8 @@ def _refuse_more_than(gpus: int) -> None:
 
 def _choose_workers(values: dict[str, Any]) -> None:
     """Lets processes of the loader make batches while a GPU computes."""
-    # On other systems the model would be sent to them. A stream's order depends on their number.
+    # On other systems the model would be sent to the processes. A stream's order depends on how
+    # many there are.
     if sys.platform == "linux" and not values.get("use_cpu") and not values.get("streaming"):
         values.setdefault("dataloader_num_workers", WORKERS)
     if values.get("streaming") and values.get("dataloader_num_workers", 0) > 1:
@@ -108,7 +109,7 @@ def _choose_precision(values: dict[str, Any]) -> None:
 def has_bf16(use_cpu: bool) -> bool:
     """Whether the hardware multiplies in bf16.
 
-    A CPU that does not takes 7 to 100 times as long with bf16 as with fp32.
+    A CPU that cannot do so takes 7 to 100 times as long with bf16 as with fp32.
     """
     import torch
 
@@ -134,8 +135,8 @@ def strategies(values: dict[str, Any]) -> None:
 def _set_pushing(values: dict[str, Any]) -> None:
     """Lets a run push its model once.
 
-    At every save Trainer would upload its arguments, too: a pickle that holds the token. The folder
-    would still change meanwhile.
+    At every save Trainer would also upload its arguments: a pickle that holds the token. And the
+    folder would change during the upload.
     """
     if not values.get("push_to_hub"):
         return
@@ -168,7 +169,7 @@ def _set_best_model(values: dict[str, Any]) -> None:
 def lower_is_better(metric: str) -> bool:
     """Whether a lower value of a metric is the better one, by its name.
 
-    The name of your own metric says so if it ends as scikit-learn's do: hamming_loss, max_error.
+    Your own metric counts so if its name ends as scikit-learn's do: hamming_loss, max_error.
     """
     name = metric.removeprefix("eval_")
     return name in LOWER_IS_BETTER or name.endswith(ENDS_OF_LOWER)

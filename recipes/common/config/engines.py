@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 CONFIGS = Path(__file__).resolve().parents[3] / "ds_configs"
 ROWS = 8  # TrainingArguments' default for --per_device_train_batch_size
 INSTALL = "install g++ (Debian: apt install g++)"
-# Of torch.compile.
+# The modes of torch.compile.
 MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
-# Of DeepSpeed.
+# The sizes in a configuration of DeepSpeed.
 SIZES = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
 MISMATCH = re.compile(r"- ds (\S+)=(.*) vs hf (.*?)=(.*)")  # as transformers writes it
 # Settings of accelerate that the recipes decide.
@@ -143,7 +143,7 @@ def check(arguments: "Arguments", training_arguments: "TrainingArguments") -> No
 
 
 def _check_accelerator(config: "AcceleratorConfig") -> None:
-    """Refuses what would change the rows of a step: the recipes' own order decides them."""
+    """Refuses settings that would change the rows of a step: the recipes' sampler decides them."""
     if config.split_batches:
         what = "split_batches gives --per_device_train_batch_size another meaning"
         fix = "leave it out: --global_batch_size N says how many rows a step takes in all"
@@ -181,10 +181,10 @@ def _shards_weights(training_arguments: "TrainingArguments") -> bool:
 
 
 def _check_compiler(arguments: "Arguments", training_arguments: "TrainingArguments") -> None:
-    """Refuses what torch.compile does not know or cannot do here.
+    """Refuses a mode or backend that torch.compile does not know, and a CPU without a compiler.
 
-    Texts that are padded to the longest of their batch share one graph for all lengths. A variable
-    of the environment tells accelerate so.
+    Also tells accelerate, by a variable of the environment, to compile one graph for all lengths,
+    where texts are padded to the longest of their batch.
     """
     from accelerate.utils import DynamoBackend
 

@@ -1,6 +1,6 @@
-"""Defines a flag and what is known about it beside its name, type and default.
+"""Defines a flag and the facts about it, beside its name, type and default.
 
-The facts of a recipe's own flag stand beside it: `setting(128, "Cut texts to so many tokens.",
+The facts of a recipe's own flag stand beside it: `setting(128, "Cut texts to this many tokens.",
 TOKENS)`. Those of TrainingArguments' flags stand here.
 """
 
@@ -26,24 +26,24 @@ POSITIVE: Range = (1e-12, 1e12)
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known about one flag."""
+    """Holds the facts about one flag."""
 
     range: Range | None = None  # of a number
     unset: float | None = None  # a number outside the range that means "not set"
     # The flag does nothing unless one of these flags is given.
     needs: tuple[str, ...] = ()
-    # "data" or "model": the flag belongs to what names the data or the model. Whoever names their
-    # own data or model takes no flag of this group from a configuration below.
+    # "data" or "model": the flag describes the data or the model. If the user names other data or
+    # another model, the flags of this group in the lower configurations are ignored.
     group: str = ""
-    # A recipe's config.yaml sets it for its own model, or for its own sample. A pretrained model
-    # is not trained with a learning rate that is meant for random weights.
+    # A recipe's config.yaml sets it for its own model, or for its own sample. With another one the
+    # value is ignored: a pretrained model needs another learning rate than random weights do.
     of_model: bool = False
     of_sample: bool = False
     may_be_empty: bool = False
-    is_path: bool = False  # ~ stands for the home folder: no shell replaces it behind =
+    is_path: bool = False  # ~ becomes the home folder: behind = no shell replaces it
     is_recorded: bool = True  # in the record of a run
     is_free: bool = False  # another value gives the same model
-    is_decided: bool = False  # by the recipes
+    is_decided: bool = False  # the recipes decide it
 
 
 TOKENS = Facts(range=LENGTH, of_model=True)  # the number of tokens of a text or a block
@@ -155,7 +155,7 @@ OF_TRAINING_ARGUMENTS: dict[str, Facts] = {
 
 
 def of(*classes: type) -> dict[str, Facts]:
-    """Returns the facts of every flag that these dataclasses define. Of others nothing is known."""
+    """Returns the facts of every flag of these dataclasses. Any other flag has empty facts."""
     found: dict[str, Facts] = defaultdict(Facts)
     for one in classes:
         for item in dataclasses.fields(one):

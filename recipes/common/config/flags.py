@@ -28,7 +28,7 @@ class DataArguments:
         OF_DATA,
     )
     validation_file: list[str] | None = setting(
-        None, "Validation data; without it a part of the training data.", OF_DATA
+        None, "Validation data (default: a part of the training data).", OF_DATA
     )
     test_file: list[str] | None = setting(None, "Test data; labels may be missing.", OF_DATA)
     encoding: str | None = setting(
@@ -36,12 +36,12 @@ class DataArguments:
     )
     dataset_name: str | None = setting(
         None,
-        "A data set on the Hugging Face Hub, or a local folder of one.",
+        "A data set on the Hugging Face Hub, or in a local folder.",
         Facts(group="data", is_path=True),
     )
-    dataset_config_name: str | None = setting(None, "The configuration of that data set.", OF_DATA)
+    dataset_config_name: str | None = setting(None, "Configuration of --dataset_name.", OF_DATA)
     dataset_revision: str | None = setting(
-        None, "The revision of that data set: branch, tag or commit.", OF_DATA
+        None, "Revision of --dataset_name: branch, tag or commit.", OF_DATA
     )
     train_split_name: str | None = setting(
         None, "The data set's split to train on (default: train)."
@@ -52,7 +52,7 @@ class DataArguments:
     test_split_name: str | None = setting(None, "The data set's split to test on (default: test).")
     validation_split_percentage: int = setting(
         10,
-        "Share of the training data held out where no validation is given.",
+        "Percentage of the training data to hold out, where no validation data is given.",
         Facts(range=(0, 100)),
     )
     remove_splits: str | None = setting(
@@ -61,19 +61,19 @@ class DataArguments:
     remove_columns: str | None = setting(None, "Columns to leave out, separated by commas.")
     max_train_samples: int | None = setting(
         None,
-        "Use at most so many training rows (blocks, where texts are packed).",
+        "Use at most this many training rows (blocks, where texts are packed).",
         Facts(range=facts.COUNT),
     )
     max_eval_samples: int | None = setting(
-        None, "Use at most so many validation rows (or blocks).", Facts(range=facts.COUNT)
+        None, "Use at most this many validation rows (or blocks).", Facts(range=facts.COUNT)
     )
     max_predict_samples: int | None = setting(
-        None, "Use at most so many test rows (or blocks).", Facts(range=facts.COUNT)
+        None, "Use at most this many test rows (or blocks).", Facts(range=facts.COUNT)
     )
     shuffle_train_dataset: bool = setting(
         False, "Shuffle the training rows before --max_train_samples takes the first."
     )
-    shuffle_seed: int = setting(42, "Seed of that shuffle.", Facts(range=facts.SEED))
+    shuffle_seed: int = setting(42, "Seed of --shuffle_train_dataset.", Facts(range=facts.SEED))
     streaming: bool = setting(
         False, "Read the training data while training instead of holding it in memory."
     )
@@ -98,13 +98,13 @@ class ModelArguments:
         None, "Architecture of a model trained from scratch: bert, modernbert, …", OF_MODEL
     )
     config_overrides: str | None = setting(
-        None, "Changes to its configuration: hidden_size=128,num_hidden_layers=4", OF_MODEL
+        None, "Changes to the model's configuration: hidden_size=128,num_hidden_layers=4", OF_MODEL
     )
     config_name: str | None = setting(
-        None, "A configuration, where it is not the checkpoint's.", OF_MODEL
+        None, "Use this configuration instead of the checkpoint's.", OF_MODEL
     )
     tokenizer_name: str | None = setting(
-        None, "A tokenizer, where it is not the checkpoint's.", OF_MODEL
+        None, "Use this tokenizer instead of the checkpoint's.", OF_MODEL
     )
     tokenizer_algorithm: str | None = setting(
         None,
@@ -119,7 +119,7 @@ class ModelArguments:
     )
     special_tokens: list[str] | None = setting(
         None,
-        "Roles of tokens in a tokenizer of your own: eos_token=<end> pad_token=<pad> …",
+        "Special tokens of your own tokenizer: eos_token=<end> pad_token=<pad> …",
         OF_MODEL,
     )
     vocab_size: int | None = setting(
@@ -167,7 +167,7 @@ class ModelArguments:
     )
     load_in_4bit: bool = setting(
         False,
-        "Hold the weights under the adapters in four bits (QLoRA; bitsandbytes).",
+        "Keep the base model's weights in 4 bits (QLoRA; bitsandbytes).",
         Facts(needs=("lora_rank",)),
     )
     freeze_encoder: bool = setting(False, "Train the head only.")
@@ -179,7 +179,7 @@ class RunArguments:
 
     early_stopping_patience: int = setting(
         0,
-        "Stop after so many evaluations without a better score (0: never).",
+        "Stop after this many evaluations without a better score (0: never).",
         Facts(range=facts.SOME),
     )
     num_processes: int | None = setting(
@@ -195,7 +195,7 @@ class RunArguments:
     )
     allow_changed: list[str] | None = setting(
         None,
-        "What may differ from the run that is continued: flags, data, versions, …",
+        "What may change when a run is continued: flags, data, versions, …",
         Facts(is_recorded=False),
     )
     overwrite_output_dir: bool = setting(
@@ -232,7 +232,7 @@ class PaddingArguments:
 
     tokens_per_batch: int | None = setting(
         None,
-        "Fill batches with at most so many tokens of source or target (padding counts), "
+        "Fill batches with at most this many tokens of source or target (padding counts), "
         "instead of a number of rows.",
         Facts(range=facts.COUNT),
     )
@@ -243,7 +243,7 @@ class LabelMapArguments:
     """Gives labels other names."""
 
     label_map: list[str] | None = setting(
-        None, 'Labels by other names: "1,2=negative 4,5=positive" leaves 3 out.'
+        None, 'Other names of labels: "1,2=negative 4,5=positive" leaves 3 out.'
     )
 
 
@@ -289,16 +289,16 @@ class GenerationArguments(PaddingArguments):
 
     training_arguments: ClassVar[str] = "Seq2SeqTrainingArguments"
 
-    max_source_length: int = setting(1024, "Cut source texts to so many tokens.", SEQUENCE)
-    max_target_length: int = setting(128, "Cut target texts to so many tokens.", SEQUENCE)
+    max_source_length: int = setting(1024, "Cut source texts to this many tokens.", SEQUENCE)
+    max_target_length: int = setting(128, "Cut target texts to this many tokens.", SEQUENCE)
     val_max_target_length: int | None = setting(
         None,
-        "Generate at most so many tokens (default: bounded by the data).",
+        "Generate at most this many tokens (default: bounded by the data).",
         Facts(range=facts.COUNT),
     )
     interim_eval_samples: int = setting(
         1000,
-        "Generate texts for so many rows of an evaluation during training (0: for all).",
+        "Generate texts for this many rows of an evaluation during training (0: for all).",
         Facts(range=facts.SOME),
     )
     num_beams: int | None = setting(

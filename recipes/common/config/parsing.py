@@ -36,9 +36,9 @@ MODELS = {"model_name_or_path", "model_type", "config_name"}
 GROUPS = {"data": OWN_DATA, "model": MODELS}
 # Other words for the choices of --include_num_input_tokens_seen.
 COUNTED = {"true": "all", "yes": "all", "1": "all", "false": "no", "0": "no"}
-# How the names of files end that a run writes.
+# The endings of the files that a run writes.
 WRITTEN = (".json", ".jsonl", ".yaml", ".md", ".safetensors", ".txt", ".model", ".lock")
-# What TrainingArguments raises if it does not take a value.
+# What TrainingArguments raises if it refuses a value.
 WRONG = (
     AttributeError,
     ImportError,
@@ -122,7 +122,7 @@ def _parser(classes: tuple[type, ...], recipe: str) -> "HfArgumentParser":
 
 
 def _set_types(parser: argparse.ArgumentParser) -> None:
-    """Sets how flags are read that may be of several types: argparse takes only one."""
+    """Sets how to read the flags that have several types: argparse knows only one type."""
     for action in parser._actions:
         if action.dest == "include_num_input_tokens_seen":
             action.type = _counted_tokens
@@ -177,7 +177,7 @@ def _sets_any(layer: dict[str, Any], names: set[str]) -> bool:
 def _fitting(
     from_recipe: dict[str, Any], from_user: list[dict[str, Any]], known: dict[str, Facts]
 ) -> dict[str, Any]:
-    """Returns the recipe's settings that fit the user's model and data, too."""
+    """Returns the recipe's settings that also fit the user's model and data."""
     own_model = any(_sets_any(layer, MODELS) for layer in from_user)
     own_data = any(_sets_any(layer, OWN_DATA) for layer in from_user)
     fitting = {}
@@ -208,7 +208,7 @@ def _parse_command_line(parser: "HfArgumentParser", argv: list[str]) -> dict[str
 
 
 class _Once(argparse.Namespace):
-    """A namespace that refuses a second, different value of a flag, however the flag is spelt."""
+    """Refuses a second, different value of a flag, however the flag is spelt."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if name != "config" and hasattr(self, name) and getattr(self, name) != value:
@@ -251,7 +251,7 @@ def _parse_config(parser: "HfArgumentParser", path: Path) -> dict[str, Any]:
 def _typed(parser: "HfArgumentParser", name: str, placed: Placed) -> Any:
     """Returns a value of a configuration as its flag's type.
 
-    Tries the value as it is written, then as YAML means it: no flag takes `on` or 0x1F as written.
+    First tries the value as it is written, then YAML's value: no flag takes `on` or 0x1F.
     """
     if placed.value is None:
         return None
@@ -298,17 +298,17 @@ def _parsed(parser: "HfArgumentParser", name: str, words: list[str], where: str)
 
 
 def _anchored(pattern: str) -> str:
-    """Anchors a path of a recipe's own configuration to the repository.
+    """Returns a path of a recipe's own configuration, seen from the current folder.
 
-    It means the same files wherever the recipe is started.
+    So it names the same files wherever the recipe is started.
     """
     return _seen_from_here(ROOT / pattern)
 
 
 def _refuse_empty(values: dict[str, Any], known: dict[str, Facts]) -> None:
-    """Refuses an empty word: a shell makes it of a variable that is not set.
+    """Refuses an empty value: a shell makes it from a variable that is not set.
 
-    It would count as a flag that is not given.
+    Otherwise it would count as a flag that is not given.
     """
     for flag, value in values.items():
         is_empty = value == "" or (isinstance(value, list) and "" in value)
@@ -319,7 +319,7 @@ def _refuse_empty(values: dict[str, Any], known: dict[str, Facts]) -> None:
 def _check_folder(name: str) -> None:
     """Refuses a name that no folder can have, and a folder that a run cannot write to.
 
-    It cannot where a file has the name of a folder that it writes, or a folder that of a file.
+    It cannot if a file has the name of one of its folders, or a folder that of one of its files.
     """
     try:
         os.lstat(name)

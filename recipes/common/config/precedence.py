@@ -1,7 +1,7 @@
 """Decides between flags that contradict each other: the flag of the highest layer wins.
 
 The layers are the recipe's config.yaml, each --config FILE, and the command line. Notes name the
-flags that gave way, and the flags that have no effect.
+flags that are ignored, and the flags that have no effect.
 """
 
 import os
@@ -28,7 +28,7 @@ NO_BETAS = {"adafactor", "sgd", "adagrad", "rmsprop", "lomo", "adalomo"}
 
 
 class Values(dict[str, Any]):
-    """The flags that some layer sets. `names` are the layers; `layers` holds each flag's layer."""
+    """Holds the flags that the layers set, the layers' `names`, and the layer of each flag."""
 
     def __init__(self, names: list[str]):
         super().__init__()
@@ -37,7 +37,7 @@ class Values(dict[str, Any]):
         self._gave_way: dict[str, list[str]] = {}
 
     def add(self, number: int, flags: dict[str, Any]) -> None:
-        """Puts the flags of one layer above those of the layers below."""
+        """Adds the flags of one layer. They replace those of the layers below."""
         for flag, value in flags.items():
             self[flag] = value
             self.layers[flag] = number
@@ -74,15 +74,15 @@ class Values(dict[str, Any]):
         if number < len(self.names) - 1:  # below the command line
             words += f" of {self.names[number]}"
         if instead is None:
-            words += " gives way"
+            words += " is ignored"
         else:
             words += f" becomes {_plain(instead)}"
         self._gave_way.setdefault(winner, []).append(words)
 
     def tell(self) -> None:
-        """Prints one line for each flag that others gave way to."""
+        """Prints one line for each flag that won over others."""
         for winner, found in self._gave_way.items():
-            note(f"--{winner} {_plain(self.get(winner))} is what counts: {'; '.join(found)}")
+            note(f"--{winner} {_plain(self.get(winner))} wins: {'; '.join(found)}")
         self._gave_way = {}
 
 
@@ -91,16 +91,16 @@ Condition = Callable[[Values], bool]
 
 @dataclass(frozen=True)
 class Pointless:
-    """Flags that have no effect under a condition: another flag, `beside`, is given or missing."""
+    """Names flags that have no effect under a condition: the flag `beside` is given, or missing."""
 
     flags: tuple[str, ...]
     beside: str
     condition: Condition
-    told: bool = False  # whether a note says that flags of a lower layer give way
+    told: bool = False  # whether a note says that flags of a lower layer are ignored
 
 
 def settle(values: Values, standard: dict[str, Any]) -> None:
-    """Makes the flags agree, and prints what gave way or has no effect.
+    """Makes the flags agree. Prints which flags are ignored or have no effect.
 
     `standard` are the defaults of all flags.
     """
@@ -192,7 +192,7 @@ def _evaluate_less_often_than_log(values: Values) -> None:
 def _settle_best_model(values: Values) -> None:
     """Makes saving and evaluation agree: the best model is found if every checkpoint is evaluated.
 
-    What the highest layer says decides about the rest.
+    The flag of the highest layer decides; the others follow it.
     """
     if not values.get(BEST) or _finds_best(values):
         return
@@ -208,7 +208,7 @@ def _settle_best_model(values: Values) -> None:
     elif best > max(evaluation, saving):
         values |= {"eval_strategy": "epoch", "save_strategy": "epoch"}
     elif best < max(evaluation, saving, 1):
-        # The recipe's own flag (layer 0) gives way even where the recipe contradicts itself.
+        # The recipe's own flag (layer 0) is ignored even where the recipe contradicts itself.
         names = ("eval_steps", "eval_strategy", "save_steps", "save_strategy")
         values.give_way(BEST, max(names, key=values.layer))
     else:
@@ -299,7 +299,7 @@ def _without(*flags: str) -> Condition:
 
 
 def _judges_nothing(values: Values) -> bool:
-    """Whether nothing depends on which evaluation is the best, or better than the last one."""
+    """Whether no flag compares one evaluation with another."""
     by_schedule = values.get("lr_scheduler_type") in BY_EVALUATION
     by_saving = values.get("save_strategy") == "best"
     by_stopping = values.get("early_stopping_patience")
@@ -307,16 +307,16 @@ def _judges_nothing(values: Values) -> bool:
 
 
 def _ignores_direction(values: Values) -> bool:
-    """Whether a direction is given for the headline metric, which has one of its own.
+    """Whether --greater_is_better is false for the headline metric, which has its own direction.
 
-    Trainer itself writes true for every metric.
+    True is no sign of a user's wish: Trainer itself writes it for every metric.
     """
     is_headline = values.get("metric_for_best_model") == HEADLINE
     return is_headline and values.get("greater_is_better") is False
 
 
 def _takes_whole_model(values: Values) -> bool:
-    """Whether the optimizer chooses no modules: only those that project gradients do."""
+    """Whether the optimizer ignores --optim_target_modules: only GaLore and APOLLO read it."""
     return not str(values.get("optim")).startswith(("galore", "apollo"))
 
 

@@ -1,6 +1,6 @@
 """Checks the packages and services that flags name, before any data is read.
 
-They must be there and take their settings.
+They must be installed and accept their settings.
 """
 
 import copy
@@ -55,9 +55,9 @@ WRONG = (
     TypeError,
     ValueError,
 )
-STEPS = 10  # of a schedule that is tried
+STEPS = 10  # for which a schedule is tried
 LOGIN = "hf auth login, or --hub_token TOKEN"
-# Of a generated text.
+# Settings of generated texts that are whole numbers.
 LIMITS = ("max_length", "max_new_tokens", "min_length", "min_new_tokens", "num_beams")
 OTHERS = "leave the flag out, or choose another one"
 
@@ -153,9 +153,9 @@ def _check_optimizer(training_arguments: TrainingArguments) -> None:
 def _changes_nothing(
     training_arguments: TrainingArguments, others: list[str], whole: dict[str, object]
 ) -> bool:
-    """Whether the optimizer is the same with the other settings alone.
+    """Whether the optimizer is the same without one setting.
 
-    It may refuse them, where one of them needs the setting that is left out.
+    False if the others need it.
     """
     try:
         return _optimizer(training_arguments, others) == whole
@@ -193,7 +193,7 @@ def check_schedule(
     Refuses settings that the schedule does not take, or that do not fit the steps of the training.
     """
     kind = transformers.SchedulerType(training_arguments.lr_scheduler_type)
-    # Where they are a text, which is no JSON, get_scheduler refuses them.
+    # get_scheduler refuses settings that are a text: they are no JSON.
     settings = cast("dict[str, Any] | None", training_arguments.lr_scheduler_kwargs)
     weight = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([weight], lr=training_arguments.learning_rate)
@@ -266,7 +266,8 @@ def push(trainer: transformers.Trainer) -> None:
     """Pushes the trained model. If that fails, the error says how to do it later."""
     folder = trainer.args.output_dir
     name = trainer.args.hub_model_id
-    later = f'the model is whole; later: hf upload {name} {folder} . --exclude "checkpoint-*/*"'
+    command = f'hf upload {name} {folder} . --exclude "checkpoint-*/*"'
+    later = f"the model is complete here; upload it later: {command}"
     with _hub("the model was not pushed", NotPushed, later):
         trainer.push_to_hub()
         note(f"pushed to https://huggingface.co/{name}")

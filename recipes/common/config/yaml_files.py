@@ -20,10 +20,10 @@ NUMBERS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float", "tag:yaml.org,200
 
 @dataclass(frozen=True)
 class Placed:
-    """A value with its place (file:line), and with its words if it is a scalar or a list of them.
+    """Holds a value, its place (file:line), and its words if it is a scalar or a list of scalars.
 
-    The words are as they stand in the file. YAML reads `no` as False and 1.10 as 1.1, but they may
-    be the choice "no" and the name "1.10".
+    The words are as they stand in the file. YAML reads `no` as False and 1.10 as 1.1, but the user
+    may mean the choice "no" and the name "1.10".
     """
 
     value: Any
@@ -42,7 +42,7 @@ def from_yaml(path: Path) -> dict[str, Placed]:
     plain = PlainLoader.DEFAULT_MAPPING_TAG
     if not isinstance(document, yaml.MappingNode) or document.tag != plain:
         what = "a configuration must be a list of `flag: value`"
-        raise Refusal(what, str(path), "see recipes/sentiment/config.yaml")
+        raise Refusal(what, str(path), "see the config.yaml of a recipe")
     return _mapping(document, path)
 
 

@@ -10,13 +10,13 @@ from tempfile import TemporaryFile
 
 import pyarrow
 
-ROWS, CHARACTERS = 10_000, 2**24  # so much is held in memory before it is written
+ROWS, CHARACTERS = 10_000, 2**24  # at most these are held in memory before they are written
 
 Value = int | str | list[str]
 
 
 class DiskTable:
-    """A table that grows row by row, in a file without a name that ends with the process."""
+    """Grows a table row by row, in a file without a name that ends with the process."""
 
     def __init__(self, columns: Mapping[str, pyarrow.DataType]):
         self.rows = 0

@@ -13,7 +13,7 @@ from recipes.common.runtime.errors import Refusal
 
 Row = dict
 Reader: TypeAlias = pyarrow.ipc.RecordBatchFileReader | pyarrow.ipc.RecordBatchStreamReader
-BATCH = 64  # rows that are read at once: a value that the file holds once may be in all of its rows
+BATCH = 64  # rows that are read at once: the file may hold one long value for all of them
 # What pyarrow raises for a damaged file, and what the disk raises.
 UNREADABLE = (pyarrow.ArrowException, OSError, ValueError, OverflowError)
 
@@ -26,13 +26,13 @@ def parquet_rows(path: Path) -> Iterator[tuple[int, Row]]:
 def arrow_rows(path: Path) -> Iterator[tuple[int, Row]]:
     """Yields pairs of number and row of an Arrow file.
 
-    It is a stream, as the datasets library writes it, or Feather.
+    The file is a stream, as the datasets library writes it, or Feather.
     """
     return _numbered(_arrow_batches(path), path, "Arrow")
 
 
 def _numbered(batches: Iterator[list[Row]], path: Path, kind: str) -> Iterator[tuple[int, Row]]:
-    """Yields the rows with their numbers; refuses a damaged file by the row that it cannot read."""
+    """Yields the rows with their numbers; refuses a damaged file and names the unreadable row."""
     number = 0
     try:
         for rows in batches:
@@ -44,7 +44,7 @@ def _numbered(batches: Iterator[list[Row]], path: Path, kind: str) -> Iterator[t
 
 
 def _refusal(error: Exception, path: Path, kind: str, number: int) -> Exception:
-    """Returns the refusal of a damaged file, by its row; an error of the disk stays one."""
+    """Returns the refusal of a damaged file, by its row; returns an error of the disk as it is."""
     if getattr(error, "errno", None):
         return error
     what = f"not a readable {kind} file: {error}"

@@ -1,4 +1,4 @@
-"""One split while it is read: each row is checked, counted and kept on disk."""
+"""Reads one split: checks and counts each row, and keeps it on disk."""
 
 import hashlib
 from collections import Counter
@@ -23,8 +23,8 @@ from recipes.common.runtime.errors import Refusal
 
 NO_LABEL, LEFT_OUT = "no label", "not in --label_map"  # reasons to skip a row
 EMPTY = "empty text"
-TRACKED_ROWS = 1_000_000  # duplicates are looked for among so many rows: about 0.1 GB
-SHARES = 10_000  # of a hash: one row in so many is the smallest share that is held out
+TRACKED_ROWS = 1_000_000  # rows among which duplicates are looked for: about 0.1 GB
+SHARES = 10_000  # parts into which a hash divides the rows
 
 Row = dict[str, Any]
 Text = str | list[str]  # a text, or its words
@@ -32,7 +32,7 @@ Text = str | list[str]  # a text, or its words
 
 @dataclass
 class Table:
-    """One split while it is read: texts on disk, what is known of the labels, the account of the
+    """Holds one split while it is read: its texts on disk, its labels, and the counts of its
     rows."""
 
     source: Source
@@ -42,10 +42,10 @@ class Table:
     spool: DiskTable = field(init=False)
     label_values: list[Any] = field(default_factory=list)
     spelt: label_spelling.Spelling | None = None  # how labels are written, once all are seen
-    kept_rows: list[int] | None = None  # of those on disk; None: all of them
+    kept_rows: list[int] | None = None  # the rows on disk that are used; None: all of them
     labels_seen: SeenLabels = field(default_factory=SeenLabels)
     skipped: Counter[str] = field(default_factory=Counter)
-    digests: dict[bytes, int] = field(default_factory=dict)  # of the texts -> a hash of the label
+    digests: dict[bytes, int] = field(default_factory=dict)  # hash of texts -> hash of label
     duplicates: int = 0
     contradictions: int = 0
     has_answers: bool = False  # whether the source has the label's or the target's column
@@ -58,7 +58,7 @@ class Table:
 
     @property
     def is_test(self) -> bool:
-        """Whether no row may be skipped, and labels may be missing."""
+        """Whether this is the test split: no row is skipped, and labels may be missing."""
         return self.source.name == "test"
 
     @property
@@ -69,7 +69,7 @@ class Table:
 
     @property
     def unscored(self) -> int:
-        """Returns how many rows of a test set have no label or target, though it has the column."""
+        """Returns how many test rows have no label or target, although the column is there."""
         if not self.is_test or not self.has_answers:
             return 0
         if self.columns.labels and not self.columns.label_kind.per_word:
@@ -81,8 +81,7 @@ class Table:
     def read(self, most: int | None = None) -> None:
         """Reads the source once: checks, counts and (unless streaming) keeps every usable row.
 
-        Of a remote stream only as much is read as holds `most` rows to evaluate on; the rest is
-        checked in training.
+        Reads a remote stream until it has `most` rows for evaluation. Training checks the rest.
         """
         for row, texts, label in self.usable(count=True):
             if most and (self.spool.rows >= most or self.rows_read >= 100 * most):
@@ -143,7 +142,8 @@ class Table:
             return cells
         if len(missing) == len(cells):
             return None
-        what = f"the row has no value in the column {missing[0]!r}, but has some beside it"
+        elsewhere = "but has one in another label's column"
+        what = f"the row has no value in the column {missing[0]!r}, {elsewhere}"
         fix = "write 0 or 1 in every label's column, or nothing in any of them"
         raise Refusal(what, where(), fix)
 
@@ -159,7 +159,7 @@ class Table:
         """Returns why a row is not used, or "".
 
         Test rows are never skipped: each gets its prediction. Blank lines are part of a text that
-        runs on.
+        continues from row to row.
         """
         if self.is_test:
             return ""
@@ -199,7 +199,7 @@ class Table:
         self._track(texts, label)
 
     def _track(self, texts: list[Text], label: Any) -> None:
-        """Counts texts that occurred before; the lines of a text that runs on may repeat."""
+        """Counts texts that occurred before; lines of a text that continues may repeat."""
         if self.rows_read > TRACKED_ROWS or not any(texts) or self._continues(texts[0]):
             return
         joined = "\0".join(map(_plain, texts))
@@ -212,7 +212,7 @@ class Table:
             self.digests[digest] = own
 
     def read_labels(self, spelt: label_spelling.Spelling) -> None:
-        """Replaces labels by what they mean; rows that thereby have none are skipped."""
+        """Replaces labels by what they mean. Skips the rows that have no label then."""
         before, self.spelt = self.labels_seen, spelt
         self.labels_seen = before.read(spelt.read)
         self.label_values = list(map(self._meaning, self.label_values))
@@ -224,8 +224,8 @@ class Table:
         self.kept_rows = [row for row, value in values if value is not None]
 
     def _is_held_out(self, texts: list[Text]) -> bool:
-        """Decides by a hash of the texts, so that every pass, and every copy of a row, decides
-        alike."""
+        """Whether a row is held out. A hash of its texts decides, so that the answer is the same in
+        every pass and for every copy of the row."""
         if self.held_out is None:
             return False
         percentage, seed = self.held_out
@@ -251,7 +251,7 @@ class Table:
         if decided is not None and self.labels_seen.types:
             encoded = pyarrow.array(decided.encode(self.label_values))
             table = table.append_column("labels", encoded)
-        # With a fingerprint of its own: otherwise all of it is read into memory, and hashed.
+        # Without a fingerprint, datasets would read the whole table into memory, to hash it.
         dataset = datasets.Dataset(table, fingerprint=generate_random_fingerprint())
         return dataset if self.kept_rows is None else dataset.select(self.kept_rows)
 
@@ -271,7 +271,7 @@ def _plain(text: Text) -> str:
 
 
 def _check_numbers(words: Sequence[str], labels: Sequence[Any], where: Place) -> None:
-    """Refuses a row that has not one label for each of its words."""
+    """Refuses a row whose numbers of words and labels differ."""
     if len(words) != len(labels):
         what = f"the row has {len(words)} words and {len(labels)} labels"
         raise Refusal(what, where(), "write one label for each word")

@@ -1,7 +1,7 @@
-"""The kinds of columns: how a cell of each kind is read, and what a column of them is on disk.
+"""Defines the kinds of columns: how a cell of each kind is read, and its type on disk.
 
-A `Kind` reads one cell, and refuses what it is not. A new kind of text is a `Kind` here. A new kind
-of label needs a place in `labels` too, where it becomes what a model learns.
+A `Kind` reads one cell, and refuses a value of another kind. A new kind of text is a `Kind` here. A
+new kind of label needs a place in `labels` too, where it becomes what a model learns.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ LIST = pyarrow.list_(pyarrow.string())
 
 @dataclass(frozen=True)
 class Kind:
-    """What stands in the cells of a column."""
+    """Describes the values in the cells of a column."""
 
     read: Callable[[object, str, Place], Any]  # cell, column, place -> the value
     column: pyarrow.DataType | None = None  # on disk; None for labels, which are encoded later
@@ -74,7 +74,7 @@ def _labels_per_word(value: object, name: str, where: Place) -> list[str | int |
 
 
 def _items(value: object, name: str, where: Place) -> list[Any]:
-    """Returns the items of a list, also of one that a text spells or separates by spaces."""
+    """Returns the items of a list. A text may spell the list, or its words are the items."""
     if value is None:
         return []
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""Which columns a task reads, and what kind of value stands in each of them."""
+"""Chooses the columns that a task reads, and the kind of value in each of them."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -18,8 +18,7 @@ SYNONYMS = {
     "text": ("review", "sentence", "content", "body", "comment", "document", "tweet"),
     "label": ("labels", "class", "sentiment", "category", "rating", "stars", "score", "target"),
 }
-# The columns of the data sets and of predictions.jsonl that are not the user's, and what tokenizers
-# write.
+# The names that splits, predictions.jsonl and tokenizers give to columns of their own.
 RENAMED = " (column)"
 OWN = {
     "row_id",
@@ -47,20 +46,20 @@ OWN = {
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a task: those that the user names with `flag`, or the first known set that the
-    data has."""
+    """Describes the columns of a task: the user names them with `flag`, or they are the first known
+    set that the data has."""
 
     flag: str
     wanted: Sequence[str | None]
     known: Sequence[Sequence[str]]
     second: str | None = None  # the column of a second text, where the first ones are joined
     like: Callable[[str, Sequence[str]], str] | None = None  # finds the column that a name means
-    kind: Kind | None = None  # of what stands in them; None: texts, or labels
+    kind: Kind | None = None  # of their values; None: texts, or labels
 
 
 @dataclass
 class Chosen:
-    """The columns that are read: the texts, and a label (or one column per label) or a target
+    """Holds the columns that are read: the texts, and a label (or one column per label) or a target
     text."""
 
     texts: tuple[str, ...]
@@ -71,17 +70,17 @@ class Chosen:
 
     @property
     def all(self) -> tuple[str, ...]:
-        """Returns all of them, as the user calls them."""
+        """Returns all columns, by the user's names."""
         return tuple(name for name in (*self.texts, *self.labels, self.target) if name)
 
     @property
     def answers(self) -> tuple[str, ...]:
-        """Returns those that a model learns to give: of labels, or of the target."""
+        """Returns the columns that a model learns to predict: the labels, or the target."""
         return (self.target,) if self.target else self.labels
 
     @property
     def written(self) -> dict[str, pyarrow.DataType]:
-        """Returns the columns of the splits with their types, but for the encoded labels."""
+        """Returns the columns of the splits with their types, without the encoded labels."""
         found = {"row_id": pyarrow.int64()}
         for name in self.texts:
             found[inner(name)] = self.text_kind.column
@@ -91,9 +90,10 @@ class Chosen:
 
 
 def inner(name: str) -> str:
-    """Returns what the splits call a user's column: the same, but for names that are their own.
+    """Returns a column's name in the splits.
 
-    No two columns get one name.
+    It is the user's name, with RENAMED behind it where the splits use that name themselves. No two
+    columns get one name.
     """
     is_taken = name in OWN or name.endswith(RENAMED)
     return f"{name}{RENAMED}" if is_taken else name
@@ -128,7 +128,7 @@ def choose_all(
 
 
 def _one_per_label(wanted: Sequence[str | None], source: Source) -> list[str]:
-    """Returns the names between the commas, one column per label, unless one column has that
+    """Returns the names between the commas, one column per label, unless one column has the whole
     name."""
     given = [name for name in wanted if name]
     name = given[0] if given else ""
@@ -144,8 +144,8 @@ def choose(
 ) -> tuple[str, ...]:
     """Returns the columns to read, by the first row of every split.
 
-    Refuses a missing column with the name that it may have, but not in the splits of `optional_in`:
-    there a note says that their rows are not scored.
+    Refuses a missing column, and suggests a name. In the splits of `optional_in` it may be missing:
+    a note then says that their rows get no scores.
     """
     chosen = _named(columns)
     for name, source in found.items():
@@ -164,7 +164,7 @@ def choose(
             raise _missing_column(missing[0], present, list(first), where, columns)
         if missing:
             shown = f"the {name} data has no column {missing[0]!r}, but {', '.join(present)}"
-            note(f"{shown}: its rows are answered, not scored")
+            note(f"{shown}: its rows get predictions, but no scores")
     return chosen
 
 
@@ -177,7 +177,7 @@ def _named(columns: Columns) -> tuple[str, ...]:
 
 
 def _first_known(columns: Columns, present: Sequence[str]) -> tuple[str, ...]:
-    """Returns the first known set of columns that is there whole, or the first of all."""
+    """Returns the first known set whose columns are all there, or else the first set."""
     for names in columns.known:
         if set(names) <= set(present):
             return tuple(names)
@@ -185,7 +185,7 @@ def _first_known(columns: Columns, present: Sequence[str]) -> tuple[str, ...]:
 
 
 def _meant(columns: Columns, chosen: tuple[str, ...], present: Sequence[str]) -> tuple[str, ...]:
-    """Returns the columns that names mean, where they may be written in other ways."""
+    """Returns the columns that the names mean: `like` also finds other spellings."""
     if columns.like is None:
         return chosen
     return tuple(columns.like(column, present) for column in chosen)

@@ -14,7 +14,7 @@ from recipes.common.runtime.errors import Refusal
 Row = dict[str, list[str]]
 Sentence = list[list[str]]  # the cells of each word
 WORDS = "tokens"  # Hugging Face's name of the column
-LABELS = "tags"  # of the column of labels
+LABELS = "tags"  # the name of the column of labels
 CONLL_2003 = (WORDS, "pos_tags", "chunk_tags", "ner_tags")
 CONLLU = ("id", WORDS, "lemmas", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 # The names that a first line may give to the columns.
@@ -22,7 +22,7 @@ OF_WORDS = re.compile(r"(word|token|text|form)s?", re.IGNORECASE)
 OF_LABELS = re.compile(r"(ner|pos|chunk|iob|bio)?[ _]?(tag|label|class)?s?", re.IGNORECASE)
 ENTITY = re.compile(r"O|[BIESLUM]-.+")
 DOCUMENT = "-DOCSTART-"  # a line of CoNLL-2003 that is no sentence
-COMMENT = re.compile(r"#\s.*(=|\bid\s)")  # "# sent_id = 5", "# id 7"; the word "#" is none
+COMMENT = re.compile(r"#\s.*(=|\bid\s)")  # "# sent_id = 5", "# id 7"; the word "#" is no comment
 BETWEEN = re.compile(r"[ \t]+")
 LONGEST = 10_000  # words of a sentence
 LOOKED_AT = 1000  # lines by which a table with a header is told from sentences
@@ -30,7 +30,8 @@ FIRST = 100  # sentences by which the columns are named
 
 
 def rows(lines: Iterable[str], path: Path, ending: str) -> Iterator[tuple[int, Row]]:
-    """Yields pairs of first line and sentence: the columns by name, each a list of one per word.
+    """Yields pairs of first line and sentence: its columns by name, each a list with one item per
+    word.
 
     Refuses lines with more or fewer columns than the first one.
     """
@@ -52,7 +53,7 @@ def rows(lines: Iterable[str], path: Path, ending: str) -> Iterator[tuple[int, R
 
 
 def are_sentences(lines: list[str]) -> bool:
-    """Whether these first lines of a file are sentences: lines between them are empty."""
+    """Whether these first lines of a file are sentences, with empty lines between them."""
     text = "".join(lines).strip()
     return any(not line.strip() for line in text.splitlines())
 

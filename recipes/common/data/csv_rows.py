@@ -20,7 +20,7 @@ LOOKED_AT = 100  # lines by which the delimiter is found
 # Excel's first line, which is no row.
 SEPARATOR = re.compile(r'"?sep=([,;|:^~#\t ])"?', re.IGNORECASE)
 QUOTED_CELL = re.compile(r'"(?:[^"]|"")*"')
-JOINED = 1000  # lines of one cell in a tsv file
+JOINED = 1000  # the most lines of one cell in a tsv file
 LONG_NAME, WORDS = 60, 4  # characters, words: few columns have so long a name
 HEADER = "if the first line is data, write the columns' names above it, for example text,label"
 
@@ -76,7 +76,7 @@ def _delimiter(lines: list[str], ending: str) -> str:
     for delimiter in DELIMITERS:
         if delimiter not in shares:
             shares[delimiter] = _fitting_share(lines, delimiter)
-    return max(shares, key=shares.__getitem__)  # of equals the first: the usual one
+    return max(shares, key=shares.__getitem__)  # the first of equal ones: the usual one
 
 
 def _fitting_share(lines: list[str], delimiter: str) -> float:
@@ -134,7 +134,7 @@ def _tab_rows(lines: Iterator[str], path: Path, lines_before: int) -> Iterator[t
 
 
 class _Lines:
-    """An iterator of lines that shows the next line, and takes lines back."""
+    """Iterates over lines, shows the next line, and takes lines back."""
 
     def __init__(self, lines: Iterator[str]):
         self._lines, self._waiting = lines, deque(islice(lines, 1))
@@ -211,7 +211,7 @@ def header(cells: list[str], where: str) -> list[str]:
 
 
 def named(columns: list[str], cells: list[str], where: str, delimiter: str) -> Row:
-    """Returns the row, its cells by the names of their columns.
+    """Returns the row: each cell under the name of its column.
 
     Empty cells beyond the header are left out. Columns without a name may be missing at the end.
     """

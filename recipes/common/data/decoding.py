@@ -26,7 +26,7 @@ MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-# Bytes of a line, characters of a cell: text8, a well-known corpus, is one line of 10^8.
+# The most bytes of a line or characters of a cell. text8, a known corpus, is one line of 10^8.
 LONGEST = 1 << 27
 HEAD, SAMPLE = 1 << 16, 1 << 22  # bytes that are looked at for line ends, and for an encoding
 GUESSED = 1 << 14  # bytes of lines beyond ASCII by which an encoding is guessed
@@ -37,7 +37,7 @@ PYTHON_NAMES = {
     "utf-8-bom": "utf-8-sig",
     "utf8-bom": "utf-8-sig",
 }
-# A guessed encoding -> the usual one, which holds all that the guessed one holds of a usual text.
+# A guessed encoding -> the common one, which reads ordinary text the same.
 USUAL = {
     "shift_jis_2004": "cp932",
     "shift_jisx0213": "cp932",
@@ -60,7 +60,7 @@ EAST_ASIAN = {
     "iso2022_kr",
     "hz",
 }
-# Of Cyrillic, Greek, Hebrew, Arabic.
+# Encodings of Cyrillic, Greek, Hebrew and Arabic.
 OTHER_SCRIPTS = {"cp1251", "koi8_r", "cp1253", "cp1255", "cp1256"}
 # The first bytes of files that are not texts.
 KINDS = {
@@ -86,8 +86,8 @@ _said: set[str] = set()
 def lines(path: Path, encoding: str = "") -> Iterator[str]:
     """Yields decoded lines with their line ends: \\n, \\r\\n, or \\r alone.
 
-    Refuses bytes that do not decode, by their line. A file's own mark, and UTF-8 that is plain to
-    see, win over `encoding`; a warning says so.
+    Refuses bytes that do not decode, and names their line. A file's own mark wins over `encoding`,
+    and so does text that is clearly UTF-8; a warning says so.
     """
     with unpacking.open_bytes(path) as stream:
         head = stream.read(HEAD)
@@ -104,7 +104,7 @@ def lines(path: Path, encoding: str = "") -> Iterator[str]:
 
 
 def check(encoding: str | None) -> None:
-    """Refuses a name that is no encoding's."""
+    """Refuses a name that no encoding has."""
     if not encoding:
         return
     try:
@@ -120,7 +120,7 @@ def begin_to_speak() -> None:
 
 
 def say_once(message: str, speak: Callable[[str], None] = note) -> None:
-    """Prints one line, however often the file is read."""
+    """Prints a message once, however often the file is read."""
     if message not in _said:
         _said.add(message)
         speak(message)
@@ -186,7 +186,7 @@ def _encoding(path: Path, head: bytes, encoding: str) -> str:
         _say_how(path, encoding)
     elif told not in (found, "utf-8", f"{found}-le", f"{found}-be"):
         title = found.removesuffix("-sig").upper()
-        say_once(f"{path} is {title} and read so, not as {encoding}", warn)
+        say_once(f"{path} is {title}: it is not read as {encoding}", warn)
     return found or encoding
 
 
@@ -199,9 +199,9 @@ def _marked_encoding(head: bytes) -> str:
 
 @lru_cache(maxsize=1024)
 def _is_utf8(path: Path, _changed: int, told: str) -> bool:
-    """Whether the file's bytes are UTF-8, perhaps but for some.
+    """Whether the file is UTF-8, apart from a few bytes.
 
-    There must be more such characters than there could be by chance.
+    It needs more valid characters than chance would give.
     """
     beyond, broken = _utf8_share(_sample(path))
     by_chance = 3 if _is_east_asian(told) else 0
@@ -319,7 +319,7 @@ def _advice(path: Path, line: bytes, encoding: str) -> str:
     if beyond > broken:
         name = unpacking.content_name(path)
         drop = f"iconv -c -f utf-8 -t utf-8 {name} > clean-{name}"
-        return f"the file is UTF-8 but for a few bytes: correct this line, or drop them: {drop}"
+        return f"the file is UTF-8, apart from a few bytes: correct this line, or drop them: {drop}"
     names: dict[str, str] = {}  # the line as an encoding shows it -> the likeliest such encoding
     for name in _guesses(sample, line):
         if name != encoding:
@@ -359,7 +359,7 @@ def _guesses(sample: bytes, line: bytes) -> list[str]:
 def _is_paired(data: bytes) -> bool:
     """Whether all runs of bytes beyond ASCII are of even length, as in Chinese.
 
-    From a few bytes, no other guess is a good one.
+    With only a few bytes, no other guess is a good one.
     """
     return all(len(run) % 2 == 0 for run in BYTES_BEYOND_ASCII.findall(data))
 

@@ -31,7 +31,7 @@ def expand(
     """Returns the files that paths, globs and folders name, in order, each once.
 
     Refuses a pattern that names none. A name may end in one of the `languages`: train.en and
-    train.de are parallel texts. With `words` it may end as those of CoNLL-2003: eng.train.
+    train.de are parallel texts. With `words` it may end as CoNLL-2003's do: eng.train.
     """
     decoding.begin_to_speak()
     paths: dict[Path, None] = {}
@@ -49,7 +49,7 @@ def expand(
 def one(path: Path, flag: str, encoding: str = "") -> Path:
     """Returns the one file that a path or a glob names.
 
-    Refuses several files, and an `encoding` that is none.
+    Refuses several files, and an unknown `encoding`.
     """
     decoding.check(encoding)
     found = expand([str(path)], flag)
@@ -88,7 +88,7 @@ def language(path: Path, languages: Sequence[str]) -> str:
 
 
 def _inside(folder: Path, split: Sequence[str]) -> list[Path]:
-    """Returns the files of a folder that are its rows: of one format, and for one purpose."""
+    """Returns the data files of a folder. All have one format and one purpose."""
     saved = saved_folders.splits(folder)
     if saved:
         return saved_folders.split_files(folder, saved, split)
@@ -139,7 +139,7 @@ def _type_fix(ending: str) -> str:
 def _without_empty(paths: list[Path], languages: Sequence[str]) -> list[Path]:
     """Returns the files that hold something.
 
-    Refuses an empty file alone, and an empty one of several texts in parallel.
+    Refuses empty files if all are empty, and an empty one of several parallel texts.
     """
     empty = [path for path in paths if not path.stat().st_size]
     parallel = [path for path in empty if language(path, languages)]

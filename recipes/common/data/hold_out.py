@@ -9,8 +9,8 @@ import pyarrow.compute
 
 from recipes.common.runtime.errors import Refusal
 
-FAR = 1000  # characters before the border among which a space is looked for: some scripts have none
-TOLERANCE = 2  # rows stay whole unless a part is so many times smaller or larger than was meant
+FAR = 1000  # characters before the border that are searched for a space: some scripts have none
+TOLERANCE = 2  # rows stay whole unless a part is half as large as requested, or twice as large
 
 
 def is_coarse(train: datasets.Dataset, column: str, percentage: int, count: int) -> bool:
@@ -29,7 +29,7 @@ def _is_near(found: float, meant: float) -> bool:
 def cut(
     train: datasets.Dataset, column: str, percentage: int
 ) -> tuple[datasets.Dataset, datasets.Dataset, int]:
-    """Returns the text without its last part, that part, and how many rows are wholly in it.
+    """Returns the text before the border, the text behind it, and the number of whole rows behind.
 
     One row may be in both parts.
     """

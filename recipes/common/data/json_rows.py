@@ -59,7 +59,7 @@ def _rows_in(document: object, path: Path, split: tuple[str, ...]) -> Sequence[o
 
 
 def _by_name(names: list[str], rows: list[object]) -> Iterator[object]:
-    """Yields the rows; a list of as many values as there are names becomes an object."""
+    """Yields the rows; a list with one value for each name becomes an object."""
     for row in rows:
         if isinstance(row, list) and len(row) == len(names):
             yield dict(zip(names, row, strict=True))

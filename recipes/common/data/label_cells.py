@@ -26,8 +26,8 @@ Row = tuple[Item, ...]  # several labels
 def cell(value: object) -> object:
     """Returns what a cell says by itself.
 
-    It is a text without the blanks around it, a list where one is written out, or None. What can be
-    no label stays as it is.
+    It is a text without the blanks around it, a list where one is written out, or None. A value
+    that can be no label stays as it is.
     """
     if isinstance(value, str):
         text = value.strip()

@@ -1,7 +1,7 @@
 """Decides what a column of labels means, once all of it was seen.
 
 People write lists in a cell, vectors of 0 and 1, and one column per label. The decision is the same
-for every split. A note says so wherever that is not what is written word by word.
+for every split. A note says where the meaning is not what is written word by word.
 """
 
 import re
@@ -49,7 +49,7 @@ DECIMAL_COMMA = re.compile(r"[-+]?\d+(,\d+)?")
 def find(seen: dict[str, SeenLabels], asked: Asked, flag: str) -> Spelling:
     """Returns how these splits write their labels.
 
-    Refuses what can be read in two ways, and says what is read otherwise than it is written.
+    Refuses labels that can be read in two ways. Notes what is read otherwise than it is written.
     """
     column = _Column(seen, asked, flag)
     if asked.columns:
@@ -63,7 +63,7 @@ def find(seen: dict[str, SeenLabels], asked: Asked, flag: str) -> Spelling:
 
 
 class _Column:
-    """All that was seen of a column of labels. It decides what the column means."""
+    """Holds all labels that were seen in a column, and decides what the column means."""
 
     def __init__(self, seen: dict[str, SeenLabels], asked: Asked, flag: str):
         self.seen, self.asked, self.flag = seen, asked, flag
@@ -112,7 +112,7 @@ class _Column:
         if are_vectors(rows):
             return replace(listing, names=self._names_of_places(rows[0]))
         if listing.wraps:
-            self._say("a text beside lists is a list of one")
+            self._say("a text beside lists is a list with one label")
         items = list(dict.fromkeys(chain.from_iterable(rows)))
         whole = any(map(has_point, items)) and all(map(is_whole, items))
         return replace(listing, whole=whole, map=self._map(items))
@@ -202,7 +202,7 @@ class _Column:
         """Returns -1 where it means that there is no label.
 
         GLUE writes it for the labels of its test sets, SNLI where its readers did not agree. It is
-        a label where a class is called so, where other splits have it, and among other ratings.
+        a label where a class has this name, where other splits have it, and among other ratings.
         """
         if "-1" in self.known or self._are_test_ratings():
             return []
@@ -278,7 +278,7 @@ class _Column:
         return names
 
     def _map(self, values: Iterable[Counted]) -> dict[str, str]:
-        """Returns --label_map by the values as they are read; warns of those that no row has."""
+        """Returns --label_map, spelt as `word` does; warns of values that no row has."""
         found = {word(value): name for value, name in self.asked.map.items()}
         present = set(map(word, values))
         for value in found:
@@ -289,9 +289,9 @@ class _Column:
         return found
 
     def _check_numbers(self, rows: Mapping[Counted, Listed]) -> None:
-        """Refuses a row that is not as many numbers as the first list.
+        """Refuses a row with another number of values than the first, or a value that is no number.
 
-        `rows` are what is read, by the value as it was seen.
+        `rows` maps each value as it was seen to the values that are read from it.
         """
         lists = (row for row in rows.values() if isinstance(row, list | tuple))
         width = len(next(lists, ()))
@@ -318,7 +318,7 @@ class _Column:
 
 
 def warn_of_case(seen: dict[str, SeenLabels], flag: str) -> None:
-    """Warns of classes that differ by case alone: most often that is a mistake of writing."""
+    """Warns of classes that differ by case alone: most often that is a typing error."""
     values: Counter[Item] = Counter()
     for labels in seen.values():
         values.update(labels.items())

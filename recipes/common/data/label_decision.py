@@ -34,7 +34,7 @@ def decide(
     they are the values of the training split, sorted. A trained model keeps its ids where the data
     has its classes in another order. `by_position`: the names are those of 0, 1, …, as a data set's
     own names are. `per_word`: each word has a class. Refuses mixed types, classes unknown to
-    training, a single class, and no labels.
+    training, a single class, and data without labels.
     """
     seen = {split: labels for split, labels in seen.items() if labels.types}
     fixed = trained if trained and not trained.goes_on else None
@@ -97,10 +97,11 @@ def _classes(
 
 
 def _only_elsewhere(present: Counter[Item], values: dict[Item, int], flag: str) -> dict[Item, int]:
-    """Returns the ids of labels that training lacks: a rare one may be in another split alone."""
+    """Returns the ids of labels that only other splits have: a rare label may be in one split."""
     others = [value for value in _sorted_values(present) if value not in values]
     if others:
-        warn(f"{flag}: the training data has no {_listed(others)}: no model learns them from it")
+        missing = f"the training data has no {_listed(others)}"
+        warn(f"{flag}: {missing}: the model cannot learn such labels")
     return {value: len(values) + place for place, value in enumerate(others)}
 
 
@@ -136,7 +137,7 @@ def _check_widths(seen: dict[str, SeenLabels], width: int) -> None:
 def _checkpoint_names(present: Counter[Item], trained: Labels | None) -> list[str] | None:
     """Returns the names of a checkpoint that is trained further, where they fit the data's labels.
 
-    They fit where the labels are some of these names, or numbers of as many classes from 0 or 1.
+    They fit where the labels are some of these names, or numbers from 0 or 1, one for each name.
     """
     if trained is None or not trained.names:
         return None
@@ -274,7 +275,7 @@ def _check_named_once(names: Sequence[str]) -> None:
 
 
 def _truth_values(names: Sequence[str], present: Counter[Item]) -> dict[Item, int] | None:
-    """Returns the ids of true and false, where two names are theirs; None for other labels."""
+    """Returns the ids of the labels true and false, where two classes have other names, or None."""
     if len(names) != 2 or not _folded(present) <= {"true", "false"}:
         return None
     if not present.keys().isdisjoint(names):
@@ -308,9 +309,9 @@ def _values_by_name(
 def _places(
     names: Sequence[str], numbers: set[int], flag: str, by_position: bool, trained: bool
 ) -> dict[int, int]:
-    """Returns which name each number has: 0 has the first.
+    """Returns the position of each number's name: 0 has the first name.
 
-    Where there are as many numbers as names, the least has the first.
+    Where there is one number for each name, the lowest number has the first name.
     """
     count, ordered = len(names), sorted(numbers)
     from_zero, from_one = _ids(range(count)), _ids(range(1, count + 1))
@@ -327,8 +328,8 @@ def _places(
         found = from_zero
     else:
         values = " ".join(f"{integer}=NAME" for integer in ordered[:3])
-        reason = f"There are {count} names for the labels {_listed(ordered)}"
-        what = f"is {names[0]!r} the name of 0 or of 1? {reason}"
+        question = "do the names start at 0 or at 1?"
+        what = f"{count} class names for the labels {_listed(ordered)}: {question}"
         raise Refusal(what, "--class_names", f"name each value: --label_map {values} …")
     pairs = [f"{integer} {names[position]}" for integer, position in found.items()]
     note(f"{flag}: the numbers are named in their order: {_listed(pairs)}")
@@ -375,7 +376,7 @@ def _check_classes(
 
 
 def _single_class(only: Item | None, seen: dict[str, SeenLabels], flag: str) -> Refusal:
-    """Returns the refusal of labels that are all the same one, or that have only one name."""
+    """Returns the refusal of labels that are all the same, or of a single class name."""
     places: list[str] = []
     if only is not None:
         places += [labels.place(only) for labels in seen.values() if only in labels.items()]

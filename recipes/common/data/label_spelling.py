@@ -1,4 +1,4 @@
-"""Says how a column writes its labels, and reads its cells so."""
+"""Describes how a column writes its labels, and reads its cells."""
 
 import shlex
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ Listed = Value | Row | list[str]  # a value, a list where it spells one
 
 @dataclass(frozen=True)
 class Asked:
-    """What the user, the data set or a trained model says about the labels."""
+    """Holds what the user, the data set or a trained model says about the labels."""
 
     names: Sequence[str] = ()  # of the classes
-    known: Sequence[str] = ()  # the names of a checkpoint's classes, which need not be these
+    known: Sequence[str] = ()  # the names of a checkpoint's classes; the data may have others
     do_regression: bool | None = None
     columns: Sequence[str] = ()  # where each label has a column of its own
     delimiter: str | None = None
@@ -26,7 +26,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Spelling:
-    """The way in which a column writes its labels: what a cell becomes, step by step."""
+    """Describes how a column writes its labels: what a cell becomes, step by step."""
 
     missing: frozenset[Counted] = frozenset()
     bracketed: bool = False  # [food, price] without quotes

@@ -1,4 +1,4 @@
-"""The labels of a task: their kind, and what a model learns of each."""
+"""Describes the labels of a task: their kind, and what a model learns of each."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -20,7 +20,7 @@ MISSING = -100  # the label that losses and metrics leave out
 
 @dataclass(frozen=True)
 class Labels:
-    """The labels of a task: their kind (config.problem_type), and their names in order.
+    """Describes the labels of a task: their kind (config.problem_type), and their names in order.
 
     The names are those of classes, or of several numbers per row.
     """
@@ -29,9 +29,9 @@ class Labels:
     names: list[str]
     values: dict[Item, int]  # a label as it is in the data -> its id
     counts: list[int]  # rows of each class in training
-    rows: int  # with a label; words, where each word has one
+    rows: int  # rows with a label, or words with a label
     mean: float | list[float]
-    # Whether they are those of a checkpoint that is trained further: the data may have others.
+    # Whether they are the labels of a checkpoint that is trained further. The data may have others.
     goes_on: bool = False
 
     @property
@@ -59,9 +59,9 @@ class Labels:
         return [int(count > self.rows / 2) for count in self.counts]
 
     def encode(self, values: Iterable[Any]) -> Sequence[Encoded]:
-        """Returns what the model learns from the values of rows, which are as the kind has them.
+        """Returns the encoded labels of the rows, from which the model learns.
 
-        These are ids for classes, multi-hot rows for several labels, and floats for regression. A
+        They are ids for classes, multi-hot rows for several labels, and floats for regression. A
         row without a label has MISSING, or nan. Where each word has a label, a row has a list.
         """
         if self.kind == PER_WORD:

@@ -1,4 +1,4 @@
-"""How many rows of a split are used, and how many steps a stream takes."""
+"""Limits the rows of a split that are used, and sets the steps of a stream."""
 
 import math
 from typing import Any
@@ -16,7 +16,7 @@ LIMITS = {
 
 
 def limit_of(name: str, arguments: Arguments) -> int | None:
-    """Returns the flag's limit of a split's rows; refuses less than 1."""
+    """Returns the limit that a flag sets for a split's rows; refuses less than 1."""
     limit = getattr(arguments, LIMITS[name])
     if limit is not None and limit < 1:
         flag = f"--{LIMITS[name]}"
@@ -31,7 +31,7 @@ def cut(split: Any, name: str, arguments: Arguments, account: dict[str, Any]) ->
         return split
     is_in_memory = isinstance(split, datasets.Dataset)
     if not is_in_memory:
-        split = split.take(limit)  # of the Hub's streams nobody has counted all rows
+        split = split.take(limit)  # the rows of a stream from the Hub are not all counted
     if account["used"] <= limit:
         return split
     account["skipped"][f"over --{LIMITS[name]}"] = account["used"] - limit
@@ -40,8 +40,8 @@ def cut(split: Any, name: str, arguments: Arguments, account: dict[str, Any]) ->
 
 
 def set_steps(training_arguments: Any, rows: int) -> None:
-    """Sets --max_steps of a stream by the rows counted and --num_train_epochs: it has no length for
-    Trainer."""
+    """Sets --max_steps of a stream from its number of rows and --num_train_epochs: Trainer does not
+    know its length."""
     if training_arguments.max_steps <= 0:
         rows_per_batch = training_arguments.train_batch_size * training_arguments.world_size
         batches = math.ceil(rows / rows_per_batch)

@@ -37,17 +37,17 @@ ALIASES = {
     "bioes": "conll",
     "bmes": "conll",
 }
-# How files of one word per line may end, too: eng.train, eng.testa.
+# Other endings of files with one word per line: eng.train, eng.testa.
 OF_SENTENCES = {"train", "dev", "valid", "test", "testa", "testb"}
 
 
 @dataclass(frozen=True)
 class Options:
-    """The ways in which files are read, beyond their format."""
+    """Says how files are read, beyond their format."""
 
     encoding: str = ""  # of texts that are not UTF-8
-    line_breaks: bool = False  # a line of a .txt file that another follows keeps its line break
-    split: tuple[str, ...] = ()  # its usual names: a JSON file or a folder may hold several
+    line_breaks: bool = False  # each line of a .txt file, except the last, keeps its break
+    split: tuple[str, ...] = ()  # its usual names: a JSON file or a folder may hold several splits
     words: bool = False  # .txt and .tsv files may hold one word per line, as .conll files do
 
 
@@ -64,7 +64,7 @@ def read_parallel(paths: dict[str, Path], encoding: str = "") -> Rows:
         if None in found:
             short = list(paths.values())[found.index(None)]
             what = f"{short} ends before line {number}, but the text beside it continues"
-            fix = "give two files of which every line translates the other's"
+            fix = "give two files in which each line translates the other's line"
             raise Refusal(what, f"{short}:{number}", fix)
         texts = [row["text"] for _, row in found]
         yield number, dict(zip(paths, texts, strict=True))
@@ -87,7 +87,7 @@ def is_plain_text(path: Path) -> bool:
 
 
 def holds_sentences(path: Path, encoding: str = "") -> bool:
-    """Whether a text has one word per line with as many labels, and empty lines between."""
+    """Whether each line has a word and the same number of labels, with empty lines between."""
     first = list(islice(decoding.lines(path, encoding), conll_rows.LOOKED_AT))
     widths = {len(line.split()) for line in first if line.strip()}
     return conll_rows.are_sentences(first) and len(widths) == 1
@@ -146,7 +146,7 @@ def _read_text(path: Path, options: Options) -> Rows:
 
 
 def _running(lines: Iterable[str]) -> Rows:
-    """Yields lines with their breaks, so that the rows joined are the text.
+    """Yields lines with their breaks, so that the joined rows are the text.
 
     The last line has no break: there the text ends.
     """

@@ -10,22 +10,22 @@ from recipes.common.runtime.errors import Refusal
 
 Item = str | int | float  # one label
 Value = Item | list[Item]  # what a cell holds
-Counted = Item | tuple[Item, ...]  # a value as it is counted: a list cannot be
+Counted = Item | tuple[Item, ...]  # a value as a key of Counter: lists are tuples
 
-# So many different floats are counted. More are ratings, of which there may be one per row.
+# At most this many different floats are counted. More are ratings: each row may have another.
 RATINGS = 1000
 KINDS = (str, int, float)  # what one label may be
 
 
 @dataclass
 class SeenLabels:
-    """The labels of one split: how often each value occurs, and where it occurs first."""
+    """Counts the labels of one split: how often each value occurs, and where it occurs first."""
 
     counts: Counter[Counted] = field(default_factory=Counter)
     places: dict[Counted, str] = field(default_factory=dict)
     types: dict[str, tuple[object, str]] = field(default_factory=dict)  # an example of each type
     rows: int = 0
-    total: float = 0.0  # of the numbers among them
+    total: float = 0.0  # the sum of the numbers among the labels
     missing: int = 0  # rows without a label
 
     def add(self, value: object, place: str, rows: int = 1) -> None:
@@ -53,7 +53,7 @@ class SeenLabels:
     def read(self, meaning: Callable[[Value], Value | None]) -> "SeenLabels":
         """Returns the same rows with what their values mean.
 
-        Of many different floats only some are known one by one.
+        Of more than RATINGS different floats, the others count only in the sums.
         """
         found = SeenLabels(missing=self.missing)
         for value, rows in self.counts.items():
@@ -85,7 +85,7 @@ def _is_label(value: object) -> TypeGuard[Value]:
 
 
 def _odd_items(value: object) -> dict[str, object]:
-    """Returns what can be no label, by its kind: the value itself, or items of a list."""
+    """Returns values that can be no label, by their type: the value itself, or items of a list."""
     if isinstance(value, KINDS):
         return {}
     if not isinstance(value, list):

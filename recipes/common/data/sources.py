@@ -1,6 +1,6 @@
 """Finds where the rows of each split come from: files, or a data set of the Hub.
 
-Nothing is read yet but the names of columns and classes.
+Only the names of columns and classes are read here.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -38,7 +38,7 @@ SPLIT_NAMES = {
 
 @dataclass(frozen=True)
 class Reading:
-    """How a task reads its files, where that is not one row per line."""
+    """Says how a task reads its files, where that is not one row per line."""
 
     nested: str = ""  # a column whose value is an object that holds the task's columns
     languages: tuple[str, ...] = ()  # files that end in them are parallel texts
@@ -52,7 +52,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Source:
-    """The rows of one split: pairs of (number, row), and the place that a number stands for."""
+    """Gives the rows of one split as pairs of (number, row), and the place of each number."""
 
     name: str
     rows: Callable[[], Iterator[tuple[int, dict]]]
@@ -95,7 +95,7 @@ def find(
 
 
 def _available(arguments: Arguments, reading: Reading) -> dict[str, Source]:
-    """Returns the sources of all splits that there are."""
+    """Returns the sources of all splits of the data."""
     if arguments.dataset_name:
         found = _data_set_sources(arguments)
     else:
@@ -142,7 +142,7 @@ def _wanted(
 
 
 def needs_validation(training_arguments: "TrainingArguments") -> bool:
-    """Whether the run evaluates, at its end or on the way."""
+    """Whether the run evaluates, at its end or before."""
     return training_arguments.do_eval or training_arguments.eval_strategy != "no"
 
 
@@ -267,7 +267,7 @@ def _data_set_sources(arguments: Arguments) -> dict[str, Source]:
 
 
 def _folder(arguments: Arguments) -> Path:
-    """Returns the folder that --dataset_name names, unless that is one on the Hub."""
+    """Returns --dataset_name as a path; a data set on the Hub is no folder there."""
     if arguments.dataset_name is None:
         raise ValueError("no data set is named")
     return Path(arguments.dataset_name)
@@ -284,9 +284,9 @@ def _saved_sources(arguments: Arguments, saved: dict[str, Path]) -> dict[str, So
 
 
 def _splits_of(arguments: Arguments, present: Iterable[str]) -> dict[str, str]:
-    """Returns which split of the data set each split of the run is.
+    """Returns for each split of the run the name of its split in the data set.
 
-    It is the one that a flag names, or one with a usual name.
+    A flag names it, or it has a usual name.
     """
     left = _without_removed(arguments, present)
     found = {}
@@ -357,7 +357,7 @@ def _check_inside(arguments: Arguments) -> None:
 
 
 def _files_of(arguments: Arguments) -> tuple[Path, ...]:
-    """Returns the files of a data set that is a folder here; none of one on the Hub."""
+    """Returns the files of a data set that is a folder here; none for one on the Hub."""
     folder, name = _folder(arguments), arguments.dataset_config_name
     if not folder.is_dir():
         return ()

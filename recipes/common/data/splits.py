@@ -1,5 +1,5 @@
-"""Sources -> checked splits: every row is read once, checked and counted before any model is
-loaded."""
+"""Turns sources into checked splits: every row is read once, checked and counted before any model
+is loaded."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -32,11 +32,11 @@ SHUFFLED = 10_000  # rows of a stream that are shuffled together
 
 @dataclass
 class Splits:
-    """Checked rows: `row_id` (position as read, from 0), the texts, and the task's answer, if it
-    has one.
+    """Holds checked rows: `row_id` (position as read, from 0), the texts, and the task's answer, if
+    it has one.
 
-    The answer is `labels`, or the text in the column `target`. A column of the user's that is
-    called as one of these has another name here, so that no name matters.
+    The answer is `labels`, or the text in the column `target`. A user's column that has one of
+    these names gets another name here (see `inner`).
     """
 
     train: datasets.Dataset | datasets.IterableDataset | None
@@ -56,13 +56,13 @@ class Splits:
 
     @property
     def known_labels(self) -> Labels:
-        """Returns the labels; for tasks that have some."""
+        """Returns the labels of a task that has labels."""
         if self.labels is None:
             raise ValueError("this task has no labels")
         return self.labels
 
     def items(self) -> Iterator[tuple[str, Any]]:
-        """Yields pairs of name and data set, for the splits that there are."""
+        """Yields pairs of name and data set, for the splits of this run."""
         for name in limits.LIMITS:
             split = getattr(self, name)
             if split is not None:
@@ -81,12 +81,12 @@ def load_splits(
     do_regression: bool | None = None,
     trained: Labels | None = None,
 ) -> Splits:
-    """Returns the checked splits of this run; warns of what was skipped, refuses what cannot be
-    right.
+    """Returns the checked splits of this run. Warns of skipped rows, and refuses rows that are
+    wrong.
 
-    A task answers with a `label`, with a text (`target`), or is about the texts alone.
-    `class_names` and `do_regression` say what the labels are where the data alone does not;
-    `trained` are the labels of the checkpoint.
+    A task predicts a `label` or a text (`target`), or learns from the texts alone. `class_names`
+    and `do_regression` say what the labels are where the data alone does not; `trained` are the
+    labels of the checkpoint.
     """
     is_remote = bool(arguments.streaming and arguments.dataset_name and not label)
     _check_steps(is_remote, training_arguments)
@@ -158,7 +158,7 @@ def _prepare_stream(
 
 
 def _check_steps(is_remote: bool, training_arguments: Any) -> None:
-    """Refuses a stream from the Hub without --max_steps: how long it is, is unknown."""
+    """Refuses a stream from the Hub without --max_steps: its length is unknown."""
     if is_remote and training_arguments.do_train and training_arguments.max_steps <= 0:
         fix = "say how long to train: --max_steps 10000"
         raise Refusal("the length of a stream from the Hub is not known", "--streaming", fix)
@@ -201,7 +201,7 @@ def _shuffled(split: Any, source: Source, seed: int) -> Any:
 
 
 def _whole(found: dict[str, Source], splits: Splits) -> tuple[str, ...]:
-    """Returns the splits of which each row is a whole text; held out rows are like the others."""
+    """Returns the splits in which each row is a whole text; held-out rows are as in training."""
     whole = []
     for name, _ in splits.items():
         source = found.get(name) or found["train"]
@@ -234,8 +234,8 @@ def _decide(
     trained: Labels | None,
     arguments: Any,
 ) -> Labels:
-    """Decides what the labels are by those of all splits; every table reads its labels so from now
-    on."""
+    """Decides from the labels of all splits what they mean. From now on every table reads its
+    labels so."""
     columns = next(iter(tables.values())).columns.labels
     flag = ", ".join(columns)
     own = _own_names(tables, flag)
@@ -269,7 +269,7 @@ def _decide(
 
 
 def _own_names(tables: dict[str, Table], column: str) -> list[str] | None:
-    """Returns the names of the classes that the data itself gives (a ClassLabel of parquet or the
+    """Returns the names of the classes that the data itself holds (a ClassLabel of parquet or the
     Hub)."""
     for table in tables.values():
         if column in table.source.class_names:
@@ -278,7 +278,7 @@ def _own_names(tables: dict[str, Table], column: str) -> list[str] | None:
 
 
 def _by_number(mapped: dict[str, str], own: list[str] | None) -> dict[str, str]:
-    """Returns --label_map with the numbers that stand in the data for the names of its classes."""
+    """Returns --label_map with the data's own class names replaced by their numbers."""
     numbers = {name: str(number) for number, name in enumerate(own or ())}
     return {numbers.get(value, value): name for value, name in mapped.items()}
 
@@ -286,15 +286,16 @@ def _by_number(mapped: dict[str, str], own: list[str] | None) -> dict[str, str]:
 def join(
     rows: dict[str, list], columns: Sequence[str], delimiter: str, is_pair: bool
 ) -> tuple[list[str], list[str] | None]:
-    """Returns the text of each row, its columns joined, and for pairs the second texts: the last
-    column."""
+    """Returns the text of each row, with its columns joined, and for pairs the second texts from
+    the last column."""
     texts = [rows[name] for name in columns]
     second = texts.pop() if is_pair else None
     return [delimiter.join(parts) for parts in zip(*texts, strict=True)], second
 
 
 def _warn(tables: dict[str, Table]) -> None:
-    """Names skipped rows, duplicates, rows without a label, unused columns and overlaps.
+    """Warns of skipped rows, duplicates and overlaps; notes rows without a label and unused
+    columns.
 
     Each has a line with its count.
     """
@@ -309,7 +310,7 @@ def _warn(tables: dict[str, Table]) -> None:
         if table.unscored:
             rows = f"{table.unscored} of {table.rows_read} rows have no answer in"
             columns = ", ".join(map(repr, table.columns.answers))
-            note(f"{name}: {rows} {columns}: they are answered, not scored")
+            note(f"{name}: {rows} {columns}: they get predictions, but no scores")
         if table.unused:
             note(f"{name}: columns not used: {', '.join(table.unused)}")
     for first, second in combinations(tables, 2):

@@ -18,7 +18,7 @@ from recipes.common.runtime.errors import Refusal
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-# gzip packs text to a fifth, and at best to a thousandth. Small files may do so.
+# gzip packs text to a fifth, at best to a thousandth. Up to FLOOR bytes any ratio is allowed.
 RATIO, FLOOR = 200, 1 << 25
 BROKEN = (
     EOFError,
@@ -51,7 +51,7 @@ def packing(path: Path) -> str:
 
 
 def content_name(path: Path) -> str:
-    """Returns the file's name without the packing's ending; of a zip archive, its file's name."""
+    """Returns the file's name without the packing's ending. For zip, returns the name inside."""
     if not packing(path):
         return path.name
     if packing(path) == "zip" and path.is_file():
@@ -83,7 +83,7 @@ def bomb(path: Path) -> Refusal:
 
 
 def _buffered(path: Path, kind: str) -> BinaryIO:
-    # So much is unpacked, and its size checked, before the first row.
+    # FLOOR bytes are unpacked, and their size is checked, before the first row.
     return io.BufferedReader(_Unpacked(path, kind), FLOOR)
 
 
@@ -92,9 +92,9 @@ class _Readable(Protocol):
 
 
 class _Unpacked(io.RawIOBase):
-    """A stream of the bytes of a packed file.
+    """Streams the unpacked bytes of a packed file.
 
-    It refuses to give RATIO times as many bytes as were read for them.
+    It refuses to give RATIO times as many bytes as it has read.
     """
 
     def __init__(self, path: Path, kind: str):
@@ -137,7 +137,7 @@ class _Unpacked(io.RawIOBase):
         return len(data)
 
     def _broken(self, error: Exception) -> Exception:
-        """Returns the refusal of a broken file; an error of the disk stays one."""
+        """Returns the refusal of a broken file; returns an error of the disk as it is."""
         if getattr(error, "errno", None):
             return error
         with self._path.open("rb") as stream:

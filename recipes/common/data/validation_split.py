@@ -23,8 +23,8 @@ def split(
 ) -> Parts:
     """Returns training rows, validation rows, and how many rows have moved.
 
-    Of a text that runs on the end is held out. Otherwise the rows are drawn with the seed, and
-    every class keeps its share where each has rows enough.
+    The end of a text that continues from row to row is held out. Otherwise the rows are drawn with
+    the seed, and every class keeps its share where each has enough rows.
     """
     if table.streamed:
         validation = table.kept(decided)

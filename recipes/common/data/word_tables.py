@@ -33,9 +33,9 @@ TOKENS, TAGS = "tokens", "tags"
 
 
 def sentences(rows: Numbered, place: Callable[[int], str]) -> Numbered:
-    """Yields the rows, those of one word each joined to sentences, and marked texts as words.
+    """Yields sentences: joins rows of one word each, and splits marked texts into words.
 
-    Rows that are sentences already come as they are.
+    Rows that are sentences already stay as they are.
     """
     first = list(islice(rows, ROWS))
     if not first:
@@ -79,9 +79,9 @@ def _sentence_column(row: Row) -> str:
 
 
 def _joined(rows: Numbered, sentence: str) -> Numbered:
-    """Yields one row per sentence: of each column the list of its cells.
+    """Yields one row per sentence: for each column the list of its cells.
 
-    A sentence begins where its column says something new. Kaggle's table says it once.
+    A sentence begins where its column has a new value. Kaggle's table writes it in one row only.
     """
     start, before, joined = 0, None, dict[str, list[Any]]()
     for number, row in rows:

@@ -1,8 +1,7 @@
 """Scores what a model predicts.
 
-One module per kind of task: `classification`, `entities`, `language_modeling`,
-`generated_text`.
+One module per kind of task: `classification`, `entities`, `language_modeling`, `generated_text`.
 `sklearn_metrics` gives scikit-learn's functions the interface of `evaluate`.
 
-Imports everything above it, but not `train`.
+Imports `runtime`, `data`, `model` and `tokens`, but not `train`.
 """

@@ -115,8 +115,8 @@ def probabilities(logits: Array, kind: str) -> Array:
 def decisions(logits: Array, kind: str) -> Array:
     """Returns the most probable class of each row.
 
-    With several labels it is a 1 for each label above one half. With numbers it is the numbers:
-    [rows] where there is one per row, else [rows, numbers].
+    With several labels it is a 1 for each label above one half. Numbers stay as they are: [rows]
+    where there is one per row, else [rows, numbers].
     """
     if kind == SINGLE:
         return numpy.argmax(logits, axis=-1)

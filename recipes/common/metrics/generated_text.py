@@ -54,7 +54,7 @@ class Decoder:
         return [text.strip() for text in texts]
 
     def lengths(self, ids: numpy.ndarray) -> numpy.ndarray:
-        """Returns the tokens of each row without padding; Hugging Face's gen_len is their mean."""
+        """Counts the tokens of each row without padding; Hugging Face's gen_len is their mean."""
         ids = numpy.asarray(ids)
         return ((ids >= 0) & (ids != self.tokenizer.pad_token_id)).sum(axis=1)
 

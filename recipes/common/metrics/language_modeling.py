@@ -70,7 +70,7 @@ def _losses_and_hits(
 def scores(totals: Array) -> dict[str, float]:
     """Returns cross entropy (nats per token), perplexity and accuracy, with 95 % intervals.
 
-    `totals` are rows of `sums`.
+    `totals` are the rows that `token_sums` returns.
     """
     loss, hits, count = totals.sum(axis=0)
     mean = loss / max(count, 1)
@@ -91,7 +91,7 @@ def scores(totals: Array) -> dict[str, float]:
 def for_tokens(
     train: "Blocks | Stream | None", vocabulary: int, shift: bool
 ) -> Callable[["EvalPrediction"], dict[str, float]]:
-    """Returns a compute_metrics for Trainer that reads `sums`: scores, bits per byte, a baseline.
+    """Returns a compute_metrics for Trainer: scores of `token_sums`, bits per byte, a baseline.
 
     Bits per byte are nats per token / ln 2 * tokens / bytes of the evaluated text. They compare
     models of different vocabularies. The baseline is a unigram model. It knows how frequent each

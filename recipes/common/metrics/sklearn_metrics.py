@@ -47,7 +47,7 @@ FUNCTIONS: dict[str, tuple[str, Callable[..., float]]] = {
 
 
 class ScikitMetric(evaluate.Metric):
-    """An `evaluate.Metric`, chosen by its name in FUNCTIONS.
+    """Computes a metric of FUNCTIONS as an `evaluate.Metric`.
 
     Use it as `ScikitMetric("f1").compute(predictions=…, references=…)`.
     """

@@ -128,9 +128,9 @@ def _guessed(value: str) -> bool | int | float | str | None:
 def derived(default: "PretrainedConfig", changes: dict[str, Any]) -> dict[str, int]:
     """Returns the number of key and value heads for a changed number of attention heads.
 
-    A model with as many of both keeps as many of both. Another model keeps its default number where
-    it still divides the attention heads, and otherwise its default share of them. (Qwen 3 has 32
-    key and value heads, whatever num_attention_heads says.)
+    Equal numbers stay equal. Otherwise the default number stays if it divides the attention heads,
+    else the default share of them. (Qwen 3 has 32 key and value heads, whatever num_attention_heads
+    says.)
     """
     names = getattr(default, "attribute_map", {})
     values = default.to_dict()

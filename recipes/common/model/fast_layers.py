@@ -32,23 +32,23 @@ def replace(model: nn.Module) -> None:
                 setattr(part, name, Norm(child))
 
 
-def keep_all(model: nn.Module) -> None:
-    """Switches LayerDrop off, which leaves out layers at random (M2M100, NLLB).
+def disable_layerdrop(model: nn.Module) -> None:
+    """Switches LayerDrop off, which skips layers at random (M2M100, NLLB).
 
-    Each process would leave out other layers. But all processes together gather one layer at a
-    time, or add up its gradients.
+    Each process would skip different layers. But gathering a layer, or adding up its gradients,
+    needs all processes.
     """
     dropped = [part for part in model.modules() if getattr(part, "layerdrop", 0)]
     for part in dropped:
         part.layerdrop = 0.0
     if dropped:
-        note("several processes learn with all layers: LayerDrop is off")
+        note("LayerDrop is off: several processes would skip different layers")
 
 
 def leave_out_needless_masks(model: nn.Module) -> None:
     """Lets a compiled causal model make no mask for a batch that comes without one.
 
-    transformers 5.23 looks at the positions: they show whether texts are packed apart. While
+    transformers looks at the positions: they show whether texts are packed apart. While
     torch.compile traces, it cannot look at them, and always makes a mask. With a mask, flash
     attention cannot be used.
     """

@@ -217,7 +217,7 @@ def _try_out(model: "PreTrainedModel", auto_class: type, arguments: Arguments) -
         "choose an architecture that reads from left to right: gpt2, llama, qwen3, …;"
         " or pretrain a masked model"
     )
-    if not probes.a_decoder_sees_ahead(model):
+    if not probes.sees_ahead_as_decoder(model):
         fix = (
             f"--config_overrides is_decoder=true makes {name} read from left to right;"
             " or choose gpt2, llama, …"
@@ -423,7 +423,6 @@ def trained_labels(
     if not name or (trains and arguments.ignore_mismatched_sizes):
         return None
     config = checkpoint_config(name, flag, arguments)
-    names = [config.id2label[number] for number in range(config.num_labels)]
     architecture = (config.architectures or [""])[0]
     is_classifier = architecture.endswith(head)
     if architecture and not is_classifier and not trains:
@@ -433,16 +432,28 @@ def trained_labels(
             " or train this one first"
         )
         raise Refusal(what, flag, fix)
-    unnamed = names == [f"LABEL_{number}" for number in range(len(names))]
-    if trains and (unnamed or not is_classifier):
+    names = [config.id2label[number] for number in range(config.num_labels)]
+    is_unnamed = names == [f"LABEL_{number}" for number in range(len(names))]
+    if trains and (is_unnamed or not is_classifier):
         return None
+    return _labels_of(config, names, head, trains)
+
+
+def _labels_of(
+    config: PretrainedConfig, names: list[str], head: str, trains: bool
+) -> Labels | None:
+    """Returns the labels of a classifier with these names of its outputs.
+
+    Returns None for ratings that are trained further: they have no ids to keep.
+    """
     ids = {label: number for number, label in enumerate(names)}
+    counts = [0] * len(names)
     if head == OF_WORDS:
-        return Labels(PER_WORD, names, ids, [0] * len(names), 0, 0.0, trains)
-    if config.num_labels == 1 or config.problem_type == REGRESSION:
-        if trains:
-            return None
-        columns = names if config.num_labels > 1 else []
-        return Labels(REGRESSION, columns, {}, [], 0, 0.0)
-    kind = MULTI if config.problem_type == MULTI else SINGLE
-    return Labels(kind, names, ids, [0] * len(names), 0, 0.0, trains)
+        return Labels(PER_WORD, names, ids, counts, 0, 0.0, trains)
+    if config.num_labels > 1 and config.problem_type != REGRESSION:
+        kind = MULTI if config.problem_type == MULTI else SINGLE
+        return Labels(kind, names, ids, counts, 0, 0.0, trains)
+    if trains:
+        return None
+    columns = names if config.num_labels > 1 else []
+    return Labels(REGRESSION, columns, {}, [], 0, 0.0)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers.utils import logging
 
+from recipes.common.runtime import upstream
 from recipes.common.runtime.disk_errors import disk_error
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.links import check_inside
@@ -81,8 +82,8 @@ def _check_kernel(
     name: str, flag: str, trust_remote_code: bool, config: "PretrainedConfig | None"
 ) -> None:
     """Refuses a configuration whose attention is a kernel of the Hub, for a kernel is code."""
-    attention = getattr(config, "_attn_implementation", "")
-    if "/" in str(attention) and not trust_remote_code:
+    attention = upstream.attention_of(config)
+    if "/" in attention and not trust_remote_code:
         what = f"{name} wants to run a kernel of the Hub: {attention}"
         raise Refusal(what, flag, "leave attn_implementation out of its config.json")
 
@@ -91,10 +92,10 @@ def _refusal(error: Exception, name: str, flag: str) -> Refusal:
     """Returns what to say about an error of from_pretrained."""
     if isinstance(error, RuntimeError) and "mismatch" in str(error):
         what = f"the checkpoint {name} does not fit this task's sizes"
-        fix = "a new head: --ignore_mismatched_sizes; otherwise another checkpoint"
+        fix = "add --ignore_mismatched_sizes for a new head, or choose another checkpoint"
         return Refusal(what, flag, fix)
     if isinstance(error, RuntimeError) and "automatic conversion of the weights" in str(error):
-        what = f"{name} lacks weights of the model, of those that transformers puts together"
+        what = f"{name} lacks weights of the model that transformers merges into one"
         return Refusal(what, flag, "copy or download it again")
     fix = NOT_THERE
     if not Path(name).is_dir():

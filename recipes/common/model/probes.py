@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 LARGE = 1_000_000_000  # weights
-LENGTH, SAME = 8, 4  # tokens of a text, and how many its two versions have in common
+LENGTH, IN_COMMON = 8, 4  # tokens of a text, and how many its two versions have in common
 # Logits count as equal if they differ by less than this share of how far apart the others are.
 TOLERANCE = {torch.float32: 1e-5}
-ROUGH = 1e-2  # in 16 bits
+TOLERANCE_IN_16_BITS = 1e-2
 
 
 class Lookups(TorchFunctionMode):
@@ -94,8 +94,8 @@ def _sizes_of_position_tables(config: "PretrainedConfig") -> set[int]:
 def positions(model: torch.nn.Module) -> tuple[float, float]:
     """Returns how many tokens a text may have, and how many a target text.
 
-    They are as many as the tables of positions hold. Without such a table they are as many as the
-    configuration says. Without a limit (XLNet says -1) they are infinity.
+    It is the size of the position table. Without a table it is what the configuration says, and
+    without a limit (XLNet says -1) infinity.
     """
     limit = configured_positions(model.config)
     probed = _probed(model)
@@ -134,7 +134,8 @@ def sees_ahead(logits: torch.Tensor | None, dtype: torch.dtype) -> bool:
     if logits is None:
         return False
     changes = (logits[0] - logits[1]).abs()
-    return bool(changes[:SAME].max() > TOLERANCE.get(dtype, ROUGH) * changes[SAME:].max())
+    before, behind = changes[:IN_COMMON].max(), changes[IN_COMMON:].max()
+    return bool(before > TOLERANCE.get(dtype, TOLERANCE_IN_16_BITS) * behind)
 
 
 def reads_both_sides(model: torch.nn.Module) -> bool:
@@ -164,7 +165,7 @@ def write(model: "PreTrainedModel") -> None:
         probed.generate(ids, **options)
 
 
-def a_decoder_sees_ahead(model: "PreTrainedModel") -> bool:
+def sees_ahead_as_decoder(model: "PreTrainedModel") -> bool:
     """Whether a model of this kind would see ahead with is_decoder=true, too.
 
     It builds a new model. That is slow, but rarely needed.
@@ -226,7 +227,7 @@ def _as_it_was(model: torch.nn.Module) -> Iterator[None]:
 
 
 def _texts(model: "PreTrainedModel") -> torch.Tensor:
-    """Returns two texts [2, LENGTH] that start with the same SAME tokens and then differ.
+    """Returns two texts [2, LENGTH] that start with the same IN_COMMON tokens and then differ.
 
     Both end with the token that ends a text.
     """
@@ -239,7 +240,7 @@ def _texts(model: "PreTrainedModel") -> torch.Tensor:
     ordinary = [number for number in known[3:] if number not in special]
     one, other, *_ = [*ordinary, *known[:3]]
     texts = torch.full((2, LENGTH), one)
-    texts[1, SAME:] = other
+    texts[1, IN_COMMON:] = other
     end = config.eos_token_id
     # BART's classifiers read the end. A small copy of GPT-2 may have no token 50256.
     if type(end) is int and end in known:

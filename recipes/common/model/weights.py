@@ -150,8 +150,7 @@ def lost_weight(model: torch.nn.Module, missing: Iterable[str]) -> str:
     weights = model.state_dict()
     missing = {*missing}
     loaded = {value.data_ptr() for name, value in weights.items() if name not in missing}
-    never_saved = getattr(model, "_keys_to_ignore_on_save", None) or ()
-    for name in sorted(missing.difference(never_saved)):
+    for name in sorted(missing - upstream.names_not_saved(model)):
         if weights[name].data_ptr() not in loaded:
             return name
     return ""

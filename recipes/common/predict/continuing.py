@@ -15,7 +15,7 @@ CONTINUES = ("ForCausalLM", "LMHeadModel")  # how the names of causal language m
 
 
 class Continuer(Folder):
-    """A trained folder that continues a prompt."""
+    """Continues prompts with the model of a trained folder."""
 
     auto_class = "AutoModelForCausalLM"
 
@@ -27,8 +27,8 @@ class Continuer(Folder):
         super().__init__(folder, trust_remote_code)
         self.room, _ = probes.positions(self.model)
         if probes.reads_both_sides(self.model):
-            kind = f"this {self.config.model_type} reads both sides of a word"
-            warn(f"{kind}: what it writes says nothing of how good it is")
+            kind = f"this {self.config.model_type} sees the words on both sides"
+            warn(f"{kind}: its continuations do not show its quality")
 
     def answer(self, texts: list[Text]) -> list[Row]:
         """Returns each text with its continuation, as `generate` writes it by default."""
@@ -39,8 +39,8 @@ class Continuer(Folder):
         """Returns the prompt with its continuation, `num_return_sequences` times.
 
         `settings` are those of `generate`. A prompt begins as the tokenizer begins a text. Where
-        the tokenizer puts nothing there, an empty prompt is the token that ends a text: the next
-        text begins after it.
+        the tokenizer adds no token there, an empty prompt becomes the token that ends a text: the
+        next text begins after it.
         """
         batch = torch.tensor([self._ids(prompt)], device=self.device)
         mask = torch.ones_like(batch)

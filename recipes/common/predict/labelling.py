@@ -12,7 +12,7 @@ from recipes.common.predict.trained_folder import Folder, Row, Text
 
 
 class Classifier(Folder):
-    """A trained folder that labels or rates texts."""
+    """Labels or rates texts with the model of a trained folder."""
 
     auto_class = "AutoModelForSequenceClassification"
 

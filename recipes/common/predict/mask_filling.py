@@ -9,7 +9,7 @@ from recipes.common.runtime.errors import Refusal
 
 
 class MaskFiller(Folder):
-    """A trained folder that fills the first mask of a text, as pipeline("fill-mask") does."""
+    """Fills the first mask of a text, as pipeline("fill-mask") does."""
 
     auto_class = "AutoModelForMaskedLM"
     best = 5

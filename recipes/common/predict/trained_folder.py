@@ -1,4 +1,4 @@
-"""A trained folder: its model with its adapters, its tokenizer, and how it was trained."""
+"""Loads a trained folder: its model, adapters and tokenizer, and how it was trained."""
 
 import itertools
 import json
@@ -31,7 +31,7 @@ Row = dict[str, Any]
 
 
 class Folder(ABC):
-    """A trained folder that answers texts. Subclasses say with which model, and how."""
+    """Answers texts with a trained folder. Subclasses say with which model, and how."""
 
     auto_class = ""
 
@@ -103,9 +103,10 @@ class Folder(ABC):
         return self.collate(rows).to(self.device)
 
     def asked(self, texts: Iterable[str], by_lines: bool) -> Iterator[Text]:
-        """Yields what somebody has typed; for a model of pairs in twos.
+        """Yields the texts that somebody has typed, as pairs for a model of pairs.
 
-        Two texts have a tab between them, or stand one after the other (not `by_lines`).
+        The texts of a pair have a tab between them. Without `by_lines`, two texts in a row may also
+        be a pair.
         """
         texts = iter(texts)
         for text in texts:
@@ -153,7 +154,7 @@ class Folder(ABC):
 
 
 def config_of(path: Path, trust_remote_code: bool = False) -> PretrainedConfig:
-    """Returns the configuration of a trained folder; for adapters that of the model under them."""
+    """Returns the configuration of a trained folder; for adapters, that of their base model."""
     path = Path(model_folders.named(str(path), FLAG))
     if folder := adapters.folder_of(str(path)):
         return adapters.config_of(folder, FLAG, trust_remote_code)
@@ -166,7 +167,7 @@ def config_of(path: Path, trust_remote_code: bool = False) -> PretrainedConfig:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Returns what run.json or run.yaml says; nothing where there is no such file."""
+    """Returns what run.json or run.yaml says, or an empty dict without the file."""
     if not path.exists():
         return {}
     try:

@@ -12,13 +12,13 @@ from recipes.common.model.loading import max_length
 from recipes.common.predict.trained_folder import Folder, Row, Text
 from recipes.common.tokens.words import first_pieces, take_words, word_ids
 
-WINDOWS = 32  # that run through the model together
+WINDOWS = 32  # run through the model together
 OVERLAP = 4  # windows share a fourth of their tokens
 Words = list[str]
 
 
 class Window(NamedTuple):
-    """A part of a text that is as long as the model reads."""
+    """Holds a part of a text, as long as the model reads."""
 
     text: int  # its place among the texts
     tokens: dict[str, list[int]]
@@ -26,7 +26,7 @@ class Window(NamedTuple):
 
 
 class Label(NamedTuple):
-    """The label of a word."""
+    """Holds the label of a word."""
 
     name: str | None
     score: float
@@ -37,7 +37,7 @@ Labelled = dict[int, Label]  # by the place of the word
 
 
 class WordLabeller(Folder):
-    """A trained folder that labels each word: of a text, or of a list of words."""
+    """Labels each word of a text, or of a list of words, with a trained folder's model."""
 
     auto_class = "AutoModelForTokenClassification"
 
@@ -51,7 +51,7 @@ class WordLabeller(Folder):
 
     @torch.inference_mode()
     def answer(self, texts: list[Text | Words]) -> list[Row]:
-        """Returns the entities of each text with their places; of a list of words their labels.
+        """Returns the entities of each text with their places; for a list of words, its labels.
 
         Where the labels mark no entities, each word of a text has one: [{"label", "text", "start",
         "end", "score"}]. The words of a text end at spaces and marks; each Chinese character is a
@@ -69,7 +69,7 @@ class WordLabeller(Folder):
     def _windows(
         self, number: int, text: Text | Words, places: list[tuple[int, int]]
     ) -> Iterator[Window]:
-        """Yields the tokens of a text; of a long one in windows that overlap."""
+        """Yields the tokens of a text; for a long one, in windows that overlap."""
         words = [text[start:end] for start, end in places] if isinstance(text, str) else text
         encoded = self.tokenizer(
             words,

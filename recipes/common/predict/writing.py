@@ -7,7 +7,7 @@ from recipes.common.predict.trained_folder import Folder, Row, Text
 
 
 class Writer(Folder):
-    """A trained folder that translates or summarizes, with its own languages, prefix and length."""
+    """Translates or summarizes with a trained folder's model, languages, prefix and length."""
 
     auto_class = "AutoModelForSeq2SeqLM"
 

@@ -1,5 +1,7 @@
-"""The task of models that label or rate texts: predictions with scores, worst errors, confusion
-matrix."""
+"""Defines the task of models that label or rate texts.
+
+A run shows predictions with scores, the worst errors and a confusion matrix.
+"""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The plots of a run: learning curves, and what the task draws itself."""
+"""Draws the plots of a run: learning curves, and what the task draws itself."""
 
 from pathlib import Path
 from typing import Any

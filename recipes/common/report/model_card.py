@@ -1,5 +1,7 @@
-"""The model card (README.md of the output folder): data, settings, scores, errors, limits, how to
-repeat the run."""
+"""Writes the model card, which is README.md of the output folder.
+
+It holds data, settings, scores, errors, limits, and how to repeat the run.
+"""
 
 import shlex
 from collections.abc import Sequence
@@ -10,7 +12,7 @@ import yaml
 
 from recipes.common.report import markdown, scores_table
 from recipes.common.report.scores_table import TITLES, Scores
-from recipes.common.report.task import TRAINERS, Task
+from recipes.common.report.task import ADDED_BY_TRAINER, Task
 
 # The settings that the card shows, in this order, where they are set.
 SETTINGS = (
@@ -147,7 +149,7 @@ def _scored(scores: Scores, prefixes: list[str]) -> list[str]:
         prefix, _, name = key.partition("_")
         if prefix in prefixes:
             names[name] = None
-    unshown = TRAINERS - {"loss", "samples"}
+    unshown = ADDED_BY_TRAINER - {"loss", "samples"}
     for name in names:
         unshown |= {f"{name}_low", f"{name}_high"}
     return [name for name in names if name not in unshown and not name.startswith("baseline_")]

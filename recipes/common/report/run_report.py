@@ -1,5 +1,7 @@
-"""What a run leaves beside the model: run.json, predictions.jsonl, plots, the model card, and two
-tables."""
+"""Writes what a run leaves beside the model.
+
+That is run.json, predictions.jsonl, plots, the model card, and two tables.
+"""
 
 import hashlib
 import json
@@ -22,6 +24,8 @@ from recipes.common.report.task import Row, Task
 from recipes.common.runtime.hashing import content_hash
 from recipes.common.runtime.messages import visible, warn
 from recipes.common.tokens.encoding import Tokens
+from recipes.common.train.fused_lm_loss import Head
+from recipes.common.train.losses import TokenLoss
 from recipes.common.train.plan import Plan
 from recipes.common.train.samplers import Shuffled, TokenBatches, padding_share
 
@@ -38,7 +42,8 @@ class Trained(Protocol):
     task: Task
     tokens: Tokens
     train_dataset: torch.utils.data.Dataset | None
-    order: Shuffled | TokenBatches | None
+    sampler: Shuffled | TokenBatches | None
+    head: Head | None
     tokens_per_batch: int | None
     is_fsdp_enabled: bool
 
@@ -112,6 +117,8 @@ class Record:
         facts["model"] = f"{type(model).__name__}, {origin}, {size}"
         if new := getattr(model, "new_parts", None):
             facts["head"] = f"new, the checkpoint has none: {', '.join(new)}"
+        if isinstance(self.task.loss, TokenLoss) and self.trainer.head is None:
+            facts["logits"] = "of all positions, also of those without a label: more memory"
         if arguments.do_train and self.trainer.train_dataset is not None:
             rate = f"learning rate {arguments.learning_rate:g}"
             facts["training"] = f"{self._steps()}, {rate}{self._padding()}"
@@ -149,11 +156,12 @@ class Record:
     def _padding(self) -> str:
         """Returns how much of the batches is padding, where rows are padded to the longest of their
         batch."""
-        dataset, order = self.trainer.train_dataset, self.trainer.order
+        dataset, sampler = self.trainer.train_dataset, self.trainer.sampler
         has_lengths = "length" in (getattr(dataset, "column_names", None) or [])
-        if dataset is None or not has_lengths or self.arguments.pad_to_max_length or order is None:
+        pads_all = self.arguments.pad_to_max_length
+        if dataset is None or not has_lengths or pads_all or sampler is None:
             return ""
-        return f", {padding_share(order, dataset['length'][:]):.1%} padding"
+        return f", {padding_share(sampler, dataset['length'][:]):.1%} padding"
 
     # --- After each evaluation ---
 

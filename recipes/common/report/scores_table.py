@@ -1,5 +1,4 @@
-"""The scores of a run as people read them: the closing table, and whether the model is better than
-the baseline."""
+"""Shows the scores of a run, and whether the model is better than the baseline."""
 
 from collections.abc import Sequence
 from typing import Any

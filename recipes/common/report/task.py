@@ -1,5 +1,7 @@
-"""A task: its loss and metrics, and what a run of it shows. Everything else is the same for all of
-them."""
+"""Defines what a task is: its loss, its metrics, and what a run of it shows.
+
+Everything else is the same for all tasks.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 Row = dict[str, Any]  # of predictions.jsonl
 
 # What Trainer adds to the metrics.
-TRAINERS = {
+ADDED_BY_TRAINER = {
     "loss",
     "samples",
     "runtime",
@@ -81,7 +83,7 @@ class Task:
     def others(self, scores: Iterable[str], prefixes: Iterable[str]) -> list[str]:
         """Returns the metrics that only a compute_metrics of one's own returns; they are shown,
         too."""
-        standard = {*self.shown, *self.known, *TRAINERS}
+        standard = {*self.shown, *self.known, *ADDED_BY_TRAINER}
         others: dict[str, None] = {}
         for prefix in prefixes:
             for score in scores:

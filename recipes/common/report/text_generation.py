@@ -1,5 +1,7 @@
-"""The task of models that answer a text with a text: every answer beside its reference, first and
-worst ones shown."""
+"""Defines the task of models that answer a text with a text.
+
+A run writes every answer beside its reference, and shows the first and the worst ones.
+"""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -1,5 +1,7 @@
-"""The tasks of language models: loss and accuracy of every evaluated block, the hardest blocks,
-continuations."""
+"""Defines the tasks of language models.
+
+A run shows loss and accuracy of every evaluated block, the hardest blocks, and continuations.
+"""
 
 from collections.abc import Callable
 from itertools import islice

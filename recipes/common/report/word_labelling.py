@@ -1,4 +1,7 @@
-"""The task of models that label words: entities of every row, worst errors, confusion matrix."""
+"""Defines the task of models that label words.
+
+A run shows the entities of every row, the worst errors and a confusion matrix.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

@@ -22,14 +22,14 @@ QUIET = 300  # seconds; a living compiler writes something more often, on any ma
 
 
 class Lock(FileBaton):
-    """A lock for an extension that torch compiles. It names the process that made it."""
+    """Locks an extension that torch compiles. The lock names the process that made it."""
 
     fd: Any  # a descriptor or None; torch's own type of it knows only None
 
     def try_acquire(self) -> bool:
         """Returns whether this process must compile.
 
-        Waits while another process compiles. Takes over where that process is gone.
+        Waits while another process compiles. Compiles itself where that process is gone.
         """
         path = Path(self.lock_file_path)
         said = False

@@ -56,11 +56,11 @@ def _check_rank(size: int) -> None:
     missing = [name for name in ("RANK", *ADDRESS) if not os.environ.get(name)]
     if missing:
         names = " and ".join(missing)
-        what = f"WORLD_SIZE is {size}, but {names} not set: no launcher started this process"
+        what = f"WORLD_SIZE is {size}, without {names}: no launcher started this process"
         raise Refusal(what, "the environment", UNSET)
     rank = _number("RANK")
     if rank is None or not 0 <= rank < size:
-        what = f"RANK is {os.environ['RANK']}, but WORLD_SIZE {size}"
+        what = f"RANK is {os.environ['RANK']}, but WORLD_SIZE is {size}"
         raise Refusal(what, "the environment", UNSET)
 
 

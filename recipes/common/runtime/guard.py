@@ -148,13 +148,13 @@ def _system_refuses(error: Exception) -> Refusal | None:
 
 
 def _model_misfits(error: Exception) -> Refusal | None:
-    """Recognises a table of the model that is smaller than the ids that it is asked for.
+    """Recognises an id or a position that is beyond one of the model's tables.
 
-    The sizes that --config_overrides sets are tried on a few tokens before the training; longer
-    texts may still ask for more (T5 with fewer relative distances than buckets).
+    The sizes that --config_overrides sets are tried on a few tokens before the training. Longer
+    texts may still need larger tables (T5 with fewer relative distances than buckets).
     """
     if isinstance(error, IndexError) and "index out of range in self" in str(error):
-        what = "the model is asked for a row that one of its tables does not have"
+        what = "an id or a position is beyond one of the model's tables"
         fix = "choose sizes that fit each other, or leave them out"
         return Refusal(what, "--config_overrides, or the configuration of the model", fix)
     return None

@@ -1,4 +1,4 @@
-"""Brings the processes of a run together, and refuses another number of them than requested."""
+"""Connects the processes of a run, and refuses another number of processes than requested."""
 
 import atexit
 import os
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Variables in which launchers that start every process themselves give the number of processes.
 MPI_SIZES = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
-QUIET = 10  # seconds before a process says whom it waits for
+QUIET = 10  # seconds before a process says that it waits for others
 
 
 def join(training_arguments: "TrainingArguments", asked: int | None) -> None:
@@ -38,7 +38,7 @@ def join(training_arguments: "TrainingArguments", asked: int | None) -> None:
 
 @contextmanager
 def _said_while_waiting() -> Iterator[None]:
-    """Prints whom this process waits for, after ten seconds: it may wait for half an hour."""
+    """Prints after ten seconds where this process waits: it may wait for half an hour."""
     size = os.environ.get("WORLD_SIZE", "1")
     host = os.environ.get("MASTER_ADDR", "")
     port = os.environ.get("MASTER_PORT", "")

@@ -1,6 +1,6 @@
-"""Keeps memory that a step frees for the next one.
+"""Keeps the memory that a step frees for the next step.
 
-On a CPU, fetching it again took a tenth of a training's time.
+On a CPU, getting it again from the system took a tenth of a training's time.
 """
 
 import ctypes
@@ -17,8 +17,8 @@ SETTINGS = {MMAP_MAX: 0, TRIM_THRESHOLD: -1, TOP_PAD: PAD}
 def keep() -> bool:
     """Tells glibc to keep freed memory, and returns whether it does.
 
-    By default glibc maps every large array anew, and its pages are zeroed one by one at their first
-    use: a million page faults in a minute (benchmarks/LOG.md).
+    By default glibc maps new memory for every large array. Its pages are zeroed one by one at their
+    first use: a million page faults in a minute (benchmarks/LOG.md).
     """
     if platform.libc_ver()[0] != "glibc":
         return False

@@ -25,7 +25,7 @@ LOST = (
 )
 # How long processes wait for the one that prepares the data. Collectives wait 30 minutes.
 PATIENCE = timedelta(days=7)
-_waiting: "distributed.ProcessGroup | None" = None  # the group that waits so long
+_waiting: "distributed.ProcessGroup | None" = None  # the group with this patience
 
 
 def open_group() -> None:

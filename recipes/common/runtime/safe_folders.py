@@ -49,7 +49,7 @@ def sweep(parent: Path, prefix: str) -> None:
 
 
 def delete(folder: Path) -> None:
-    """Deletes a folder, or as much of it as possible. Of a link only the link itself."""
+    """Deletes a folder, or as much of it as possible. Deletes a link, but not its target."""
     if folder.is_symlink():
         folder.unlink()
         return

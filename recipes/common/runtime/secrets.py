@@ -1,4 +1,4 @@
-"""Hides access tokens and passwords in addresses from files and from all that is printed."""
+"""Hides access tokens, and passwords in addresses, in files and in all that is printed."""
 
 import re
 from typing import Any

@@ -42,7 +42,7 @@ def lose(stream: TextIO) -> None:
 
 
 class Lasting:
-    """A standard stream that outlives its reader: `| head -1`, or a terminal that is closed."""
+    """Lets a standard stream outlive its reader: `| head -1`, or a terminal that is closed."""
 
     def __init__(self, stream: TextIO):
         self._stream = stream

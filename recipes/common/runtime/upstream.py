@@ -1,8 +1,8 @@
-"""Every private name of another library that this project relies on, one function each.
+"""Holds every private name of another library that this project uses, one function each.
 
 A private name may change with any release. `tests/runtime/test_upstream.py` has a contract test for
-each function here, and for each private method of Trainer that `train/trainer.py` overrides: an
-upgrade says by name what moved.
+each function here, and for each private method of Trainer that `train/trainer.py` overrides: after
+an upgrade, the failing test names what changed.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def loss_since_log(trainer: Any) -> Any:
-    """The summed loss of the steps since the last log: a tensor on the training's device."""
+    """Returns the summed loss of the steps since the last log, on the training's device."""
     return trainer._tr_loss
 
 
 def progress_of_loss(trainer: Any) -> dict[str, float]:
-    """What Trainer needs to go on with its logged losses, in the names of a checkpoint."""
+    """Returns what Trainer needs to continue its logged losses, by their names in a checkpoint."""
     return {
         "loss": trainer._tr_loss.item(),
         "total_loss": trainer._total_loss_scalar,
@@ -53,7 +53,7 @@ def log_save_evaluate(trainer: Any, start_time: float, trial: Any) -> None:
 
 
 def batch_size(trainer: Any) -> int:
-    """Rows of a training batch on one process; `auto_find_batch_size` may have made it smaller."""
+    """Returns a process's rows per training batch; `auto_find_batch_size` may have lowered them."""
     return trainer._train_batch_size
 
 
@@ -64,16 +64,16 @@ def keep_columns(trainer: Any, names: list[str]) -> None:
 
 
 def run_folder(trainer: Any, trial: Any) -> str:
-    """The folder of a training's checkpoints: each trial of a search has its own."""
+    """Returns the folder of a training's checkpoints: each trial of a search has its own."""
     return trainer._get_output_dir(trial)
 
 
 def labels_in_batches(trainer: Any, batches: list, device: Any) -> Any:
-    """The number of labels in these batches, as Trainer counts them."""
+    """Returns the number of labels in these batches, as Trainer counts them."""
     return trainer._get_num_items_in_batch(batches, device)
 
 
-def save_shared_out_states(trainer: Any, folder: str) -> None:
+def save_sharded_states(trainer: Any, folder: str) -> None:
     """Writes the optimizer of DeepSpeed or FSDP, whose parts lie on several processes."""
     trainer._save_optimizer_and_scheduler(folder)
 
@@ -101,6 +101,16 @@ def keep_weight_names(model: Any) -> None:
     model._weight_conversions = []
 
 
+def attention_of(config: Any) -> str:
+    """Returns the attention that a configuration asks for; a name with `/` is code of the Hub."""
+    return str(getattr(config, "_attn_implementation", ""))
+
+
+def names_not_saved(model: Any) -> set[str]:
+    """Returns the weights that transformers leaves out when it saves the model."""
+    return {*(getattr(model, "_keys_to_ignore_on_save", None) or ())}
+
+
 def keep_generation_settings(generation_config: Any) -> None:
     """Lets from_pretrained take these settings as they are, instead of making others."""
     generation_config._from_model_config = False
@@ -123,7 +133,7 @@ def without_deepspeed() -> Iterator[None]:
 
 
 def submodules(module: "torch.nn.Module") -> dict[str, Any]:
-    """Returns the parts of a module by name; what is changed in it changes the module."""
+    """Returns the parts of a module by name; a change of this dictionary changes the module."""
     return module._modules
 
 
@@ -159,6 +169,11 @@ def cpu_multiplies_bf16() -> bool:
 # --- accelerate, datasets, sacrebleu, tqdm ---
 
 
+def forward_as_built(model: Any) -> Callable[..., Any] | None:
+    """Returns the forward pass that accelerate has wrapped; None where it has wrapped none."""
+    return vars(model).get("_original_forward")
+
+
 def set_distributed_type(kind: Any) -> None:
     """Sets the kind of distribution for all of accelerate's states."""
     from accelerate.state import PartialState
@@ -174,7 +189,7 @@ def fingerprint_of(dataset: Any) -> str:
 def counts_of_rows(
     bleu: Any, hypotheses: Sequence[str], references: Sequence[Sequence[str]]
 ) -> list[list[int]]:
-    """Returns for each row the counts of which sacreBLEU's score is a function."""
+    """Returns for each row the counts from which sacreBLEU computes its score."""
     return bleu._extract_corpus_statistics(hypotheses, references)
 
 

@@ -52,7 +52,7 @@ class Layout:
 
 
 class Blocks(torch.utils.data.Dataset):
-    """A data set of blocks in memory.
+    """Holds blocks in memory, as a data set.
 
     Row i is {"input_ids", "row": i, "epoch", "context"}. The first `context` tokens are only read,
     not predicted. `epoch` is None for data that is evaluated. The random numbers of a mask follow

@@ -33,8 +33,8 @@ Collator = Callable[[list[Mapping[str, Any]]], Any]
 class MaskedBlocks:
     """Turns rows of Blocks into input_ids, labels and, where a row is padded, attention_mask.
 
-    All are [batch, length]. Labels are -100 where nothing is masked. There is no mask of ones, for
-    with one GPUs would take a slower attention.
+    All are [batch, length]. Labels are -100 where nothing is masked. A batch without padding has no
+    mask: with one, GPUs would use a slower attention.
 
     Of the chosen tokens 80 % become the mask token, 10 % a random one, 10 % stay (Devlin et al.
     2019, section 3.1). With `whole_words` a word's pieces are masked together. Rows to evaluate are
@@ -48,7 +48,7 @@ class MaskedBlocks:
     random_share: float = 0.1
     whole_words: bool = False
     pad_to: int | None = None
-    begins: Array | None = field(init=False)  # of each token whether it begins a word
+    begins: Array | None = field(init=False)  # for each token, whether it begins a word
 
     def __post_init__(self) -> None:
         if self.tokenizer.mask_token_id is None:
@@ -127,11 +127,11 @@ class CausalBlocks:
     """Turns rows of Blocks into input_ids and labels [batch, length].
 
     Labels are the inputs (the loss shifts them). They are -100 for padding, for the first token of
-    a block, for what is context only, and for what each document is given to begin with (`start`):
-    Llama's <s> need not be predicted.
+    a block, for tokens that are only context, and for the tokens that begin each document
+    (`start`): Llama's <s> need not be predicted.
 
     With `isolate`, positions begin at 0 in every document: attention then stays inside it
-    (transformers reads the borders off position_ids), and no document's first token is predicted
+    (transformers finds the borders in position_ids), and no document's first token is predicted
     from the document before.
     """
 
@@ -249,7 +249,7 @@ def never_unanswered(labels: torch.Tensor, config: "PretrainedConfig") -> torch.
 
 
 def _blank(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Returns a token that says nothing.
+    """Returns a token without a meaning.
 
     It is not the padding token if there is another one: attention and classifier would skip it.
     """
@@ -302,7 +302,7 @@ def word_beginnings(tokenizer: PreTrainedTokenizerBase) -> Array:
 
 def _is_wordpiece(tokenizer: PreTrainedTokenizerBase, tokens: Iterable[str]) -> bool:
     fast = getattr(tokenizer, "backend_tokenizer", None)
-    if fast:  # its vocabulary does not tell: others hold Markdown's ##, too
+    if fast:  # the vocabulary does not show it: others hold Markdown's ##, too
         return type(fast.model).__name__ == "WordPiece"
     return _is_used("##", tokens)
 

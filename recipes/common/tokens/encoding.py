@@ -1,6 +1,6 @@
 """Turns texts into tokens: runs a recipe's encode function over every split.
 
-It counts what was cut off.
+It counts the rows that were cut.
 """
 
 import itertools
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 BATCH = 1000
-MANY_ROWS = 50_000  # take more than two seconds, and so get a bar
+MANY_ROWS = 50_000  # more rows take over two seconds, and get a progress bar
 Encode = Callable[[dict[str, list]], "BatchEncoding"]  # columns of a batch -> its tokens
 
 
@@ -48,10 +48,10 @@ class Tokens:
 
 
 class RowStream(PositionedStream):
-    """A stream of rows as tokens, epoch after epoch, each epoch in an order of its own.
+    """Streams rows as tokens without an end, epoch after epoch, each in its own order.
 
-    Without an end no process gets fewer rows than another. A run that is resumed continues where it
-    stopped, also after its first epoch: rows that it has trained on are read, but not tokenised.
+    So no process gets fewer rows than another. A run that is resumed continues where it stopped,
+    also after its first epoch: rows that it has trained on are read, but not tokenised.
     """
 
     def __init__(
@@ -63,12 +63,12 @@ class RowStream(PositionedStream):
     ):
         self.rows = rows
         self.encode_rows = encode_rows
-        self.replaced = replaced  # columns that the tokens take the place of
+        self.replaced = replaced  # columns that the tokens replace
         self.number = number  # of rows, where they were counted
         self.first = 0  # the row to begin with
 
     def steps(self, rows: int, accumulated: int) -> Fraction | None:
-        """Returns the steps of an epoch, as many as of the same rows in memory.
+        """Returns the steps of an epoch: the same number as for rows in memory.
 
         None where the rows have not been counted.
         """
@@ -78,11 +78,11 @@ class RowStream(PositionedStream):
         return Fraction(math.ceil(batches / accumulated))
 
     def go_to(self, first: int) -> None:
-        """Begins the next pass after so many rows."""
+        """Begins the next pass after the `first` rows."""
         self.first = first
 
     def load_position(self, folder: Path, rows: int, vocabulary: int) -> None:
-        """Begins the next pass after so many rows: their number is all that is needed."""
+        """Begins the next pass after `rows` rows: no file is needed for it."""
         self.go_to(rows)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -98,7 +98,7 @@ class RowStream(PositionedStream):
                     passed_over -= 1
                 else:
                     yield from self._encoded([row, *itertools.islice(rows, BATCH - 1)])
-            if empty:  # a loader's second worker: one reads, in order
+            if empty:  # a loader's second worker: only one worker reads, in order
                 return
 
     def _encoded(self, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -158,7 +158,7 @@ def _on_disk(
 ) -> datasets.Dataset:
     """Returns the split with its new columns, read by memory map from a file without a name.
 
-    The file goes with the process.
+    The file ends with the process.
     """
     with working_folder("tokens-") as folder:
         encoded = split.map(
@@ -167,7 +167,7 @@ def _on_disk(
             batch_size=BATCH,
             num_proc=workers,
             cache_file_name=str(Path(folder, f"{name}.arrow")),
-            # Otherwise all tables are read into memory, and hashed.
+            # Without it, datasets would read all tables into memory, to hash them.
             new_fingerprint=generate_random_fingerprint(),
             desc=f"tokenising {name}",
         )
@@ -214,7 +214,7 @@ def _without_padding(row: list[int], padding: int) -> list[int]:
 def _batch(encode_rows: Encode, rows: dict[str, list]) -> dict[str, Any]:
     """Returns the encoded columns of a batch with the length and the width of each row.
 
-    The width is what the row makes of a batch: the longer one of its sides, padding counted.
+    The width is the length of the row's longer side, with padding: it decides a batch's width.
     """
     encoded = encode_rows(rows)
     columns = dict(encoded)

@@ -130,7 +130,7 @@ def lines(
 def _add(
     tokens: Tokens, name: str, blocks: Blocks, counts: dict[str, Any], arguments: PackingFlags
 ) -> None:
-    """Adds a split: at most as many blocks as its limit says, and its counts."""
+    """Adds the blocks of a split, up to its limit, and its counts."""
     if not counts["bytes"]:
         what = f"the {name} data has no text"
         raise Refusal(what, f"--{name}_file", "give a text that is not empty")

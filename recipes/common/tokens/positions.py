@@ -1,4 +1,4 @@
-"""Declares a stream that a training can leave and come back to.
+"""Declares a stream that a training can leave, and continue later.
 
 Its position is saved with every checkpoint.
 """
@@ -11,7 +11,7 @@ import torch
 
 
 class PositionedStream(torch.utils.data.IterableDataset):
-    """A stream of rows without an end, epoch after epoch, that can begin anywhere."""
+    """Streams rows without an end, epoch after epoch, from any position."""
 
     @abstractmethod
     def steps(self, rows: int, accumulated: int) -> Fraction | None:
@@ -21,11 +21,11 @@ class PositionedStream(torch.utils.data.IterableDataset):
         """
 
     def save_position(self, folder: Path, rows: int) -> None:
-        """Writes into a checkpoint what is needed to continue after so many rows."""
+        """Writes into a checkpoint what is needed to continue after `rows` rows."""
 
     @abstractmethod
     def load_position(self, folder: Path, rows: int, vocabulary: int) -> None:
-        """Continues after so many rows.
+        """Continues after `rows` rows.
 
         Raises an error where the checkpoint holds no position, or an id beyond `vocabulary`.
         """

@@ -28,14 +28,14 @@ Mark = dict[str, Any]  # a document (epoch, row), and where in it a window begin
 
 
 class Stream(PositionedStream):
-    """A stream of blocks without end, read while it is trained on: epoch after epoch, in one order.
+    """Streams blocks without an end while a model trains: epoch after epoch, in one order.
 
-    The blocks of each window of 1,000 are shuffled by (seed, window). What is left of the last
-    document when a pass ends begins the next pass.
+    The blocks of each window of 1,000 are shuffled by (seed, window). The rest of the last document
+    of a pass begins the next pass.
 
     The `position` after a number of blocks is small: it names the document that is being cut, the
-    tokens that were carried into it, and how many of its blocks came before. To `go_to` it only
-    that document is tokenised again.
+    tokens that were carried into it, and how many of its blocks came before. `go_to` tokenises only
+    that document again.
     """
 
     def __init__(
@@ -124,10 +124,10 @@ class Stream(PositionedStream):
             yield texts
 
     def steps(self, blocks: int, accumulated: int) -> Fraction | None:
-        """Returns the steps of an epoch with so many blocks per batch.
+        """Returns the steps of an epoch with `blocks` blocks per batch.
 
-        It is a fraction, for the next epoch begins in mid-block. None where the tokens have not
-        been counted.
+        It is a fraction: the next epoch begins in the middle of a block. None where the tokens have
+        not been counted.
         """
         if self.number is None:
             return None
@@ -142,7 +142,7 @@ class Stream(PositionedStream):
         return counts
 
     def position(self, blocks: int) -> dict[str, Any]:
-        """Returns where the stream continues after so many blocks were trained on."""
+        """Returns where the stream continues after a training on `blocks` blocks."""
         self.collect()  # a step may have read beyond what was reported when it began
         return {"blocks": blocks, "mark": self.marks[blocks // WINDOW]}
 
@@ -152,7 +152,7 @@ class Stream(PositionedStream):
         self.marks[self.first // WINDOW] = position["mark"]
 
     def save_position(self, folder: Path, blocks: int) -> None:
-        """Writes the position after so many blocks into a checkpoint."""
+        """Writes the position after `blocks` blocks into a checkpoint."""
         (folder / POSITION).write_text(json.dumps(self.position(blocks)), encoding="utf-8")
 
     def load_position(self, folder: Path, blocks: int, vocabulary: int) -> None:
@@ -176,8 +176,8 @@ def set_steps(
 ) -> dict[str, Any]:
     """Sets --max_steps, unless it is given, from one pass that counts the stream's tokens.
 
-    Where something is done after every epoch, the pass is counted anyway. A given --max_steps is
-    enough for a stream from the Hub, whose end may be far. Returns the counts of the pass.
+    Also counts where a strategy is `epoch`. Does not count a stream from the Hub that has
+    --max_steps: its end may be far. Returns the counts of the pass.
     """
     flags = training_arguments
     is_given = flags.max_steps > 0

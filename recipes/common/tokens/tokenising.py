@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 BATCH = 1000  # rows that are read at once
-CHARACTERS = 2**20  # that are tokenised together: the cores wait for each other after every batch
+CHARACTERS = 2**20  # are tokenised together: the cores wait for each other after every batch
 
 
 class Encoder:
@@ -144,7 +144,7 @@ def _number_that_begin(rows: list[list[int]], start: list[int]) -> int:
 
 
 def _cut(row: list[int], layout: Layout) -> list[int]:
-    """Returns the row, at most as long as a block has room; a cut one ends with the end token."""
+    """Returns the row, cut to the room of a block; a cut row ends with the end token."""
     if len(row) <= layout.room:
         return row
     return [*row[: layout.room - 1], layout.end]

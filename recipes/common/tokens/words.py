@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 ENDS = ("E", "S", "L", "U", "M")  # labels of schemes that say where an entity ends
-NO_WORD = -1  # the word of a token that the tokenizer adds, or that pads
+NO_WORD = -1  # the word of special tokens and of padding
 EncodeWords = Callable[[list[list[str]], list[list[int]] | None], "BatchEncoding"]
 
 
@@ -77,7 +77,7 @@ def take_words(tokenizer: "PreTrainedTokenizerBase") -> None:
 
 
 def first_pieces(ids: Sequence[int]) -> dict[int, int]:
-    """Returns the position of the first piece of each word that has one, by its `word_ids`."""
+    """Returns for each word the position of its first piece, if it has one."""
     found: dict[int, int] = {}
     for position, word in enumerate(ids):
         if word != NO_WORD:
@@ -86,7 +86,7 @@ def first_pieces(ids: Sequence[int]) -> dict[int, int]:
 
 
 def continued(names: Sequence[str]) -> dict[int, int]:
-    """Returns the label of a word's further pieces by that of its first: I-PER by B-PER."""
+    """Maps the label of a word's first piece to the label of its other pieces: B-PER -> I-PER."""
     ids = {name: number for number, name in enumerate(names)}
     found = {}
     for name, number in ids.items():

@@ -156,7 +156,7 @@ class BestOfSaved(TrainerCallback):
 
 
 class ContinueFromCheckpoint(TrainerCallback):
-    """Lets a training that continues take up what its checkpoint knows, before the first step."""
+    """Restores from a checkpoint what Trainer does not restore, before the first step."""
 
     def __init__(self, trainer: Any):
         self.trainer = trainer
@@ -164,8 +164,8 @@ class ContinueFromCheckpoint(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **options: Any
     ) -> None:
-        """Takes it up once Trainer has loaded its own part of the checkpoint."""
-        self.trainer.checkpoints.take_up()
+        """Restores it after Trainer has loaded its own part of the checkpoint."""
+        self.trainer.checkpoints.restore_rest()
 
 
 class LossLeaps(TrainerCallback):
@@ -196,16 +196,16 @@ class LossLeaps(TrainerCallback):
 
 
 class EpochsOfStream(TrainerCallback):
-    """Makes each pass over a stream an epoch; to Trainer a stream has no end, and so one epoch.
+    """Counts each pass over a stream as an epoch. To Trainer an endless stream is one epoch.
 
-    Passes are counted, and evaluated, saved and logged where --eval_strategy, --save_strategy or
-    --logging_strategy say so. `steps` is the number of steps of a pass: a fraction where texts are
-    packed, None where it is unknown.
+    After a pass it evaluates, saves and logs where --eval_strategy, --save_strategy or
+    --logging_strategy say "epoch". `steps` is the number of steps of a pass: a fraction where texts
+    are packed, None where it is unknown.
     """
 
     def __init__(self, steps: Fraction | None):
         self.steps = steps
-        self._done_at = -1  # the step that ended a pass last
+        self._done_at = -1  # the step that ended the last pass
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **options: Any
@@ -247,14 +247,14 @@ def epochs_of_stream(stream: PositionedStream, arguments: TrainingArguments) -> 
         if getattr(arguments, name) == "epoch":
             waiting.append(f"--{name} epoch")
     if steps is None and waiting:
-        unknown = "the end of a pass over this stream is unknown"
         late = f"{', '.join(waiting)} waits for the last step"
-        warn(f"{unknown}: {late}; --eval_strategy steps --save_strategy steps do it on the way")
+        earlier = "--eval_strategy steps --save_strategy steps do it earlier"
+        warn(f"the length of this stream is unknown: {late}; {earlier}")
     return EpochsOfStream(steps)
 
 
 def restore(callbacks: Iterable[TrainerCallback], stored: dict[str, Any]) -> None:
-    """Gives the callbacks what those of a checkpoint knew: how long early stopping has waited.
+    """Restores the states of callbacks, for example how long early stopping has waited.
 
     Their settings stay those of the flags. Trainer restores both, or nothing, and fails at the next
     save where the checkpoint had no such callback. Raises ValueError where a checkpoint holds a

@@ -20,7 +20,7 @@ SETTINGS = {
     "adam_beta2": ("betas",),
     "adam_epsilon": ("eps",),
 }
-IMPLEMENTATION = ("fused", "foreach")  # of one method
+IMPLEMENTATION = ("fused", "foreach")  # these settings choose one, the method stays
 # Flags that leave an optimizer without states: those in the checkpoint are of other weights.
 RESETS = {"optim_args", "freeze_encoder", "lora_rank", "lora_target_modules"}
 Settings = list[dict[str, Any]]  # one dict per group of an optimizer's parameters
@@ -57,11 +57,11 @@ def of_flags(arguments: TrainingArguments, optimizer: torch.optim.Optimizer) -> 
     return settings
 
 
-def begins_anew(optim: str, changed: Mapping[str, Any]) -> bool:
-    """Whether the states in a checkpoint are of no use.
+def starts_over(optim: str, changed: Mapping[str, Any]) -> bool:
+    """Whether the optimizer must start over.
 
-    They are then of another method (not another implementation of the same one), or of other
-    weights.
+    The states in the checkpoint then belong to another method (fused or not is the same one), or to
+    other weights.
     """
     before = str(changed.get("optim", optim))
     if before.removesuffix("_fused") != optim.removesuffix("_fused"):

@@ -53,14 +53,12 @@ class Checkpoints:
         self.began = time.time()
         self.saved_step = -1
         self.writing = False
-        self.pending: dict[str, bool] | None = (
-            None  # what a signal kept from being done after the last step
-        )
+        # What a signal kept from being done after the last step.
+        self.pending: dict[str, bool] | None = None
         self.ended_early = False  # by early stopping, before the checkpoint was written
-        self.best_elsewhere: Path | None = (
-            None  # the best checkpoint, in the folder of the run that is continued
-        )
-        self._to_take_up = resumed is not None
+        # The best checkpoint, in the folder of the run that is continued.
+        self.best_elsewhere: Path | None = None
+        self._rest_is_missing = resumed is not None
         self._random_states = resumed  # the checkpoint whose random states are still to be restored
 
     # --- Writing ---
@@ -135,10 +133,9 @@ class Checkpoints:
         """
         trainer = self.trainer
         writes = trainer.args.should_save
-        if (
-            trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled
-        ):  # each process writes the parts that it holds
-            upstream.save_shared_out_states(trainer, str(staged))
+        if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:
+            # Each process writes the parts that it holds.
+            upstream.save_sharded_states(trainer, str(staged))
             (staged / SCHEDULER_NAME).unlink(missing_ok=True)
         elif writes:
             tensor_files.write(trainer.optimizer.state_dict(), staged / OPTIMIZER)
@@ -202,29 +199,29 @@ class Checkpoints:
         resuming.continue_stream(self.trainer, self.resumed, rows)
 
     @property
-    def _begins_anew(self) -> bool:
+    def _starts_over(self) -> bool:
         """Whether the optimizer cannot use the states in the checkpoint."""
-        return changed_settings.begins_anew(self.trainer.args.optim.value, self.changed)
+        return changed_settings.starts_over(self.trainer.args.optim.value, self.changed)
 
     def _check_shards(self) -> None:
         """Refuses another optimizer where the states are sharded: they are loaded in any case."""
         is_sharded = self.trainer.is_deepspeed_enabled or self.trainer.is_fsdp_enabled
-        if is_sharded and self._begins_anew:
+        if is_sharded and self._starts_over:
             what = f"DeepSpeed and FSDP cannot leave out the optimizer's states in {self.resumed}"
             fix = (
                 "train its model further: --model_name_or_path of that folder, another --output_dir"
             )
             raise Refusal(what, "--allow_changed", fix)
 
-    def take_up(self) -> None:
-        """Restores what the checkpoint knows and Trainer forgets.
+    def restore_rest(self) -> None:
+        """Restores what Trainer does not restore.
 
         That is: intervals, callbacks, the best checkpoint so far, the loss since the last log, the
         time, and an evaluation that a signal interrupted.
         """
-        if not self._to_take_up:
+        if not self._rest_is_missing:
             return
-        self._to_take_up = False
+        self._rest_is_missing = False
         trainer, resumed = self.trainer, self.resumed
         resuming.restore_intervals_and_callbacks(trainer, resumed)
         own = progress.read(resumed, trainer.args.process_index, trainer.args.world_size)
@@ -251,7 +248,7 @@ class Checkpoints:
             return
         if judged_by := sorted(JUDGED_BY & self.changed.keys()):
             note(f"another --{judged_by[0]}: the best checkpoint is chosen by it from here on")
-            self._judge_anew()
+            self._reset_best()
             return
         name = f"checkpoint-{state.best_global_step}"
         named = Path(str(self.trainer.args.resume_from_checkpoint or "")).parent
@@ -263,18 +260,18 @@ class Checkpoints:
         if not folders:
             gone = f"{name} was the best so far, and is gone from {self.resumed.parent}"
             warn(f"{gone}: the best is chosen among the checkpoints from here on")
-            self._judge_anew()
+            self._reset_best()
         elif folders[0] != self.folder:
             self.best_elsewhere = folders[0] / name
         self._name_best()
 
-    def _judge_anew(self) -> None:
+    def _reset_best(self) -> None:
         self.trainer.state.best_metric = None
         self.trainer.state.best_global_step = 0
 
     # --- Random generators, optimizer and schedule ---
 
-    def restore_random_states(self) -> None:
+    def restore_randomness_once(self) -> None:
         """Restores the random generators once per training.
 
         A run that stopped between two epochs restores them before a batch is read. Any other run
@@ -323,8 +320,9 @@ class Checkpoints:
         The states of another method, or of other weights, cannot be used.
         """
         optimizer = self.trainer.optimizer
-        if self._begins_anew:
-            note(f"the optimizer starts over: its states in {path.parent} are those of another one")
+        if self._starts_over:
+            other = f"the states in {path.parent} belong to another optimizer, or to other weights"
+            note(f"the optimizer starts over: {other}")
             return
         state = tensor_files.read(path)
         if "optim" in self.changed:

@@ -26,18 +26,18 @@ MOST = 2**22  # attention weights of a row: with more, torch is as fast without 
 
 @contextmanager
 def for_cpu() -> Iterator[None]:
-    """Replaces functions of torch and transformers by those of OURS inside the context.
+    """Replaces functions of torch and transformers by those of REPLACEMENTS inside the context.
 
     Contexts may be nested.
     """
     before = {}
-    for name, (module, ours) in OURS.items():
+    for name, (module, ours) in REPLACEMENTS.items():
         before[name] = getattr(module, name)
         setattr(module, name, ours)
     try:
         yield
     finally:
-        for name, (module, _) in OURS.items():
+        for name, (module, _) in REPLACEMENTS.items():
             setattr(module, name, before[name])
 
 
@@ -46,11 +46,11 @@ def dropout(
 ) -> torch.Tensor:
     """Computes torch's dropout; in training on a CPU with other random numbers."""
     if inplace or not training or not 0 < p < 1 or values.device.type != "cpu":
-        return THEIRS["dropout"](values, p, training, inplace)
+        return ORIGINALS["dropout"](values, p, training, inplace)
     return _Dropout.apply(values, p)
 
 
-class Biased(NamedTuple):
+class SplitMask(NamedTuple):
     """A mask of attention in two parts.
 
     `bias` is added to the scores of all rows alike: [1, heads, queries, keys]. `allowed` says where
@@ -67,22 +67,22 @@ def biased_mask(
     is_causal: bool,
     query: torch.Tensor,
     key: torch.Tensor,
-) -> torch.Tensor | Biased:
+) -> torch.Tensor | SplitMask:
     """Returns transformers' mask in two parts, which only `attention` adds.
 
     Their sum is [rows, heads, queries, keys]. To build it in every layer took a third of the time
     of T5's encoder.
     """
     if mask is not None and mask.dtype == torch.bool:
-        return Biased(bias, mask)
-    return THEIRS["create_position_bias_mask"](bias.to(key.dtype), mask, is_causal, query, key)
+        return SplitMask(bias, mask)
+    return ORIGINALS["create_position_bias_mask"](bias.to(key.dtype), mask, is_causal, query, key)
 
 
 def attention(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    attn_mask: torch.Tensor | Biased | None = None,
+    attn_mask: torch.Tensor | SplitMask | None = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,
     scale: float | None = None,
@@ -93,9 +93,9 @@ def attention(
     if torch.is_autocast_enabled("cpu"):
         precision = torch.get_autocast_dtype("cpu")
     if not _is_faster(query, key, attn_mask, dropout_p, precision):
-        if isinstance(attn_mask, Biased):
-            attn_mask = THEIRS["create_position_bias_mask"](*attn_mask, is_causal, query, key)
-        theirs = THEIRS["scaled_dot_product_attention"]
+        if isinstance(attn_mask, SplitMask):
+            attn_mask = ORIGINALS["create_position_bias_mask"](*attn_mask, is_causal, query, key)
+        theirs = ORIGINALS["scaled_dot_product_attention"]
         return theirs(
             query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
         )
@@ -115,7 +115,7 @@ def attention(
 def _is_faster(
     query: torch.Tensor,
     key: torch.Tensor,
-    mask: torch.Tensor | Biased | None,
+    mask: torch.Tensor | SplitMask | None,
     dropout_p: float,
     precision: torch.dtype,
 ) -> bool:
@@ -124,7 +124,7 @@ def _is_faster(
         return False
     if dropout_p > 0:
         return True
-    if precision != torch.bfloat16 and not isinstance(mask, Biased):
+    if precision != torch.bfloat16 and not isinstance(mask, SplitMask):
         return False
     if query.requires_grad:
         return key.shape[-2] <= LONGEST
@@ -136,11 +136,11 @@ def _weights_per_row(query: torch.Tensor, key: torch.Tensor) -> int:
     return query.shape[1:-1].numel() * key.shape[-2]
 
 
-def _masks(mask: torch.Tensor | Biased | None) -> Sequence[torch.Tensor]:
+def _masks(mask: torch.Tensor | SplitMask | None) -> Sequence[torch.Tensor]:
     """Returns the parts of a mask: two, one or none."""
     if mask is None:
         return []
-    if isinstance(mask, Biased):
+    if isinstance(mask, SplitMask):
         return mask
     return [mask]
 
@@ -154,7 +154,7 @@ def rms_norm(
     """Computes torch's norm, in fewer passes over fp32 values whose last dimension has weights."""
     fp32_on_cpu = values.dtype == torch.float32 and values.device.type == "cpu"
     if not fp32_on_cpu or weight is None or weight.dim() > 1 or eps is None:
-        return THEIRS["rms_norm"](values, normalized_shape, weight, eps)
+        return ORIGINALS["rms_norm"](values, normalized_shape, weight, eps)
     if torch.is_grad_enabled():
         return _RmsNorm.apply(values, weight, eps)
     normed, _ = _normed(values, weight, eps)
@@ -162,13 +162,13 @@ def rms_norm(
 
 
 # Name -> the module where others look the function up, and the function that takes its place.
-OURS = {
+REPLACEMENTS = {
     "dropout": (functional, dropout),
     "scaled_dot_product_attention": (functional, attention),
     "rms_norm": (functional, rms_norm),
     "create_position_bias_mask": (sdpa_attention, biased_mask),
 }
-THEIRS = {name: getattr(module, name) for name, (module, _) in OURS.items()}
+ORIGINALS = {name: getattr(module, name) for name, (module, _) in REPLACEMENTS.items()}
 
 
 def _added(mask: torch.Tensor, precision: torch.dtype) -> torch.Tensor:

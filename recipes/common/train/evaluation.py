@@ -16,9 +16,8 @@ class Evaluation:
     def __init__(self, trainer: Any):
         self.trainer = trainer
         self.dataset: Any = None
-        self._totals: torch.Tensor | None = (
-            None  # the loss times the number of labels, and that number
-        )
+        # The loss times the number of labels, and the number of labels.
+        self._totals: torch.Tensor | None = None
 
     def begin(self, dataset: Any) -> None:
         """Starts a pass over a data set."""
@@ -74,7 +73,7 @@ class Evaluation:
         The data loader may have sorted the rows by length.
         """
         loader = self.trainer.callback_handler.eval_dataloader
-        if getattr(loader, "order", None) is None:
+        if not self.trainer.loaders.is_sampled(loader):
             return arrays
         return in_order(self.dataset, arrays)
 

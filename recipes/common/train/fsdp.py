@@ -116,10 +116,10 @@ def reshard(model: nn.Module) -> None:
 
 
 def _give_each_place_a_module(model: nn.Module) -> None:
-    """Makes modules of their own, with one weight, of embeddings that stand in several places.
+    """Copies an embedding module for each place that uses it. The copies share one weight.
 
-    T5's do once they are enlarged. torch saves a module under one name, and then asks for all its
-    names.
+    T5 uses one module in several places once its embeddings are enlarged. torch saves a module
+    under one name, and then asks for all its names.
     """
     seen = set()
     for name, part in list(model.named_modules(remove_duplicate=False)):

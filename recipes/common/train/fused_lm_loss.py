@@ -38,7 +38,7 @@ def _decoder(model: nn.Module) -> nn.Module:
     return model.get_decoder()
 
 
-# The part that ends with the hidden states that the head reads: the first of these that does.
+# Where the head's hidden states come from: the first of these that feeds the head.
 BODIES: tuple[Callable[[nn.Module], nn.Module], ...] = (_base, _decoder)
 
 

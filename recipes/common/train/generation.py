@@ -16,6 +16,7 @@ from recipes.common.config.flags import GenerationArguments
 from recipes.common.config.services import generation_settings
 from recipes.common.data.labels import MISSING
 from recipes.common.model import probes
+from recipes.common.runtime import upstream
 from recipes.common.runtime.errors import Refusal
 from recipes.common.tokens.encoding import Tokens
 from recipes.common.train.fused_lm_loss import States
@@ -24,17 +25,17 @@ from recipes.common.train.samplers import lengths_of
 if TYPE_CHECKING:
     from transformers import Seq2SeqTrainingArguments
 
-# This share of the training targets may be longer than a limit: otherwise one target of 96 tokens
+# This share of the training targets may be longer than a limit. Otherwise one target of 96 tokens
 # would set the limit where all others have 27.
-FEW = 0.005
-# Texts are alike from this share of a text's length up to all of it. Where these are fewer than
-# LIKE texts, the next shorter ones count, too, so that FEW of them are one.
-ABOUT = 0.8
-LIKE = 200
+OUTLIERS = 0.005
+# A limit comes from the texts of 80 to 100 % of a length. Shorter texts are added until there are
+# 200, so that the share of outliers is one text.
+SIMILAR_FROM = 0.8
+FEWEST_SIMILAR = 200
 ROWS = 10_000
-# Batches: their decoder keeps 2 x 4 states per token and layer, training one keeps 17 (Korthikanti
-# et al. 2022).
-TOGETHER = 4
+# Their decoder keeps 2 x 4 states per token and layer, training one batch keeps 17 (Korthikanti et
+# al. 2022).
+BATCHES_AT_ONCE = 4
 Array = numpy.ndarray
 
 
@@ -44,8 +45,8 @@ class TextGeneration:
     It sets the model's generation configuration. By default nothing limits the length: an untrained
     model generated 122 tokens for captions of 15. Here a text may be as long as requested, or a
     quarter longer than nearly all training targets of texts of about this length. Texts are
-    generated for so many batches `together` that they take no more memory than training does: a
-    token of all of them takes hardly longer than a token of one batch.
+    generated for several batches at once, as many as need no more memory than training does. One
+    token for all of them takes hardly longer than one token for one batch.
     """
 
     def __init__(
@@ -79,8 +80,8 @@ class TextGeneration:
             generation.early_stopping = False
             generation.length_penalty = 1.0
         _check(generation)
-        fitting = TOGETHER * training_arguments.train_batch_size // (self.rows * beams)
-        self.together = min(max(fitting, 1), TOGETHER)
+        fitting = BATCHES_AT_ONCE * training_arguments.train_batch_size // (self.rows * beams)
+        self.batches_at_once = min(max(fitting, 1), BATCHES_AT_ONCE)
 
     def limits(self, lengths: Array | float) -> Array:
         """Returns how many tokens may be generated for texts of these lengths in tokens."""
@@ -103,7 +104,7 @@ class TextGeneration:
 
         Each of several has no more padding than it needs.
         """
-        rows = max(self.rows, math.ceil(len(inputs["input_ids"]) / self.together))
+        rows = max(self.rows, math.ceil(len(inputs["input_ids"]) / self.batches_at_once))
         split = [values.split(rows) for values in inputs.values()]
         parts = [dict(zip(inputs, part, strict=True)) for part in zip(*split, strict=True)]
         if len(parts) > 1:
@@ -152,7 +153,7 @@ def _as_built(model: torch.nn.Module) -> Iterator[None]:
     accelerate wraps it: the wrapper enters autocast and casts all outputs to fp32, the encoder's
     states and every weight once more for every token.
     """
-    wrapped, own = vars(model).get("forward"), vars(model).get("_original_forward")
+    wrapped, own = vars(model).get("forward"), upstream.forward_as_built(model)
     if own is None:
         yield
         return
@@ -210,22 +211,22 @@ def _check(generation: GenerationConfig) -> None:
 
 
 def _longest_answers(train: Dataset) -> tuple[Array, Array]:
-    """Returns lengths of texts, in order, and a limit for the texts from each length to the next.
+    """Returns rising lengths of texts, and the limit for texts from each length to the next.
 
-    The limit is a quarter above the targets of texts of about that length, of which the longest FEW
-    do not count. It is not above the limit of a longer text. For texts longer than all of the
-    training data, it is a quarter above the longest target.
+    The limit is 1.25 times the 99.5th percentile of the targets of such texts, or 4 tokens more. It
+    is never above the limit of a longer text. Beyond the longest text of the training data it is
+    1.25 times the longest target.
     """
     lengths = lengths_of(train)
     order = numpy.argsort(lengths, kind="stable")
     targets = _label_lengths(train)[order]
     texts, lengths = numpy.unique(lengths), lengths[order]
     ends = numpy.searchsorted(lengths, texts, "right")
-    alike = numpy.searchsorted(lengths, ABOUT * texts)
-    starts = numpy.minimum(alike, numpy.maximum(ends - LIKE, 0))
+    similar = numpy.searchsorted(lengths, SIMILAR_FROM * texts)
+    starts = numpy.minimum(similar, numpy.maximum(ends - FEWEST_SIMILAR, 0))
     longest = []
     for start, end in zip(starts, ends, strict=True):
-        longest.append(numpy.quantile(targets[start:end], 1 - FEW, method="higher"))
+        longest.append(numpy.quantile(targets[start:end], 1 - OUTLIERS, method="higher"))
     falling = numpy.minimum.accumulate(longest[::-1])[::-1]
     longest = numpy.append(falling, targets.max())
     return numpy.append(texts, texts[-1] + 1), longest + numpy.maximum(4, longest // 4)

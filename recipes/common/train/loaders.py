@@ -6,6 +6,7 @@ together.
 
 import sys
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import datasets
 import torch
@@ -16,21 +17,23 @@ from recipes.common.train.samplers import for_evaluation, for_training
 
 
 class Loaders:
-    """Decides the order of the rows, and finishes the loaders that Trainer builds.
+    """Chooses the sampler of each data set, and finishes the loaders that Trainer builds.
 
-    The order is decided here, because Trainer drops the length column before it asks for a sampler,
-    and because its own sampler for group_by_length would draw a random order.
+    Trainer drops the length column before it asks for a sampler, and its own sampler for
+    group_by_length would draw a random order.
     """
 
     def __init__(self, trainer: Any):
         self.trainer = trainer
-        self._made_for: tuple[Any, ...] | None = None  # what the training's order was made for
-        self._kept: dict[
-            str, tuple[Any, Any]
-        ] = {}  # data sets and their loaders, whose workers persist
+        # The data set, the batch and the seed that the training's sampler was made for.
+        self._made_for: tuple[Any, ...] | None = None
+        # Data sets and their loaders, whose workers persist.
+        self._kept: dict[str, tuple[Any, Any]] = {}
+        # The loaders that were finished here, and their samplers.
+        self._samplers: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
-    def order_rows(self, dataset: Any) -> None:
-        """Sets the order of the training's rows, where data set, batch or seed are new."""
+    def set_sampler(self, dataset: Any) -> None:
+        """Makes the training's sampler, where data set, batch or seed are new."""
         trainer, arguments = self.trainer, self.trainer.args
         rows = upstream.batch_size(trainer)
         made_for = (
@@ -41,7 +44,7 @@ class Loaders:
             arguments.data_seed,
         )
         if self._made_for != made_for:
-            trainer.order = for_training(dataset, arguments, trainer.tokens_per_batch, rows)
+            trainer.sampler = for_training(dataset, arguments, trainer.tokens_per_batch, rows)
             self._made_for = made_for
 
     def is_ours(self) -> bool:
@@ -50,14 +53,18 @@ class Loaders:
         A subclass may build another one.
         """
         loader = self.trainer.callback_handler.train_dataloader
-        return loader is None or hasattr(loader, "order")
+        return loader is None or loader in self._samplers
 
-    def order_of(self, dataset: Any, is_training: bool) -> Any:
+    def is_sampled(self, loader: Any) -> bool:
+        """Whether a loader was finished here and has a sampler of its own."""
+        return loader is not None and self._samplers.get(loader) is not None
+
+    def sampler_of(self, dataset: Any, is_training: bool) -> Any:
         """Returns the sampler of a data set; None where rows come as they are."""
         if not is_training:
             return for_evaluation(dataset, self.trainer.args, self.trainer.answers)
-        self.order_rows(dataset)
-        return self.trainer.order
+        self.set_sampler(dataset)
+        return self.trainer.sampler
 
     def without_texts(self, dataset: Any) -> Any:
         """Returns the data set without its columns of texts or words: no model reads them."""
@@ -72,22 +79,19 @@ class Loaders:
         known, loader = self._kept.get(key, (None, None))
         return loader if known is dataset else None
 
-    def finish(self, loader: Any, order: Any, key: str | None, dataset: Any) -> Any:
-        """Gives the loader its order, its own generator, and workers that end with their parent."""
+    def finish(self, loader: Any, sampler: Any, key: str | None, dataset: Any) -> Any:
+        """Gives the loader its own generator, and workers that end with their parent."""
         arguments = self.trainer.args
-        if isinstance(order, BatchRebalanceSampler) and arguments.world_size > 1:
-            sampler = (
-                loader.batch_sampler
-            )  # accelerate's, which must not take batches of different sizes apart
-            sampler.batch_size, sampler.even_batches = None, False
+        if isinstance(sampler, BatchRebalanceSampler) and arguments.world_size > 1:
+            # accelerate's sampler must not divide batches of different sizes.
+            loader.batch_sampler.batch_size, loader.batch_sampler.even_batches = None, False
         inner = getattr(loader, "base_dataloader", loader)
-        inner.generator = (
-            torch.Generator()
-        )  # or each pass would draw from the model's random numbers
+        # Without a generator of its own each pass would use up random numbers of the model.
+        inner.generator = torch.Generator()
         chosen = arguments.dataloader_multiprocessing_context
         if inner.num_workers and not chosen and sys.platform == "linux":
             inner.multiprocessing_context = signals.workers()
-        loader.order = order
+        self._samplers[loader] = sampler
         if key is not None and arguments.dataloader_persistent_workers:
             self._kept[key] = (dataset, loader)
         return loader

@@ -14,9 +14,8 @@ class Plan:
     arguments: TrainingArguments
     dataset: Any
     rows: int  # per batch and process
-    token_batches: int | None = (
-        None  # batches per epoch and process, where batches are filled by tokens
-    )
+    # Batches per epoch and process, where batches are filled by tokens.
+    token_batches: int | None = None
 
     @property
     def rows_per_step(self) -> int:

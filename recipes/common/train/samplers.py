@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from transformers import TrainingArguments
 
 # Rows are sorted by length within an eighth of an epoch, of 8 to 50 steps.
-PARTS = 8
-FEWEST = 8
-MOST = 50
+WINDOWS_PER_EPOCH = 8
+FEWEST_STEPS = 8
+MOST_STEPS = 50
 Array = numpy.ndarray
 
 
@@ -72,7 +72,7 @@ class Shuffled(Sampler):
 
     def _grouped(self, order: Array, generator: numpy.random.Generator) -> Array:
         """Returns the rows with those of like length in one step, and the steps in random order."""
-        size = min(max(self.steps // PARTS, FEWEST), MOST) * self.step
+        size = min(max(self.steps // WINDOWS_PER_EPOCH, FEWEST_STEPS), MOST_STEPS) * self.step
         windows = []
         for start in range(0, len(order), size):
             rows = order[start : start + size]
@@ -196,10 +196,10 @@ class TokenBatches(BatchRebalanceSampler):
 class EvaluationBatches(BatchRebalanceSampler):
     """Yields the batches of one process to evaluate on, of rows by falling length.
 
-    There is less padding, and there are as few batches as memory allows. The first holds the `rows`
-    longest rows. Later ones hold as many tokens, and so more rows. `written` tokens are generated
-    for each row in addition. All processes get as many rows of each batch: at the end rows repeat,
-    and `in_order` drops them.
+    Thus there is less padding, and there are as few batches as memory allows. The first batch holds
+    the `rows` longest rows. Later ones hold the same number of tokens, and so more rows. `written`
+    tokens are generated for each row in addition. Each process gets the same number of rows per
+    batch. Repeated rows fill the last batch, and `in_order` drops them.
     """
 
     def __init__(
@@ -277,7 +277,7 @@ def for_evaluation(
         return None
     rows, written = arguments.eval_batch_size, 0
     if answers is not None:
-        rows *= answers.together
+        rows *= answers.batches_at_once
         written = answers.limits(lengths)
     return EvaluationBatches(lengths, rows, arguments.world_size, arguments.process_index, written)
 

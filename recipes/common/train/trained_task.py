@@ -1,4 +1,4 @@
-"""What the Trainer needs to know of a task; `report/task.py` has all of it."""
+"""Says what the Trainer needs to know of a task. `report/task.py` has the whole task."""
 
 from collections.abc import Callable
 from typing import Any, Protocol

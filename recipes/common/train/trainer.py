@@ -1,6 +1,6 @@
-"""The Trainer: exact losses, an order that the seed decides, whole checkpoints, and stop signals.
+"""Trains with exact losses, an order that the seed decides, whole checkpoints and stop signals.
 
-Each part is an object of its own: `checkpoints`, `guard`, `stops`, `evaluation`, `order`. This
+Each part is an object of its own: `checkpoints`, `guard`, `stops`, `evaluation`, `sampler`. This
 class connects them to the methods that transformers calls, and overrides no other.
 """
 
@@ -43,8 +43,8 @@ from recipes.common.train.samplers import TokenBatches, unlabel_repeats
 from recipes.common.train.stop_signals import StopSignals
 from recipes.common.train.trained_task import TrainedTask
 
-KEYS = ["row", "epoch", "context"]  # what collators read beside the model's own inputs
-UNJUDGED = (
+COLLATOR_COLUMNS = ["row", "epoch", "context"]  # what collators read beside the model's own inputs
+NOT_A_SCORE = (
     "_low",
     "_high",
     "runtime",
@@ -61,7 +61,8 @@ class Trainer(transformers.Trainer):
     fingerprint: dict[str, Any] | None = None
     # The flags that differ from those of the checkpoint, with their old values.
     changed: dict[str, Any] | None = None
-    order: Any = None  # of the training's rows; None: as they come
+    # Chooses the rows of each batch of the training; None: as they come.
+    sampler: Any = None
     head: fused_lm_loss.Head | None = None
     is_built = False
 
@@ -100,7 +101,7 @@ class Trainer(transformers.Trainer):
         self.guard = FiniteGuard(self.rows_of_step, folder)
         self._make_ready(self.model)
         if self.train_dataset is not None:
-            self.loaders.order_rows(self.train_dataset)
+            self.loaders.set_sampler(self.train_dataset)
         self._evaluate_as_asked()
         self._add_callbacks()
         self.is_built = True
@@ -135,7 +136,7 @@ class Trainer(transformers.Trainer):
                 what, "--gradient_checkpointing", "leave it out, or choose another architecture"
             )
         if self.args.world_size > 1:
-            fast_layers.keep_all(model)
+            fast_layers.disable_layerdrop(model)
         backend = None
         if self.args.torch_compile:
             backend = self.args.torch_compile_backend
@@ -151,11 +152,11 @@ class Trainer(transformers.Trainer):
         generates = self.task is not None and getattr(self.args, "predict_with_generate", False)
         self.answers = self.task.generation if generates else None
         if self.answers is not None and self.head is None:
-            self.answers.together = 1  # the logits of one batch are enough
+            self.answers.batches_at_once = 1  # the logits of one batch are enough
         self.data_collator = never_empty(self.data_collator, self.processing_class)
         if self.args.label_names is None and "labels" in self.label_names:
             self.label_names = ["labels"]  # LUKE has entity_labels as well, which no recipe has
-        upstream.keep_columns(self, KEYS)
+        upstream.keep_columns(self, COLLATOR_COLUMNS)
         if self.preprocess_logits_for_metrics is not None:
             self.args.prediction_loss_only = False  # sums over tokens are as small as the loss
         if self.compute_metrics is not None:
@@ -181,7 +182,7 @@ class Trainer(transformers.Trainer):
     @property
     def plan(self) -> Plan:
         """Returns how many batches and steps the training takes."""
-        batches = len(self.order) if isinstance(self.order, TokenBatches) else None
+        batches = len(self.sampler) if isinstance(self.sampler, TokenBatches) else None
         return Plan(self.args, self.train_dataset, upstream.batch_size(self), batches)
 
     @property
@@ -194,9 +195,9 @@ class Trainer(transformers.Trainer):
 
         Returns none where another loader chooses the rows.
         """
-        if self.order is None or not self.loaders.is_ours():
+        if self.sampler is None or not self.loaders.is_ours():
             return []
-        rows = self.order.rows_of_step(step)
+        rows = self.sampler.rows_of_step(step)
         if "row_id" not in (getattr(self.train_dataset, "column_names", None) or []):
             return rows
         return [int(self.train_dataset[row]["row_id"]) for row in rows]
@@ -218,7 +219,7 @@ class Trainer(transformers.Trainer):
         self.checkpoints = Checkpoints(self, trial, found, self.changed)
         self.checkpoints.prepare()
         self._check_optimizer_and_schedule()
-        if self.args.process_index:  # or all processes would drop out the same activations
+        if self.args.process_index:  # otherwise all processes would drop the same activations
             torch.manual_seed(self.args.seed + self.args.process_index)
         try:
             with signals.polled(), self._kernels():
@@ -253,18 +254,17 @@ class Trainer(transformers.Trainer):
         return cpu_kernels.for_cpu() if is_eager_on_cpu else nullcontext()
 
     def _run_epoch(self, **options: Any) -> None:
-        """Runs an epoch in its own order; none where the checkpoint's training was over."""
+        """Runs an epoch with rows in its own order; no epoch if the training was over before."""
         if self.checkpoints.nothing_left:
             self.control.should_training_stop = True
             return
-        self.guard.check_norm()  # of the last epoch, whose rows stand in its order
-        if (
-            self.order is not None
-        ):  # on several processes, after a resume, nobody else sets the epoch
-            self.order.set_epoch(options["epoch"])
+        self.guard.check_norm()  # of the last epoch, whose rows the sampler still knows
+        if self.sampler is not None:
+            # On several processes, after a resume, nobody else sets the epoch.
+            self.sampler.set_epoch(options["epoch"])
         begins = options["steps_trained_in_current_epoch"] == 0
         if begins and not isinstance(self.train_dataset, PositionedStream):
-            self.checkpoints.restore_random_states()
+            self.checkpoints.restore_randomness_once()
         super()._run_epoch(**options)
 
     def get_batch_samples(
@@ -277,8 +277,9 @@ class Trainer(transformers.Trainer):
         if isinstance(self.train_dataset, PositionedStream):
             self.train_dataset.collect()
         batches = [self._each_row_once(batch) for batch in islice(epoch_iterator, num_batches)]
-        number = self._count_labels(batches, device)
-        self.checkpoints.restore_random_states()
+        number, signal = self._labels_and_signal(batches, device)
+        self.stop_if_asked(signal)
+        self.checkpoints.restore_randomness_once()
         return batches, number
 
     def _each_row_once(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -287,15 +288,18 @@ class Trainer(transformers.Trainer):
         has_length = hasattr(self.train_dataset, "__len__")
         is_filled = processes > 1 and has_length and not self.args.dataloader_drop_last
         is_last = is_filled and self.accelerator.gradient_state.end_of_dataloader
-        if is_last and self.loaders.is_ours() and not isinstance(self.order, TokenBatches):
+        if is_last and self.loaders.is_ours() and not isinstance(self.sampler, TokenBatches):
             own = len(self.train_dataset) % (rows * processes)
             unlabel_repeats(batch, own, rows * self.args.process_index)
         return batch
 
-    def _count_labels(self, batches: list[dict[str, Any]], device: torch.device) -> Any:
-        """Returns the number of labels that count in the step, over all processes.
+    def _labels_and_signal(
+        self, batches: list[dict[str, Any]], device: torch.device
+    ) -> tuple[Any, int]:
+        """Returns the number of labels of the step, and the signal that a process got, or 0.
 
-        Trainer itself counts ratings that are missing, too.
+        Both are those of all processes, by one exchange. Trainer itself would also count ratings
+        that are missing.
         """
         is_labelled = bool(batches) and "labels" in batches[0]
         if (
@@ -303,12 +307,11 @@ class Trainer(transformers.Trainer):
             or not is_labelled
             or not self.args.average_tokens_across_devices
         ):
-            self.stop_if_asked(self.stops.received())
-            return upstream.labels_in_batches(self, batches, device)
+            signal = self.stops.received()
+            return upstream.labels_in_batches(self, batches, device), signal
         own = torch.stack([losses.count(batch["labels"]) for batch in batches]).sum()
         signal, number = self.stops.received_and_summed(own)
-        self.stop_if_asked(signal)
-        return number
+        return number, signal
 
     def stop_if_asked(self, signal: int) -> None:
         """Saves and stops between two steps, where any process has got a signal."""
@@ -325,15 +328,15 @@ class Trainer(transformers.Trainer):
         if isinstance(self.compute_loss_func, losses.WithRouters):
             inputs = {**inputs, **self.compute_loss_func.asks_for}
         is_scored = self.head is not None and "labels" in inputs
-        with self.head.predicting(inputs["labels"]) if is_scored else nullcontext():
+        predicting = self.head.predicting(inputs["labels"]) if is_scored else nullcontext()
+        with predicting:
             output = super().compute_loss(model, inputs, *args, **options)
         loss = output[0] if isinstance(output, tuple) else output
         if isinstance(output, tuple) and options.get("num_items_in_batch") is not None:
             self.evaluation.add_loss(loss, options["num_items_in_batch"])
         if self.model.training and self.accelerator.distributed_type == DistributedType.DEEPSPEED:
-            self.guard.check_loss(
-                loss, self.state.global_step
-            )  # its backward pass takes the optimizer's step, too
+            # DeepSpeed's backward pass takes the optimizer's step, too.
+            self.guard.check_loss(loss, self.state.global_step)
         return output
 
     def _with_decoder_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -408,7 +411,7 @@ class Trainer(transformers.Trainer):
         return self._judged(metrics, prefix)
 
     def _save_before_evaluation(self) -> None:
-        """Saves a checkpoint from which an evaluation that a signal cut short is made up for."""
+        """Saves a checkpoint. A run that continues from it repeats the interrupted evaluation."""
         if self.control.should_evaluate:  # and not one that a callback asked for by itself
             self._check_model()
             self.checkpoints.pending = {"save": self.control.should_save}
@@ -423,7 +426,7 @@ class Trainer(transformers.Trainer):
 
     def check_metric(self, name: str, metrics: Any) -> None:
         """Refuses a --metric_for_best_model that is none of the metrics of an evaluation."""
-        scores = [key for key in metrics if not key.endswith(UNJUDGED)]
+        scores = [key for key in metrics if not key.endswith(NOT_A_SCORE)]
         known = dict.fromkeys(key.removeprefix("eval_") for key in scores)
         if name.removeprefix("eval_") not in known:
             fix = did_you_mean(name.removeprefix("eval_"), known, f"one of {', '.join(known)}")
@@ -459,11 +462,11 @@ class Trainer(transformers.Trainer):
             self._score_batch(model, part, prediction_loss_only, ignore_keys) for part in parts
         ]
         losses, logits, _, encoded = zip(*scored, strict=True)
-        is_shared_out = self.args.world_size > 1 and (
+        is_sharded = self.args.world_size > 1 and (
             is_deepspeed_zero3_enabled() or self.is_fsdp_enabled
         )
         with self.accelerator.autocast():  # around all tokens of the answers: weights are cast once
-            generated = self.answers.write(self.model, inputs, encoded, is_shared_out)
+            generated = self.answers.write(self.model, inputs, encoded, is_sharded)
         return torch.stack(losses).mean(), (torch.cat(logits), generated), inputs["labels"]
 
     def _score_batch(
@@ -492,12 +495,12 @@ class Trainer(transformers.Trainer):
         key = options.pop("dataloader_key", None)
         if kept := self.loaders.kept(key, dataset):
             return kept
-        order = self.loaders.order_of(dataset, is_training)
-        if order is not None:
-            options["sampler_fn"] = lambda _: order
+        sampler = self.loaders.sampler_of(dataset, is_training)
+        if sampler is not None:
+            options["sampler_fn"] = lambda _: sampler
         columns = self.loaders.without_texts(dataset)
         loader = super()._get_dataloader(columns, *args, is_training=is_training, **options)
-        return self.loaders.finish(loader, order, key, dataset)
+        return self.loaders.finish(loader, sampler, key, dataset)
 
     # --- Saving and loading ---
 
