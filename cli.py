@@ -9,6 +9,7 @@ import typer
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from recipes.common import launch
+from recipes.common.config import facts
 from recipes.common.runtime import guard, messages
 from tools import describe
 
@@ -38,11 +39,12 @@ TextFile = Annotated[
 ]
 Prompts = Annotated[list[str] | None, typer.Option(help="The beginning of the text; repeatable.")]
 PromptFile = Annotated[Path | None, typer.Option(help="Read the prompts from a file, column text.")]
-MOST = 2**31 - 1  # the largest count
-TEXTS = 1000  # the most texts of one prompt
+MOST = facts.COUNT[1]
+TEXTS = facts.BEAMS[1]  # the most texts of one prompt, and beams of one search
 COLDEST = 1e-6  # a lower temperature chooses as 0 does; logits that are divided by it may overflow
 Seed = Annotated[
-    int, typer.Option(min=0, max=2**32 - 1, help="The same seed gives the same texts.")
+    int,
+    typer.Option(min=facts.SEED[0], max=facts.SEED[1], help="The same seed gives the same texts."),
 ]
 Temperature = Annotated[
     float,
@@ -243,7 +245,9 @@ def train_tokenizer(
         str | None,
         typer.Option(help="wordpiece, bpe, unigram or char (default: the model family's)."),
     ] = None,
-    vocab_size: Annotated[int, typer.Option("--vocab_size", min=2, max=2_000_000)] = 8000,
+    vocab_size: Annotated[
+        int, typer.Option("--vocab_size", min=facts.VOCABULARY[0], max=facts.VOCABULARY[1])
+    ] = 8000,
     model_type: Annotated[
         str, typer.Option("--model_type", help="The model family that uses it: bert, gpt2, t5, …")
     ] = "gpt2",

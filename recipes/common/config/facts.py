@@ -18,6 +18,7 @@ SEED: Range = (0, 2**32 - 1)
 SHARE: Range = (0, 1)
 BELOW_ONE: Range = (0, 0.999999)
 LENGTH: Range = (2, 2**31 - 1)
+VOCABULARY: Range = (2, 2_000_000)
 WORKERS: Range = (0, 512)  # processes of one machine
 BEAMS: Range = (1, 1000)
 INTERVAL: Range = (1e-6, 2**31 - 1)  # a share of all steps, or a number of steps

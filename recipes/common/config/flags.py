@@ -125,7 +125,7 @@ class ModelArguments:
     vocab_size: int | None = setting(
         None,
         "Vocabulary size of a tokenizer that is trained (default: by the length of the text).",
-        Facts(range=(2, 2_000_000), of_model=True, of_sample=True),
+        Facts(range=facts.VOCABULARY, of_model=True, of_sample=True),
     )
     cache_dir: str | None = setting(
         None, "Where downloads from the Hub are kept.", Facts(is_path=True, is_free=True)
