@@ -20,7 +20,7 @@ from transformers import AutoModelForSequenceClassification, DataCollatorWithPad
 
 from recipes.common import runner
 from recipes.common.config import flags
-from recipes.common.config.facts import MAY_BE_EMPTY, OF_DATA, OPTIONAL, TOKENS, setting
+from recipes.common.config.facts import DATA_SET, MAY_BE_EMPTY, OPTIONAL, TOKENS, setting
 from recipes.common.data.columns import Columns
 from recipes.common.data.splits import join, load_splits
 from recipes.common.metrics import classification
@@ -41,7 +41,7 @@ class Arguments(flags.LabelArguments, flags.PaddingArguments, flags.Arguments):
     """Adds this task's flags."""
 
     task_name: str | None = setting(
-        None, "GLUE task: sst2, cola, mrpc, stsb, qqp, mnli, qnli, rte.", OF_DATA
+        None, "GLUE task: sst2, cola, mrpc, stsb, qqp, mnli, qnli, rte.", DATA_SET
     )
     text_column_names: str | None = setting(None, "Columns of the text (default: text).")
     text_pair_column_name: str | None = setting(None, "Column of a second text, for pairs.")

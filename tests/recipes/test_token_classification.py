@@ -10,6 +10,7 @@ import yaml
 from conftest import LEFT, ROOT, SCRATCH, SHORT, load_recipe, merged, predictions
 from transformers import pipeline
 
+from recipes.common.config import parsing
 from recipes.common.data import readers
 from recipes.common.predict.opening import open_folder
 from recipes.common.runtime.errors import Refusal
@@ -208,6 +209,15 @@ def test_task_name_chooses_the_column_as_in_run_ner(task, column, recipe, senten
     recipe.main([*words, "--return_entity_level_metrics", *SCRATCH, *SHORT])
     names = json.loads(Path("out/config.json").read_text())["label2id"].keys()
     assert names == {label for row in readers_of(column) for label in row}
+
+
+def test_task_name_keeps_the_data_that_a_configuration_names(recipe, sentences):
+    """Of GLUE's recipe --task_name names a data set; here it only chooses a column."""
+    Path("mine.yaml").write_text("train_file: [train.conll]\ntask_name: pos\n")
+    words = ["--config", "mine.yaml", "--task_name", "ner", "--output_dir", "out"]
+    arguments, _ = parsing.parse(recipe.Arguments, recipe.__file__, words)
+    assert arguments.train_file == ["train.conll"]
+    assert arguments.label_column_name == "ner_tags"
 
 
 def readers_of(column):

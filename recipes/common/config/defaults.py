@@ -14,6 +14,7 @@ from recipes.common.runtime.messages import note
 
 if TYPE_CHECKING:
     from recipes.common.config.flags import Arguments
+    from recipes.common.config.precedence import Values
 
 ACTIONS = ("do_train", "do_eval", "do_predict")
 WORKERS = 2
@@ -24,7 +25,7 @@ LOWER_IS_BETTER = {"mse", "mae", "cross_entropy", "perplexity", "ter"}
 ENDS_OF_LOWER = ("loss", "error", "distance")
 
 
-def actions(values: dict[str, Any]) -> None:
+def actions(values: "Values") -> None:
     """Decides what a run does if no action is given: it trains and evaluates.
 
     It also predicts if there is a test set.
@@ -33,7 +34,7 @@ def actions(values: dict[str, Any]) -> None:
     if not _any_of(values, *ACTIONS):
         values.setdefault("do_train", True)
         values.setdefault("do_eval", True)
-        has_test = _any_of(values, "test_file", "dataset_name", "task_name")
+        has_test = _any_of(values, "test_file", *values.data_sets)
         values.setdefault("do_predict", has_test)
     if not _any_of(values, *ACTIONS):
         where = ", ".join(f"--{name}" for name in given)

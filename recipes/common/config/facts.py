@@ -7,6 +7,7 @@ TOKENS)`. Those of TrainingArguments' flags stand here.
 import dataclasses
 import math
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +37,7 @@ class Facts:
     # "data" or "model": the flag describes the data or the model. If the user names other data or
     # another model, the flags of this group in the lower configurations are ignored.
     group: str = ""
+    is_data_set: bool = False  # its value names a data set of the Hub
     # A recipe's config.yaml sets it for its own model, or for its own sample. With another one the
     # value is ignored: a pretrained model needs another learning rate than random weights do.
     of_model: bool = False
@@ -49,6 +51,7 @@ class Facts:
 
 TOKENS = Facts(range=LENGTH, of_model=True)  # the number of tokens of a text or a block
 OF_DATA = Facts(group="data")
+DATA_SET = Facts(group="data", is_data_set=True)
 OF_MODEL = Facts(group="model")
 RATE = Facts(range=(0, 100), of_model=True)
 FREE = Facts(is_free=True)
@@ -153,6 +156,11 @@ OF_TRAINING_ARGUMENTS: dict[str, Facts] = {
     "ignore_data_skip": DECIDED,
     "restore_callback_states_from_checkpoint": DECIDED,
 }
+
+
+def data_sets(known: Mapping[str, Facts]) -> list[str]:
+    """Returns the flags that name a data set of the Hub."""
+    return [name for name, one in known.items() if one.is_data_set]
 
 
 def of(*classes: type) -> dict[str, Facts]:

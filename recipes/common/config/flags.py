@@ -37,7 +37,7 @@ class DataArguments:
     dataset_name: str | None = setting(
         None,
         "A data set on the Hugging Face Hub, or in a local folder.",
-        Facts(group="data", is_path=True),
+        Facts(group="data", is_data_set=True, is_path=True),
     )
     dataset_config_name: str | None = setting(None, "Configuration of --dataset_name.", OF_DATA)
     dataset_revision: str | None = setting(

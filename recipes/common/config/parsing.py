@@ -29,11 +29,7 @@ if TYPE_CHECKING:
     from transformers import HfArgumentParser, TrainingArguments
     from transformers.hf_argparser import DataClassType
 
-# A user's own data. It must not be evaluated on the sample's test set.
-OWN_DATA = {"train_file", "dataset_name", "task_name"}
 MODELS = {"model_name_or_path", "model_type", "config_name"}
-# If a layer sets one of these flags, it removes the flags of the group from the layers below.
-GROUPS = {"data": OWN_DATA, "model": MODELS}
 # Other words for the choices of --include_num_input_tokens_seen.
 COUNTED = {"true": "all", "yes": "all", "1": "all", "false": "no", "0": "no"}
 # The endings of the files that a run writes.
@@ -159,10 +155,16 @@ def _resolve(
     files = from_command_line.pop("config", [])
     from_files = [_parse_config(parser, Path(file)) for file in files]
     from_user = [*from_files, from_command_line]
-    from_recipe = _fitting(from_recipe, from_user, known)
-    values = Values([_seen_from_here(recipes_config.resolve()), *files, "the command line"])
+    data_sets = facts.data_sets(known)
+    own_data = {"train_file", *data_sets}
+    from_recipe = _fitting(from_recipe, from_user, known, own_data)
+    names = [_seen_from_here(recipes_config.resolve()), *files, "the command line"]
+    values = Values(names, data_sets)
+    # If a layer sets one of these flags, it removes the flags of the group from the layers below.
+    # The user's own data must not be evaluated on the sample's test set.
+    groups = {"data": own_data, "model": MODELS}
     for number, layer in enumerate([from_recipe, *from_user]):
-        for group, triggers in GROUPS.items():
+        for group, triggers in groups.items():
             if _sets_any(layer, triggers):
                 values.remove(name for name, one in known.items() if one.group == group)
         values.add(number, layer)
@@ -175,11 +177,14 @@ def _sets_any(layer: dict[str, Any], names: set[str]) -> bool:
 
 
 def _fitting(
-    from_recipe: dict[str, Any], from_user: list[dict[str, Any]], known: dict[str, Facts]
+    from_recipe: dict[str, Any],
+    from_user: list[dict[str, Any]],
+    known: dict[str, Facts],
+    names_of_data: set[str],
 ) -> dict[str, Any]:
     """Returns the recipe's settings that also fit the user's model and data."""
     own_model = any(_sets_any(layer, MODELS) for layer in from_user)
-    own_data = any(_sets_any(layer, OWN_DATA) for layer in from_user)
+    own_data = any(_sets_any(layer, names_of_data) for layer in from_user)
     fitting = {}
     for name, value in from_recipe.items():
         of_other_model = own_model and known[name].of_model

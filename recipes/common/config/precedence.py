@@ -28,11 +28,14 @@ NO_BETAS = {"adafactor", "sgd", "adagrad", "rmsprop", "lomo", "adalomo"}
 
 
 class Values(dict[str, Any]):
-    """Holds the flags that the layers set, the layers' `names`, and the layer of each flag."""
+    """Holds the flags that the layers set, the layers' `names`, and the layer of each flag.
 
-    def __init__(self, names: list[str]):
+    `data_sets` are the flags that name a data set of the Hub.
+    """
+
+    def __init__(self, names: list[str], data_sets: Iterable[str] = ("dataset_name",)):
         super().__init__()
-        self.names = names
+        self.names, self.data_sets = names, [*data_sets]
         self.layers: dict[str, int] = {}
         self._gave_way: dict[str, list[str]] = {}
 
@@ -298,6 +301,10 @@ def _without(*flags: str) -> Condition:
     return lambda values: not any(map(values.get, flags))
 
 
+def _without_data_set(values: Values) -> bool:
+    return not any(map(values.get, values.data_sets))
+
+
 def _judges_nothing(values: Values) -> bool:
     """Whether no flag compares one evaluation with another."""
     by_schedule = values.get("lr_scheduler_type") in BY_EVALUATION
@@ -380,7 +387,7 @@ TABLE = [
     Pointless(("num_train_epochs",), "max_steps", _counts_steps),
     Pointless(("per_device_train_batch_size",), "tokens_per_batch", _given("tokens_per_batch")),
     Pointless(LOADING, "dataloader_num_workers", _without("dataloader_num_workers")),
-    Pointless(OF_A_DATA_SET, "dataset_name", _without("dataset_name", "task_name")),
+    Pointless(OF_A_DATA_SET, "dataset_name", _without_data_set),
     Pointless(("validation_split_percentage",), "validation_file", _given("validation_file")),
     Pointless(("shuffle_seed",), "shuffle_train_dataset", _without("shuffle_train_dataset")),
     Pointless(("model_type",), "model_name_or_path", _given("model_name_or_path")),
