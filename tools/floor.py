@@ -16,10 +16,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from recipes.common.data import found_files, readers
+from recipes.common.data.writing_systems import UNSPACED_RANGES
 from recipes.common.runtime import errors, guard, messages
 
-# Each Chinese character is a word. Elsewhere a word is letters and digits that stand together.
-WORDS = r"[\u4e00-\u9fff]|[^\W\u4e00-\u9fff]+"
+# A character of a script without spaces is a word. Elsewhere letters and digits that stand together
+# are one.
+WORD = rf"[{UNSPACED_RANGES}]|[^\W{UNSPACED_RANGES}]+"
 
 
 def floor(train: Path, test: Path) -> float:
@@ -30,7 +32,7 @@ def floor(train: Path, test: Path) -> float:
         what = f"all {len(labels):,} rows have the label {labels[0]!r}"
         fix = "add rows of another class: a classifier needs two"
         raise errors.Refusal(what, str(train), fix)
-    words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=WORDS, sublinear_tf=True)
+    words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=WORD, sublinear_tf=True)
     model = make_pipeline(words, LogisticRegression(C=10, max_iter=2000))
     try:
         model.fit(texts, labels)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from recipes.common.data import found_files, readers
+from recipes.common.data.writing_systems import UNSPACED
 from recipes.common.predict import answer_file
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import visible_lines, warn
@@ -107,8 +108,6 @@ def _contained(words: list[str], text: str) -> list[str]:
 
     A word of a script without spaces is also found within other words.
     """
-    from recipes.common.model.languages import UNSPACED
-
     found = []
     for word in dict.fromkeys(words):
         pattern = re.escape(word)

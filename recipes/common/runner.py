@@ -18,7 +18,15 @@ import transformers
 from transformers import EarlyStoppingCallback, set_seed
 
 from recipes.common.checkpoints import retention
-from recipes.common.config import defaults, engines, facts, flags, parsing, services
+from recipes.common.config import (
+    defaults,
+    engines,
+    facts,
+    flags,
+    parsing,
+    services,
+    training_settings,
+)
 from recipes.common.config.precedence import HEADLINE
 from recipes.common.data.splits import Splits
 from recipes.common.model import weights
@@ -103,7 +111,7 @@ def run(trainer: Trainer, arguments: Any, splits: Splits) -> dict[str, float]:
     metrics."""
     training_arguments, tokens = trainer.args, trainer.tokens
     if splits.test is None:  # the process that has read the data may have found none
-        training_arguments.do_predict = False
+        training_settings.predict_nothing(training_arguments)
     _refuse_new_parts(trainer, arguments)
     record = Record(trainer, arguments, splits)
     _judge_by(trainer.task, trainer, tokens.validation)
@@ -158,8 +166,7 @@ def _judge_by(task: Task, trainer: Trainer, validation: Any) -> None:
     """
     name = trainer.args.metric_for_best_model
     if name == HEADLINE:
-        trainer.args.metric_for_best_model = task.headline
-        trainer.args.greater_is_better = not defaults.lower_is_better(task.headline)
+        training_settings.judge_by(trainer.args, task.headline)
         return
     is_known = not name or name.removeprefix("eval_") in ("loss", task.headline)
     if not is_known and hasattr(validation, "select"):

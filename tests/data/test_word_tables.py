@@ -55,6 +55,18 @@ def test_chinese_characters_are_words():
     assert row["tags"] == ["B-PER", "I-PER", "O", "O", "B-LOC", "I-LOC", "O"]
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("ฉันกิน", ["ฉั", "น", "กิ", "น"]),  # a vowel sign belongs to the letter before it
+        ("すしを", ["す", "し", "を"]),
+        ("𠮷野", ["𠮷", "野"]),  # beyond the first 65,536 characters of Unicode
+    ],
+)
+def test_each_character_of_a_script_without_spaces_is_a_word(text, expected):
+    assert [text[start:end] for start, end in word_tables.words(text)] == expected
+
+
 def test_a_text_without_places_has_no_entity():
     rows = [{"text": "Ada", "label": [[0, 3, "PER"]]}, {"text": "so so", "label": []}]
     assert sentences(*rows)[1] == (2, {"tokens": ["so", "so"], "tags": ["O", "O"]})

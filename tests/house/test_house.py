@@ -1,11 +1,13 @@
 """The house: packages import one way, in the order that CONTRIBUTING.md gives, and no module imports in a circle."""
 
 import ast
+import dataclasses
 import re
 
 import pytest
 from conftest import ROOT
 from measurements import circles, read
+from transformers import Seq2SeqTrainingArguments
 
 MODULES = read(ROOT)
 NAMES = {module.name for module in MODULES}
@@ -80,3 +82,23 @@ def test_a_recipe_is_about_a_hundred_lines_in_four_parts(path):
     assert len(text.splitlines()) <= LONGEST_RECIPE
     parts = [line.strip() for line in text.splitlines() if re.match(r"    # \d\. ", line)]
     assert parts == ["# 1. Data", "# 2. Model", "# 3. Tokens", "# 4. Train"]
+
+
+def written_attributes(path):
+    """What a module assigns to the attributes of objects other than `self`."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        is_written = isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+        if is_written and ast.unparse(node.value) != "self":
+            yield node.attr
+
+
+def test_one_module_writes_to_training_arguments():
+    fields = {field.name for field in dataclasses.fields(Seq2SeqTrainingArguments)}
+    fields |= {"dispatch_batches"}  # of accelerator_config
+    fields -= {"generation_config"}  # models have it, too
+    found = {}
+    for path in sorted(ROOT.glob("recipes/**/*.py")):
+        if written := fields.intersection(written_attributes(path)):
+            found[path.name] = written
+    assert list(found) == ["training_settings.py"]
+    assert len(found["training_settings.py"]) > 10

@@ -3,7 +3,6 @@
 They must be installed and accept their settings.
 """
 
-import copy
 import os
 import sys
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from transformers.integrations import integration_utils
 from transformers.trainer_optimizer import is_optimizer_factory
 from transformers.training_args import OptimizerNames
 
+from recipes.common.config import training_settings
 from recipes.common.config.flags import Arguments, comma_separated
 from recipes.common.config.precedence import BY_EVALUATION
 from recipes.common.runtime.disk_errors import disk_error
@@ -100,7 +100,7 @@ def _check_reports(training_arguments: TrainingArguments) -> None:
         fix = "do what the message says, or --report_to none"
         with refused(f"--report_to {name}", fix, RuntimeError):
             known[name]()
-    training_arguments.report_to = names
+    training_settings.report_to(training_arguments, names)
     if "wandb" in names:
         _check_wandb()
 
@@ -170,8 +170,7 @@ def _optimizer(
 
     Returns None if it needs the model itself.
     """
-    arguments = copy.copy(training_arguments)
-    arguments.optim_args = ",".join(settings)
+    arguments = training_settings.with_optimizer_settings(training_arguments, settings)
     try:
         kind, options = transformers.Trainer.get_optimizer_cls_and_kwargs(arguments, None)
     except ValueError as error:
@@ -248,7 +247,6 @@ def _check_hub(arguments: Arguments, training_arguments: TrainingArguments) -> N
     from huggingface_hub import create_repo, get_token
 
     token = training_arguments.hub_token or arguments.token
-    training_arguments.hub_token = token
     if not token and not get_token():
         what = "nobody is logged in to the Hub"
         raise Refusal(what, "--push_to_hub", f"{LOGIN}; or leave it out")
@@ -259,7 +257,7 @@ def _check_hub(arguments: Arguments, training_arguments: TrainingArguments) -> N
         made = create_repo(
             name, token=token, private=training_arguments.hub_private_repo, exist_ok=True
         )
-        training_arguments.hub_model_id = made.repo_id
+        training_settings.push_to(training_arguments, made.repo_id, token)
 
 
 def push(trainer: transformers.Trainer) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import datasets
 
+from recipes.common.config import training_settings
 from recipes.common.config.flags import Arguments
 from recipes.common.runtime.errors import Refusal
 
@@ -43,7 +44,6 @@ def set_steps(training_arguments: Any, rows: int) -> None:
     """Sets --max_steps of a stream from its number of rows and --num_train_epochs: Trainer does not
     know its length."""
     if training_arguments.max_steps <= 0:
-        rows_per_batch = training_arguments.train_batch_size * training_arguments.world_size
-        batches = math.ceil(rows / rows_per_batch)
+        batches = math.ceil(rows / training_settings.rows_per_batch(training_arguments))
         steps = math.ceil(batches / training_arguments.gradient_accumulation_steps)
-        training_arguments.max_steps = math.ceil(steps * training_arguments.num_train_epochs)
+        training_settings.set_steps(training_arguments, steps)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import datasets
 
+from recipes.common.config import training_settings
 from recipes.common.config.flags import Arguments
 from recipes.common.data import (
     decoding,
@@ -137,7 +138,7 @@ def _wanted(
             wanted.add("test")
         else:
             note("no test data: nothing to predict")
-            training_arguments.do_predict = False
+            training_settings.predict_nothing(training_arguments)
     return wanted
 
 

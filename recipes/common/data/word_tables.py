@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from typing import Any
 
+from recipes.common.data.writing_systems import UNSPACED_RANGES
 from recipes.common.runtime.errors import Refusal
 
 Row = dict[str, Any]
@@ -25,9 +26,7 @@ MARKS = "".join(
 )
 LETTERS = rf"(?:[^\W_][{MARKS}]*)+"
 # A character of a script without spaces, a word, or a punctuation mark.
-PARTS = re.compile(
-    rf"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|{LETTERS}(?:[-'’]{LETTERS})*|\S[{MARKS}]*"
-)
+PARTS = re.compile(rf"[{UNSPACED_RANGES}][{MARKS}]*|{LETTERS}(?:[-'’]{LETTERS})*|\S[{MARKS}]*")
 ROWS = 20  # by which a table with one word per row is known
 TOKENS, TAGS = "tokens", "tags"
 

@@ -16,9 +16,9 @@ from sacrebleu.metrics import BLEU, CHRF, TER
 
 from recipes.common.data.labels import MISSING
 from recipes.common.data.splits import Splits
+from recipes.common.data.writing_systems import UNSPACED
 from recipes.common.metrics import language_modeling
 from recipes.common.metrics.classification import arrays_of, bootstrap
-from recipes.common.model.languages import UNSPACED
 from recipes.common.runtime import upstream
 from recipes.common.runtime.messages import note
 

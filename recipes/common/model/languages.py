@@ -19,10 +19,6 @@ if TYPE_CHECKING:
 
 # Families that were trained with an instruction in front of the text.
 PREFIXED = {"t5", "mt5", "umt5", "longt5", "switch_transformers"}
-# Characters of scripts that write no spaces between words: Chinese, Japanese, Thai.
-UNSPACED = re.compile(
-    r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u0e00-\u0e7f\U00020000-\U0002ffff]"
-)
 TAG = re.compile(r"[a-z]{2,3}_[A-Za-z]{2,4}")
 # NLLB's tags for members of macrolanguages (ISO 639-3) that langcodes does not know as such:
 # Fula, Pashto, Quechua.

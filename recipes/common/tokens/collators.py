@@ -13,7 +13,7 @@ import torch
 from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase
 
 from recipes.common.data.labels import MISSING
-from recipes.common.model.languages import UNSPACED
+from recipes.common.data.writing_systems import UNSPACED
 from recipes.common.model.special_tokens import end_of_text
 from recipes.common.runtime.errors import Refusal
 

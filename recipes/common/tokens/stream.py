@@ -1,7 +1,6 @@
 """Reads, tokenises and packs a data set while it is trained on."""
 
 import json
-import math
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import islice
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy
 import torch
 
+from recipes.common.config import training_settings
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import note
 from recipes.common.tokens import tokenising
@@ -195,7 +195,7 @@ def set_steps(
     if counts["tokens"] * flags.num_train_epochs < stream.layout.room:
         what = "the training data does not fill one block"
         raise Refusal(what, "--train_file", "give more text, or smaller blocks")
-    blocks = flags.train_batch_size * flags.world_size
+    blocks = training_settings.rows_per_batch(flags)
     steps = stream.steps(blocks, flags.gradient_accumulation_steps)
-    flags.max_steps = math.ceil(steps * Fraction(str(flags.num_train_epochs)))
+    training_settings.set_steps(flags, steps)
     return counts

@@ -6,6 +6,8 @@ from typing import Any
 
 from transformers import TrainingArguments
 
+from recipes.common.config import training_settings
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -21,7 +23,9 @@ class Plan:
     def rows_per_step(self) -> int:
         """Returns the rows of one optimizer step; batches, where batches are filled by tokens."""
         rows = self.rows if self.token_batches is None else 1
-        return rows * self.arguments.gradient_accumulation_steps * self.arguments.world_size
+        return training_settings.rows_per_step(
+            rows, self.arguments.gradient_accumulation_steps, self.arguments.world_size
+        )
 
     @property
     def batches(self) -> int | None:
@@ -30,7 +34,7 @@ class Plan:
             return None
         if self.token_batches is not None:
             return self.token_batches
-        rows = self.arguments.train_batch_size * self.arguments.world_size
+        rows = training_settings.rows_per_batch(self.arguments)
         rounded = math.floor if self.arguments.dataloader_drop_last else math.ceil
         return rounded(len(self.dataset) / rows)
 

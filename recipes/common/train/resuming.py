@@ -10,6 +10,7 @@ from transformers import TrainerState
 from transformers.trainer import TRAINER_STATE_NAME, get_fsdp_ckpt_kwargs
 
 from recipes.common.checkpoints import retention
+from recipes.common.config import training_settings
 from recipes.common.model import adapters, weights
 from recipes.common.model.probes import vocabulary_size
 from recipes.common.runtime.errors import Refusal
@@ -69,7 +70,7 @@ def continue_stream(trainer: Any, checkpoint: Path, rows: int) -> None:
     if isinstance(stream, PositionedStream):
         with retention.readable(checkpoint):
             stream.load_position(checkpoint, rows, vocabulary_size(trainer.model))
-        trainer.args.ignore_data_skip = True
+        training_settings.skip_no_data(trainer.args)
 
 
 def restore_intervals_and_callbacks(trainer: Any, checkpoint: Path) -> None:

@@ -24,7 +24,7 @@ from transformers.trainer_utils import PredictionOutput, number_of_arguments
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from recipes.common.checkpoints import atomic_folder, retention, tensor_files
-from recipes.common.config import services
+from recipes.common.config import services, training_settings
 from recipes.common.model import adapters, fast_layers
 from recipes.common.model.model_folders import ADAPTED
 from recipes.common.runtime import processes, signals, upstream
@@ -87,8 +87,7 @@ class Trainer(transformers.Trainer):
         if tokens is not None:
             options["train_dataset"], options["eval_dataset"] = tokens.train, tokens.validation
         if isinstance(options.get("train_dataset"), RowStream):
-            # Otherwise accelerate would join batches of different lengths.
-            options["args"].accelerator_config.dispatch_batches = False
+            training_settings.read_batches_apart(options["args"])
         super().__init__(*arguments, model_init=self._ready(model_init), **options)
         self.task, self.tokens, self.loss = task, tokens, self.compute_loss_func
         self.tokens_per_batch = getattr(tokens, "tokens_per_batch", None)
@@ -158,7 +157,7 @@ class Trainer(transformers.Trainer):
             self.label_names = ["labels"]  # LUKE has entity_labels as well, which no recipe has
         upstream.keep_columns(self, COLLATOR_COLUMNS)
         if self.preprocess_logits_for_metrics is not None:
-            self.args.prediction_loss_only = False  # sums over tokens are as small as the loss
+            training_settings.collect_predictions(self.args)
         if self.compute_metrics is not None:
             self.compute_metrics = partial(self.evaluation.score, self.compute_metrics)
 
@@ -380,11 +379,8 @@ class Trainer(transformers.Trainer):
         """
         self.stop_if_asked(self.stops.received())
         self._check_model()
-        limit, self.args.save_total_limit = self.args.save_total_limit, None
-        try:
+        with training_settings.every_checkpoint_kept(self.args):
             return super()._finalize_training(trial, num_train_samples, self.checkpoints.began)
-        finally:
-            self.args.save_total_limit = limit
 
     # --- Evaluating ---
 
