@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import datasets
 import transformers
@@ -42,6 +42,14 @@ from recipes.common.train.trainer import Trainer
 
 Main = Callable[[list[str] | None], dict[str, float]]
 FEW = 8  # rows whose evaluation tells which metrics there are
+
+
+class Beginning(NamedTuple):
+    """Says where a training begins."""
+
+    checkpoint: Path | None  # to continue from
+    fingerprint: dict[str, Any]  # of the run: flags, data, tokenizer, model, versions
+    changed: dict[str, Any]  # flags that differ from those of the checkpoint, with their old values
 
 
 class Complete(SystemExit):
@@ -119,13 +127,13 @@ def run(trainer: Trainer, arguments: Any, splits: Splits) -> dict[str, float]:
     processes.check_equal(trainer.model)
     if arguments.early_stopping_patience:
         trainer.add_callback(EarlyStoppingCallback(arguments.early_stopping_patience))
-    checkpoint = None
+    beginning = None
     if training_arguments.do_train:
-        checkpoint = _choose_checkpoint(trainer, record, arguments)
+        beginning = _choose_beginning(trainer, record, arguments)
     if trainer.is_world_process_zero():
         run_record.begin(arguments.run, arguments.overwrite_output_dir)
-    if training_arguments.do_train:
-        record.add_scores("train", _train(trainer, checkpoint))
+    if beginning:
+        record.add_scores("train", _train(trainer, beginning))
     if training_arguments.do_eval:
         _measure(trainer, record, "validation", tokens.validation, "eval")
     if training_arguments.do_predict:
@@ -140,14 +148,13 @@ def run(trainer: Trainer, arguments: Any, splits: Splits) -> dict[str, float]:
     return record.scores
 
 
-def _choose_checkpoint(trainer: Trainer, record: Record, arguments: Any) -> Path | None:
-    """Returns the checkpoint to continue from, and tells the trainer which flags have changed
-    since."""
-    trainer.fingerprint = record.fingerprint(arguments.run)
-    chosen = processes.exchange(folder_claims.checkpoint(trainer, arguments))
-    checkpoint, trainer.changed = chosen[0]
+def _choose_beginning(trainer: Trainer, record: Record, arguments: Any) -> Beginning:
+    """Returns where the training begins; all processes get what the first one has found."""
+    fingerprint = record.fingerprint(arguments.run)
+    chosen = processes.exchange(folder_claims.checkpoint(trainer, arguments, fingerprint))
+    checkpoint, changed = chosen[0]
     _check_steps(trainer, checkpoint)
-    return checkpoint
+    return Beginning(checkpoint, fingerprint, changed)
 
 
 def _refuse_new_parts(trainer: Trainer, arguments: Any) -> None:
@@ -206,7 +213,7 @@ def _check_steps(trainer: Trainer, checkpoint: Path | None) -> None:
         note(f"nothing is left to train: {checkpoint} is of the last step")
 
 
-def _train(trainer: Trainer, checkpoint: Path | None) -> dict[str, float]:
+def _train(trainer: Trainer, beginning: Beginning) -> dict[str, float]:
     """Trains, saves the model, and returns the metrics of the training."""
     arguments = trainer.args
     if arguments.save_strategy != "no" and trainer.is_world_process_zero():
@@ -215,8 +222,8 @@ def _train(trainer: Trainer, checkpoint: Path | None) -> dict[str, float]:
     if arguments.save_only_model:
         killed = "--save_only_model: a run that is killed starts over"
         note(f"{killed}; one that is stopped by Ctrl-C or SIGTERM continues")
-    resumed = str(checkpoint) if checkpoint else None
-    result = trainer.train(resume_from_checkpoint=resumed)
+    resumed = str(beginning.checkpoint) if beginning.checkpoint else None
+    result = trainer.train(resumed, fingerprint=beginning.fingerprint, changed=beginning.changed)
     if not trainer.state.global_step:
         what = "no step was taken: the training data gave no batch"
         raise TrainingFailed(what, "--train_file", "give more rows")

@@ -30,6 +30,7 @@ from recipes.common.runtime.guard import run_and_exit
 from recipes.common.tokens import encoding
 from recipes.common.tokens.collators import Pairs
 from recipes.common.train import losses
+from recipes.common.train.generation import TextGeneration
 from recipes.common.train.trainer import Trainer
 
 # Columns of well-known data sets.
@@ -84,11 +85,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     task = text_generation.task(
         "summarization",
         splits,
-        encoded,
-        model,
         decode,
-        arguments,
-        training_arguments,
+        generation=TextGeneration(model, arguments, training_arguments, encoded),
         loss=losses.TokenLoss(training_arguments.label_smoothing_factor),
         compute_metrics=generated_text.for_summaries(splits, decode),
         data_collator=Pairs(tokenizer, model, arguments.ignore_pad_token_for_loss),

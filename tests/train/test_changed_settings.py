@@ -44,9 +44,9 @@ def gone_on(trainer, tmp_path):
         before = FLAGS | first
         trainer(**before).train()
         built, groups = trainer(**before | changed), Groups()
-        built.changed = {name: before.get(name) for name in changed}
         built.add_callback(groups)
-        built.train(resume_from_checkpoint=str(tmp_path / "out/checkpoint-2"))
+        known = {name: before.get(name) for name in changed}
+        built.train(str(tmp_path / "out/checkpoint-2"), changed=known)
         return groups.found
 
     return build

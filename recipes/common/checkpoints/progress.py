@@ -9,29 +9,30 @@ from typing import Any
 
 from recipes.common.checkpoints import retention, tensor_files
 
+PROGRESS = "place"  # its name in the file
 NUMBERS = {"loss": 0, "total_loss": 0, "logged_step": 0, "seconds": 0}
 
 
-def write(folder: Path, process: int, place: dict[str, Any]) -> None:
+def write(folder: Path, process: int, progress: dict[str, Any]) -> None:
     """Writes NUMBERS and `pending` of a process, and the state of its random generators."""
     folder.mkdir(parents=True, exist_ok=True)
-    state = {"random": tensor_files.randomness(), "place": place}
+    state = {"random": tensor_files.randomness(), PROGRESS: progress}
     tensor_files.write(state, _file(folder, process))
 
 
 def read(checkpoint: Path, process: int, processes: int) -> dict[str, Any]:
-    """Returns the place to continue from: that of process 0, with the loss of `process`.
+    """Returns the progress to continue from: that of process 0, with the loss of `process`.
 
     Where the number of processes differs, the loss is the mean over those of the checkpoint.
     """
     with retention.readable(checkpoint):
         files = sorted(checkpoint.glob(retention.PROCESS.format("*")))
-        places = list(map(_checked, files))
+        of_all = list(map(_checked, files))
         own = _file(checkpoint, process)
-        if own.exists() and len(places) == processes:
-            return places[0] | {"loss": _checked(own)["loss"]}
-        total = sum(place["loss"] for place in places)
-        return places[0] | {"loss": total / len(places)}
+        if own.exists() and len(of_all) == processes:
+            return of_all[0] | {"loss": _checked(own)["loss"]}
+        total = sum(progress["loss"] for progress in of_all)
+        return of_all[0] | {"loss": total / len(of_all)}
 
 
 def restore_randomness(checkpoint: Path, process: int) -> bool:
@@ -52,10 +53,11 @@ def _file(folder: Path, process: int) -> Path:
 
 
 def _checked(path: Path) -> dict[str, Any]:
-    """Reads the place of a process; raises an error where a value is missing or of another type."""
-    place = tensor_files.read(path)["place"]
+    """Reads the progress of a process; raises an error where a value is missing or of another
+    type."""
+    progress = tensor_files.read(path)[PROGRESS]
     for name, number in NUMBERS.items():
-        tensor_files.check_like(place[name], number, name)
-    if place["pending"] is not None:
-        tensor_files.check_like(place["pending"]["save"], True, "pending")
-    return place
+        tensor_files.check_like(progress[name], number, name)
+    if progress["pending"] is not None:
+        tensor_files.check_like(progress["pending"]["save"], True, "pending")
+    return progress

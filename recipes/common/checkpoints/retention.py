@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from transformers import TrainerState
 
 FINGERPRINT = "fingerprint.json"
-PROCESS = "process_{}.safetensors"  # of one process: random generators, its place in the run
+PROCESS = "process_{}.safetensors"  # of one process: random generators, its progress
 STAGING = ".saving-"
 STARTS_OVER = (
     "the same command starts over: checkpoints of --save_only_model hold nothing to continue from"

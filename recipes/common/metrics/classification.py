@@ -4,7 +4,7 @@ The metrics are scikit-learn's and need no network.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy
 from scipy.special import expit, softmax
@@ -31,20 +31,38 @@ FOR_LABELS = (
     "roc_auc",
 )
 FOR_NUMBERS = ("mse", "mae", "pearsonr", "spearmanr")
-REPORTED = {
-    SINGLE: ("accuracy", "f1_macro", "f1_micro", "matthews_correlation"),
-    MULTI: ("accuracy", "f1_macro", "f1_micro"),
-    REGRESSION: FOR_NUMBERS,
-}
-OF_BASELINE = {
-    SINGLE: ("accuracy", "f1_macro"),
-    MULTI: ("f1_micro", "f1_macro"),
-    REGRESSION: ("mse",),
-}
 PER_CLASS = ("precision", "recall", "f1")
 CORRELATIONS = ("pearsonr", "spearmanr")
 RESERVED = ("macro", "micro", "low", "high")  # behind a metric's name these do not name a class
-HEADLINE = {SINGLE: "accuracy", MULTI: "f1_micro", REGRESSION: "mse"}
+
+
+class Scores(NamedTuple):
+    """Holds the names of the metrics that labels of one kind have."""
+
+    headline: str  # it chooses the best model
+    of_answers: tuple[str, ...]  # computed from the answers alone
+    of_baseline: tuple[str, ...]
+    shown: tuple[str, ...]  # in the closing table, the most important first
+
+
+SCORES = {
+    SINGLE: Scores(
+        headline="accuracy",
+        of_answers=("accuracy", "f1_macro", "f1_micro", "matthews_correlation"),
+        of_baseline=("accuracy", "f1_macro"),
+        # f1_micro is not shown: with one label per row it is the accuracy.
+        shown=("accuracy", "f1_macro", "matthews_correlation", "roc_auc", "cross_entropy"),
+    ),
+    MULTI: Scores(
+        headline="f1_micro",
+        of_answers=("accuracy", "f1_macro", "f1_micro"),
+        of_baseline=("f1_micro", "f1_macro"),
+        shown=("accuracy", "f1_macro", "f1_micro", "roc_auc", "cross_entropy"),
+    ),
+    REGRESSION: Scores(
+        headline="mse", of_answers=FOR_NUMBERS, of_baseline=("mse",), shown=FOR_NUMBERS
+    ),
+}
 
 
 def compute(name: str, predictions: Array, references: Array, **options: Any) -> float:
@@ -194,7 +212,7 @@ def _scores(
         scores = _scores_of_columns(labels.names, predictions, references)
         return scores | _intervals(labels, predictions, references)
     scores = {}
-    for name in REPORTED[kind]:
+    for name in SCORES[kind].of_answers:
         if _is_defined(name, predictions, references):
             scores[name] = compute(name, predictions, references)
     if metric_name in CORRELATIONS and metric_name not in scores:
@@ -338,6 +356,6 @@ def _baseline_scores(labels: Labels, references: Array) -> dict[str, float]:
     if labels.kind == REGRESSION:
         constant, references = constant.reshape(-1), references.reshape(-1)
     scores = {}
-    for name in OF_BASELINE[labels.kind]:
+    for name in SCORES[labels.kind].of_baseline:
         scores[f"baseline_{name}"] = compute(name, constant, references)
     return scores

@@ -235,11 +235,14 @@ def _refusal_of_unfinished(
     return Refusal(what, "--output_dir", fix)
 
 
-def checkpoint(trainer: "Trainer", arguments: Requested) -> tuple[Path | None, dict[str, Any]]:
+def checkpoint(
+    trainer: "Trainer", arguments: Requested, fingerprint: dict[str, Any]
+) -> tuple[Path | None, dict[str, Any]]:
     """Returns the checkpoint to continue from, and the earlier values of flags that have changed.
 
-    It is the one that --resume_from_checkpoint names, otherwise the newest intact one, and None
-    where the run begins. Only the main process looks for it.
+    `fingerprint` is that of the requested run. The checkpoint is the one that
+    --resume_from_checkpoint names, otherwise the newest intact one, and None where the run begins.
+    Only the main process looks for it.
     """
     named = named_checkpoint(trainer.args)
     flag = str(trainer.args.resume_from_checkpoint).lower()
@@ -251,8 +254,7 @@ def checkpoint(trainer: "Trainer", arguments: Requested) -> tuple[Path | None, d
     if chosen is None:
         return None, {}
     run, allowed = arguments.run, arguments.allow_changed or ()
-    own = trainer.fingerprint or {}
-    changed = _check_belongs(chosen, own, run, allowed, by_name=bool(named))
+    changed = _check_belongs(chosen, fingerprint, run, allowed, by_name=bool(named))
     message = f"resuming from {chosen}"
     if changed:
         message += f", with {run_identity.shown(changed, changed, run.flags)}"

@@ -17,15 +17,6 @@ from recipes.common.report import markdown
 from recipes.common.report.task import Row, Task, cell
 from recipes.common.train.losses import Loss
 
-LABEL_SCORES = (
-    "accuracy",
-    "f1_macro",
-    "f1_micro",
-    "matthews_correlation",
-    "roc_auc",
-    "cross_entropy",
-)
-NUMBER_SCORES = ("mse", "mae", "pearsonr", "spearmanr")
 MOST_NAMED = 20  # classes that the model card names
 MAX_CLASSES = 30  # a larger matrix cannot be read
 PIPELINE = "from transformers import pipeline\n\n"
@@ -44,18 +35,17 @@ def task(
 ) -> Task:
     """Returns the task of a classifier, or of a model that rates."""
     labels = splits.known_labels
-    is_regression = labels.kind == REGRESSION
-    shown: tuple[str, ...] = NUMBER_SCORES if is_regression else LABEL_SCORES
-    if labels.kind == SINGLE:  # with one label per row the micro average is the accuracy
-        shown = tuple(name for name in shown if name != "f1_micro")
+    scores = classification.SCORES[labels.kind]
     named = ", ".join(map(markdown.code, labels.names[:MOST_NAMED])) or "a number"
-    baselines = {True: "always the mean", False: "always the most frequent answer"}
+    baseline = "always the most frequent answer"
+    if labels.kind == REGRESSION:
+        baseline = "always the mean"
     return Task(
         loss=loss,
         compute_metrics=compute_metrics,
         data_collator=data_collator,
-        headline=headline or classification.HEADLINE[labels.kind],
-        shown=shown,
+        headline=headline or scores.headline,
+        shown=scores.shown,
         known=classification.names(labels),
         rows=lambda split, output: rows_of(splits, split, output),
         tag="text-classification",
@@ -63,7 +53,7 @@ def task(
         answers=f"It answers with {named}.",
         use=USE,
         adapted=ADAPTED,
-        baseline=baselines[is_regression],
+        baseline=baseline,
         examples=worst_errors,
         plot=lambda folder, rows: confusion_matrix(folder / "confusion_matrix.png", rows, labels),
     )

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel
 from transformers.trainer_utils import PredictionOutput
 
 from recipes.common.data.splits import Splits
@@ -15,7 +14,6 @@ from recipes.common.metrics import generated_text, language_modeling
 from recipes.common.metrics.classification import arrays_of
 from recipes.common.report.task import Row, Task, cell, with_bounds
 from recipes.common.report.token_prediction import TOKEN_SCORES
-from recipes.common.tokens.encoding import Tokens
 from recipes.common.train.generation import TextGeneration
 from recipes.common.train.losses import Loss
 
@@ -33,11 +31,8 @@ print(tokenizer.batch_decode(ids)[0])"""
 def task(
     tag: str,
     splits: Splits,
-    encoded: Tokens,
-    model: PreTrainedModel,
     decode: generated_text.Decoder,
-    arguments: Any,
-    training_arguments: Any,
+    generation: TextGeneration,
     loss: Loss,
     compute_metrics: Callable[..., dict[str, float]],
     data_collator: Callable[..., Any],
@@ -52,7 +47,7 @@ def task(
         compute_metrics=compute_metrics,
         data_collator=data_collator,
         reduce_logits=language_modeling.token_sums(shift=False),
-        generation=TextGeneration(model, arguments, training_arguments, encoded),
+        generation=generation,
         headline=headline,
         shown=tuple(shown),
         known=with_bounds((*shown, *TOKEN_SCORES)) | leads,

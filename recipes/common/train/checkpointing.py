@@ -33,12 +33,15 @@ JUDGED_BY = {
     "validation_file",
 }
 
+Pending = dict[str, bool]  # the evaluation that a signal interrupted: whether to save after it
+
 
 class Checkpoints:
     """Writes the checkpoints of a training, and restores what Trainer itself does not restore.
 
-    `resumed` is the checkpoint that the training continues from. `changed` are the flags that
-    differ from those of that checkpoint, with their old values.
+    `resumed` is the checkpoint that the training continues from. `fingerprint` says in each
+    checkpoint which run it belongs to: its flags, data, tokenizer, model and versions. `changed`
+    are the flags that differ from those of `resumed`, with their old values.
     """
 
     def __init__(
@@ -46,15 +49,14 @@ class Checkpoints:
         trainer: Any,
         trial: Any = None,
         resumed: Path | None = None,
+        fingerprint: Mapping[str, Any] | None = None,
         changed: Mapping[str, Any] | None = None,
     ):
         self.trainer, self.trial, self.resumed = trainer, trial, resumed
-        self.changed = changed or {}
+        self.fingerprint, self.changed = fingerprint, changed or {}
         self.began = time.time()
         self.saved_step = -1
         self.writing = False
-        # What a signal kept from being done after the last step.
-        self.pending: dict[str, bool] | None = None
         self.ended_early = False  # by early stopping, before the checkpoint was written
         # The best checkpoint, in the folder of the run that is continued.
         self.best_elsewhere: Path | None = None
@@ -80,7 +82,7 @@ class Checkpoints:
         copies = 2 if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled else 1
         return copies * weights + 8 * parameters(model)[1]
 
-    def write(self, only_model: bool) -> None:
+    def write(self, only_model: bool, pending: Pending | None = None) -> None:
         """Writes a checkpoint aside, then renames it.
 
         A run that is killed in between has the previous checkpoint as it was. Exactly one process
@@ -92,26 +94,26 @@ class Checkpoints:
         self.writing = True
         try:
             with retention.room(staging, self.bytes_needed, only_model):
-                self._write(staging / f"checkpoint-{step}", only_model)
+                self._write(staging / f"checkpoint-{step}", only_model, pending)
         finally:
             self.writing = False
         if not only_model:
             self.saved_step = step
 
-    def write_to_continue(self) -> None:
+    def write_to_continue(self, pending: Pending | None = None) -> None:
         """Writes a whole checkpoint for a run that a signal stops.
 
         No run could continue from a checkpoint of the model alone.
         """
-        self.write(only_model=False)
+        self.write(only_model=False, pending=pending)
 
-    def _write(self, staged: Path, only_model: bool) -> None:
+    def _write(self, staged: Path, only_model: bool, pending: Pending | None) -> None:
         trainer, final = self.trainer, self.folder / staged.name
         if self.trial is None:
             trainer.store_flos()
         trainer.save_model(str(staged), _internal_call=True)
         if not only_model:
-            self._write_states(staged)
+            self._write_states(staged, pending)
         trainer.accelerator.wait_for_everyone()
         if trainer.args.should_save:
             self._name_best()
@@ -126,7 +128,7 @@ class Checkpoints:
         if trainer.args.push_to_hub:
             upstream.push_checkpoint(trainer, str(final))
 
-    def _write_states(self, staged: Path) -> None:
+    def _write_states(self, staged: Path, pending: Pending | None) -> None:
         """Writes the states of optimizer, schedule, scaler and random generators.
 
         They are arrays and JSON, where Trainer writes pickles.
@@ -144,7 +146,7 @@ class Checkpoints:
         if writes and trainer.accelerator.scaler is not None:
             tensor_files.write(trainer.accelerator.scaler.state_dict(), staged / SCALER)
         own = upstream.progress_of_loss(trainer)
-        own |= {"seconds": time.time() - self.began, "pending": self.pending}
+        own |= {"seconds": time.time() - self.began, "pending": pending}
         progress.write(staged, trainer.args.process_index, own)
 
     def _write_facts(self, staged: Path) -> None:
@@ -158,7 +160,7 @@ class Checkpoints:
         if isinstance(trainer.train_dataset, PositionedStream):
             rows = trainer.state.global_step * trainer.plan.rows_per_step
             trainer.train_dataset.save_position(staged, rows)
-        text = json.dumps(trainer.fingerprint, indent=2, sort_keys=True)
+        text = json.dumps(self.fingerprint, indent=2, sort_keys=True)
         (staged / retention.FINGERPRINT).write_text(text, encoding="utf-8")
 
     def _export(self, callback: ExportableState) -> None:

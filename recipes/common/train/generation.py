@@ -83,6 +83,13 @@ class TextGeneration:
         fitting = BATCHES_AT_ONCE * training_arguments.train_batch_size // (self.rows * beams)
         self.batches_at_once = min(max(fitting, 1), BATCHES_AT_ONCE)
 
+    def score_one_batch_at_once(self) -> None:
+        """Scores each batch by itself, where a model computes the logits of all positions.
+
+        Those of one batch are large enough.
+        """
+        self.batches_at_once = 1
+
     def limits(self, lengths: Array | float) -> Array:
         """Returns how many tokens may be generated for texts of these lengths in tokens."""
         rank = numpy.searchsorted(self.lengths, lengths, side="right") - 1

@@ -57,10 +57,6 @@ NOT_A_SCORE = (
 class Trainer(transformers.Trainer):
     """Trains as transformers.Trainer does, with defaults that a run can rely on."""
 
-    # What a checkpoint belongs to: flags, data, tokenizer, model, versions.
-    fingerprint: dict[str, Any] | None = None
-    # The flags that differ from those of the checkpoint, with their old values.
-    changed: dict[str, Any] | None = None
     # Chooses the rows of each batch of the training; None: as they come.
     sampler: Any = None
     head: fused_lm_loss.Head | None = None
@@ -151,7 +147,7 @@ class Trainer(transformers.Trainer):
         generates = self.task is not None and getattr(self.args, "predict_with_generate", False)
         self.answers = self.task.generation if generates else None
         if self.answers is not None and self.head is None:
-            self.answers.batches_at_once = 1  # the logits of one batch are enough
+            self.answers.score_one_batch_at_once()
         self.data_collator = never_empty(self.data_collator, self.processing_class)
         if self.args.label_names is None and "labels" in self.label_names:
             self.label_names = ["labels"]  # LUKE has entity_labels as well, which no recipe has
@@ -208,14 +204,18 @@ class Trainer(transformers.Trainer):
         resume_from_checkpoint: str | bool | None = None,
         trial: Any = None,
         *args: Any,
+        fingerprint: dict[str, Any] | None = None,
+        changed: dict[str, Any] | None = None,
         **options: Any,
     ) -> Any:
         """Trains the model.
 
         True continues from the newest whole checkpoint in the output folder, a path from that one.
+        `fingerprint` says in each checkpoint which run it belongs to. `changed` are the flags that
+        differ from those of the checkpoint, with their old values.
         """
         found = resuming.find(resume_from_checkpoint, self)
-        self.checkpoints = Checkpoints(self, trial, found, self.changed)
+        self.checkpoints = Checkpoints(self, trial, found, fingerprint, changed)
         self.checkpoints.prepare()
         self._check_optimizer_and_schedule()
         if self.args.process_index:  # otherwise all processes would drop the same activations
@@ -410,8 +410,7 @@ class Trainer(transformers.Trainer):
         """Saves a checkpoint. A run that continues from it repeats the interrupted evaluation."""
         if self.control.should_evaluate:  # and not one that a callback asked for by itself
             self._check_model()
-            self.checkpoints.pending = {"save": self.control.should_save}
-            self.checkpoints.write_to_continue()
+            self.checkpoints.write_to_continue({"save": self.control.should_save})
 
     def _judged(self, metrics: dict[str, float], prefix: str) -> dict[str, float]:
         """Returns the metrics; refuses them where the one that judges the best model is missing."""
