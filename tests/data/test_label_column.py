@@ -444,10 +444,10 @@ def test_what_can_be_read_in_two_ways_is_refused_with_a_way_out(case, in_tmp_pat
     assert [words for words in REFUSED[case].words if words not in str(caught.value)] == []
 
 
-def checkpoint(*names, kind=SINGLE, goes_on=True):
+def checkpoint(*names, kind=SINGLE, is_trained_further=True):
     """The labels of a checkpoint."""
     ids = {name: position for position, name in enumerate(names)}
-    return labels.Labels(kind, list(names), ids, [0] * len(names), 0, 0.0, goes_on)
+    return labels.Labels(kind, list(names), ids, [0] * len(names), 0, 0.0, is_trained_further)
 
 
 GOES_ON = {

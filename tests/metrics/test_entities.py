@@ -54,7 +54,6 @@ def test_an_entity_is_found_where_its_words_and_its_type_are_right():
 )
 def test_labels_without_types_mark_entities(labels):
     assert entities.entities(labels) == [("span", 0, 2), ("span", 4, 4)]
-    assert entities.are_entities(labels)
 
 
 def test_words_of_a_chinese_text_are_scored_as_entities():
@@ -94,12 +93,6 @@ def test_scores_are_those_of_seqeval(seed):
 )
 def test_every_scheme_marks_the_same_entities(labels):
     assert entities.entities(labels) == [("PER", 0, 2), ("LOC", 4, 4)]
-    assert entities.are_entities(labels)
-
-
-@pytest.mark.parametrize("labels", [["NOUN", "VERB"], ["O"], ["0", "1"], ["B-PER", "NOUN"]])
-def test_other_labels_mark_none(labels):
-    assert not entities.are_entities(labels)
 
 
 def test_parts_of_speech_are_scored_word_by_word():

@@ -87,6 +87,14 @@ def test_all_tokens_are_labelled_in_iob_alone(tokenizer):
         aligned(tokenizer, 32, flags, SimpleNamespace(names=["O", "S-PER"]))
 
 
+def test_other_labels_with_a_hyphen_are_given_to_all_pieces(tokenizer):
+    """Parts of speech of the Penn treebank's kin: PRP-SBJ is no prefix and type."""
+    flags = SimpleNamespace(pad_to_max_length=False, label_all_tokens=True)
+    encode = aligned(tokenizer, 32, flags, SimpleNamespace(names=["S-x", "PRP-SBJ"]))
+    labels = encode([["soups"]], [[1]])["labels"][0]
+    assert set(labels) == {-100, 1} and labels.count(1) > 1
+
+
 # --- Reading ---
 
 

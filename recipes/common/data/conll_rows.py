@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 
+from recipes.common.data.entity_labels import OUTSIDE, are_entities
 from recipes.common.runtime.errors import Refusal
 
 Row = dict[str, list[str]]
@@ -20,7 +21,6 @@ CONLLU = ("id", WORDS, "lemmas", "upos", "xpos", "feats", "head", "deprel", "dep
 # The names that a first line may give to the columns.
 OF_WORDS = re.compile(r"(word|token|text|form)s?", re.IGNORECASE)
 OF_LABELS = re.compile(r"(ner|pos|chunk|iob|bio)?[ _]?(tag|label|class)?s?", re.IGNORECASE)
-ENTITY = re.compile(r"O|[BIESLUM]-.+")
 DOCUMENT = "-DOCSTART-"  # a line of CoNLL-2003 that is no sentence
 COMMENT = re.compile(r"#\s.*(=|\bid\s)")  # "# sent_id = 5", "# id 7"; the word "#" is no comment
 BETWEEN = re.compile(r"[ \t]+")
@@ -96,7 +96,7 @@ def _names(first: list[tuple[int, Sentence]], width: int) -> tuple[str, ...]:
     labels = width - 1
     for place in range(width - 1, 0, -1):
         found = {cells[place] for _, words in first for cells in words if len(cells) == width}
-        if found > {"O"} and all(map(ENTITY.fullmatch, found)):
+        if OUTSIDE in found and are_entities(found):
             labels = place
             break
     return (

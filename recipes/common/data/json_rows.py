@@ -48,12 +48,13 @@ def _rows_in(document: object, path: Path, split: tuple[str, ...]) -> Sequence[o
         return document
     if not isinstance(document, dict):
         return [document]
-    names, rows = document.get("columns"), document.get("data")
-    if isinstance(names, list) and isinstance(rows, list):  # pandas' orient="split"
-        return list(_by_name(names, rows))
-    wanted = [key for key in (*split, *ROW_KEYS) if isinstance(document.get(key), list)]
-    tables = [key for key, value in document.items() if key in wanted or _is_table(value)]
-    if wanted or (tables and len(tables) == len(document)):
+    lists = [key for key, value in document.items() if isinstance(value, list)]
+    if {"columns", "data"} <= {*lists}:  # pandas' orient="split"
+        return list(_by_name(document["columns"], document["data"]))
+    wanted = [key for key in (*split, *ROW_KEYS) if key in lists]
+    tables = [key for key in lists if key in wanted or _is_table(document[key])]
+    holds_tables_alone = bool(tables) and len(tables) == len(document)
+    if wanted or holds_tables_alone:
         return _chosen(document, wanted, tables, path)
     return _rows_of_columns(document) or [document]
 
@@ -67,8 +68,8 @@ def _by_name(names: list[str], rows: list[object]) -> Iterator[object]:
             yield row
 
 
-def _is_table(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
+def _is_table(rows: list[object]) -> bool:
+    return bool(rows) and isinstance(rows[0], dict)
 
 
 def _chosen(document: dict, wanted: list[str], tables: list[str], path: Path) -> list[object]:

@@ -37,7 +37,7 @@ def decide(
     training, a single class, and data without labels.
     """
     seen = {split: labels for split, labels in seen.items() if labels.types}
-    fixed = trained if trained and not trained.goes_on else None
+    fixed = trained if trained and not trained.is_trained_further else None
     if not seen and fixed:
         return fixed
     if not seen:
@@ -167,13 +167,13 @@ def _as_trained(
     ids = _ids(map(str.lower, trained.names))
     differ_by_case = len(ids) < len(names)
     if _folded(names) == ids.keys() and not differ_by_case:
-        if trained.goes_on:
+        if trained.is_trained_further:
             note(f"the classes are the checkpoint's, in its order: {_listed(trained.names)}")
         found: dict[Item, int] = {}
         for value, position in values.items():
             found[value] = ids[names[position].lower()]
         return trained.names, found
-    if trained.goes_on and len(names) == len(ids):
+    if trained.is_trained_further and len(names) == len(ids):
         shown = f"{_listed(names)} are not its classes: {_listed(trained.names)}"
         note(f"the checkpoint's head is trained further for other classes: {shown}")
     return names, values
@@ -315,25 +315,30 @@ def _places(
     """
     count, ordered = len(names), sorted(numbers)
     from_zero, from_one = _ids(range(count)), _ids(range(1, count + 1))
-    are_from_zero = 0 in numbers and numbers <= from_zero.keys()
+    may_be_from_zero = numbers <= from_zero.keys()
+    are_from_zero = may_be_from_zero and 0 in numbers
     if by_position or are_from_zero or ordered[:2] == [0, 1]:
         return from_zero
     if len(numbers) == count:
         found = _ids(ordered)
     elif numbers <= from_one.keys() and count in numbers:
         found = from_one
-    elif not numbers <= from_zero.keys():
+    elif not may_be_from_zero:
         return from_zero
     elif trained:
         found = from_zero
     else:
-        values = " ".join(f"{integer}=NAME" for integer in ordered[:3])
-        question = "do the names start at 0 or at 1?"
-        what = f"{count} class names for the labels {_listed(ordered)}: {question}"
-        raise Refusal(what, "--class_names", f"name each value: --label_map {values} …")
+        raise _where_do_names_start(count, ordered)
     pairs = [f"{integer} {names[position]}" for integer, position in found.items()]
     note(f"{flag}: the numbers are named in their order: {_listed(pairs)}")
     return found
+
+
+def _where_do_names_start(count: int, ordered: Sequence[int]) -> Refusal:
+    values = " ".join(f"{integer}=NAME" for integer in ordered[:3])
+    question = "do the names start at 0 or at 1?"
+    what = f"{count} class names for the labels {_listed(ordered)}: {question}"
+    return Refusal(what, "--class_names", f"name each value: --label_map {values} …")
 
 
 def _integers(values: Iterable[Item]) -> dict[Item, int] | None:

@@ -32,7 +32,7 @@ class Labels:
     rows: int  # rows with a label, or words with a label
     mean: float | list[float]
     # Whether they are the labels of a checkpoint that is trained further. The data may have others.
-    goes_on: bool = False
+    is_trained_further: bool = False
 
     @property
     def config(self) -> dict[str, object]:

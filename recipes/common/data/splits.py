@@ -2,7 +2,7 @@
 is loaded."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
@@ -236,36 +236,56 @@ def _decide(
 ) -> Labels:
     """Decides from the labels of all splits what they mean. From now on every table reads its
     labels so."""
-    columns = next(iter(tables.values())).columns.labels
-    flag = ", ".join(columns)
+    columns = next(iter(tables.values())).columns
+    flag = ", ".join(columns.labels)
     own = _own_names(tables, flag)
     mapped = label_spelling.mapping(getattr(arguments, "label_map", None))
     named = _class_names(names) or list(dict.fromkeys(mapped.values()))
-    per_word = next(iter(tables.values())).columns.label_kind.per_word
-    known: Sequence[str] = trained.names if trained else ()
-    final = trained if trained and not trained.goes_on else None
-    asked = label_spelling.Asked(
-        names=named or own or (final.names if final else ()),
-        known=known,
-        do_regression=final.kind == REGRESSION if final else do_regression,
-        columns=columns if len(columns) > 1 else (),
-        delimiter=label_column.WHOLE if per_word else getattr(arguments, "label_delimiter", None),
-        map=_by_number(mapped, own),
-        by_position=bool(own),
-    )
-    seen = {name: table.labels_seen for name, table in tables.items()}
-    for labels_seen in seen.values():
-        seen_labels.check_types(labels_seen)
-    spelt = label_column.find(seen, asked, flag)
+    asked = _asked(columns, named or own, do_regression, trained, arguments)
+    asked = replace(asked, map=_by_number(mapped, own), by_position=bool(own))
+    spelt = label_column.find(_checked_labels(tables), asked, flag)
     for table in tables.values():
         table.read_labels(spelt)
     seen = {name: table.labels_seen for name, table in tables.items()}
     label_column.warn_of_case(seen, flag)
     named = named or list(spelt.names)
     by_position = bool(own) and not named
+    per_word = columns.label_kind.per_word
     return label_decision.decide(
         seen, flag, named or own, do_regression, trained, by_position, per_word=per_word
     )
+
+
+def _asked(
+    columns: Any,
+    named: Sequence[str] | None,
+    do_regression: bool | None,
+    trained: Labels | None,
+    arguments: Any,
+) -> label_spelling.Asked:
+    """Returns what is known about the labels before they are looked at."""
+    known: Sequence[str] = trained.names if trained else ()
+    delimiter = getattr(arguments, "label_delimiter", None)
+    if columns.label_kind.per_word:
+        delimiter = label_column.WHOLE
+    if trained and not trained.is_trained_further:
+        named = named or trained.names
+        do_regression = trained.kind == REGRESSION
+    return label_spelling.Asked(
+        names=named or (),
+        known=known,
+        do_regression=do_regression,
+        columns=columns.labels if len(columns.labels) > 1 else (),
+        delimiter=delimiter,
+    )
+
+
+def _checked_labels(tables: dict[str, Table]) -> dict[str, seen_labels.SeenLabels]:
+    """Returns the labels of each split; refuses types that no label can have."""
+    seen = {name: table.labels_seen for name, table in tables.items()}
+    for found in seen.values():
+        seen_labels.check_types(found)
+    return seen
 
 
 def _own_names(tables: dict[str, Table], column: str) -> list[str] | None:

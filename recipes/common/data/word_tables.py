@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from typing import Any
 
+from recipes.common.data.entity_labels import BEGIN, INSIDE, OUTSIDE
 from recipes.common.data.writing_systems import UNSPACED_RANGES
 from recipes.common.runtime.errors import Refusal
 
@@ -130,7 +131,7 @@ def _as_words(row: Row, column: str, where: str) -> Row:
         what = f"{TEXT!r} must be a text, and {column!r} a list of its marked places"
         raise Refusal(what, where, 'write [start, end, "LABEL"] for each place')
     found = words(text)
-    labels = ["O"] * len(found)
+    labels = [OUTSIDE] * len(found)
     for value in marked:
         span = _span(value)
         if span is None:
@@ -155,7 +156,7 @@ def _mark(
         raise Refusal(what, where, "count characters from 0; the end is behind the last one")
     inside = [place for place, (first, last) in enumerate(places) if first < end and last > start]
     for place in inside:
-        if labels[place] != "O":
+        if labels[place] != OUTSIDE:
             what = f"two marked places share {text[slice(*places[place])]!r}"
             raise Refusal(what, where, "mark each word once")
-        labels[place] = f"{'B' if place == inside[0] else 'I'}-{label}"
+        labels[place] = f"{BEGIN if place == inside[0] else INSIDE}-{label}"

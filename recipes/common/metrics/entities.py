@@ -5,26 +5,23 @@ Kim Sang and De Meulder 2003). seqeval reads the entities from the labels.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy
 from torch.nn import functional
 
+from recipes.common.data.entity_labels import OUTSIDE, are_entities, in_iobes
 from recipes.common.data.labels import MISSING, Labels
 from recipes.common.data.splits import Splits
 from recipes.common.metrics.classification import arrays_of, bootstrap, name_of_class
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import did_you_mean
-from recipes.common.tokens.words import NO_WORD, continued
+from recipes.common.tokens.words import NO_WORD, continued_ids
 
 if TYPE_CHECKING:
     from transformers import EvalPrediction
 
-# The prefixes of all schemes, by those of IOBES: BILOU says L for E and U for S, BMES says M for I.
-PREFIXES = {"B": "B", "I": "I", "E": "E", "S": "S", "L": "E", "U": "S", "M": "I"}
-OUTSIDE = "O"
-BEGIN = "B"
 SPAN = "span"  # the type of entities whose labels name none: B, I, O; words in Chinese: B, M, E, S
 NO_TYPE = "_"  # seqeval's word for it
 FOR_ENTITIES = ("f1", "precision", "recall", "accuracy")
@@ -33,30 +30,14 @@ Entity = tuple[str, int, int]  # its type, its first word, its last word
 Names = Sequence[str]
 
 
-def are_entities(names: Iterable[str]) -> bool:
-    """Whether labels mark entities: each is O, or a prefix and a type (B-PER, I-PER).
-
-    The types may be missing in all labels: B, I, O.
-    """
-    others = {name for name in names if name != OUTSIDE}
-    if BEGIN in others:
-        return others <= PREFIXES.keys()
-    return bool(others) and all(name[:1] in PREFIXES and name[1:2] == "-" for name in others)
-
-
 def entities(labels: Names) -> list[Entity]:
     """Returns the entities of a sentence, from the labels of its words, in order."""
     from seqeval.metrics.sequence_labeling import get_entities
 
     found = []
-    for kind, first, last in get_entities([_in_iobes(label) for label in labels]):
+    for kind, first, last in get_entities([in_iobes(label) for label in labels]):
         found.append((SPAN if kind == NO_TYPE else kind, first, last))
     return found
-
-
-def _in_iobes(label: str) -> str:
-    """Returns a label with the prefix that IOBES has for it."""
-    return PREFIXES.get(label[:1], label[:1]) + label[1:]
 
 
 def shown(labels: Labels) -> tuple[str, ...]:
@@ -157,17 +138,18 @@ def _guesses(
     rows: Any, column: str, usual: dict[str, int], encoded: numpy.ndarray, labels: Labels
 ) -> list[Names]:
     """Returns the baseline's labels, for the tokens that have a label."""
-    default, further = most_frequent(labels), continued(labels.names)
+    default, further = most_frequent(labels), continued_ids(labels.names)
     found: list[Names] = []
     for row, own in zip(rows.select_columns([column, "word_ids"]), encoded, strict=True):
+        of_words = [usual.get(word, default) for word in row[column]]
         guessed, before = [], NO_WORD
         for word, label in zip(row["word_ids"], own, strict=False):
-            if label != MISSING:
-                guess = usual.get(row[column][word], default)
-                if word == before:  # --label_all_tokens
-                    guess = further[guess]
-                guessed.append(labels.names[guess])
+            is_further = word == before  # --label_all_tokens
             before = word
+            if label == MISSING:
+                continue
+            guess = further[of_words[word]] if is_further else of_words[word]
+            guessed.append(labels.names[guess])
         found.append(guessed)
     return found
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from recipes.common.data import column_kinds, readers, word_tables
+from recipes.common.data import column_kinds, entity_labels, readers, word_tables
 from recipes.common.metrics import entities
 from recipes.common.model.loading import max_length
 from recipes.common.predict.trained_folder import Folder, Row, Text
@@ -100,7 +100,7 @@ class WordLabeller(Folder):
                     found[word] = Label(label, score, around)
 
     def _answer(self, text: Text | Words, places: list[tuple[int, int]], labelled: Labelled) -> Row:
-        none = Label(entities.OUTSIDE if entities.OUTSIDE in self.names else None, 0.0, 0)
+        none = Label(entity_labels.OUTSIDE if entity_labels.OUTSIDE in self.names else None, 0.0, 0)
         if not isinstance(text, str):
             return {"prediction": [labelled.get(word, none).name for word in range(len(text))]}
         found = []
@@ -121,8 +121,8 @@ class WordLabeller(Folder):
 
     def _spans(self, labels: list[str | None]) -> list[entities.Entity]:
         """Returns the entities, or each word with its label."""
-        if entities.are_entities(self.names):
-            return entities.entities([label or entities.OUTSIDE for label in labels])
+        if entity_labels.are_entities(self.names):
+            return entities.entities([label or entity_labels.OUTSIDE for label in labels])
         return [(label, word, word) for word, label in enumerate(labels) if label]
 
     def texts(self, path: Path, encoding: str = "") -> Iterator[Text | Words]:

@@ -106,19 +106,17 @@ def _is_complete(run: Run, named: Path | None, allowed: Collection[str]) -> bool
     holds_model = run_record.holds_model(folder)
     if holds_model and not newest and not recorded:
         raise _refusal_of_foreign(folder)
-    if recorded:
-        found = _compared(run, *recorded, newest)
-        if found.is_complete and found.is_same:
+    found = _compared(run, *recorded, newest) if recorded else None
+    if found and found.is_complete:
+        if found.is_same:
             print(visible_lines(found.table), "\n")
             note(f"already complete: {folder / 'README.md'}; {OVERWRITE}")
-            return True
-        if found.is_complete:
-            if (newest or holds_model) and not _continues(run, found, named, allowed):
-                raise _refusal_of_complete(run, found)
-            return False
-        if found.changed and holds_model and not newest:
-            what = f"{folder} holds the model of a run with other arguments: {found.shown(run)}"
-            raise Refusal(what, "--output_dir", f"{KEEP}; {OVERWRITE}")
+        elif (newest or holds_model) and not _continues(run, found, named, allowed):
+            raise _refusal_of_complete(run, found)
+        return found.is_same
+    if found and found.changed and holds_model and not newest:
+        what = f"{folder} holds the model of a run with other arguments: {found.shown(run)}"
+        raise Refusal(what, "--output_dir", f"{KEEP}; {OVERWRITE}")
     for checkpoint in (newest, named):
         if checkpoint:
             _check_checkpoint(checkpoint, run, named, allowed)

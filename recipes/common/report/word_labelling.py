@@ -10,6 +10,7 @@ from typing import Any
 
 from transformers.trainer_utils import PredictionOutput
 
+from recipes.common.data import entity_labels
 from recipes.common.data.labels import MISSING, SINGLE, Labels
 from recipes.common.data.splits import Splits
 from recipes.common.metrics import entities
@@ -103,7 +104,7 @@ def worst_errors(rows: list[Row], split: str, most: int = 10) -> str:
     """Returns a table of the rows with the most wrong words."""
     labelled = [row for row in rows if row["label"]]
     names = {name for row in labelled for name in (*row["label"], *row["prediction"]) if name}
-    of_entities = entities.are_entities(names)
+    of_entities = entity_labels.are_entities(names)
     wrong = [row for row in labelled if _wrong(row)]
     worst = sorted(wrong, key=lambda row: -_wrong(row))[:most]
     if not worst:
@@ -127,7 +128,7 @@ def _wrong(row: Row) -> int:
 
 def marked(words: Sequence[str], labels: Sequence[str | None], of_entities: bool) -> str:
     """Returns what is labelled in a sentence: its entities with their types, or word/label."""
-    named = [label or entities.OUTSIDE for label in labels]
+    named = [label or entity_labels.OUTSIDE for label in labels]
     if not of_entities:
         return " ".join(f"{word}/{name}" for word, name in zip(words, named, strict=True))
     found = []

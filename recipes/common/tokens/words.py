@@ -3,13 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from recipes.common.data.entity_labels import BEGIN, INSIDE, OUTSIDE, are_entities, continued
 from recipes.common.data.labels import MISSING, Labels
 from recipes.common.runtime.errors import Refusal
 
 if TYPE_CHECKING:
     from transformers import BatchEncoding, PreTrainedTokenizerBase
 
-ENDS = ("E", "S", "L", "U", "M")  # labels of schemes that say where an entity ends
 NO_WORD = -1  # the word of special tokens and of padding
 EncodeWords = Callable[[list[list[str]], list[list[int]] | None], "BatchEncoding"]
 
@@ -38,7 +38,7 @@ def aligned(
     inside = None
     if arguments.label_all_tokens:
         _check_iob(labels.names)
-        inside = continued(labels.names)
+        inside = continued_ids(labels.names)
 
     def encode(words: list[list[str]], labels: list[list[int]] | None) -> "BatchEncoding":
         encoded = tokenizer(
@@ -85,21 +85,18 @@ def first_pieces(ids: Sequence[int]) -> dict[int, int]:
     return found
 
 
-def continued(names: Sequence[str]) -> dict[int, int]:
+def continued_ids(names: Sequence[str]) -> dict[int, int]:
     """Maps the label of a word's first piece to the label of its other pieces: B-PER -> I-PER."""
     ids = {name: number for number, name in enumerate(names)}
-    found = {}
-    for name, number in ids.items():
-        further = f"I{name[1:]}" if name == "B" or name.startswith("B-") else name
-        found[number] = ids.get(further, number)
-    return found
+    return {number: ids.get(continued(name), number) for name, number in ids.items()}
 
 
 def _check_iob(names: Sequence[str]) -> None:
     """Refuses labels of a scheme in which further pieces of a word have no label (IOBES, BILOU)."""
+    if not are_entities(names):
+        return
     for name in names:
-        has_prefix = name[1:2] == "-" or ("B" in names and name in ENDS)
-        if has_prefix and name[0] not in "BI":
+        if name[0] not in (BEGIN, INSIDE, OUTSIDE):
             what = f"the pieces of a word cannot all be {name}"
             raise Refusal(what, "--label_all_tokens", "leave it out, or write labels as B-, I-, O")
 
