@@ -124,6 +124,9 @@ def test_what_goes_wrong_beside_a_checkpoint_s_content_is_no_refusal(tmp_path):
     ("only_model", "said"), [(False, "continues from the last"), (True, "starts over")]
 )
 def test_a_full_disk_promises_to_go_on_only_where_that_is_possible(only_model, said, tmp_path):
-    with pytest.raises(DiskFull) as full, retention.room(tmp_path / "out", 10, only_model):
+    with (
+        pytest.raises(DiskFull) as full,
+        retention.removed_if_full(tmp_path / "out", 10, only_model),
+    ):
         raise OSError(errno.ENOSPC, "full")
     assert said in full.value.fix

@@ -564,3 +564,18 @@ def test_the_trials_of_a_search_have_their_checkpoints_apart(tmp_path, monkeypat
     assert all(
         atomic_folder.intact(folder) for folder in (tmp_path / "line").glob("run-*/checkpoint-4")
     )
+
+
+@pytest.mark.parametrize("uses", [True, False])
+def test_a_trainer_may_compute_by_torch_s_own_functions(trainer, uses):
+    usual, found = torch.nn.functional.dropout, []
+
+    class Look(transformers.TrainerCallback):
+        def on_step_begin(self, *args, **options):
+            found.append(torch.nn.functional.dropout is usual)
+
+    built = trainer()
+    built.uses_cpu_kernels = uses
+    built.add_callback(Look())
+    built.train()
+    assert found == [not uses] * 2

@@ -188,7 +188,7 @@ def check_space(output_dir: Path, needed: int) -> None:
 
 
 @contextmanager
-def room(folder: Path, needed: int, only_model: bool = False) -> Iterator[None]:
+def removed_if_full(folder: Path, needed: int, only_model: bool = False) -> Iterator[None]:
     """Removes `folder` and raises DiskFull if the disk is full while this context writes."""
     try:
         yield

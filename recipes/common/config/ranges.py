@@ -10,7 +10,7 @@ from typing import Any
 from recipes.common.config.facts import INTERVAL, Facts, Range
 from recipes.common.runtime.errors import Refusal
 
-WORDS: dict[Range, str] = {INTERVAL: "a number of steps, or below 1 a share of all steps"}
+IN_WORDS: dict[Range, str] = {INTERVAL: "a number of steps, or below 1 a share of all steps"}
 
 
 def check(values: Mapping[str, Any], facts: Mapping[str, Facts]) -> None:
@@ -29,7 +29,7 @@ def _check_range(name: str, value: float, range: Range) -> None:
         return
     if isinstance(value, float) and not math.isfinite(value):
         raise Refusal(f"--{name} is {value}", f"--{name}", "give a finite number")
-    fix = WORDS.get(range, f"a number from {_shown(least)} to {_shown(most)}")
+    fix = IN_WORDS.get(range, f"a number from {_shown(least)} to {_shown(most)}")
     raise Refusal(f"--{name} is {_shown(value)}", f"--{name}", f"give {fix}")
 
 

@@ -53,7 +53,7 @@ def _refusal(error: Exception, path: Path, kind: str, number: int) -> Exception:
 
 def _parquet_batches(path: Path) -> Iterator[list[Row]]:
     file = pyarrow.parquet.ParquetFile(_source(path), page_checksum_verification=True)
-    left = _room(path)
+    left = _most_bytes(path)
     if _unpacked_size(file.metadata) > left:
         raise unpacking.bomb(path)
     for batch in file.iter_batches(BATCH):
@@ -72,7 +72,7 @@ def _unpacked_size(metadata: pyarrow.parquet.FileMetaData) -> int:
 
 
 def _arrow_batches(path: Path) -> Iterator[list[Row]]:
-    left = _room(path)
+    left = _most_bytes(path)
     for batch in _slices(path):
         batch.validate(full=True)
         rows = batch.to_pylist()
@@ -150,7 +150,7 @@ def _batches(reader: Reader) -> Iterator[pyarrow.RecordBatch]:
         yield reader.get_batch(number)
 
 
-def _room(path: Path) -> int:
+def _most_bytes(path: Path) -> int:
     """Returns how many bytes a file of this size may hold."""
     return max(unpacking.FLOOR, unpacking.RATIO * path.stat().st_size)
 

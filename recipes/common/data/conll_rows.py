@@ -9,15 +9,13 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 
-from recipes.common.data.entity_labels import OUTSIDE, are_entities
+from recipes.common.data.entity_labels import OUTSIDE, TAGS, TOKENS, are_entities
 from recipes.common.runtime.errors import Refusal
 
 Row = dict[str, list[str]]
 Sentence = list[list[str]]  # the cells of each word
-WORDS = "tokens"  # Hugging Face's name of the column
-LABELS = "tags"  # the name of the column of labels
-CONLL_2003 = (WORDS, "pos_tags", "chunk_tags", "ner_tags")
-CONLLU = ("id", WORDS, "lemmas", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
+CONLL_2003 = (TOKENS, "pos_tags", "chunk_tags", "ner_tags")
+CONLLU = ("id", TOKENS, "lemmas", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 # The names that a first line may give to the columns.
 OF_WORDS = re.compile(r"(word|token|text|form)s?", re.IGNORECASE)
 OF_LABELS = re.compile(r"(ner|pos|chunk|iob|bio)?[ _]?(tag|label|class)?s?", re.IGNORECASE)
@@ -71,7 +69,7 @@ def _columns(
         return CONLLU, set()
     header = sentence[0]
     if OF_WORDS.fullmatch(header[0]) and all(map(OF_LABELS.fullmatch, header[1:])) and width > 1:
-        return (WORDS, *header[1:]), {start}
+        return (TOKENS, *header[1:]), {start}
     if _is_numbered(sentence, width):
         without = [(line, [cells[1:] for cells in words]) for line, words in first]
         return ("", *_names(without, width - 1)), set()
@@ -92,7 +90,7 @@ def _names(first: list[tuple[int, Sentence]], width: int) -> tuple[str, ...]:
     The labels are the last column that marks entities, or the last one.
     """
     if width == 1:
-        return (WORDS,)
+        return (TOKENS,)
     labels = width - 1
     for place in range(width - 1, 0, -1):
         found = {cells[place] for _, words in first for cells in words if len(cells) == width}
@@ -100,8 +98,8 @@ def _names(first: list[tuple[int, Sentence]], width: int) -> tuple[str, ...]:
             labels = place
             break
     return (
-        WORDS,
-        *(LABELS if place == labels else f"column_{place + 1}" for place in range(1, width)),
+        TOKENS,
+        *(TAGS if place == labels else f"column_{place + 1}" for place in range(1, width)),
     )
 
 

@@ -21,7 +21,8 @@ LOOKED_AT = 100  # lines by which the delimiter is found
 SEPARATOR = re.compile(r'"?sep=([,;|:^~#\t ])"?', re.IGNORECASE)
 QUOTED_CELL = re.compile(r'"(?:[^"]|"")*"')
 JOINED = 1000  # the most lines of one cell in a tsv file
-LONG_NAME, WORDS = 60, 4  # characters, words: few columns have so long a name
+# Characters and words of a name that few columns have.
+LONG_NAME, MANY_WORDS = 60, 4
 HEADER = "if the first line is data, write the columns' names above it, for example text,label"
 
 
@@ -60,7 +61,7 @@ def no_header(columns: Iterable[str]) -> str:
 
 
 def _is_data(name: str) -> bool:
-    if len(name) > LONG_NAME or len(name.split()) >= WORDS:
+    if len(name) > LONG_NAME or len(name.split()) >= MANY_WORDS:
         return True
     try:
         float(name)

@@ -5,6 +5,8 @@ The schemes are IOB, IOBES, BILOU and BMES. The types may be missing in all labe
 
 from collections.abc import Iterable
 
+# Hugging Face's names of the columns of words and of their labels.
+TOKENS, TAGS = "tokens", "tags"
 BEGIN, INSIDE, OUTSIDE = "B", "I", "O"
 # The prefixes of all schemes, by those of IOBES: BILOU says L for E and U for S, BMES says M for I.
 PREFIXES = {BEGIN: BEGIN, INSIDE: INSIDE, "E": "E", "S": "S", "L": "E", "U": "S", "M": INSIDE}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from typing import Any
 
-from recipes.common.data.entity_labels import BEGIN, INSIDE, OUTSIDE
+from recipes.common.data.entity_labels import BEGIN, INSIDE, OUTSIDE, TAGS, TOKENS
 from recipes.common.data.writing_systems import UNSPACED_RANGES
 from recipes.common.runtime.errors import Refusal
 
@@ -29,7 +29,6 @@ LETTERS = rf"(?:[^\W_][{MARKS}]*)+"
 # A character of a script without spaces, a word, or a punctuation mark.
 PARTS = re.compile(rf"[{UNSPACED_RANGES}][{MARKS}]*|{LETTERS}(?:[-'’]{LETTERS})*|\S[{MARKS}]*")
 ROWS = 20  # by which a table with one word per row is known
-TOKENS, TAGS = "tokens", "tags"
 
 
 def sentences(rows: Numbered, place: Callable[[int], str]) -> Numbered:

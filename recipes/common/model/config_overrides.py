@@ -28,7 +28,7 @@ TRUTHS = {
 }
 # bool comes before int, for True is an int too.
 KINDS = {bool: "true or false", int: "a whole number", float: "a number"}
-WORDS = {"none": None, "null": None, "true": True, "false": False}
+CONSTANTS = {"none": None, "null": None, "true": True, "false": False}
 # Settings that the recipes decide themselves -> why.
 FROM_LABELS = "it follows from the labels in the data"
 DECIDED = {
@@ -115,8 +115,8 @@ def _guessed(value: str) -> bool | int | float | str | None:
 
     GPT-2's n_inner is None by default: n_inner=64 is a number.
     """
-    if value.lower() in WORDS:
-        return WORDS[value.lower()]
+    if value.lower() in CONSTANTS:
+        return CONSTANTS[value.lower()]
     for kind in (int, float):
         try:
             return kind(value)

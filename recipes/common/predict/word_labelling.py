@@ -143,8 +143,8 @@ class WordLabeller(Folder):
 
     def _text_of(self, row: Row, where: str) -> Text | Words:
         """Returns the words of a row, or the text in a column called text."""
-        (column,) = self.record.get("text_columns", ["tokens"])
-        for name in (column, "tokens"):
+        (column,) = self.record.get("text_columns", [entity_labels.TOKENS])
+        for name in (column, entity_labels.TOKENS):
             if name in row:
                 return column_kinds.WORDS.read(row[name], name, lambda: where)
         if "text" in row:

@@ -93,7 +93,7 @@ class Checkpoints:
         staging = self.folder / f"{retention.STAGING}{step}"
         self.writing = True
         try:
-            with retention.room(staging, self.bytes_needed, only_model):
+            with retention.removed_if_full(staging, self.bytes_needed, only_model):
                 self._write(staging / f"checkpoint-{step}", only_model, pending)
         finally:
             self.writing = False

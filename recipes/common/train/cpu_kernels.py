@@ -3,6 +3,8 @@
 Torch draws 53 bits for every element, one by one. With dropout, attention is computed in fp32 even
 where everything else is in bf16. Without it, attention in bf16 takes many small products, forward
 and backward. Torch's norm is one operation on GPUs only.
+
+They are optional: a Trainer whose `uses_cpu_kernels` is False computes by torch's own functions.
 """
 
 from collections.abc import Iterator, Sequence

@@ -60,6 +60,7 @@ class Trainer(transformers.Trainer):
     # Chooses the rows of each batch of the training; None: as they come.
     sampler: Any = None
     head: fused_lm_loss.Head | None = None
+    uses_cpu_kernels = True  # on a CPU; False: all is computed by torch's own functions
     is_built = False
 
     def __init__(
@@ -250,7 +251,9 @@ class Trainer(transformers.Trainer):
 
     def _kernels(self) -> AbstractContextManager[None]:
         is_eager_on_cpu = self.args.device.type == "cpu" and not self.args.torch_compile
-        return cpu_kernels.for_cpu() if is_eager_on_cpu else nullcontext()
+        if self.uses_cpu_kernels and is_eager_on_cpu:
+            return cpu_kernels.for_cpu()
+        return nullcontext()
 
     def _run_epoch(self, **options: Any) -> None:
         """Runs an epoch with rows in its own order; no epoch if the training was over before."""
