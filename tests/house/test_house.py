@@ -17,7 +17,7 @@ PACKAGES = sorted(path.parent.name for path in ROOT.glob("recipes/common/*/__ini
 def floors():
     """The floors as CONTRIBUTING.md lists them, from the lowest: sets of packages."""
     text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
-    listed = re.search(r"^`(runtime < .*)`$", text, re.MULTILINE)
+    listed = re.search(r"^(runtime < .*)$", text, re.MULTILINE)
     return [set(floor.split(", ")) for floor in listed[1].split(" < ")]
 
 
@@ -102,3 +102,23 @@ def test_one_module_writes_to_training_arguments():
             found[path.name] = written
     assert list(found) == ["training_settings.py"]
     assert len(found["training_settings.py"]) > 10
+
+
+def prose(text):
+    """The lines of a page without its code and tables."""
+    is_code = False
+    for line in text.splitlines():
+        if line.lstrip().startswith("```"):
+            is_code = not is_code
+        elif not is_code and not line.lstrip().startswith("|"):
+            yield line
+
+
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("[drs]*/**/README.md"), ROOT / "benchmarks/LOG.md"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_a_line_of_prose_has_at_most_100_columns(page):
+    assert len(PAGES) > 10
+    found = [line for line in prose(page.read_text("utf-8")) if len(line) > 100]
+    assert found == []
