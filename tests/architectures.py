@@ -170,7 +170,7 @@ def flags(task: str, name: str, folder: Path) -> list[str]:
 
 
 def train_and_ask(task: str, name: str, folder: Path) -> None:
-    """What a person does; plots would take longer than all else."""
+    """Trains and asks a model as a person does; draws no plots: they take longer than all else."""
     learning_curves.draw = lambda *_: []
     load_recipe(task).main(flags(task, name, folder))
     if task == "clm_pretrain":

@@ -27,19 +27,19 @@ class Canary:
 
 
 def pickled(marker):
-    """The bytes of a pickle that fires."""
+    """Returns the bytes of a pickle that writes the file `marker` when it is loaded."""
     return pickle.dumps(Canary(marker))
 
 
 def saved(marker):
-    """The bytes of what torch.save makes of it."""
+    """Returns the bytes of a file by torch.save that writes the file `marker` when it is loaded."""
     stream = io.BytesIO()
     torch.save({"state": Canary(marker)}, stream)
     return stream.getvalue()
 
 
 def code(marker, *names):
-    """Python that fires when it is imported, with classes of these names."""
+    """Returns Python that writes the file `marker` when imported, with classes of these names."""
     return "\n".join(
         [f"open({str(marker)!r}, 'w').close()", *(f"class {name}:\n    pass" for name in names), ""]
     )
@@ -90,7 +90,7 @@ def as_tar(marker):
 
 
 def gz_bomb(part, size=1_000_000_000):
-    """Kilobytes that become `size` bytes of repeated `part`."""
+    """Returns some kilobytes of gzip that unpack to `size` bytes of repeated `part`."""
     member = gzip.compress(part * (MEMBER // len(part)))
     return member * (size // MEMBER)
 

@@ -70,7 +70,7 @@ def predictions(folder="out"):
 
 @pytest.fixture(autouse=True)
 def no_network(socket_disabled):
-    """Every test fails that opens a socket."""
+    """Makes every test that opens a socket fail."""
 
 
 @pytest.fixture

@@ -192,7 +192,7 @@ def difference(found: dict, wanted: dict) -> str:
 
 
 class Reference:
-    """Runs that were never stopped, one a case, with the seconds they took."""
+    """Holds one run per case that was never stopped, and the seconds that it took."""
 
     def __init__(self, folder: Path):
         self.folder, self.known = folder, {}
@@ -208,12 +208,12 @@ class Reference:
 
 
 def go_on(case: Case, folder: Path, output_dir: Path, wanted: dict) -> str:
-    """Runs the same command to its end; what differs from the run that was never stopped."""
+    """Runs the same command to its end; returns what differs from the run that never stopped."""
     held = [path.name for path in retention.all_of(output_dir)]
     code = wait(start(case, folder, output_dir))
     log = Path(f"{output_dir}.log").read_text(encoding="utf-8")
     if code:
         return f"exit code {code}: {log[-1500:]}"
     if held and "resuming from" not in log and "already complete" not in log:
-        return f"began anew, although there was {held}"
+        return f"started over, although there was {held}"
     return difference(outcome(output_dir), wanted)

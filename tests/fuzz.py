@@ -56,7 +56,7 @@ class Loaded(BaseException):
 
 
 class Wrong(Exception):
-    """A success that is none."""
+    """Says that a trial ended as a success, but with a wrong result."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def loaded(recipe: str, flags: list[str]) -> tuple[Any, Any, Splits]:
 
 
 def check_rows(splits: Splits, name: str, path: Path) -> None:
-    """The rows of a split are those of the file, at their places, all of them accounted for."""
+    """Raises Wrong unless a split has the file's rows, at their places, all accounted for."""
     account, wanted = splits.accounting[name], rows_of(path)
     if account["read"] != account["used"] + sum(account["skipped"].values()) or account[
         "read"
@@ -103,7 +103,7 @@ def check_rows(splits: Splits, name: str, path: Path) -> None:
 
 
 def joined(rows: list[dict], splits: Splits) -> list[dict]:
-    """The rows; the two parts of one that is cut where the validation text begins as one."""
+    """Returns the rows; joins both parts of a row that is cut where the validation text begins."""
     found: dict[int, dict] = {}
     for row in rows:
         before = found.get(row["row_id"])
@@ -114,7 +114,7 @@ def joined(rows: list[dict], splits: Splits) -> list[dict]:
 
 
 def check_row(row: dict, wanted: dict, splits: Splits) -> None:
-    """The texts and the label of one row are those of the file."""
+    """Raises Wrong unless the texts and the label of one row are those of the file."""
     for column in {*splits.texts, splits.target} & wanted.keys():
         if row[column].rstrip("\r\n") != (wanted[column] or "").rstrip("\r\n"):
             raise Wrong(

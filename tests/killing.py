@@ -32,7 +32,7 @@ PHASES = (".lock", "checkpoint-3", ".saving-6", "checkpoint-9", ".saving-15", "t
 
 
 def killed_at_checkpoint(number: int) -> Callable[[], None]:
-    """Makes the process die as soon as so many checkpoints are published."""
+    """Makes the process die as soon as `number` checkpoints are published."""
 
     def prepare() -> None:
         publish, count = atomic_folder.publish, itertools.count(1)
@@ -74,14 +74,14 @@ def cells(processes: int) -> Iterator[tuple[Case, int]]:
 
 
 def wait_until(path: Path, seconds: float) -> None:
-    """Waits for a path to appear, at most so long."""
+    """Waits for a path to appear, for at most `seconds` seconds."""
     deadline = time.time() + seconds
     while not path.exists() and time.time() < deadline:
         time.sleep(0.0005)
 
 
 def conclude(trials: Iterator[tuple[str, str]]) -> NoReturn:
-    """Prints of every trial what was done and what differed, and how many were identical."""
+    """Prints what each trial did and what differed, and how many trials were identical."""
     number = failures = 0
     for what, found in trials:
         number, failures = number + 1, failures + bool(found)
@@ -190,7 +190,7 @@ def ranks(trials: int = 20, seed: int = 0) -> None:
 def repeat(
     trials: int, one: Callable[..., tuple[str, str]], processes: int = 1, workers: int = 0
 ) -> NoReturn:
-    """So many trials of the recipes in turn, each beside the run of its case that was never stopped."""
+    """Runs `trials` trials of the recipes in turn, each beside an unstopped run of its case."""
     with tempfile.TemporaryDirectory() as name:
         folder, cases = (
             Path(name),

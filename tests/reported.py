@@ -271,7 +271,7 @@ def judged(report: Report, code: int, said: str) -> str:
 
 
 def key_lines(report: Report, said: str) -> list[str]:
-    """The refusal, or else the line that says what it must: the last one if that is nothing."""
+    """Returns the refusal, or else the last line that holds the words that the report must say."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     refusals = [number for number, line in enumerate(lines) if line.startswith("error: ")]
     if report.code == 2 and refusals:

@@ -110,7 +110,7 @@ def write(name: str) -> bytes:
 
 
 def compress(content: bytes) -> bytes:
-    """As gzip does."""
+    """Returns the content, compressed with gzip."""
     return gzip.compress(content, mtime=0)
 
 

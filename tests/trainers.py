@@ -47,7 +47,7 @@ def model(tokenizer):
 
 
 def rows(tokenizer, lengths=LENGTHS, with_length=True):
-    """Tokenised rows of so many words, labelled 0, 1, 0, 1, …"""
+    """Returns tokenised rows, labelled 0, 1, 0, 1, …; `lengths` are their numbers of words."""
     encoded = tokenizer([" ".join(WORDS.split()[:length]) for length in lengths])
     columns = {**encoded, "labels": [row % 2 for row in range(len(lengths))]}
     return Dataset.from_dict(

@@ -216,7 +216,7 @@ def _scores(
         if _is_defined(name, predictions, references):
             scores[name] = compute(name, predictions, references)
     if metric_name in CORRELATIONS and metric_name not in scores:
-        scores[metric_name] = 0.0  # it chooses the best model: equal predictions are no match
+        scores[metric_name] = 0.0  # it chooses the best model: equal predictions score 0
     if metric_name and metric_name not in scores and metric_name != "roc_auc":
         average = _average(labels)
         scores[metric_name] = compute(metric_name, predictions, references, average=average)

@@ -336,7 +336,7 @@ def _modules_of(keys: Iterable[str]) -> list[str]:
 
 
 def _saved_heads(model: torch.nn.Module) -> list[str]:
-    """Returns the heads that PEFT saves whole: "all-linear" means them, too, but for texts' labels.
+    """Returns heads that PEFT saves whole. "all-linear" includes them, except in text classifiers.
 
     A head that is saved whole can have no adapters.
     """

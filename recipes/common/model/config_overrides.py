@@ -58,7 +58,7 @@ FITTING = (
 
 
 def parse(config: "PretrainedConfig", overrides: str) -> dict[str, Any]:
-    """Reads `name=value,name=value`; returns each value in the type of the configuration's own."""
+    """Reads `name=value,name=value`; returns each value in the type of its setting."""
     changes = {}
     for item in overrides.split(","):
         key, equals, value = item.strip().partition("=")
@@ -83,7 +83,7 @@ def _has(config: "PretrainedConfig", key: str) -> bool:
 
 
 def _typed(config: "PretrainedConfig", key: str, value: str) -> bool | int | float | str | None:
-    """Converts a value to the type of the configuration's own, or refuses it."""
+    """Converts a value to the type of its setting, or refuses it."""
     known = getattr(config, key)
     if known is None:
         return _guessed(value)
@@ -128,9 +128,9 @@ def _guessed(value: str) -> bool | int | float | str | None:
 def derived(default: "PretrainedConfig", changes: dict[str, Any]) -> dict[str, int]:
     """Returns the number of key and value heads for a changed number of attention heads.
 
-    Equal numbers stay equal. Otherwise the default number stays if it divides the attention heads,
-    else the default share of them. (Qwen 3 has 32 key and value heads, whatever num_attention_heads
-    says.)
+    Numbers that are equal by default stay equal. Otherwise the default number stays if it divides
+    the attention heads; else the default ratio stays. (Qwen 3 has 32 key and value heads, whatever
+    num_attention_heads says.)
     """
     names = getattr(default, "attribute_map", {})
     values = default.to_dict()

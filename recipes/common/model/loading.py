@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainingArguments
 
 BATCH = 1000  # rows that are read at once
-# How the names of models end that label a text, or each of its words.
+# The endings of the names of models that label a text, or each word of a text.
 OF_TEXTS, OF_WORDS = "ForSequenceClassification", "ForTokenClassification"
 
 

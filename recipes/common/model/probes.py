@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 LARGE = 1_000_000_000  # weights
 LENGTH, IN_COMMON = 8, 4  # tokens of a text, and how many its two versions have in common
-# Logits count as equal if they differ by less than this share of how far apart the others are.
+# Logits count as equal if their difference is below this share of the later logits' difference.
 TOLERANCE = {torch.float32: 1e-5}
 TOLERANCE_IN_16_BITS = 1e-2
 
 
 class Lookups(TorchFunctionMode):
-    """Measures, while it is active, for how many tokens a model's tables of positions have rows.
+    """Measures, while it is active, how many tokens fit into a model's tables of positions.
 
     It keeps one number for the text, and one for the target text of an encoder-decoder. A table of
     positions is one whose rows are looked up one after the other, although all tokens are the same.
@@ -92,10 +92,10 @@ def _sizes_of_position_tables(config: "PretrainedConfig") -> set[int]:
 
 
 def positions(model: torch.nn.Module) -> tuple[float, float]:
-    """Returns how many tokens a text may have, and how many a target text.
+    """Returns how many tokens a text may have, and how many tokens a target text may have.
 
-    It is the size of the position table. Without a table it is what the configuration says, and
-    without a limit (XLNet says -1) infinity.
+    Each number is the size of a position table. Without a table it is the number in the
+    configuration. Without a limit (XLNet says -1) it is infinity.
     """
     limit = configured_positions(model.config)
     probed = _probed(model)

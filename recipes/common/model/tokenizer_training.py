@@ -70,7 +70,7 @@ GPT_LIKE = set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) - MASKED - ENCODER_DECODERS
 # A fitting vocabulary has a token per byte, and TOKENS times the square root of the text's length.
 # From LONG characters on, it does not grow any more.
 BYTES, TOKENS, LONG = 256, 4, 60_000_000
-# A round trip tries so many pieces of the text, with so many characters each.
+# A round trip tries PIECES pieces of the text, with PIECE characters each.
 PIECES, PIECE = 500, 500
 
 
@@ -352,9 +352,9 @@ ALGORITHMS: dict[str, Callable[..., Tokenizer]] = {
 
 
 def add_template(tokenizer: Tokenizer, special: dict[str, str]) -> None:
-    """Makes the tokenizer write [CLS] a [SEP] b [SEP] for encoders, and a </s> for T5's relatives.
+    """Makes the tokenizer write [CLS] A [SEP] B [SEP] for encoders, and A </s> for T5's relatives.
 
-    A decoder's texts stay as they are.
+    A and B are texts. The texts of a decoder stay as they are.
     """
     if special == T5_TOKENS:
         end = special["eos_token"]

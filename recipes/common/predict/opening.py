@@ -13,7 +13,7 @@ from recipes.common.predict.word_labelling import WordLabeller
 from recipes.common.predict.writing import Writer
 from recipes.common.runtime.errors import Refusal
 
-OWN = "Predictor"  # a class in a recipe's run.py: how the folders that it trains answer
+OWN = "Predictor"  # the class in a recipe's run.py that answers for the folders that it trains
 
 
 def open_folder(folder: str, trust_remote_code: bool = False) -> Folder:

@@ -49,7 +49,7 @@ class Folder(ABC):
             self.device = torch.accelerator.current_accelerator()
         self.model = self._load_model().to(self.device).eval()
         text_config = self.model.config.get_text_config()
-        if text_config.pad_token_id is None:  # by it a decoder's classifier finds where a text ends
+        if text_config.pad_token_id is None:  # a decoder's classifier finds a text's end by it
             text_config.pad_token_id = self.tokenizer.pad_token_id
 
     def _load_tokenizer(self, folder: str) -> transformers.PreTrainedTokenizerBase:

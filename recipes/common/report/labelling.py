@@ -159,7 +159,7 @@ def _short(value: Any) -> str:
 
 
 def confusion_matrix(path: Path, rows: list[Row], labels: Labels) -> list[Path]:
-    """Draws how often each class was taken for which; nothing where the classes do not fit into a
+    """Draws how often each label got each prediction; nothing where the classes do not fit into a
     plot."""
     from matplotlib import pyplot
     from sklearn import metrics

@@ -83,7 +83,7 @@ def _draw_headline(axes: Any, points: list[Point], name: str) -> list[Any]:
 
 
 def _own_metrics(history: History, task: Task) -> list[str]:
-    """Returns the metrics that only a compute_metrics of one's own returns, as far as there is
+    """Returns the metrics that only a user's own compute_metrics returns, as far as there is
     room."""
     logged: dict[str, None] = {}
     for entry in history:

@@ -74,7 +74,7 @@ def _entry(path: Path) -> dict[str, str]:
 
 
 def rows_per_step(flags: dict[str, Any], processes: int) -> int:
-    """Returns the rows (with --tokens_per_batch: batches) of a step over so many processes."""
+    """Returns the rows (with --tokens_per_batch: batches) of a step over all `processes`."""
     rows = flags["per_device_train_batch_size"]
     if flags.get("tokens_per_batch"):
         rows = 1
@@ -84,8 +84,8 @@ def rows_per_step(flags: dict[str, Any], processes: int) -> int:
 def changed_flags(known: dict[str, Any], run: Run, rows: int, inputs: dict[str, str]) -> list[str]:
     """Returns the flags of the run that differ from the `known` flags of another run.
 
-    That other run had so many `rows` per step, and `inputs` of these hashes. Files of data and
-    folders of models are left out: only their content counts, and it is compared once it was read.
+    The other run had `rows` rows per step. `inputs` holds hashes of what it read. Data files and
+    model folders are left out: only their content counts, which is compared after it was read.
     """
     free = run.free | {*DATA_FILES} | (run.inputs.keys() & inputs.keys())
     if rows == run.rows_per_step:
@@ -98,7 +98,7 @@ def changed_flags(known: dict[str, Any], run: Run, rows: int, inputs: dict[str, 
 
 
 def changed_inputs(known: dict[str, str], run: Run) -> list[str]:
-    """Returns what has another content now, of what the run reads beside its data.
+    """Returns which of the inputs that the run reads beside its data have another content now.
 
     Each is the name of a flag, or `run.py`.
     """
@@ -129,7 +129,7 @@ def shown(names: Collection[str], known: dict[str, Any], now: dict[str, Any]) ->
 
 
 def other_data(facts: dict[str, Any], flags: dict[str, Any], run: Run) -> str:
-    """Returns the first file of the run's data that a recorded run has not read as it is now.
+    """Returns the run's first data file that a recorded run did not read with its present content.
 
     `facts` and `flags` are the recorded run's. Files that are gone do not count. Returns "" where
     there is no such file.
@@ -179,7 +179,7 @@ def _rewritten(recorded: dict[str, str]) -> Iterator[str]:
 def length_may_change(flags: dict[str, Any]) -> bool:
     """Whether a run is the same as the beginning of a longer one.
 
-    It is if the number of steps changes nothing that a step does, and not the best model's choice.
+    This is so if the number of steps changes neither a step nor the choice of the best model.
     """
     warmup = flags.get("warmup_steps", 0)
     schedule = flags.get("lr_scheduler_type", "linear")

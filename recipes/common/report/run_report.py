@@ -29,7 +29,7 @@ from recipes.common.train.losses import TokenLoss
 from recipes.common.train.plan import Plan
 from recipes.common.train.samplers import Shuffled, TokenBatches, padding_share
 
-GIVES_BACK = 0.99  # of the text, at least: a model writes what its tokenizer gives back
+GIVES_BACK = 0.99  # the least share of the text: a model writes what its tokenizer gives back
 
 
 class Trained(Protocol):

@@ -62,7 +62,7 @@ def with_interval(scores: Scores, name: str) -> str:
 def no_better(scores: Scores, prefix: str, task: Task) -> str:
     """Returns a sentence where the model is no better than its baseline; otherwise "".
 
-    The first metric decides that has a baseline.
+    The first metric that has a baseline decides.
     """
     for name in (task.headline, *task.shown):
         score = scores.get(f"{prefix}_{name}")

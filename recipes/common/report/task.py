@@ -55,7 +55,7 @@ def with_bounds(names: Iterable[str]) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Task:
-    """All that distinguishes one task from another. `recipes/NAME/run.py` builds it, in view."""
+    """Holds all that distinguishes one task from another. `recipes/NAME/run.py` builds it."""
 
     # What is learned and measured.
     loss: "Loss"  # (outputs, labels, num_items_in_batch) -> scalar
@@ -81,7 +81,7 @@ class Task:
     known: frozenset[str] = frozenset()  # its metrics that are not shown, or in the card alone
 
     def others(self, scores: Iterable[str], prefixes: Iterable[str]) -> list[str]:
-        """Returns the metrics that only a compute_metrics of one's own returns; they are shown,
+        """Returns the metrics that only a user's own compute_metrics returns; they are shown,
         too."""
         standard = {*self.shown, *self.known, *ADDED_BY_TRAINER}
         others: dict[str, None] = {}

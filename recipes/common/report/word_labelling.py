@@ -138,7 +138,7 @@ def marked(words: Sequence[str], labels: Sequence[str | None], of_entities: bool
 
 
 def confusion_matrix(path: Path, rows: list[Row], labels: Labels) -> list[Path]:
-    """Draws how often words of each label were given which one."""
+    """Draws how often the words of each label got each prediction."""
     words: list[Row] = []
     for row in rows:
         for label, prediction in zip(row["label"] or (), row["prediction"], strict=False):

@@ -30,7 +30,7 @@ def aligned(
     """Returns an encode function for (words, labels): token ids, labels, and `word_ids`.
 
     The first piece of a word has its label, the others have -100, so that a word counts once.
-    With --label_all_tokens the others have it, too, as I- where it is B-. Rows without labels have
+    With --label_all_tokens the others have this label, too; B- becomes I-. Rows without labels have
     -100 alone. `word_ids` says of each token which word it is part of; -1 for none.
     """
     take_words(tokenizer)

@@ -26,7 +26,7 @@ from recipes.common.config import training_settings
 from recipes.common.runtime.messages import reason, warn
 from recipes.common.tokens.positions import PositionedStream
 
-LEAP = 3.0  # a loss so many times the last ones' median is worth a warning
+LEAP = 3.0  # warn where a loss is more than this many times the median of the last losses
 UNSHOWN = ("_low", "_high", "cross_entropy")  # ends of the names of scores that the bar leaves out
 
 

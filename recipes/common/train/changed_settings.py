@@ -70,7 +70,7 @@ def starts_over(optim: str, changed: Mapping[str, Any]) -> bool:
 
 
 def fit(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
-    """Sets in a loaded state the implementation that reads it.
+    """Sets the optimizer's implementation (fused or not) in the state that it loads.
 
     torch's fused AdamW then continues where its plain one stopped.
     """

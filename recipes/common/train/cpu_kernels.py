@@ -18,8 +18,8 @@ from torch.nn import functional
 from transformers.integrations import sdpa_attention
 
 CHOICES = 2**16  # values of a random number of 16 bits: one draw of 64 bits serves four elements
-# Keys: with more, the attention weights of all queries would take more memory than a layer's other
-# activations.
+# The most keys. With more keys, the attention weights of all queries would take more memory than
+# the other activations of a layer.
 LONGEST = 512
 # Attention weights that are computed at once where no gradients need all of them: 2 MB in bf16.
 IN_CACHE = 2**20
@@ -197,7 +197,7 @@ def _attention_in_groups(
     scale: float,
     rows: int,
 ) -> torch.Tensor:
-    """Computes attention for so many rows at a time.
+    """Computes attention for `rows` rows at a time.
 
     Their weights stay in the cache between a product, a sum and the softmax.
     """
@@ -254,7 +254,7 @@ class _Dropout(torch.autograd.Function):
 
 
 def _factors(number: int, share: float, precision: torch.dtype) -> torch.Tensor:
-    """Returns so many random factors of dropout.
+    """Returns `number` random factors of dropout.
 
     The seed is torch's, whose random state checkpoints keep. The numbers are numpy's, which take
     half the time.

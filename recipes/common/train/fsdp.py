@@ -106,7 +106,7 @@ def tied(model: nn.Module, weights: dict[str, torch.Tensor]) -> dict[str, torch.
 
 
 def reshard(model: nn.Module) -> None:
-    """Shards again what an evaluation has gathered, and no backward pass has sharded again.
+    """Shards again the weights that an evaluation has gathered: no backward pass has done it.
 
     torch loads weights into sharded parts only.
     """

@@ -33,8 +33,8 @@ OUTLIERS = 0.005
 SIMILAR_FROM = 0.8
 FEWEST_SIMILAR = 200
 ROWS = 10_000
-# Their decoder keeps 2 x 4 states per token and layer, training one batch keeps 17 (Korthikanti et
-# al. 2022).
+# For these batches the decoder keeps 2 x 4 states per token and layer. Training one batch keeps 17
+# (Korthikanti et al. 2022).
 BATCHES_AT_ONCE = 4
 Array = numpy.ndarray
 
@@ -109,7 +109,7 @@ class TextGeneration:
     def parts(self, inputs: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
         """Splits a batch that texts are generated for into the batches that are scored.
 
-        Each of several has no more padding than it needs.
+        If there are several batches, each has no more padding than it needs.
         """
         rows = max(self.rows, math.ceil(len(inputs["input_ids"]) / self.batches_at_once))
         split = [values.split(rows) for values in inputs.values()]
@@ -127,7 +127,7 @@ class TextGeneration:
     ) -> torch.Tensor:
         """Generates token ids [rows, length] for the texts of a batch.
 
-        `encoded` holds the encoder's states of the batch's parts; without them it reads the texts
+        `encoded` holds the encoder's states of the parts; without them the encoder reads the texts
         again. Where the model `is_sharded`, no process stops before the others: each holds a part.
         """
         length = inputs["input_ids"].shape[1]

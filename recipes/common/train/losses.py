@@ -77,9 +77,9 @@ class TokenLoss:
         return _mean(total, labels, num_items_in_batch)
 
     def predicted(self, labels: torch.Tensor) -> torch.Tensor:
-        """Returns the labels [rows, length] by the positions that predict them.
+        """Returns for each position the label that it predicts: [rows, length].
 
-        With `shift` that is one position less.
+        With `shift` there is one position less: the last one predicts no label.
         """
         if self.shift:
             return labels[:, 1:]
@@ -91,8 +91,8 @@ class WithRouters:
 
     It is how evenly the routers spread the tokens (`aux_loss`, Switch's `z_loss`), times the
     coefficient of the configuration. Trainer takes the labels away before the model could add it
-    itself. A batch's part weighs as much as its labels among those of the step: however the step is
-    split, all parts together count once.
+    itself. The loss of a batch is weighted by its share of the step's labels. So all batches of a
+    step together count once, however the step is split.
     """
 
     def __init__(self, loss: Loss, model: torch.nn.Module):
@@ -158,7 +158,7 @@ def _coefficient(names: Sequence[str], model: torch.nn.Module) -> float:
 
 
 def count(labels: torch.Tensor) -> torch.Tensor:
-    """Returns the number of labels that count: neither -100 nor, among ratings, not a number."""
+    """Returns the number of labels that count. -100 does not count, nor does NaN as a rating."""
     return (labels.ne(MISSING) & ~labels.isnan()).sum()
 
 

@@ -2,7 +2,7 @@
 
 Rows of like length come together, for less padding. An order follows from (seed, epoch) alone: it
 is the same on every number of processes, and after a resume. Trainer's own groups of like length
-depend on the split of the batch, and after a resume on luck.
+depend on the split of the batch, and on chance after a resume.
 """
 
 import math
@@ -114,8 +114,8 @@ class TokenBatches(BatchRebalanceSampler):
     """Yields the batches of one process: many short rows, or few long ones.
 
     A batch has at most `budget` tokens, padding counted; a row that is longer makes a batch of its
-    own. The number of batches is the same in every epoch. Which rows of one length meet, and in
-    which order the batches come, is random. `processes` x `accumulated` batches make a step. It is
+    own. The number of batches is the same in every epoch. Which rows of equal length share a batch,
+    and the order of the batches, are random. `processes` x `accumulated` batches make a step. It is
     a subclass of Trainer's sampler of batches because Trainer takes no other.
     """
 
@@ -145,7 +145,7 @@ class TokenBatches(BatchRebalanceSampler):
     def _sizes(self, lengths: Array, budget: int) -> list[int]:
         """Returns the number of rows of each batch, for rows by falling length.
 
-        Every process gets as many batches.
+        Every process gets the same number of batches.
         """
         sizes, first = [], 0
         while first < len(lengths):
@@ -288,7 +288,7 @@ def for_training(
     tokens_per_batch: int | None = None,
     rows: int | None = None,
 ) -> Shuffled | TokenBatches | None:
-    """Returns the order that TrainingArguments request, in batches of so many `rows`.
+    """Returns the order that TrainingArguments request, in batches of `rows` rows.
 
     Without `rows` the batch size is theirs. Returns None where Trainer decides the order itself:
     for streams, and for other strategies.

@@ -120,7 +120,7 @@ class Trainer(transformers.Trainer):
         return build
 
     def _make_ready(self, model: torch.nn.Module) -> None:
-        """Gives the model the head that computes only what counts, and layers that fit the run."""
+        """Gives the model a head that computes only labelled positions, and layers for this run."""
         able = getattr(
             model,
             "supports_gradient_checkpointing",
@@ -513,8 +513,8 @@ class Trainer(transformers.Trainer):
         model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
         if self.is_fsdp_enabled:
             state_dict = fsdp.tied(model, state_dict)
-        # A checkpoint has the names of the model in memory, as Trainer loads it; a finished model
-        # those it came with.
+        # The weights of a checkpoint have the names in memory, as Trainer loads them. Those of a
+        # finished model have the names that they came with.
         names = {"save_original_format": False} if self.checkpoints.writing else {}
         if isinstance(model, (transformers.PreTrainedModel, PeftModel)):
             model.save_pretrained(folder, state_dict=state_dict, is_main_process=writes, **names)
