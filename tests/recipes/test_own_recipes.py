@@ -117,8 +117,8 @@ def test_a_loss_counts_each_label_once_however_the_rows_are_batched(sentiment, r
 
 
 def test_the_metrics_compute_the_loss_only_where_it_is_theirs():
-    assert losses.for_problem(SINGLE).is_scored and losses.TokenLoss(0.1).is_scored
-    assert not losses.for_problem(SINGLE, 0.1).is_scored
+    assert losses.for_problem(SINGLE).is_scored and losses.TokenLoss().is_scored
+    assert not losses.for_problem(SINGLE, 0.1).is_scored and not losses.TokenLoss(0.1).is_scored
     assert not losses.for_problem(SINGLE, 0.0, [1.0, 2.0]).is_scored
 
 

@@ -177,8 +177,8 @@ def test_an_evaluation_counts_the_hits_of_all_logits(name, kind):
     assert not expected.all()
 
 
-def test_what_is_evaluated_is_not_smoothed():
-    """Perplexity would be that of another loss, and differ from that of a model whose logits are dense."""
+def test_an_evaluation_returns_the_loss_with_and_without_smoothing():
+    """Perplexity is that of the tokens as they are; the validation loss is the one that trains."""
     model = model_of("gpt2", AutoModelForCausalLM)
     inputs, labels = batch_of(model)
     loss = TokenLoss(0.1, shift=True)
@@ -190,6 +190,10 @@ def test_what_is_evaluated_is_not_smoothed():
         logits[truth.ne(MISSING)], truth[truth.ne(MISSING)], reduction="none"
     )
     torch.testing.assert_close(scores[:, 0], expected)
+    smoothed = functional.cross_entropy(
+        logits[truth.ne(MISSING)], truth[truth.ne(MISSING)], label_smoothing=0.1
+    )
+    torch.testing.assert_close(loss({"logits": scores}, labels), smoothed)
 
 
 def test_a_forward_pass_begins_with_the_buffers_as_they_are():

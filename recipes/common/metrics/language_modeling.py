@@ -32,8 +32,8 @@ def token_sums(shift: bool) -> Callable[[Logits, torch.Tensor], Logits]:
 
     The sums are the loss in nats, the hits, and the predicted tokens. With `shift` the logits at a
     position predict the next token (causal models). Logits are [rows, length, vocabulary size], or
-    the scores [positions, 2] of fused_lm_loss.Head. Generated tokens that come with them are passed
-    on.
+    the scores [positions, 2 or 3] of fused_lm_loss.Head. Generated tokens that come with them are
+    passed on. Labels are not smoothed here: perplexity is that of the tokens as they are.
     """
 
     def reduce(logits: Logits, labels: torch.Tensor) -> Logits:
@@ -50,7 +50,7 @@ def _sums(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     losses = torch.zeros(labels.shape, dtype=torch.float64, device=labels.device)
     hits = torch.zeros_like(losses)
     if logits.dim() == 2:
-        losses[present], hits[present] = logits.double().unbind(1)
+        losses[present], hits[present] = logits[:, :2].double().unbind(1)
     else:
         kept = logits[:, : labels.shape[1]][present]
         losses[present], hits[present] = _losses_and_hits(kept, labels[present])

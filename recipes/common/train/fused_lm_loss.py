@@ -46,8 +46,9 @@ class Head:
     """Lets a model's output layer return scores while `predicting` gives the labels.
 
     Scores are [positions, 2]: the loss in nats and the hit (0 or 1) of each labelled position, in
-    the order of the rows. At any other time the layer returns logits. Label smoothing is applied in
-    training, not in evaluation.
+    the order of the rows. With label smoothing an evaluation returns both losses, [positions, 3]:
+    perplexity needs the loss without smoothing, and the smoothed one is the loss that trains. At
+    any other time the layer returns logits.
     """
 
     def __init__(self, model: nn.Module, body: nn.Module, loss: TokenLoss, backend: str | None):
@@ -100,8 +101,7 @@ class Head:
         if self.labels is None:
             return self.project(states)
         bias = self.layer.bias if self.bias is None else self.bias[0]
-        learns = torch.is_grad_enabled()
-        smoothing = self.loss.label_smoothing if learns else 0.0
+        learns, smoothing = torch.is_grad_enabled(), self.loss.label_smoothing
         return _Scores.apply(
             states[0], self.layer.weight, bias, self.predicted, smoothing, learns, self.score
         )
@@ -169,7 +169,7 @@ class States(BaseModelOutput):
 
 
 class _Scores(torch.autograd.Function):
-    """Computes [positions, 2]: the loss in nats and, where nothing `learns`, the hit.
+    """Computes the scores of `Head`; where something `learns`, no hit is counted.
 
     Its arguments are states [positions, width], weight [vocabulary size, width], bias, labels
     [positions], smoothing, learns and score. `forward` cannot find out by itself whether something
@@ -191,7 +191,8 @@ class _Scores(torch.autograd.Function):
     ) -> torch.Tensor:
         device, needed = states.device.type, context.needs_input_grad
         precision, vocabulary = _precision(states), len(weight)
-        scores = torch.zeros(len(labels), 2, device=states.device)
+        columns = 2 if learns or not smoothing else 3
+        scores = torch.zeros(len(labels), columns, device=states.device)
         of_states, of_weight, of_bias = [], None, None
         with torch.autocast(device, enabled=False):
             weight = _padded(weight.to(precision))
@@ -280,7 +281,7 @@ def _score_rows(
     smoothing: float,
     learns: bool,
 ) -> torch.Tensor:
-    """Returns the loss and the hit of each position's logits.
+    """Returns the scores of each position's logits (see `Head`).
 
     Where it `learns`, the gradients take the place of the logits, and no hit is counted.
     """
@@ -289,10 +290,13 @@ def _score_rows(
         logs += bias
     hits = torch.zeros_like(labels) if learns else logs.argmax(-1).eq(labels)
     logs = torch.log_softmax(logs, -1, out=logs)
-    scores = torch.stack([_losses(logs, labels, smoothing), hits], 1)
+    losses = _losses(logs, labels, smoothing)
     if learns:
         rows.copy_(_gradients(logs, labels, smoothing))
-    return scores
+        return torch.stack([losses, hits], 1)
+    if smoothing:
+        return torch.stack([_losses(logs, labels, 0.0), hits, losses], 1)
+    return torch.stack([losses, hits], 1)
 
 
 def _losses(logs: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch.Tensor:

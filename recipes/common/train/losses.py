@@ -7,7 +7,6 @@ out multiplied by accumulation steps and processes (transformers issue 47688).
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch.nn import functional
@@ -34,24 +33,36 @@ def for_problem(
 
     It is cross entropy for classes, binary cross entropy for several labels, squared error for
     regression. With class weights the mean stays over rows, not over weights: balanced weights
-    average to one over the training data. Where the loss `is_scored`, the metrics compute it as
-    well, from all rows at once.
+    average to one over the training data.
     """
     if kind == REGRESSION and label_smoothing:
         note("--label_smoothing_factor has no effect on numbers")
-    summed = {REGRESSION: _squared_error, MULTI: _binary_cross_entropy}.get(kind, _cross_entropy)
+    return LabelLoss(kind, label_smoothing, class_weights)
 
-    def compute_loss(
-        outputs: Outputs, labels: torch.Tensor, num_items_in_batch: Number = None
+
+@dataclass(frozen=True)
+class LabelLoss:
+    """Computes the loss of labels of one kind: a compute_loss_func for Trainer."""
+
+    kind: str
+    label_smoothing: float = 0.0
+    class_weights: Sequence[float] | None = None
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether the metrics compute this loss as well, from all rows at once."""
+        return self.class_weights is None and not self.label_smoothing
+
+    def __call__(
+        self, outputs: Outputs, labels: torch.Tensor, num_items_in_batch: Number = None
     ) -> torch.Tensor:
-        logits = outputs["logits"].float()
-        weights = None
-        if class_weights is not None:
-            weights = torch.tensor(class_weights, device=logits.device)
-        return _mean(summed(logits, labels, label_smoothing, weights), labels, num_items_in_batch)
-
-    compute_loss.is_scored = class_weights is None and not label_smoothing
-    return compute_loss
+        summed = {REGRESSION: _squared_error, MULTI: _binary_cross_entropy}
+        sum_of = summed.get(self.kind, _cross_entropy)
+        logits, weights = outputs["logits"].float(), None
+        if self.class_weights is not None:
+            weights = torch.tensor(self.class_weights, device=logits.device)
+        total = sum_of(logits, labels, self.label_smoothing, weights)
+        return _mean(total, labels, num_items_in_batch)
 
 
 @dataclass(frozen=True)
@@ -59,12 +70,16 @@ class TokenLoss:
     """Computes cross entropy over tokens: a compute_loss_func for Trainer.
 
     With `shift` each token predicts the next one. Logits are [rows, length, vocabulary size], or
-    the scores [positions, 2] of fused_lm_loss.Head, which smooths by itself.
+    the scores [positions, 2 or 3] of fused_lm_loss.Head, which smooths by itself.
     """
 
     label_smoothing: float = 0.0
     shift: bool = False
-    is_scored: ClassVar[bool] = True  # by language_modeling.token_sums, without the smoothing
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether the metrics compute this loss as well, from all rows at once."""
+        return not self.label_smoothing
 
     def __call__(
         self, outputs: Outputs, labels: torch.Tensor, num_items_in_batch: Number = None
@@ -73,7 +88,8 @@ class TokenLoss:
         if logits.dim() == 3:
             dense = for_problem(SINGLE, self.label_smoothing)
             return dense({"logits": logits[:, : labels.shape[1]]}, labels, num_items_in_batch)
-        total = logits[:, 0].float().sum()  # FSDP2 may have cast the scores to 16 bits
+        column = 2 if logits.shape[1] == 3 else 0
+        total = logits[:, column].float().sum()  # FSDP2 may have cast the scores to 16 bits
         return _mean(total, labels, num_items_in_batch)
 
     def predicted(self, labels: torch.Tensor) -> torch.Tensor:
