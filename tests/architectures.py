@@ -1,4 +1,4 @@
-"""Every architecture of four Auto classes, as small as it gets: trained for two steps, evaluated, and asked once.
+"""Every architecture of five Auto classes, as small as it gets: trained for two steps, evaluated, and asked once.
 
 python tests/architectures.py                      all of them: a table with what is refused, and why; minutes
 python tests/architectures.py clm_pretrain:bert    one, with all that it says

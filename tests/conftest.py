@@ -50,6 +50,13 @@ def merged(*words):
     return [word for flag, found in values.items() for word in (flag, *found)]
 
 
+def config_of(arguments, tokenizer, **changes):
+    """The configuration that a model of these flags gets."""
+    from recipes.common.model.configuring import config_and_whether_own
+
+    return config_and_whether_own(arguments, tokenizer, changes)[0]
+
+
 def as_if_killed(folder, *kept):
     """Makes of a complete run's folder one that was killed when there were these checkpoints."""
     assert all((folder / name).is_dir() for name in kept)

@@ -32,7 +32,7 @@ from recipes.common.data.splits import Splits
 from recipes.common.model import weights
 from recipes.common.report import folder_claims, run_record
 from recipes.common.report.run_identity import Run
-from recipes.common.report.run_report import Record
+from recipes.common.report.run_report import RunReport
 from recipes.common.report.task import Task
 from recipes.common.runtime import joining, malloc, processes, signals
 from recipes.common.runtime.errors import COMPLETE, Refusal, TrainingFailed
@@ -121,36 +121,36 @@ def run(trainer: Trainer, arguments: Any, splits: Splits) -> dict[str, float]:
     if splits.test is None:  # the process that has read the data may have found none
         training_settings.predict_nothing(training_arguments)
     _refuse_new_parts(trainer, arguments)
-    record = Record(trainer, arguments, splits)
+    report = RunReport(trainer, arguments, splits)
     _judge_by(trainer.task, trainer, tokens.validation)
-    record.print_summary()
+    report.print_summary()
     processes.check_equal(trainer.model)
     if arguments.early_stopping_patience:
         trainer.add_callback(EarlyStoppingCallback(arguments.early_stopping_patience))
     beginning = None
     if training_arguments.do_train:
-        beginning = _choose_beginning(trainer, record, arguments)
+        beginning = _choose_beginning(trainer, report, arguments)
     if trainer.is_world_process_zero():
         run_record.begin(arguments.run, arguments.overwrite_output_dir)
     if beginning:
-        record.add_scores("train", _train(trainer, beginning))
+        report.add_scores("train", _train(trainer, beginning))
     if training_arguments.do_eval:
-        _measure(trainer, record, "validation", tokens.validation, "eval")
+        _measure(trainer, report, "validation", tokens.validation, "eval")
     if training_arguments.do_predict:
-        _measure(trainer, record, "test", tokens.test, "predict")
-    examples = record.examples()
+        _measure(trainer, report, "test", tokens.test, "predict")
+    examples = report.examples()
     if trainer.is_world_process_zero():
-        record.finish(examples)
+        report.finish(examples)
     if training_arguments.push_to_hub:
         services.push(trainer)
     processes.leave()
     signals.leave()
-    return record.scores
+    return report.scores
 
 
-def _choose_beginning(trainer: Trainer, record: Record, arguments: Any) -> Beginning:
+def _choose_beginning(trainer: Trainer, report: RunReport, arguments: Any) -> Beginning:
     """Returns where the training begins; all processes get what the first one has found."""
-    fingerprint = record.fingerprint(arguments.run)
+    fingerprint = report.fingerprint(arguments.run)
     chosen = processes.exchange(folder_claims.checkpoint(trainer, arguments, fingerprint))
     checkpoint, changed = chosen[0]
     _check_steps(trainer, checkpoint)
@@ -235,13 +235,13 @@ def _train(trainer: Trainer, beginning: Beginning) -> dict[str, float]:
     return metrics
 
 
-def _measure(trainer: Trainer, record: Record, split: str, dataset: Any, prefix: str) -> None:
+def _measure(trainer: Trainer, report: RunReport, split: str, dataset: Any, prefix: str) -> None:
     """Evaluates a split: its metrics under Hugging Face's names, its predictions for every row."""
     output = trainer.predict(dataset, metric_key_prefix=prefix)
     metrics = {**output.metrics, f"{prefix}_samples": len(dataset)}
     if f"{prefix}_perplexity" in metrics and prefix == "eval":
         # Its name in Hugging Face's all_results.json.
         metrics["perplexity"] = metrics["eval_perplexity"]
-    record.add_scores(prefix, metrics)
+    report.add_scores(prefix, metrics)
     if output.predictions is not None:
-        record.add_predictions(split, output)
+        report.add_predictions(split, output)

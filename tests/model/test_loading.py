@@ -8,7 +8,7 @@ import pytest
 import sentencepiece
 import torch
 import transformers
-from conftest import TINY
+from conftest import TINY, config_of
 from datasets import Dataset
 from transformers import (
     CONFIG_MAPPING,
@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from recipes.common.config.flags import Arguments
-from recipes.common.model import adapters, configuring, loading
+from recipes.common.model import adapters, loading
 from recipes.common.model.loading import parameters
 from recipes.common.model.tokenizer_training import train_tokenizer
 from recipes.common.predict.opening import open_folder
@@ -125,7 +125,7 @@ def test_a_model_from_scratch_has_the_sizes_asked_for_and_the_tokenizer_s_tokens
 )
 def test_every_vocabulary_of_a_model_has_the_tokenizer_s_size(model_type, names):
     tokenizer = train()
-    config = configuring.load_config(Arguments(model_type=model_type), tokenizer)
+    config = config_of(Arguments(model_type=model_type), tokenizer)
     assert [getattr(config, name) for name in names] == [len(tokenizer)] * 2
 
 
@@ -139,7 +139,7 @@ def test_every_vocabulary_of_a_model_has_the_tokenizer_s_size(model_type, names)
 )
 def test_config_overrides_are_read_in_the_setting_s_own_type(overrides, name, value):
     arguments = Arguments(model_type="bert", config_overrides=overrides)
-    found = getattr(configuring.load_config(arguments, train()), name)
+    found = getattr(config_of(arguments, train()), name)
     assert (found, type(found)) == (value, type(value))
 
 
@@ -420,9 +420,7 @@ def test_a_tokenizer_of_bert_s_ends_a_translation_with_its_separator():
         for item in PAIRED.split(",")
         if hasattr(AutoConfig.for_model("bart"), item.split("=")[0])
     )
-    config = configuring.load_config(
-        Arguments(model_type="bart", config_overrides=overrides), tokenizer
-    )
+    config = config_of(Arguments(model_type="bart", config_overrides=overrides), tokenizer)
     assert config.eos_token_id == config.decoder_start_token_id == tokenizer.sep_token_id
 
 

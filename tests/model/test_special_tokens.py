@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from conftest import load_recipe, merged
+from conftest import config_of, load_recipe, merged
 from test_bad_text_inputs import DATA, STEP
 from transformers import (
     AutoConfig,
@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from recipes.common.config.flags import Arguments
-from recipes.common.model import configuring, loading, special_tokens
+from recipes.common.model import loading, special_tokens
 from recipes.common.model.tokenizer_training import ENCODER_DECODERS, train_tokenizer
 
 TEXTS = ["the soup was warm and good", 'the room was cold: "never again"'] * 10
@@ -82,7 +82,7 @@ def test_a_trained_tokenizer_is_taken_over_by_every_decoder_s_configuration(mode
     arguments = Arguments(config_name=str(tmp_path), vocab_size=330)
     tokenizer = loading.load_tokenizer(arguments, TEXTS)
     assert tokenizer.eos_token == "<|endoftext|>"
-    found = ids(configuring.load_config(arguments, tokenizer))
+    found = ids(config_of(arguments, tokenizer))
     assert {found["pad_token_id"], found["eos_token_id"], found.get("bos_token_id", 0)} == {0, 1}
 
 
@@ -185,14 +185,14 @@ ROLES |= {"blenderbot": "bos", "bigbird_pegasus": "bos"}
 @pytest.mark.parametrize(("model_type", "role"), ROLES.items())
 def test_a_decoder_begins_with_the_token_in_its_family_s_role(model_type, role):
     tokenizer = train(model_type)
-    config = configuring.load_config(Arguments(model_type=model_type), tokenizer)
+    config = config_of(Arguments(model_type=model_type), tokenizer)
     assert config.decoder_start_token_id == getattr(tokenizer, f"{role}_token_id")
     assert model_type in ENCODER_DECODERS
 
 
 def test_what_the_user_says_of_an_id_stays():
     arguments = Arguments(model_type="llama", config_overrides="eos_token_id=7")
-    assert configuring.load_config(arguments, train()).eos_token_id == 7
+    assert config_of(arguments, train()).eos_token_id == 7
 
 
 @pytest.mark.parametrize(

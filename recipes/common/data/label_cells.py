@@ -84,10 +84,12 @@ def _number(text: str) -> int | float | str:
 
 
 def in_brackets(text: str) -> bool:
+    """Whether a text begins with [ and ends with ]."""
     return text.startswith("[") and text.endswith("]")
 
 
 def divided(text: str, delimiter: str) -> list[str]:
+    """Returns the parts of a text, without quotes, spaces around them and empty ones."""
     parts = []
     for part in text.split(delimiter):
         part = part.strip().strip("'\"").strip()
@@ -105,6 +107,7 @@ def bit(item: Item) -> int | None:
 
 
 def are_bits(items: Iterable[Item]) -> bool:
+    """Whether all items are 0 or 1, however they are written."""
     return all(bit(item) is not None for item in items)
 
 
@@ -120,16 +123,19 @@ def repeats(row: Row) -> bool:
 
 
 def is_plain_number(item: Item) -> bool:
+    """Whether an item is a number, and not true or false."""
     return not isinstance(item, bool) and is_number(item)
 
 
 def has_point(value: Counted) -> TypeGuard[str | float]:
+    """Whether a number is written with a decimal point: 1.0."""
     if isinstance(value, str):
         return bool(WITH_POINT.fullmatch(value))
     return isinstance(value, float)
 
 
 def is_whole(value: Counted) -> bool:
+    """Whether a value is a whole number, however it is written: 1, 1.0, "1"."""
     found = None if isinstance(value, bool) else number(value)
     return found is not None and found.is_integer()
 
@@ -142,4 +148,5 @@ def word(value: Counted) -> str:
 
 
 def shown_row(row: Sequence[Item]) -> str:
+    """Returns a list as it is shown: [food, price]."""
     return f"[{', '.join(map(str, row))}]"

@@ -6,7 +6,7 @@ from typing import Any
 import datasets
 import numpy
 
-from recipes.common.data import hold_out, labels
+from recipes.common.data import character_split, labels
 from recipes.common.data.checking import Table
 from recipes.common.data.columns import inner
 from recipes.common.runtime.errors import Refusal
@@ -33,7 +33,7 @@ def split(
     if _is_cut_within_rows(table, train, percentage, count):
         part = f"the last {percentage} % of the text, by characters"
         note(f"the rows are long: {part}, is held out for validation")
-        return hold_out.cut(train, inner(table.columns.texts[0]), percentage)
+        return character_split.cut(train, inner(table.columns.texts[0]), percentage)
     if not 0 < count < len(train):
         what = f"{percentage} % of {len(train)} rows leaves nothing to train or validate on"
         raise Refusal(what, FLAG, "choose 1 to 50, or give a --validation_file")
@@ -50,7 +50,7 @@ def _is_cut_within_rows(table: Table, train: Any, percentage: int, count: int) -
         return False
     if not table.source.continues_before and len(train) > 1:
         return False
-    return hold_out.is_coarse(train, inner(table.columns.texts[0]), percentage, count)
+    return character_split.is_coarse(train, inner(table.columns.texts[0]), percentage, count)
 
 
 def _drawn(train: Any, count: int, seed: int, decided: labels.Labels | None) -> Parts:

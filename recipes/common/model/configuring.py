@@ -33,22 +33,13 @@ def model_type_of(arguments: Arguments) -> str:
     return arguments.model_type or "bert"
 
 
-def load_config(
-    arguments: Arguments, tokenizer: PreTrainedTokenizerBase, **changes: Any
-) -> PretrainedConfig:
-    """Returns the model's configuration: the checkpoint's, or that of --model_type.
-
-    `changes` are the settings of the task (labels, …).
-    """
-    return config_and_whether_own(arguments, tokenizer, changes)[0]
-
-
 def config_and_whether_own(
     arguments: Arguments, tokenizer: PreTrainedTokenizerBase, changes: dict[str, Any]
 ) -> tuple[PretrainedConfig, bool]:
-    """Returns the configuration, and whether its special ids already were this tokenizer's.
+    """Returns the model's configuration, and whether its special ids already were this tokenizer's.
 
-    Where they were not, they are replaced.
+    It is the checkpoint's, or that of --model_type, with the `changes` of the task (labels, …).
+    Special ids of another tokenizer are replaced.
     """
     name = arguments.config_name or arguments.model_name_or_path
     if name:

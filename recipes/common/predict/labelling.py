@@ -36,10 +36,11 @@ class Classifier(Folder):
             return {"prediction": self._numbers(logits.tolist())}
         values = classification.probabilities(logits, self.kind).tolist()
         scores = dict(zip(self.names, values, strict=True))
+        decision = classification.decisions(logits, self.kind)
         if self.kind == MULTI:
-            chosen = [name for name, score in scores.items() if score > 0.5]
+            chosen = [name for name, one in zip(self.names, decision, strict=True) if one]
             return {"prediction": chosen, "scores": scores}
-        best = max(scores, key=scores.get)
+        best = self.names[int(decision)]
         return {"prediction": best, "score": scores[best], "scores": scores}
 
     def _numbers(self, values: list[float]) -> Any:

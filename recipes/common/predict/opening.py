@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from recipes.common import launch
+from recipes.common.model.loading import OF_TEXTS, OF_WORDS
 from recipes.common.predict.continuing import CONTINUES
 from recipes.common.predict.labelling import Classifier
 from recipes.common.predict.mask_filling import MaskFiller
@@ -15,6 +16,13 @@ from recipes.common.runtime.errors import Refusal
 
 OWN = "Predictor"  # the class in a recipe's run.py that answers for the folders that it trains
 
+# The ends of the names of models, and what answers with them.
+BY_ARCHITECTURE: dict[str, type[Folder]] = {
+    OF_TEXTS: Classifier,
+    OF_WORDS: WordLabeller,
+    "ForMaskedLM": MaskFiller,
+}
+
 
 def open_folder(folder: str, trust_remote_code: bool = False) -> Folder:
     """Returns the folder's model, ready to answer; refuses what is no trained folder."""
@@ -23,12 +31,10 @@ def open_folder(folder: str, trust_remote_code: bool = False) -> Folder:
     record = read_record(Path(folder, "run.json"))
     if own := own_predictor(record.get("recipe")):
         return own(folder, trust_remote_code)
-    if kind.endswith("ForSequenceClassification"):
-        return Classifier(folder, trust_remote_code)
-    if kind.endswith("ForTokenClassification"):
-        return WordLabeller(folder, trust_remote_code)
-    # BART's and XLM's masked models have other names.
-    if kind.endswith("ForMaskedLM") or record.get("task") == "fill-mask":
+    for ending, answers in BY_ARCHITECTURE.items():
+        if kind.endswith(ending):
+            return answers(folder, trust_remote_code)
+    if record.get("task") == "fill-mask":  # BART's and XLM's masked models have other names
         return MaskFiller(folder, trust_remote_code)
     if config.is_encoder_decoder:
         return Writer(folder, trust_remote_code)

@@ -206,7 +206,7 @@ def remove(output_dir: Path) -> None:
     for name in (*RESULTS, *MODEL, *TOKENIZER, *OTHERS):
         (output_dir / name).unlink(missing_ok=True)
     folders: list[Path] = []
-    for pattern in ("checkpoint-*", ".saving-*", ".removing-*"):
+    for pattern in ("checkpoint-*", f"{retention.STAGING}*", f"{atomic_folder.OUTGOING}*"):
         folders += output_dir.glob(pattern)
     folders += [output_dir / "plots", output_dir / ADAPTED]
     for folder in folders:

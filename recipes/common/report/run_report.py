@@ -55,7 +55,7 @@ class Trained(Protocol):
         """Whether this process writes what the run leaves."""
 
 
-class Record:
+class RunReport:
     """Collects what a run's report needs while the run goes on, and writes it at the end."""
 
     def __init__(self, trainer: Trained, arguments: Arguments, splits: Splits):

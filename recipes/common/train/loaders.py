@@ -25,7 +25,9 @@ class Loaders:
 
     def __init__(self, trainer: Any):
         self.trainer = trainer
-        # The data set, the batch and the seed that the training's sampler was made for.
+        # Chooses the rows of each batch of the training; None: they come as they are.
+        self.sampler: Any = None
+        # The data set, the batch and the seed that it was made for.
         self._made_for: tuple[Any, ...] | None = None
         # Data sets and their loaders, whose workers persist.
         self._kept: dict[str, tuple[Any, Any]] = {}
@@ -44,7 +46,7 @@ class Loaders:
             arguments.data_seed,
         )
         if self._made_for != made_for:
-            trainer.sampler = for_training(dataset, arguments, trainer.tokens_per_batch, rows)
+            self.sampler = for_training(dataset, arguments, trainer.tokens_per_batch, rows)
             self._made_for = made_for
 
     def is_ours(self) -> bool:
@@ -64,7 +66,7 @@ class Loaders:
         if not is_training:
             return for_evaluation(dataset, self.trainer.args, self.trainer.answers)
         self.set_sampler(dataset)
-        return self.trainer.sampler
+        return self.sampler
 
     def without_texts(self, dataset: Any) -> Any:
         """Returns the data set without its columns of texts or words: no model reads them."""

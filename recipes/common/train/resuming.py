@@ -65,7 +65,7 @@ def was_stopped(state: TrainerState) -> bool:
 
 
 def continue_stream(trainer: Any, checkpoint: Path, rows: int) -> None:
-    """Lets a stream continue after `rows` rows, without reading what came before."""
+    """Lets a stream continue after `rows` rows, without tokenising what came before."""
     stream = trainer.train_dataset
     if isinstance(stream, PositionedStream):
         with retention.readable(checkpoint):

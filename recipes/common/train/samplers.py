@@ -1,8 +1,8 @@
 """Decides in which order rows are trained on and evaluated.
 
-Rows of like length come together, for less padding. An order follows from (seed, epoch) alone: it
-is the same on every number of processes, and after a resume. Trainer's own groups of like length
-depend on the split of the batch, and on chance after a resume.
+Rows of similar length come together, for less padding. An order follows from (seed, epoch) alone:
+it is the same on every number of processes, and after a resume. Trainer's own groups of similar
+length depend on the split of the batch, and on chance after a resume.
 """
 
 import math
@@ -30,7 +30,7 @@ Array = numpy.ndarray
 class WritesTexts(Protocol):
     """Says how long an evaluation's texts may be, as generation.TextGeneration does."""
 
-    together: int
+    batches_at_once: int
 
     def limits(self, lengths: Array) -> Array:
         """Returns the most tokens that may be generated for texts of these lengths."""
@@ -40,9 +40,9 @@ class Shuffled(Sampler):
     """Yields row positions of a training set in random order, the same for every split of a batch.
 
     `step` rows are trained on together, `rows` of them in a micro-batch. With `lengths` the rows of
-    a step are of like length. The first step holds the longest row, so that a lack of memory shows
-    at once. The epoch is passed on to a data set that counts epochs: under accelerate on several
-    processes nothing else does so.
+    a step are of similar length. The first step holds the longest row, so that a lack of memory
+    shows at once. The epoch is passed on to a data set that counts epochs: under accelerate on
+    several processes nothing else does so.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Trains with exact losses, an order that the seed decides, whole checkpoints and stop signals.
 
-Each part is an object of its own: `checkpoints`, `guard`, `stops`, `evaluation`, `sampler`. This
-class connects them to the methods that transformers calls, and overrides no other.
+Each part is an object of its own: `checkpoints`, `guard`, `stops`, `evaluation`, `loaders` with the
+`sampler`. This class connects them to the methods that transformers calls, and overrides no other.
 """
 
 from collections.abc import Callable, Iterator
@@ -57,8 +57,6 @@ NOT_A_SCORE = (
 class Trainer(transformers.Trainer):
     """Trains as transformers.Trainer does, with defaults that a run can rely on."""
 
-    # Chooses the rows of each batch of the training; None: as they come.
-    sampler: Any = None
     head: fused_lm_loss.Head | None = None
     uses_cpu_kernels = True  # on a CPU; False: all is computed by torch's own functions
     is_built = False
@@ -176,6 +174,12 @@ class Trainer(transformers.Trainer):
         callbacks.outlive_reports(self.callback_handler.callbacks)
 
     @property
+    def sampler(self) -> Any:
+        """Returns what chooses the rows of each batch of the training; None: they come as they
+        are."""
+        return self.loaders.sampler
+
+    @property
     def plan(self) -> Plan:
         """Returns how many batches and steps the training takes."""
         batches = len(self.sampler) if isinstance(self.sampler, TokenBatches) else None
@@ -274,7 +278,10 @@ class Trainer(transformers.Trainer):
     ) -> tuple[list[dict[str, Any]], Any]:
         """Returns the batches of a step, and how many labels count in the whole step.
 
-        No row counts twice.
+        No row counts twice. Trainer has no hook between reading the batches of a step and computing
+        them. So the run stops here where a process has got a signal (one exchange between processes
+        tells both numbers), and a resumed run restores its random generators here: reading the
+        batches may have used them.
         """
         if isinstance(self.train_dataset, PositionedStream):
             self.train_dataset.collect()
