@@ -12,6 +12,8 @@ A package imports only from the packages above it in this list:
     runner                 start() and run(): a run from its first line to its last
 
 `launch` builds command lines. It imports `runtime` only, and answers without torch.
+
+The code below stands here because it must run before any library is imported.
 """
 
 import logging
@@ -23,9 +25,6 @@ import sys
 logging.getLogger("bitsandbytes.backends.cpu").setLevel(logging.ERROR)
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-if (
-    "huggingface_hub.constants" in sys.modules
-):  # a recipe imports transformers first: too late for the variable
-    sys.modules["huggingface_hub.constants"].HF_HUB_DISABLE_TELEMETRY = (
-        os.environ["HF_HUB_DISABLE_TELEMETRY"] != "0"
-    )
+CONSTANTS = sys.modules.get("huggingface_hub.constants")
+if CONSTANTS:  # a recipe imports transformers first: then the variable comes too late
+    CONSTANTS.HF_HUB_DISABLE_TELEMETRY = os.environ["HF_HUB_DISABLE_TELEMETRY"] != "0"

@@ -41,8 +41,13 @@ def test_no_module_imports_in_a_circle():
 def test_the_sign_on_a_package_s_door_is_all_that_its_init_holds(package):
     """The command line answers without torch, because no `__init__` imports anything."""
     tree = ast.parse((ROOT / "recipes/common" / package / "__init__.py").read_text("utf-8"))
-    assert ast.get_docstring(tree)
+    sign = ast.get_docstring(tree)
     assert len(tree.body) == 1
+    named = set(re.findall(r"`(\w+)`", sign))
+    modules = {path.stem for path in (ROOT / "recipes/common" / package).glob("[a-z]*.py")}
+    assert len(modules) > 3
+    assert modules - named == set()
+    assert "may import" in sign
 
 
 def test_launch_needs_nothing_but_runtime():

@@ -4,5 +4,5 @@ Read `atomic_folder` first (how a folder is published), then `retention` (which 
 and which one is the newest). `tensor_files` stores optimizer states without pickle, `progress`
 stores one file per rank.
 
-Imports `runtime`.
+Imports `runtime`. `tokens`, `train` and all packages that follow them may import it.
 """

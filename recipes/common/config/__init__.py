@@ -1,9 +1,11 @@
 """Reads what may be set: flags, YAML files, and the values that follow from them.
 
 Read `flags` first: it holds the flags as dataclasses. `facts` holds what is known about a flag: its
-range, what it needs. `parsing` fills the flags from the command line and the YAML files.
+range, what it needs. `parsing` fills the flags from the command line and from `yaml_files`.
 `precedence` decides between flags that contradict each other. `defaults` fills in what nobody set.
-`ranges`, `engines` and `services` refuse what cannot work.
+`ranges`, `engines` and `services` refuse what cannot work. `training_settings` changes
+TrainingArguments later, where a run finds out more.
 
-Imports `runtime`. All modules but `services` can be imported without torch.
+Imports `runtime`. All modules but `services` can be imported without torch. `data`, all packages
+that follow it, and the command line may import it.
 """
