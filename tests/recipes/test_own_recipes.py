@@ -129,8 +129,9 @@ class Mine(flags.LabelArguments, flags.Arguments):
     gamma: float = setting(2.0, "How much.")
 
 
-def test_a_recipe_s_own_flags_are_those_that_common_does_not_have():
-    assert flags.own_flags(Mine) == ["gamma"]
+def test_a_recipe_s_own_flags_are_those_that_not_all_recipes_have():
+    mine = Mine(label_map=["1=good"])
+    assert flags.own_flags(mine) == ["label_map", "label_delimiter", "gamma"]
 
 
 def named_task(**options):

@@ -3,6 +3,7 @@
 import pytest
 from conftest import ROOT
 
+from recipes.common.launch import LAUNCHERS
 from tools import estimate
 
 
@@ -26,3 +27,8 @@ def test_what_is_offloaded_is_on_the_host():
 def test_the_readme_s_table_is_the_command_s():
     text = (ROOT / "ds_configs/README.md").read_text(encoding="utf-8")
     assert estimate.memory_table([125e6, 1e9, 7e9, 70e9], 8) in text
+
+
+def test_every_launcher_has_its_memory():
+    assert len(LAUNCHERS) > 5
+    assert estimate.memory(1e9, 2).keys() == LAUNCHERS.keys()

@@ -323,13 +323,19 @@ def comma_separated(names: str | None) -> list[str]:
     return [part for part in parts if part]
 
 
-def own_flags(arguments_class: type) -> list[str]:
-    """Returns the flags that a recipe itself defines, beside those that recipes share."""
-    own: set[str] = set()
-    for one in arguments_class.__mro__:
-        if one.__module__ not in (__name__, "builtins"):
-            own.update(vars(one).get("__annotations__", {}))
-    return [item.name for item in dataclasses.fields(arguments_class) if item.name in own]
+def own_flags(arguments: Arguments) -> list[str]:
+    """Returns the flags of a recipe beside those of all recipes.
+
+    A yes or no that nobody has changed is left out.
+    """
+    shared = {item.name for item in dataclasses.fields(Arguments)}
+    own = []
+    for item in dataclasses.fields(arguments):
+        value = getattr(arguments, item.name)
+        is_usual = isinstance(value, bool) and value == item.default
+        if item.name not in shared and not is_usual:
+            own.append(item.name)
+    return own
 
 
 def to_dict(

@@ -107,9 +107,11 @@ def arrays_of(collected: Arrays) -> tuple[Array, ...]:
 
 
 def names(labels: Labels) -> frozenset[str]:
-    """Returns the names of all scores that `for_labels` may compute for these labels."""
-    found = set()
-    for name in (*FOR_LABELS, *FOR_NUMBERS, "cross_entropy"):
+    """Returns the names of the scores that `for_labels` computes for these labels without a
+    request.
+    """
+    scores, found = SCORES[labels.kind], set()
+    for name in (*scores.of_answers, *scores.shown):
         found |= {name, f"{name}_low", f"{name}_high"}
     classes = [*labels.names, *map(name_of_class, RESERVED)]
     for name in (*PER_CLASS, *FOR_NUMBERS):

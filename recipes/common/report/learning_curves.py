@@ -5,7 +5,7 @@ from typing import Any
 
 from recipes.common.report.task import Row, Task
 
-MOST_CURVES = 4  # metrics of one's own that are drawn
+MOST_CURVES = 4  # of a user's own metrics
 # Fonts with Chinese characters, which matplotlib's own has not; the first that is installed is
 # used.
 CHINESE_FONTS = (
@@ -39,7 +39,7 @@ def _learning_curves(path: Path, history: History, task: Task) -> list[Path]:
     training = _points(history, "loss")
     if not training:
         return []
-    others = _own_metrics(history, task)
+    others, left_out = _own_metrics(history, task)
     figure, panels = pyplot.subplots(
         1 + len(others),
         figsize=(7, 4 + 2 * len(others)),
@@ -55,7 +55,10 @@ def _learning_curves(path: Path, history: History, task: Task) -> list[Path]:
         axes.plot(*_columns(_points(history, f"eval_{name}")), color="tab:green", marker="s")
         axes.set(ylabel=name)
         axes.grid(alpha=0.3)
-    panels[-1, 0].set(xlabel="step")
+    last = "step"
+    if left_out:
+        last += f"\nnot drawn: {', '.join(left_out)}"
+    panels[-1, 0].set(xlabel=last)
     labels = [line.get_label() for line in lines]
     figure.legend(lines, labels, loc="outside upper center", ncols=len(lines))
     figure.savefig(path, dpi=120)
@@ -82,16 +85,16 @@ def _draw_headline(axes: Any, points: list[Point], name: str) -> list[Any]:
     return [*right.get_lines()]
 
 
-def _own_metrics(history: History, task: Task) -> list[str]:
-    """Returns the metrics that only a user's own compute_metrics returns, as far as there is
-    room."""
+def _own_metrics(history: History, task: Task) -> tuple[list[str], list[str]]:
+    """Returns the metrics that only a user's own compute_metrics returns: those that are drawn, and
+    those for which there is no room."""
     logged: dict[str, None] = {}
     for entry in history:
         for name, value in entry.items():
             if isinstance(value, int | float):
                 logged[name] = None
     others = [name for name in task.others(logged, ["eval"]) if name != task.headline]
-    return others[:MOST_CURVES]
+    return others[:MOST_CURVES], others[MOST_CURVES:]
 
 
 def _points(history: History, name: str) -> list[Point]:

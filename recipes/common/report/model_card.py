@@ -14,14 +14,13 @@ from recipes.common.report import markdown, scores_table
 from recipes.common.report.scores_table import TITLES, Scores
 from recipes.common.report.task import ADDED_BY_TRAINER, Task
 
-# The settings that the card shows, in this order, where they are set.
+# The settings that the card shows, in this order, where they are set; those of the recipe follow.
 SETTINGS = (
     "model_type",
     "config_overrides",
     "tokenizer_algorithm",
     "do_lower_case",
     "vocab_size",
-    "max_seq_length",
     "lora_rank",
     "learning_rate",
     "lr_scheduler_type",
@@ -33,17 +32,6 @@ SETTINGS = (
     "per_device_train_batch_size",
     "gradient_accumulation_steps",
     "label_smoothing_factor",
-    "block_size",
-    "mlm_probability",
-    "whole_word_mask",
-    "packing_isolation",
-    "source_lang",
-    "target_lang",
-    "max_source_length",
-    "max_target_length",
-    "num_beams",
-    "source_prefix",
-    "class_weights",
     "early_stopping_patience",
     "bf16",
     "fp16",
@@ -186,7 +174,7 @@ def _data_section(facts: Facts, flags: Flags) -> str:
 def _settings_section(flags: Flags, own: Sequence[str]) -> str:
     """Returns a list of the settings that matter most, and of the recipe's own flags."""
     known = {name: flags[name] for name in SETTINGS if flags.get(name) not in UNSET}
-    known |= {name: flags[name] for name in own if flags.get(name) not in (None, False, "")}
+    known |= {name: flags[name] for name in own if flags.get(name) not in (None, "")}
     lines = [f"- {name}: {markdown.text(value)}" for name, value in known.items()]
     return "\n".join(lines) + "\n\nAll of them: run.yaml.\n"
 

@@ -235,7 +235,7 @@ class RunReport:
             "target_column": names.get(splits.target, splits.target),
             "task": self.task.tag,
             "shown": (*self.task.shown, *own_metrics),
-            "own_flags": own_flags(type(self.arguments)),
+            "own_flags": own_flags(self.arguments),
             "data": splits.read,
             "data_sha256": splits.hashes,
             "tokenizer_sha256": content_hash(tokenizer_file) if tokenizer_file.exists() else None,

@@ -55,7 +55,11 @@ def with_bounds(names: Iterable[str]) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Task:
-    """Holds all that distinguishes one task from another. `recipes/NAME/run.py` builds it."""
+    """Holds all that distinguishes one task from another.
+
+    A recipe builds it in view by `labelling.task` and its sisters. It changes any other part by
+    `dataclasses.replace(task, plot=…)`.
+    """
 
     # What is learned and measured.
     loss: "Loss"  # (outputs, labels, num_items_in_batch) -> scalar
