@@ -164,6 +164,7 @@ def private_names(modules: list[Module]) -> set[str]:
         for one in node.names
     }
     used |= {name for module in modules for name in _asked_for(module)}
+    used |= {node.arg for module in modules for node in module.nodes(ast.keyword) if node.arg}
     return {name for name in used - own if name.startswith("_") and not name.startswith("__")}
 
 

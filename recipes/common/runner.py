@@ -34,7 +34,7 @@ from recipes.common.report import folder_claims, run_record
 from recipes.common.report.run_identity import Run
 from recipes.common.report.run_report import RunReport
 from recipes.common.report.task import Task
-from recipes.common.runtime import joining, malloc, processes, signals
+from recipes.common.runtime import joining, malloc, processes, signals, upstream
 from recipes.common.runtime.errors import COMPLETE, Refusal, TrainingFailed
 from recipes.common.runtime.messages import is_main_process, note
 from recipes.common.runtime.process_state import command_line, kept
@@ -230,7 +230,7 @@ def _train(trainer: Trainer, beginning: Beginning) -> dict[str, float]:
     metrics = dict(result.metrics)
     if hasattr(trainer.tokens.train, "__len__"):
         metrics["train_samples"] = len(trainer.tokens.train)
-    trainer.save_model(_internal_call=True)  # or Trainer pushes it, before it is evaluated
+    upstream.save_model(trainer)  # it is pushed later, when it is evaluated
     trainer.save_state()
     return metrics
 

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import json
 
 import datasets
 import pytest
@@ -161,6 +162,34 @@ def test_no_other_module_reads_a_private_name_of_a_library():
 
 
 # --- The other libraries: each name does what we rely on ---
+
+
+def test_a_model_is_saved_without_a_push():
+    assert "_internal_call" in inspect.signature(transformers.Trainer.save_model).parameters
+
+
+def test_torch_compiles_extensions_under_this_lock(monkeypatch):
+    from torch.utils import cpp_extension
+
+    monkeypatch.setattr(cpp_extension, "FileBaton", cpp_extension.FileBaton)
+    upstream.lock_extensions_by(dict)
+    assert cpp_extension.FileBaton is dict
+    assert "FileBaton(" in inspect.getsource(cpp_extension._jit_compile)
+
+
+def test_wrappers_put_these_names_in_front_of_a_weight():
+    layer = torch.nn.Linear(1, 1)
+    names = {name.removesuffix("weight") for name in torch.compile(layer).state_dict()}
+    assert "_orig_mod." in names and "_orig_mod." in upstream.WRAPPERS
+    from torch.distributed.fsdp._common_utils import FSDP_PREFIX
+
+    assert FSDP_PREFIX in upstream.WRAPPERS
+
+
+def test_save_to_disk_names_its_files(tmp_path):
+    datasets.Dataset.from_dict({"text": ["a", "b"]}).save_to_disk(tmp_path)
+    state = json.loads((tmp_path / "state.json").read_text())
+    assert [(tmp_path / name).is_file() for name in upstream.saved_files(state)] == [True]
 
 
 def test_an_auto_class_maps_configurations_to_models():

@@ -1,4 +1,6 @@
-"""Changes TrainingArguments after they were parsed. No other module writes to them.
+"""Changes TrainingArguments after they were parsed.
+
+No other module writes to them, but `runtime/upstream.py` to a private name (`use_one_gpu`).
 
 Each function is called where the reason for the change becomes known.
 """

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from recipes.common.runtime import upstream
 from recipes.common.runtime.errors import Refusal
 
 SAVED, SAVED_SPLITS = "state.json", "dataset_dict.json"
@@ -35,12 +36,11 @@ def files(folder: Path) -> list[Path]:
     """Returns the Arrow files that Dataset.save_to_disk left, in their order."""
     try:
         state = json.loads((folder / SAVED).read_text(encoding="utf-8"))
-        names = [entry["filename"] for entry in state["_data_files"]]
-        paths = [folder / name for name in names]
+        paths = [folder / name for name in upstream.saved_files(state)]
         is_whole = bool(paths) and all(_is_in(folder, path) for path in paths)
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         is_whole = False
-    if not is_whole or state.get("_indices_data_files"):
+    if not is_whole:
         what = "this is not what save_to_disk leaves"
         raise Refusal(what, str(folder / SAVED), "save the data set again")
     return paths

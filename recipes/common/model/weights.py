@@ -20,8 +20,7 @@ from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import note
 
 BODY = (torch.nn.Embedding, torch.nn.ModuleList)  # a model's head has none of them
-# What wrappers put in front of a weight's name: DistributedDataParallel, torch.compile, FSDP.
-WRAPPERS = r"^(module\.|_orig_mod\.|_fsdp_wrapped_module\.)+"
+WRAPPED = rf"^({'|'.join(map(re.escape, upstream.WRAPPERS))})+"
 
 
 class LostWeight(LookupError):
@@ -40,7 +39,7 @@ def load(
     model, found = model_folders.load(auto_class, name, flag, trust_remote_code, **options)
     prefix = _prefix_of_wrapper(found["unexpected_keys"])
     if prefix:
-        options["key_mapping"] = {WRAPPERS: ""}
+        options["key_mapping"] = {WRAPPED: ""}
         model, found = model_folders.load(auto_class, name, flag, trust_remote_code, **options)
         # Otherwise transformers (5.23) would save the weights with the prefix again.
         upstream.keep_weight_names(model)
@@ -55,7 +54,7 @@ def load(
 def _prefix_of_wrapper(keys: Iterable[str]) -> str:
     """Returns what a wrapper put in front of the names of weights, or ""."""
     for key in keys:
-        match = re.match(WRAPPERS, key)
+        match = re.match(WRAPPED, key)
         if match:
             return match[0]
     return ""

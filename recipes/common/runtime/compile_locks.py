@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from torch.utils import cpp_extension
 from torch.utils.file_baton import FileBaton
 
+from recipes.common.runtime import upstream
 from recipes.common.runtime.messages import note
 
 QUIET = 300  # seconds; a living compiler writes something more often, on any machine
@@ -97,4 +97,4 @@ def _is_open(path: Path) -> bool:
 
 def watch() -> None:
     """Makes torch compile under this module's lock from now on."""
-    vars(cpp_extension)["FileBaton"] = Lock
+    upstream.lock_extensions_by(Lock)

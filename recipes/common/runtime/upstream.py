@@ -73,6 +73,11 @@ def labels_in_batches(trainer: Any, batches: list, device: Any) -> Any:
     return trainer._get_num_items_in_batch(batches, device)
 
 
+def save_model(trainer: Any, folder: str | None = None) -> None:
+    """Saves model and tokenizer, and pushes nothing: by default Trainer would push them, too."""
+    trainer.save_model(folder, _internal_call=True)
+
+
 def save_sharded_states(trainer: Any, folder: str) -> None:
     """Writes the optimizer of DeepSpeed or FSDP, whose parts lie on several processes."""
     trainer._save_optimizer_and_scheduler(folder)
@@ -131,6 +136,16 @@ def without_deepspeed() -> Iterator[None]:
 
 # --- torch ---
 
+# What wrappers put in front of a weight's name: DistributedDataParallel, torch.compile, FSDP.
+WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.")
+
+
+def lock_extensions_by(kind: type) -> None:
+    """Lets torch lock the extensions that it compiles by this class instead of its FileBaton."""
+    from torch.utils import cpp_extension
+
+    vars(cpp_extension)["FileBaton"] = kind
+
 
 def submodules(module: "torch.nn.Module") -> dict[str, Any]:
     """Returns the parts of a module by name; a change of this dictionary changes the module."""
@@ -184,6 +199,16 @@ def set_distributed_type(kind: Any) -> None:
 def fingerprint_of(dataset: Any) -> str:
     """Returns what identifies a data set in the datasets library's cache."""
     return dataset._fingerprint
+
+
+def saved_files(state: Mapping[str, Any]) -> list[str]:
+    """Returns the files of a data set, from the state.json that save_to_disk has written.
+
+    Raises an error for any other content, and for rows that are chosen by indices.
+    """
+    if state.get("_indices_data_files"):
+        raise ValueError("the rows are chosen by indices")
+    return [entry["filename"] for entry in state["_data_files"]]
 
 
 def counts_of_rows(

@@ -111,7 +111,7 @@ class Checkpoints:
         trainer, final = self.trainer, self.folder / staged.name
         if self.trial is None:
             trainer.store_flos()
-        trainer.save_model(str(staged), _internal_call=True)
+        upstream.save_model(trainer, str(staged))
         if not only_model:
             self._write_states(staged, pending)
         trainer.accelerator.wait_for_everyone()
