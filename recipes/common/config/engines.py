@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from recipes.common.config import step_sizes
 from recipes.common.runtime import upstream
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import did_you_mean, note
@@ -73,10 +74,10 @@ def _shipped_config(name: str) -> str:
 def _accumulation(values: dict[str, Any]) -> int:
     total = values["global_batch_size"]
     rows = values.get("per_device_train_batch_size", ROWS)
-    processes = _number_of_processes()
+    processes = step_sizes.number_of_processes()
     accumulated = values.get("gradient_accumulation_steps")
-    together = rows * processes
-    if accumulated and total != together * accumulated:
+    together = step_sizes.rows_per_step(rows, 1, processes)
+    if accumulated and total != step_sizes.rows_per_step(rows, accumulated, processes):
         product = _product(rows, accumulated, processes)
         fix = "leave out --gradient_accumulation_steps: it follows"
         raise Refusal(f"{product}, not {total}", "--global_batch_size", fix)
@@ -94,12 +95,8 @@ def _accumulation(values: dict[str, Any]) -> int:
     return total // together
 
 
-def _number_of_processes() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
 def _product(rows: int, accumulated: int, processes: int) -> str:
-    total = rows * accumulated * processes
+    total = step_sizes.rows_per_step(rows, accumulated, processes)
     return f"{rows} rows x {accumulated} accumulated x {processes} processes = {total}"
 
 
@@ -266,7 +263,7 @@ def _check_deepspeed(training_arguments: "TrainingArguments") -> None:
     if config.is_zero3() and not config.is_true(gathers):
         fix = 'write "stage3_gather_16bit_weights_on_model_save": true'
         raise Refusal("this configuration would save a model without weights", where, fix)
-    if training_arguments.use_cpu and _number_of_processes() > 1 and not _compiler():
+    if training_arguments.use_cpu and step_sizes.number_of_processes() > 1 and not _compiler():
         what = "DeepSpeed compiles its communication on CPU, and there is no C++ compiler"
         fix = f"{INSTALL}; or train with --launcher ddp or fsdp2"
         raise Refusal(what, where, fix)

@@ -4,11 +4,11 @@ The layers are the recipe's config.yaml, each --config FILE, and the command lin
 flags that are ignored, and the flags that have no effect.
 """
 
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from recipes.common.config import step_sizes
 from recipes.common.config.facts import Facts
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import note
@@ -332,7 +332,7 @@ def _counts_steps(values: Values) -> bool:
 
 
 def _is_one_process(values: Values) -> bool:
-    return os.environ.get("WORLD_SIZE", "1") == "1"
+    return step_sizes.number_of_processes() == 1
 
 
 def _without_trackio(values: Values) -> bool:

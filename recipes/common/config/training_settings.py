@@ -18,19 +18,6 @@ if TYPE_CHECKING:
     from transformers import TrainingArguments
 
 
-def rows_per_batch(arguments: "TrainingArguments") -> int:
-    """Returns the rows of a batch over all processes."""
-    return arguments.train_batch_size * arguments.world_size
-
-
-def rows_per_step(rows: int, accumulated: int, processes: int) -> int:
-    """Returns the rows of an optimizer step.
-
-    Each process adds up the gradients of so many `accumulated` batches, each of so many `rows`.
-    """
-    return rows * accumulated * processes
-
-
 def report_to(arguments: "TrainingArguments", services: Sequence[str]) -> None:
     """Replaces the names of services by those that transformers knows."""
     arguments.report_to = list(services)

@@ -1,11 +1,10 @@
 """Limits the rows of a split that are used, and sets the steps of a stream."""
 
-import math
 from typing import Any
 
 import datasets
 
-from recipes.common.config import training_settings
+from recipes.common.config import step_sizes, training_settings
 from recipes.common.config.flags import Arguments
 from recipes.common.runtime.errors import Refusal
 
@@ -44,6 +43,7 @@ def set_steps(training_arguments: Any, rows: int) -> None:
     """Sets --max_steps of a stream from its number of rows and --num_train_epochs: Trainer does not
     know its length."""
     if training_arguments.max_steps <= 0:
-        batches = math.ceil(rows / training_settings.rows_per_batch(training_arguments))
-        steps = math.ceil(batches / training_arguments.gradient_accumulation_steps)
+        batch = step_sizes.rows_per_batch(training_arguments)
+        accumulated = training_arguments.gradient_accumulation_steps
+        steps = step_sizes.steps_per_epoch(rows, batch, accumulated)
         training_settings.set_steps(training_arguments, steps)

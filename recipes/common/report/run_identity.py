@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from recipes.common.config import training_settings
+from recipes.common.config import step_sizes
 from recipes.common.config.flags import DATA_FILES
 from recipes.common.data import found_files, sources
 from recipes.common.runtime import hashing
@@ -45,7 +45,7 @@ class Run:
     @property
     def rows_per_step(self) -> int:
         """Rows (with --tokens_per_batch: batches) of a step over all processes."""
-        return rows_per_step(self.flags, int(os.environ.get("WORLD_SIZE", "1")))
+        return rows_per_step(self.flags, step_sizes.number_of_processes())
 
     @cached_property
     def inputs(self) -> dict[str, dict[str, str]]:
@@ -78,7 +78,7 @@ def rows_per_step(flags: dict[str, Any], processes: int) -> int:
     rows = flags["per_device_train_batch_size"]
     if flags.get("tokens_per_batch"):
         rows = 1
-    return training_settings.rows_per_step(rows, flags["gradient_accumulation_steps"], processes)
+    return step_sizes.rows_per_step(rows, flags["gradient_accumulation_steps"], processes)
 
 
 def changed_flags(known: dict[str, Any], run: Run, rows: int, inputs: dict[str, str]) -> list[str]:

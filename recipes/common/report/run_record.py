@@ -6,7 +6,6 @@ The record is run.yaml and run.json.
 import errno
 import itertools
 import json
-import os
 import platform
 import shlex
 import subprocess
@@ -25,6 +24,7 @@ else:
     import fcntl
 
 from recipes.common.checkpoints import atomic_folder, retention
+from recipes.common.config import step_sizes
 from recipes.common.config.flags import ROOT
 from recipes.common.config.yaml_files import PlainLoader
 from recipes.common.model.model_folders import ADAPTED
@@ -131,7 +131,7 @@ def begin(run: Run, overwrite: bool) -> None:
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in PACKAGES},
         "hardware": hardware(),
-        "world_size": int(os.environ.get("WORLD_SIZE", "1")),
+        "world_size": step_sizes.number_of_processes(),
         "seed": run.flags.get("seed"),
         "data_seed": run.flags.get("data_seed", run.flags.get("seed")),
     }

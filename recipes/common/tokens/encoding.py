@@ -4,7 +4,6 @@ It counts the rows that were cut.
 """
 
 import itertools
-import math
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -16,6 +15,7 @@ import datasets
 import torch
 from datasets.fingerprint import generate_random_fingerprint
 
+from recipes.common.config import step_sizes
 from recipes.common.config.flags import Arguments, GenerationArguments
 from recipes.common.data.labels import MISSING
 from recipes.common.data.splits import Splits
@@ -74,8 +74,7 @@ class RowStream(PositionedStream):
         """
         if self.number is None:
             return None
-        batches = math.ceil(self.number / rows)
-        return Fraction(math.ceil(batches / accumulated))
+        return Fraction(step_sizes.steps_per_epoch(self.number, rows, accumulated))
 
     def go_to(self, first: int) -> None:
         """Begins the next pass after the `first` rows."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy
 import torch
 
-from recipes.common.config import training_settings
+from recipes.common.config import step_sizes, training_settings
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import note
 from recipes.common.tokens import tokenising
@@ -195,7 +195,7 @@ def set_steps(
     if counts["tokens"] * flags.num_train_epochs < stream.layout.room:
         what = "the training data does not fill one block"
         raise Refusal(what, "--train_file", "give more text, or smaller blocks")
-    blocks = training_settings.rows_per_batch(flags)
+    blocks = step_sizes.rows_per_batch(flags)
     steps = stream.steps(blocks, flags.gradient_accumulation_steps)
     training_settings.set_steps(flags, steps)
     return counts

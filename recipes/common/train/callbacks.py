@@ -22,7 +22,7 @@ from transformers.trainer_callback import (
     TrainerState,
 )
 
-from recipes.common.config import training_settings
+from recipes.common.config import step_sizes
 from recipes.common.runtime.messages import reason, warn
 from recipes.common.tokens.positions import PositionedStream
 
@@ -241,7 +241,7 @@ def epochs_of_stream(stream: PositionedStream, arguments: TrainingArguments) -> 
 
     Warns where something waits for the end of an epoch, and that end is unknown.
     """
-    rows = training_settings.rows_per_batch(arguments)
+    rows = step_sizes.rows_per_batch(arguments)
     steps = stream.steps(rows, arguments.gradient_accumulation_steps)
     waiting = []
     for name in ("eval_strategy", "save_strategy"):

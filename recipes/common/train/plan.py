@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from recipes.common.config import training_settings
+from recipes.common.config import step_sizes
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Plan:
     def rows_per_step(self) -> int:
         """Returns the rows of one optimizer step; batches, where batches are filled by tokens."""
         rows = self.rows if self.token_batches is None else 1
-        return training_settings.rows_per_step(
+        return step_sizes.rows_per_step(
             rows, self.arguments.gradient_accumulation_steps, self.arguments.world_size
         )
 
@@ -34,7 +34,7 @@ class Plan:
             return None
         if self.token_batches is not None:
             return self.token_batches
-        rows = training_settings.rows_per_batch(self.arguments)
+        rows = step_sizes.rows_per_batch(self.arguments)
         rounded = math.floor if self.arguments.dataloader_drop_last else math.ceil
         return rounded(len(self.dataset) / rows)
 

@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import Sampler
 from transformers.trainer_pt_utils import BatchRebalanceSampler
 
+from recipes.common.config import step_sizes
 from recipes.common.data.labels import MISSING
 from recipes.common.runtime.errors import Refusal
 
@@ -313,17 +314,18 @@ def for_training(
     if strategy == "random":
         lengths = None
     rows = rows or arguments.train_batch_size
-    return Shuffled(dataset, seed, lengths, rows * accumulated * processes, rows)
+    step = step_sizes.rows_per_step(rows, accumulated, processes)
+    return Shuffled(dataset, seed, lengths, step, rows)
 
 
-def padding_share(order: Shuffled | TokenBatches, lengths: Sequence[int]) -> float:
+def padding_share(sampler: Shuffled | TokenBatches, lengths: Sequence[int]) -> float:
     """Returns which share of the tokens of an epoch's batches is padding.
 
     Each batch is padded to its longest row.
     """
     lengths = numpy.asarray(lengths)
     tokens, padded = 0, 0
-    for rows in order.batches():
+    for rows in sampler.batches():
         if len(rows):
             tokens += lengths[rows].sum()
             padded += len(rows) * lengths[rows].max()
