@@ -1,12 +1,15 @@
 """Limits the rows of a split that are used, and sets the steps of a stream."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import datasets
 
 from recipes.common.config import step_sizes, training_settings
 from recipes.common.config.flags import Arguments
 from recipes.common.runtime.errors import Refusal
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
 
 LIMITS = {
     "train": "max_train_samples",
@@ -39,7 +42,7 @@ def cut(split: Any, name: str, arguments: Arguments, account: dict[str, Any]) ->
     return split.select(range(limit)) if is_in_memory else split
 
 
-def set_steps(training_arguments: Any, rows: int) -> None:
+def set_steps(training_arguments: "TrainingArguments", rows: int) -> None:
     """Sets --max_steps of a stream from its number of rows and --num_train_epochs: Trainer does not
     know its length."""
     if training_arguments.max_steps <= 0:

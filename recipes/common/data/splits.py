@@ -4,7 +4,7 @@ is loaded."""
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import datasets
 
@@ -25,6 +25,9 @@ from recipes.common.data.sources import Reading, Source
 from recipes.common.runtime import hashing, processes
 from recipes.common.runtime.errors import Refusal
 from recipes.common.runtime.messages import note, warn
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
 
 STREAMED_EVALUATION = 1000  # rows of a remote stream that are held out (see --max_eval_samples)
 SHUFFLED = 10_000  # rows of a stream that are shuffled together
@@ -72,7 +75,7 @@ class Splits:
 @processes.once_per_node
 def load_splits(
     arguments: Arguments,
-    training_arguments: Any,
+    training_arguments: "TrainingArguments",
     texts: Columns,
     label: Columns | None = None,
     target: Columns | None = None,
@@ -146,7 +149,10 @@ def _hold_out(splits: Splits, table: Table, arguments: Arguments, seed: int) -> 
 
 
 def _prepare_stream(
-    splits: Splits, train: datasets.IterableDataset, training_arguments: Any, is_remote: bool
+    splits: Splits,
+    train: datasets.IterableDataset,
+    training_arguments: "TrainingArguments",
+    is_remote: bool,
 ) -> None:
     """Sets the steps of a streamed training set, and shuffles it."""
     rows = splits.accounting["train"]["used"]
@@ -157,14 +163,14 @@ def _prepare_stream(
         splits.streamed = rows
 
 
-def _check_steps(is_remote: bool, training_arguments: Any) -> None:
+def _check_steps(is_remote: bool, training_arguments: "TrainingArguments") -> None:
     """Refuses a stream from the Hub without --max_steps: its length is unknown."""
     if is_remote and training_arguments.do_train and training_arguments.max_steps <= 0:
         fix = "say how long to train: --max_steps 10000"
         raise Refusal("the length of a stream from the Hub is not known", "--streaming", fix)
 
 
-def _holds_out(found: dict[str, Source], training_arguments: Any) -> bool:
+def _holds_out(found: dict[str, Source], training_arguments: "TrainingArguments") -> bool:
     """Whether validation data is needed, and not given."""
     return "validation" not in found and sources.needs_validation(training_arguments)
 
@@ -173,7 +179,7 @@ def _read_all(
     found: dict[str, Source],
     columns: Chosen,
     arguments: Arguments,
-    training_arguments: Any,
+    training_arguments: "TrainingArguments",
     is_remote: bool,
 ) -> dict[str, Table]:
     """Reads every split once."""
@@ -257,7 +263,7 @@ def _decide(
 
 
 def _asked(
-    columns: Any,
+    columns: Chosen,
     named: Sequence[str] | None,
     do_regression: bool | None,
     trained: Labels | None,

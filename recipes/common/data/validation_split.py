@@ -19,7 +19,7 @@ Parts = tuple[Any, datasets.Dataset, int]  # training rows, validation rows, how
 
 
 def split(
-    table: Table, train: Any, percentage: int, seed: int, decided: labels.Labels | None
+    table: Table, train: datasets.Dataset, percentage: int, seed: int, decided: labels.Labels | None
 ) -> Parts:
     """Returns training rows, validation rows, and how many rows have moved.
 
@@ -43,7 +43,7 @@ def split(
     return _drawn(train, count, seed, decided)
 
 
-def _is_cut_within_rows(table: Table, train: Any, percentage: int, count: int) -> bool:
+def _is_cut_within_rows(table: Table, train: datasets.Dataset, percentage: int, count: int) -> bool:
     """Whether the rows of a text are too few, or too long, for whole ones to be held out."""
     is_text = not (table.columns.labels or table.columns.target)
     if not is_text or not 0 < percentage < 100:
@@ -53,7 +53,7 @@ def _is_cut_within_rows(table: Table, train: Any, percentage: int, count: int) -
     return character_split.is_coarse(train, inner(table.columns.texts[0]), percentage, count)
 
 
-def _drawn(train: Any, count: int, seed: int, decided: labels.Labels | None) -> Parts:
+def _drawn(train: datasets.Dataset, count: int, seed: int, decided: labels.Labels | None) -> Parts:
     from sklearn.model_selection import train_test_split
 
     positions = numpy.arange(len(train))
@@ -64,7 +64,9 @@ def _drawn(train: Any, count: int, seed: int, decided: labels.Labels | None) -> 
     return train.select(numpy.sort(kept)), train.select(numpy.sort(held_out)), count
 
 
-def _strata(train: Any, count: int, decided: labels.Labels | None) -> numpy.ndarray | None:
+def _strata(
+    train: datasets.Dataset, count: int, decided: labels.Labels | None
+) -> numpy.ndarray | None:
     """Returns the class of each row, where each part has room for a row of every class."""
     if decided is None or decided.kind != labels.SINGLE:
         return None

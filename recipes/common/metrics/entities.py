@@ -20,6 +20,8 @@ from recipes.common.runtime.messages import did_you_mean
 from recipes.common.tokens.words import NO_WORD, continued_ids
 
 if TYPE_CHECKING:
+    import torch
+    from datasets import Dataset
     from transformers import EvalPrediction
 
 SPAN = "span"  # the type of entities whose labels name none: B, I, O; words in Chinese: B, M, E, S
@@ -63,7 +65,9 @@ def most_frequent(labels: Labels) -> int:
     return labels.counts.index(max(labels.counts))
 
 
-def best_labels(logits: Any, labels: Any) -> tuple[Any, Any, Any]:
+def best_labels(
+    logits: "torch.Tensor | tuple[torch.Tensor, ...]", labels: "torch.Tensor"
+) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
     """Returns the best label of each token, its probability, and the token's loss in nats.
 
     They are all that is kept of the logits: [rows, length] each. The loss is 0 where a token has no
@@ -135,7 +139,7 @@ def _usual_labels(train: Any, column: str) -> dict[str, int]:
 
 
 def _guesses(
-    rows: Any, column: str, usual: dict[str, int], encoded: numpy.ndarray, labels: Labels
+    rows: "Dataset", column: str, usual: dict[str, int], encoded: numpy.ndarray, labels: Labels
 ) -> list[Names]:
     """Returns the baseline's labels, for the tokens that have a label."""
     default, further = most_frequent(labels), continued_ids(labels.names)

@@ -250,7 +250,7 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _precision(arguments: Any) -> str:
+def _precision(arguments: TrainingArguments) -> str:
     if arguments.bf16:
         return "bf16 (--bf16 false trains in fp32)"
     return "fp16" if arguments.fp16 else "fp32"
