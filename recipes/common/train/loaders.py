@@ -64,7 +64,7 @@ class Loaders:
     def sampler_of(self, dataset: Any, is_training: bool) -> Any:
         """Returns the sampler of a data set; None where rows come as they are."""
         if not is_training:
-            return for_evaluation(dataset, self.trainer.args, self.trainer.answers)
+            return for_evaluation(dataset, self.trainer.args, self.trainer.generation)
         self.set_sampler(dataset)
         return self.sampler
 

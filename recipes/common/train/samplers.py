@@ -267,9 +267,9 @@ def in_order(dataset: object, arrays: Array | tuple | None) -> Array | tuple | N
 
 
 def for_evaluation(
-    dataset: object, arguments: "TrainingArguments", answers: WritesTexts | None = None
+    dataset: object, arguments: "TrainingArguments", generation: WritesTexts | None = None
 ) -> EvaluationBatches | None:
-    """Returns batches by length to evaluate on; texts are generated where there are `answers`.
+    """Returns batches by length to evaluate on; with `generation` texts are generated for them.
 
     Returns None where the lengths are unknown, and where predictions are to stay in batches.
     """
@@ -277,9 +277,9 @@ def for_evaluation(
     if lengths is None or not arguments.eval_do_concat_batches:
         return None
     rows, written = arguments.eval_batch_size, 0
-    if answers is not None:
-        rows *= answers.batches_at_once
-        written = answers.limits(lengths)
+    if generation is not None:
+        rows *= generation.batches_at_once
+        written = generation.limits(lengths)
     return EvaluationBatches(lengths, rows, arguments.world_size, arguments.process_index, written)
 
 

@@ -144,9 +144,9 @@ class Trainer(transformers.Trainer):
     def _evaluate_as_asked(self) -> None:
         """Sets what an evaluation computes: logits, sums over tokens, or texts."""
         generates = self.task is not None and getattr(self.args, "predict_with_generate", False)
-        self.answers = self.task.generation if generates else None
-        if self.answers is not None and self.head is None:
-            self.answers.score_one_batch_at_once()
+        self.generation = self.task.generation if generates else None
+        if self.generation is not None and self.head is None:
+            self.generation.score_one_batch_at_once()
         self.data_collator = never_empty(self.data_collator, self.processing_class)
         if self.args.label_names is None and "labels" in self.label_names:
             self.label_names = ["labels"]  # LUKE has entity_labels as well, which no recipe has
@@ -405,8 +405,8 @@ class Trainer(transformers.Trainer):
         if isinstance(chosen, dict):
             return self._judged(super().evaluate(eval_dataset, *args, **options), prefix)
         chosen = self.eval_dataset[chosen] if isinstance(chosen, str) else chosen
-        if self.is_in_train and self.answers is not None:
-            chosen = eval_dataset = self.answers.sample(chosen)
+        if self.is_in_train and self.generation is not None:
+            chosen = eval_dataset = self.generation.sample(chosen)
         self.evaluation.begin(chosen)
         with tensor_files.randomness_kept(), self._kernels():
             try:
@@ -459,10 +459,10 @@ class Trainer(transformers.Trainer):
         """
         if self.is_in_train and (signal := self.stops.received()):
             raise signals.Stopped(signal, self.state.global_step)
-        if self.answers is None:
+        if self.generation is None:
             return self._score_batch(model, inputs, prediction_loss_only, ignore_keys)[:3]
         inputs = self._prepare_inputs(inputs)
-        parts = self.answers.parts(inputs)
+        parts = self.generation.parts(inputs)
         scored = [
             self._score_batch(model, part, prediction_loss_only, ignore_keys) for part in parts
         ]
@@ -471,7 +471,7 @@ class Trainer(transformers.Trainer):
             is_deepspeed_zero3_enabled() or self.is_fsdp_enabled
         )
         with self.accelerator.autocast():  # around all tokens of the answers: weights are cast once
-            generated = self.answers.write(self.model, inputs, encoded, is_sharded)
+            generated = self.generation.write(self.model, inputs, encoded, is_sharded)
         return torch.stack(losses).mean(), (torch.cat(logits), generated), inputs["labels"]
 
     def _score_batch(
