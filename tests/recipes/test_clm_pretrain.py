@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import SHORT, WITHOUT_TEST, as_if_killed, load_recipe, merged, predictions
 from safetensors.torch import load_file
-from transformers import AutoConfig, AutoModelForCausalLM, pipeline
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, pipeline
 
 from recipes.common.model import loading
 from recipes.common.predict.opening import open_folder
@@ -36,6 +36,27 @@ def test_a_run_leaves_the_whole_contract(recipe, texts):
     assert (
         counts["bytes"] == (texts / "text.txt").stat().st_size - 1
     )  # its last line break became the end token
+
+
+@pytest.mark.parametrize("rows", ["1", "7"])
+def test_a_smoothed_loss_is_validated_as_it_is_trained(rows, recipe, texts):
+    """(1 - s) of the cross entropy and s of the mean over the 300 tokens; perplexity is unsmoothed."""
+    flags = ["--label_smoothing_factor", "0.5", "--per_device_eval_batch_size", rows]
+    metrics = recipe.main([*FILES, *TINY, *SHORT, *flags, "--bf16", "false"])
+    assert metrics["perplexity"] == pytest.approx(numpy.exp(metrics["eval_cross_entropy"]))
+    model, tokenizer = (
+        AutoModelForCausalLM.from_pretrained("out"),
+        AutoTokenizer.from_pretrained("out"),
+    )
+    text = (texts / "more.txt").read_text().removesuffix("\n")
+    ids = torch.tensor([*tokenizer(text)["input_ids"], tokenizer.eos_token_id])
+    losses, number = 0.0, 0
+    for block in ids.split(32):
+        logs = model(input_ids=block[None]).logits[0, :-1].log_softmax(-1)
+        own = -logs.gather(1, block[1:, None]).sum()
+        losses += 0.5 * own - 0.5 * logs.mean(-1).sum()
+        number += len(block) - 1
+    assert metrics["eval_loss"] == pytest.approx(float(losses) / number, rel=1e-4)
 
 
 def test_what_repeats_is_learned(recipe, texts):
