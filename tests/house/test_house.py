@@ -81,6 +81,27 @@ def test_functions_are_short(path):
             assert lines <= most, f"{node.name} has {lines} lines"
 
 
+NESTING = (ast.For, ast.While, ast.If, ast.With, ast.Try)
+DEEPEST = 3
+
+
+def depth(node, outer=0):
+    """How many blocks stand in each other below a node; an elif is no deeper than its if."""
+    found = [outer]
+    for child in ast.iter_child_nodes(node):
+        is_elif = isinstance(node, ast.If) and isinstance(child, ast.If) and child in node.orelse
+        if not isinstance(child, ast.FunctionDef):  # it is measured by itself
+            found.append(depth(child, outer + (isinstance(child, NESTING) and not is_elif)))
+    return max(found)
+
+
+@pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_blocks_are_not_deeper_than_three(path):
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.FunctionDef):
+            assert depth(node) <= DEEPEST, node.name
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.parent.name)
 def test_a_recipe_is_about_a_hundred_lines_in_four_parts(path):
     text = path.read_text("utf-8")

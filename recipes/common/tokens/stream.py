@@ -34,8 +34,8 @@ class Stream(PositionedStream):
     of a pass begins the next pass.
 
     The `position` after a number of blocks is small: it names the document that is being cut, the
-    tokens that were carried into it, and how many of its blocks came before. `go_to` tokenises only
-    that document again.
+    tokens that were carried into it, and how many of its blocks came before. `load_position`
+    tokenises only that document again.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class Stream(PositionedStream):
         self.collect()  # a step may have read beyond what was reported when it began
         return {"blocks": blocks, "mark": self.marks[blocks // WINDOW]}
 
-    def go_to(self, position: dict[str, Any]) -> None:
+    def _go_to(self, position: dict[str, Any]) -> None:
         """Begins the next pass at a `position`."""
         self.first = position["blocks"]
         self.marks[self.first // WINDOW] = position["mark"]
@@ -168,7 +168,7 @@ class Stream(PositionedStream):
             raise ValueError(f"{POSITION} holds no position of a stream")
         if max(carried, default=0) >= vocabulary:
             raise ValueError(f"{POSITION} holds the token {max(carried)}")
-        self.go_to(position)
+        self._go_to(position)
 
 
 def set_steps(
