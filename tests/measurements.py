@@ -8,6 +8,7 @@ recipes/common; modules that lie in none of them count as a package each.
 """
 
 import ast
+import io
 import subprocess
 import tempfile
 import tokenize
