@@ -23,15 +23,13 @@ from recipes.common.runtime.messages import did_you_mean, note, visible, visible
 
 ROOT = Path(__file__).resolve().parents[2]
 TORCHRUN = ROOT / "tools/torchrun.py"
+# DeepSpeed's configurations by name: each is a launcher.
+DEEPSPEED = {path.stem: path for path in sorted((ROOT / "ds_configs").glob("*.json"))}
 # What each launcher adds to the recipe's flags. All of them start their processes with torchrun.
 LAUNCHERS = {
     "ddp": [],
     "fsdp2": ["--fsdp"],
-    "zero1": ["--deepspeed", "zero1"],
-    "zero2": ["--deepspeed", "zero2"],
-    "zero2_offload": ["--deepspeed", "zero2_offload"],
-    "zero3": ["--deepspeed", "zero3"],
-    "zero3_offload": ["--deepspeed", "zero3_offload"],
+    **{name: ["--deepspeed", name] for name in DEEPSPEED},
 }
 PATTERN = re.compile(r"_file\b.*[*?]")  # a flag that names files by a pattern
 PORT = 29500  # torchrun's own default
@@ -58,7 +56,7 @@ class World:
     """
 
     launcher: str = _flag(
-        "", str, "ddp, fsdp2, zero1, zero2, zero2_offload, zero3 or zero3_offload."
+        "", str, "ddp, fsdp2, or a configuration in ds_configs/: zero1, zero2, zero3_offload, …"
     )
     num_processes: int | None = _flag(
         None, int, "Processes over all machines: one per GPU.", (1, 100_000)
