@@ -16,6 +16,7 @@ REASONS = {
     "sources": "a folder of the Hub is asked for only where --dataset_name names it",
     "splits": "labels are asked for only by recipes that have some",
     "json_rows": "caught where the line is read, and refused with its place",
+    "upstream": "caught in saved_folders, which refuses the folder with its place",
     "joining": "a process that does not answer: Trainer.train makes a TrainingFailed of it",
     "services": "raised within services.refused, which refuses",
     "tokenizer_training": "a mistake of whoever writes a recipe: an iterator where a list must be",
