@@ -4,22 +4,18 @@ It imports little, so that the command line answers at once.
 """
 
 import argparse
-import json
 import os
-import re
 import shlex
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
 from recipes.common.runtime import secrets
 from recipes.common.runtime.errors import Refusal
-from recipes.common.runtime.hashing import hash_of
-from recipes.common.runtime.messages import did_you_mean, note, visible, visible_lines
+from recipes.common.runtime.messages import did_you_mean, note, visible
 
 ROOT = Path(__file__).resolve().parents[2]
 TORCHRUN = ROOT / "tools/torchrun.py"
@@ -31,7 +27,6 @@ LAUNCHERS = {
     "fsdp2": ["--fsdp"],
     **{name: ["--deepspeed", name] for name in DEEPSPEED},
 }
-PATTERN = re.compile(r"_file\b.*[*?]")  # a flag that names files by a pattern
 PORT = 29500  # torchrun's own default
 # With it torch on a CPU asks for memory in pages of 2 MB instead of 4 KB. It is read at the import.
 HUGE_PAGES = {"THP_MEM_ALLOC_ENABLE": "1"}
@@ -273,10 +268,6 @@ def run(words: list[str], dry_run: bool = False) -> int:
     print("$", visible(shown, len(shown) * 10), flush=True)
     if dry_run:
         return 0
-    table = _already_complete(words)
-    if table is not None:
-        print(visible_lines(table), "\n")
-        return 0
     words = [sys.executable, *words[1:]]
     environment = HUGE_PAGES | os.environ | threads
     if token:  # everyone on the machine could read it in a command line
@@ -284,71 +275,6 @@ def run(words: list[str], dry_run: bool = False) -> int:
     if os.name == "posix":
         os.execve(words[0], words, environment)
     return subprocess.call(words, env=environment)
-
-
-def _already_complete(words: list[str]) -> str | None:
-    """Returns the scores of a complete run of this very command; None where there is none.
-
-    Its configurations, models and data must be the same as now. They are compared without torch,
-    which takes seconds to import. After a None the recipe itself looks again, and closer.
-    """
-    if any(word.startswith("--overwrite_output_dir") for word in words):
-        return None
-    names = [Path(word).name for word in words]
-    script = names.index("run.py")
-    folder = _output_dir(words, Path(words[script]).with_name("config.yaml"))
-    if folder is None:
-        return None
-    command = shlex.join(secrets.masked(["python", *words[script:]]))
-    try:
-        facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        if facts.get("status") != "complete" or facts["command"] != command:
-            return None
-        if not _is_unchanged(facts) or _may_have_more_files(command, facts):
-            return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-    note(f"already complete: {folder / 'README.md'}; to start over: --overwrite_output_dir")
-    return str(facts.get("table"))
-
-
-def _output_dir(words: list[str], configuration: Path) -> Path | None:
-    """Returns the --output_dir of a command, or else of the recipe's configuration."""
-    found = re.search(r"--output_dir[= ](\S+)", " ".join(words))
-    if not found and configuration.is_file():
-        text = configuration.read_text(encoding="utf-8")
-        found = re.search(r"^output_dir: *(\S+)", text, re.M)
-    if not found:
-        return None
-    return Path(found[1])
-
-
-def _is_unchanged(facts: dict[str, Any]) -> bool:
-    """Whether everything that a run has read still has the same content."""
-    read = facts["configurations"] | facts["data_sha256"]
-    for entry in facts["inputs"].values():
-        read[entry["path"]] = entry["sha256"]
-    return all(hash_of(Path(path)) == known for path, known in read.items())
-
-
-def _may_have_more_files(command: str, facts: dict[str, Any]) -> bool:
-    """Whether flags name data by a pattern or a folder: files may have been added since."""
-    texts = [command]
-    for path in facts["configurations"]:
-        texts.append(Path(path).read_text(encoding="utf-8"))
-    return any(map(PATTERN.search, texts)) or _names_folder(texts, facts["data_sha256"])
-
-
-def _names_folder(texts: list[str], read: Iterable[str]) -> bool:
-    """Whether a word of the texts is a folder above one of the files that were read."""
-    folders: set[str] = set()
-    for path in read:
-        folders.update(map(str, Path(path).parents))
-    for text in texts:
-        for word in re.split(r"[\s='\",\[\]]+", text):
-            if word.rstrip("/") in folders:
-                return True
-    return False
 
 
 def _threads(words: list[str]) -> dict[str, str]:

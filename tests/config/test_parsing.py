@@ -30,6 +30,14 @@ def parse(sentiment, in_tmp_path):
     return parse_with
 
 
+@pytest.mark.parametrize(("old", "new"), parsing.OLD_NAMES.items())
+def test_a_flag_s_old_name_is_refused_with_the_new_one(parse, old, new):
+    with pytest.raises(Refusal, match=f"unknown argument --{old}(.*\n)*.*did you mean --{new}"):
+        parse(f"--{old}=1")
+    with pytest.raises(Refusal, match=f"unknown key {old}(.*\n)*.*did you mean {new}"):
+        parse("--config", "old.yaml", old=f"{old}: 1")
+
+
 def test_each_layer_wins_over_the_one_below(parse):
     layers = {"config": "seed: 1", "first": "seed: 2", "second": "seed: 3"}
     assert parse()[1].seed == 42

@@ -44,6 +44,17 @@ def test_the_same_command_on_other_data_is_refused(sentiment, reviews):
         sentiment.main([*FLAGS, *SHORT])
 
 
+@pytest.mark.parametrize("named", ["parts/*.csv", "parts", "parts/"])
+def test_the_same_command_with_a_file_more_is_refused(named, sentiment, reviews):
+    (reviews / "parts").mkdir()
+    shutil.copy("train.csv", "parts/one.csv")
+    flags = merged(*FLAGS, "--train_file", named, *SHORT)
+    sentiment.main(flags)
+    shutil.copy("train.csv", "parts/two.csv")
+    with pytest.raises(Refusal, match="a complete run on other data: parts"):
+        sentiment.main(flags)
+
+
 def test_other_arguments_into_the_same_folder_are_refused_with_the_difference(sentiment, reviews):
     sentiment.main([*FLAGS, *SHORT])
     with pytest.raises(Refusal, match="--seed 42 -> 7"):

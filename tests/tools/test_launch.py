@@ -3,10 +3,8 @@
 What cannot be started is refused before it starts.
 """
 
-import json
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -17,7 +15,6 @@ from conftest import ROOT
 from recipes.common import launch
 from recipes.common.launch import LAUNCHERS
 from recipes.common.runtime.errors import Refusal
-from recipes.common.runtime.hashing import content_hash
 
 RECIPE = ROOT / "recipes/sentiment/run.py"
 TWO = ["--num_machines", "2", "--num_processes", "4"]
@@ -153,57 +150,6 @@ def test_processes_share_the_cores(monkeypatch, capsys):
     )
 
 
-def complete_run(folder, command, status="complete"):
-    """What a run of this command left in its folder."""
-    (folder / "out").mkdir(exist_ok=True)
-    facts = {
-        "status": status,
-        "command": command,
-        "configurations": {"recipes/sentiment/config.yaml": HASH},
-    }
-    facts["data_sha256"] = {str(folder / "reviews.csv"): content_hash(folder / "reviews.csv")}
-    facts["inputs"] = {"run.py": {"path": str(RECIPE), "sha256": content_hash(RECIPE)}}
-    (folder / "out/run.json").write_text(
-        json.dumps(facts | {"table": "rows accuracy"}), encoding="utf-8"
-    )
-
-
-HASH = content_hash(ROOT / "recipes/sentiment/config.yaml")
-
-
-def test_a_complete_run_says_so_at_once_and_another_one_starts(tmp_path, monkeypatch, capsys):
-    found = words("--seed", "3", "--output_dir", str(tmp_path / "out"))
-    monkeypatch.setattr(os, "execve", lambda *_: "started")
-    monkeypatch.setattr(launch.subprocess, "call", lambda *_, **__: "started")
-    (tmp_path / "reviews.csv").write_text("text,label\ngood,1\n", encoding="utf-8")
-    complete_run(tmp_path, " ".join(found))
-    assert launch.run(found) == 0
-    printed = capsys.readouterr()
-    assert "rows accuracy" in printed.out
-    assert "already complete" in printed.err
-    assert launch.run([*found, "--overwrite_output_dir"]) == "started"
-    complete_run(tmp_path, " ".join([*found, "--overwrite_output_dir"]))
-    assert launch.run([*found, "--overwrite_output_dir"]) == "started"
-    complete_run(tmp_path, " ".join(found), "unfinished")
-    assert launch.run(found) == "started"
-    complete_run(tmp_path, " ".join(found).replace("--seed 3", "--seed 4"))
-    assert launch.run(found) == "started"
-    complete_run(tmp_path, " ".join(found))
-    (tmp_path / "reviews.csv").write_text("text,label\ngood,0\n", encoding="utf-8")
-    assert launch.run(found) == "started"
-
-
-@pytest.mark.parametrize("slash", ["", "/"])
-def test_a_complete_run_on_a_folder_is_looked_at_closer(slash, tmp_path, monkeypatch):
-    """Other files may have come into it."""
-    found = words("--train_file", f"{tmp_path}{slash}", "--output_dir", str(tmp_path / "out"))
-    monkeypatch.setattr(os, "execve", lambda *_: "started")
-    monkeypatch.setattr(launch.subprocess, "call", lambda *_, **__: "started")
-    (tmp_path / "reviews.csv").write_text("text,label\ngood,1\n", encoding="utf-8")
-    complete_run(tmp_path, " ".join(found))
-    assert launch.run(found) == "started"
-
-
 def test_a_slurm_script_runs_the_command_on_every_machine(tmp_path, monkeypatch):
     world, flags = launch.split(
         [*TWO, "--launcher", "zero2", "--slurm", str(tmp_path / "job.sh"), "--run_name", "it's"]
@@ -248,15 +194,6 @@ def test_a_dry_run_shows_the_script_and_writes_none(tmp_path, monkeypatch, capsy
     shown = capsys.readouterr().out
     assert f"cd {tmp_path} " in shown and f"{RECIPE} --train_file mine.csv" in shown
     assert not list(tmp_path.iterdir())
-
-
-def test_of_a_pattern_the_recipe_looks_itself_whether_files_were_added(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "execve", lambda *_: "started")
-    monkeypatch.setattr(launch.subprocess, "call", lambda *_, **__: "started")
-    (tmp_path / "reviews.csv").write_text("text,label\ngood,1\n", encoding="utf-8")
-    found = words("--train_file", "*.csv", "--output_dir", str(tmp_path / "out"))
-    complete_run(tmp_path, shlex.join(found))
-    assert launch.run(found) == "started"
 
 
 def test_the_help_names_launchers():

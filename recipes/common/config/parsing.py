@@ -22,7 +22,7 @@ from recipes.common.config.yaml_files import Placed, from_yaml
 from recipes.common.runtime import environment
 from recipes.common.runtime.disk_errors import disk_error
 from recipes.common.runtime.errors import Refusal
-from recipes.common.runtime.messages import did_you_mean, nearest
+from recipes.common.runtime.messages import nearest
 from recipes.common.runtime.secrets import SECRETS
 
 if TYPE_CHECKING:
@@ -30,6 +30,15 @@ if TYPE_CHECKING:
     from transformers.hf_argparser import DataClassType
 
 MODELS = {"model_name_or_path", "model_type", "config_name"}
+# The names of flags in older versions of transformers and of its example scripts.
+OLD_NAMES = {
+    "eval_data_file": "validation_file",
+    "evaluation_strategy": "eval_strategy",
+    "no_cuda": "use_cpu",
+    "per_gpu_eval_batch_size": "per_device_eval_batch_size",
+    "per_gpu_train_batch_size": "per_device_train_batch_size",
+    "train_data_file": "train_file",
+}
 # Other words for the choices of --include_num_input_tokens_seen.
 COUNTED = {"true": "all", "yes": "all", "1": "all", "false": "no", "0": "no"}
 # The endings of the files that a run writes.
@@ -205,7 +214,7 @@ def _parse_command_line(parser: "HfArgumentParser", argv: list[str]) -> dict[str
     namespace, unknown = parser.parse_known_args(argv, _Once())
     if unknown:
         fix = f"see {parser.prog} --help"
-        close = nearest(unknown[0].lstrip("-").partition("=")[0], _names(parser))
+        close = _similar(unknown[0].lstrip("-").partition("=")[0], _names(parser))
         if close:
             fix = f"did you mean --{close}?"
         raise Refusal(f"unknown argument {unknown[0]}", "the command line", fix)
@@ -234,6 +243,13 @@ def _names(parser: "HfArgumentParser") -> set[str]:
     return {action.dest for action in parser._actions}
 
 
+def _similar(name: str, known: set[str]) -> str:
+    """Returns the flag that a wrong name means; an empty string if there is none."""
+    if OLD_NAMES.get(name) in known:
+        return OLD_NAMES[name]
+    return nearest(name, known)
+
+
 def _parse_config(parser: "HfArgumentParser", path: Path) -> dict[str, Any]:
     """Returns a configuration's flags with argparse's types.
 
@@ -243,7 +259,8 @@ def _parse_config(parser: "HfArgumentParser", path: Path) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, placed in from_yaml(path).items():
         if name not in known or name in ("help", "config"):
-            fix = did_you_mean(name, known, f"see {parser.prog} --help")
+            close = _similar(name, known)
+            fix = f"did you mean {close}?" if close else f"see {parser.prog} --help"
             raise Refusal(f"unknown key {name}", placed.where, fix)
         values[name] = _typed(parser, name, placed)
     if path.resolve().is_relative_to(ROOT / "recipes"):

@@ -202,6 +202,6 @@ def _missing_column(
     if close:
         fix = f"did you mean {close!r}? Say {columns.flag} {close}"
     if header := csv_rows.no_header(all_columns):
-        fix = f"{header}; otherwise {fix}"
+        fix = f"{header}, {missing} among them; otherwise {fix}"
     what = f"no column {missing!r}; columns: {', '.join(all_columns)}"
     return Refusal(what, where, fix)

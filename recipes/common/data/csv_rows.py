@@ -23,7 +23,7 @@ QUOTED_CELL = re.compile(r'"(?:[^"]|"")*"')
 JOINED = 1000  # the most lines of one cell in a tsv file
 # Characters and words of a name that few columns have.
 LONG_NAME, MANY_WORDS = 60, 4
-HEADER = "if the first line is data, write the columns' names above it, for example text,label"
+HEADER = "if the first line is data, write the columns' names above it"
 
 
 def rows(lines: Iterator[str], path: Path, ending: str) -> Iterator[tuple[int, Row]]:

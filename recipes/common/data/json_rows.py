@@ -154,5 +154,5 @@ JSON = json.JSONDecoder(object_pairs_hook=_without_repetition)
 def _object(row: object, where: str) -> Row:
     if not isinstance(row, dict):
         what = f"a row must be a JSON object, not {type(row).__name__}"
-        raise Refusal(what, where, 'write rows as {"text": "...", "label": "..."}')
+        raise Refusal(what, where, 'write rows as {"name of a column": "its value", ...}')
     return row
