@@ -5,13 +5,10 @@ A new tokenizer is trained on the training text. A new model is built from a con
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from transformers import (
-    AutoModelForCausalLM,
-    AutoModelForMaskedLM,
     BitsAndBytesConfig,
     PretrainedConfig,
     PreTrainedTokenizerBase,
@@ -24,12 +21,12 @@ from recipes.common.data.labels import MULTI, PER_WORD, REGRESSION, SINGLE, Labe
 from recipes.common.data.splits import Splits
 from recipes.common.model import (
     adapters,
-    config_overrides,
     fast_layers,
     model_folders,
     probes,
     special_tokens,
     tokenizer_loading,
+    trial,
     weights,
 )
 from recipes.common.model.configuring import (
@@ -42,7 +39,7 @@ from recipes.common.model.configuring import (
 from recipes.common.model.tokenizer_training import fitting_size, train_tokenizer
 from recipes.common.runtime import processes, upstream
 from recipes.common.runtime.errors import Refusal
-from recipes.common.runtime.messages import note, reason, warn
+from recipes.common.runtime.messages import note, warn
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -156,7 +153,7 @@ def load_model(
         model = _from_config(auto_class, config)
     _enlarge(model, tokenizer)
     fast_layers.replace(model)
-    _try_out(model, auto_class, arguments)
+    trial.try_out(model, auto_class, arguments)
     if arguments.lora_rank:
         return adapters.add(model, arguments, new)
     if arguments.freeze_encoder:
@@ -194,54 +191,6 @@ def _take_over_generation(model: "PreTrainedModel") -> None:
         special_tokens.adopt_generation(model.generation_config, model.config)
 
 
-def _try_out(model: "PreTrainedModel", auto_class: type, arguments: Arguments) -> None:
-    """Refuses a model that cannot read or write a text.
-
-    Also refuses a causal model that sees the tokens that it has to predict. Its perplexity would be
-    near 1, and its texts would be worthless.
-    """
-    name = model.config.model_type
-    where = "--model_name_or_path" if arguments.model_name_or_path else "--model_type"
-    try:
-        logits = probes.logits(model)
-        if auto_class is not AutoModelForMaskedLM:
-            probes.write(model)
-        _try_to_save(model)
-    except Exception as error:  # each architecture raises its own
-        if arguments.config_overrides:
-            where = "--config_overrides"
-        raise _misfit(model.config, f"{name} cannot be computed this way", error, where) from None
-    if auto_class is not AutoModelForCausalLM or not probes.sees_ahead(logits, model.dtype):
-        return
-    fix = (
-        "choose an architecture that reads from left to right: gpt2, llama, qwen3, …;"
-        " or pretrain a masked model"
-    )
-    if not probes.sees_ahead_as_decoder(model):
-        fix = (
-            f"--config_overrides is_decoder=true makes {name} read from left to right;"
-            " or choose gpt2, llama, …"
-        )
-    raise Refusal(f"{name} sees the tokens that it is to predict", where, fix)
-
-
-def _try_to_save(model: "PreTrainedModel") -> None:
-    """Raises what transformers raises where a configuration cannot be saved."""
-    with TemporaryDirectory() as folder:
-        model.config.save_pretrained(folder)
-        if model.can_generate():
-            model.generation_config.save_pretrained(folder)
-
-
-def _misfit(config: PretrainedConfig, what: str, error: Exception, where: str) -> Refusal:
-    """Returns the refusal of an architecture whose sizes do not fit each other; it names them."""
-    sizes = config_overrides.fitting(config)
-    fix = "choose another architecture"
-    if sizes:
-        fix = f"choose sizes that fit each other; now {sizes}"
-    return Refusal(f"{what}: {reason(error)}", where, fix)
-
-
 def _load_adapted(
     auto_class: type,
     folder: Path,
@@ -271,7 +220,7 @@ def _load_adapted(
     )
     _enlarge(model, tokenizer)
     fast_layers.replace(model)
-    _try_out(model.get_base_model(), auto_class, arguments)
+    trial.try_out(model.get_base_model(), auto_class, arguments)
     return model
 
 
@@ -327,7 +276,7 @@ def _from_config(auto_class: type, config: PretrainedConfig) -> "PreTrainedModel
         if isinstance(error, torch.OutOfMemoryError):
             raise
         what = f"{config.model_type} cannot be built this way"
-        raise _misfit(config, what, error, "--model_type and --config_overrides") from None
+        raise trial.misfit(config, what, error, "--model_type and --config_overrides") from None
 
 
 def parameters(model: torch.nn.Module) -> tuple[int, int]:
